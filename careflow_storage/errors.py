@@ -1,0 +1,322 @@
+"""What can go wrong, as one family of exceptions.
+
+::
+
+    StorageError
+    ├── NotConfiguredError          a required setting is missing
+    ├── InvalidInputError           (ValueError) refused before any request was sent
+    ├── StorageClosedError          used before it was opened or after it was closed
+    ├── WrongLoopError              used from another event loop or after a fork
+    ├── InvalidCredentialsError     the key ID or the application key is wrong
+    ├── AccessDeniedError           (PermissionError) the key may not do this
+    │   └── CapExceededError        a cap of the account is used up
+    ├── NoSuchBucketError
+    ├── NoSuchKeyError              (FileNotFoundError)
+    ├── NoSuchUploadError           the multipart upload is unknown, completed or aborted
+    ├── PreconditionFailedError     the object is there already, or changed meanwhile
+    ├── InvalidRangeError           the range lies beyond the object's end
+    ├── ChecksumMismatchError       the bytes were damaged on their way
+    ├── SizeMismatchError           more or fewer bytes than were declared
+    ├── NotSupportedError           the server does not implement this
+    ├── ServiceUnavailableError     500, 502, 503, 504, 429: try again later
+    ├── StorageTimeoutError         (TimeoutError) no progress, no free slot, or deadline over
+    ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
+    ├── ServerResponseError         the answer makes no sense
+    └── TransferError               anything else that the server refused
+
+Every one of them pickles (workers send them between processes) and none holds a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+
+class StorageError(Exception):
+    """The root of all errors raised by this package.
+
+    Attributes:
+        message: What happened, in one sentence.
+        operation: The S3 operation or the method, e.g. ``PutObject``.
+        bucket: The bucket's name.
+        key: The object's key.
+        code: The S3 error code, e.g. ``NoSuchKey``.
+        status: The HTTP status.
+        request_id: The server's ``x-amz-request-id``, for its support.
+        retryable: Whether the same call may succeed later. Retries were used up already.
+        hint: What a person can do about it.
+        retry_after: Seconds that the server asked to wait, if it did.
+        unfinished_upload_id: The ID of a multipart upload that could not be aborted after
+            this failure: its parts are stored and billed until it is.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        operation: str | None = None,
+        bucket: str | None = None,
+        key: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retryable: bool = False,
+        hint: str | None = None,
+        retry_after: float | None = None,
+        unfinished_upload_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.operation = operation
+        self.bucket = bucket
+        self.key = key
+        self.code = code
+        self.status = status
+        self.request_id = request_id
+        self.retryable = retryable
+        self.hint = hint
+        self.retry_after = retry_after
+        self.unfinished_upload_id = unfinished_upload_id
+
+    def __str__(self) -> str:
+        where = [
+            f"{name}={value!r}"
+            for name, value in (
+                ("bucket", self.bucket),
+                ("key", self.key),
+                ("code", self.code),
+                ("status", self.status),
+                ("request_id", self.request_id),
+                ("unfinished_upload_id", self.unfinished_upload_id),
+            )
+            if value is not None
+        ]
+        text = f"{self.operation}: {self.message}" if self.operation else self.message
+        if where:
+            text += f" [{', '.join(where)}]"
+        if self.hint:
+            text += f" Hint: {self.hint}"
+        return text
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+
+def _rebuild(
+    error_class: type[StorageError], message: str, state: dict[str, Any]
+) -> StorageError:
+    error = error_class.__new__(error_class, message)
+    StorageError.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class NotConfiguredError(StorageError):
+    """Required settings are missing; ``missing`` names their environment variables."""
+
+    def __init__(self, missing: tuple[str, ...], **fields: Any) -> None:
+        fields.setdefault(
+            "hint", "Set them in the environment or in a .env file, or pass StorageSettings(...)."
+        )
+        super().__init__(f"Storage is not configured: {', '.join(missing)} missing.", **fields)
+        self.missing = missing
+
+
+class InvalidInputError(StorageError, ValueError):
+    """An argument or a setting was refused before any request was sent."""
+
+
+class StorageClosedError(StorageError, RuntimeError):
+    """The storage was used before it was opened or after it was closed."""
+
+
+class WrongLoopError(StorageError, RuntimeError):
+    """The storage was used from another event loop, or in a forked process."""
+
+
+class InvalidCredentialsError(StorageError):
+    """The server does not know the key ID, or the application key does not match it."""
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """The application key is valid but may not do this."""
+
+
+class CapExceededError(AccessDeniedError):
+    """A storage, download or transaction cap of the B2 account is used up."""
+
+
+class NoSuchBucketError(StorageError):
+    """The bucket does not exist (or belongs to another account or region)."""
+
+
+class NoSuchKeyError(StorageError, FileNotFoundError):
+    """The object does not exist, or is hidden by a delete marker."""
+
+
+class NoSuchUploadError(StorageError):
+    """The multipart upload is unknown: completed, aborted or never created."""
+
+
+class PreconditionFailedError(StorageError):
+    """The object exists already, or is no longer the version that was asked for."""
+
+
+class InvalidRangeError(StorageError):
+    """The requested range starts beyond the end of the object."""
+
+
+class ChecksumMismatchError(StorageError):
+    """The bytes that arrived are not the bytes that were sent."""
+
+
+class SizeMismatchError(StorageError):
+    """The body has more or fewer bytes than were declared."""
+
+
+class NotSupportedError(StorageError):
+    """The server does not implement this operation or header."""
+
+
+class ServiceUnavailableError(StorageError):
+    """The server is busy or broken (500, 502, 503, 504, 408, 429); it may work later."""
+
+
+class StorageTimeoutError(StorageError, TimeoutError):
+    """Nothing moved for the idle timeout, no slot came free, or the deadline is over."""
+
+
+class ConnectionFailedError(StorageError, ConnectionError):
+    """The server could not be reached, or the connection broke."""
+
+
+class ServerResponseError(StorageError):
+    """The server's answer is malformed or contradicts itself."""
+
+
+class TransferError(StorageError):
+    """The server refused the request for a reason that has no class of its own."""
+
+
+_KEY_HINT = (
+    "Verify BACKBLAZE_KEY_ID and BACKBLAZE_APPLICATION_KEY (an application key, not the master "
+    "key), that the endpoint is that of the key's region, and that the clock is right."
+)
+_ACCESS_HINT = (
+    "Check the key's capabilities, that it is allowed on this bucket and prefix, and that the "
+    "bucket name matches exactly."
+)
+_BUCKET_HINT = (
+    "Verify BACKBLAZE_BUCKET_NAME in the Backblaze console, that the bucket was not deleted, "
+    "and that the key belongs to the same account and region."
+)
+_BUSY_HINT = "Backblaze answers this as a matter of course under load; try again later."
+_CAP_HINT = "Raise the cap on the Caps & Alerts page of the Backblaze account."
+_CLOCK_HINT = "The clock of this machine is off: synchronise it (NTP)."
+
+# One table decides what an S3 error code means: class, retryable, hint.
+_BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
+    "InvalidAccessKeyId": (InvalidCredentialsError, False, _KEY_HINT),
+    "SignatureDoesNotMatch": (InvalidCredentialsError, False, _KEY_HINT),
+    "InvalidToken": (InvalidCredentialsError, False, _KEY_HINT),
+    "ExpiredToken": (InvalidCredentialsError, False, "The temporary credentials have expired."),
+    "AuthorizationHeaderMalformed": (
+        InvalidCredentialsError,
+        False,
+        "The region does not fit the endpoint: check BACKBLAZE_REGION and BACKBLAZE_ENDPOINT.",
+    ),
+    "RequestTimeTooSkewed": (InvalidCredentialsError, False, _CLOCK_HINT),
+    "AccessDenied": (AccessDeniedError, False, _ACCESS_HINT),
+    "AllAccessDisabled": (AccessDeniedError, False, _ACCESS_HINT),
+    "download_cap_exceeded": (CapExceededError, False, _CAP_HINT),
+    "storage_cap_exceeded": (CapExceededError, False, _CAP_HINT),
+    "transaction_cap_exceeded": (CapExceededError, False, _CAP_HINT),
+    "cap_exceeded": (CapExceededError, False, _CAP_HINT),
+    "NoSuchBucket": (NoSuchBucketError, False, _BUCKET_HINT),
+    "PermanentRedirect": (
+        NoSuchBucketError,
+        False,
+        "The bucket lives in another region: use the endpoint that its page shows.",
+    ),
+    "NoSuchKey": (NoSuchKeyError, False, None),
+    "NoSuchVersion": (NoSuchKeyError, False, None),
+    "NoSuchUpload": (NoSuchUploadError, False, None),
+    "PreconditionFailed": (PreconditionFailedError, False, None),
+    "ConditionalRequestConflict": (PreconditionFailedError, True, None),
+    "InvalidRange": (InvalidRangeError, False, None),
+    "BadDigest": (ChecksumMismatchError, True, "The body was damaged or changed on its way."),
+    "InvalidDigest": (ChecksumMismatchError, False, None),
+    "XAmzContentSHA256Mismatch": (ChecksumMismatchError, True, None),
+    "NotImplemented": (NotSupportedError, False, None),
+    "MethodNotAllowed": (NotSupportedError, False, None),
+    "RequestTimeout": (ServiceUnavailableError, True, _BUSY_HINT),
+    "SlowDown": (ServiceUnavailableError, True, _BUSY_HINT),
+    "ServiceUnavailable": (ServiceUnavailableError, True, _BUSY_HINT),
+    "InternalError": (ServiceUnavailableError, True, _BUSY_HINT),
+    "TooManyRequests": (ServiceUnavailableError, True, _BUSY_HINT),
+}
+
+# HEAD answers have no body, proxies have codes of their own: then the status decides.
+_BY_STATUS: dict[int, tuple[type[StorageError], bool, str | None]] = {
+    301: _BY_CODE["PermanentRedirect"],
+    307: _BY_CODE["PermanentRedirect"],
+    401: (InvalidCredentialsError, False, _KEY_HINT),
+    403: _BY_CODE["AccessDenied"],
+    404: _BY_CODE["NoSuchKey"],
+    405: _BY_CODE["NotImplemented"],
+    408: _BY_CODE["RequestTimeout"],
+    412: _BY_CODE["PreconditionFailed"],
+    416: _BY_CODE["InvalidRange"],
+    429: _BY_CODE["SlowDown"],
+    500: _BY_CODE["InternalError"],
+    501: _BY_CODE["NotImplemented"],
+    502: _BY_CODE["InternalError"],
+    503: _BY_CODE["ServiceUnavailable"],
+    504: _BY_CODE["InternalError"],
+}
+
+
+def error_from_response(
+    *,
+    operation: str,
+    bucket: str | None,
+    key: str | None,
+    status: int,
+    code: str | None,
+    message: str | None,
+    headers: Mapping[str, str],
+) -> StorageError:
+    """Make the exception for an S3 error answer; the one place where codes become classes."""
+    known = _BY_CODE.get(code) if code else None
+    if known is None and status >= 300:
+        known = _BY_STATUS.get(status)
+    error_class, retryable, hint = known or (TransferError, False, None)
+    # B2 has no S3 code of its own for a cap: its message says so.
+    if status == 403 and message and "cap exceeded" in message.lower():
+        error_class, retryable, hint = _BY_CODE["cap_exceeded"]
+    if error_class is NoSuchKeyError and headers.get("x-amz-delete-marker") == "true":
+        hint = "The file was deleted: it is hidden by a delete marker, older versions may exist."
+    return error_class(
+        message or f"The server answered HTTP {status}.",
+        operation=operation,
+        bucket=bucket,
+        key=key,
+        code=code,
+        status=status,
+        request_id=headers.get("x-amz-request-id"),
+        retryable=retryable,
+        hint=hint,
+        retry_after=_seconds(headers.get("retry-after")),
+    )
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    # RFC 9110 also allows a date; B2 sends seconds, and a date is no reason to fail.
+    if retry_after is None or not retry_after.strip().isdigit():
+        return None
+    return float(retry_after)

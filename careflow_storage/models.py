@@ -1,0 +1,116 @@
+"""What the methods of the storage return: frozen, typed, ready for JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+
+ChecksumAlgorithm = Literal["md5", "crc32", "sha256"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Checksum(_Model):
+    """A checksum of an object's bytes that both sides agreed on.
+
+    ``value`` is lower-case hex. With ``parts`` set it is composite, the hash of the parts'
+    hashes, as in a multipart ETag; else it is the hash of the whole object.
+    """
+
+    algorithm: ChecksumAlgorithm
+    value: str
+    parts: int | None = None
+
+
+class UploadResult(_Model):
+    """An object that the server has confirmed.
+
+    ``url`` is its address without a signature: in a private bucket it needs a presigned URL.
+    ``size`` is in bytes. ``parts`` is 1 for a single PUT. ``version_id`` is None where the
+    bucket keeps no versions (B2's always do).
+    """
+
+    key: str
+    url: str
+    bucket: str
+    size: int
+    etag: str
+    version_id: str | None
+    content_type: str
+    parts: int
+    checksum: Checksum
+
+
+class DownloadResult(_Model):
+    """A file that was written completely.
+
+    ``verified`` tells what the bytes were checked against: ``md5`` of the whole object, the
+    ``md5`` of each part (``composite-md5``), or only their ``length``, where the object's
+    ETag is not made of MD5s that can be recomputed.
+    """
+
+    key: str
+    path: Path
+    size: int
+    etag: str
+    version_id: str | None
+    content_type: str
+    verified: Literal["md5", "composite-md5", "length"]
+
+
+class DeleteResult(_Model):
+    """What a deletion did.
+
+    B2 keeps every version: deleting by key *hides* the object behind a delete marker
+    (``delete_marker=True``, ``version_id`` is the marker's) and its bytes stay stored and
+    billed. Deleting a ``version_id`` erases that version. ``error_code`` and
+    ``error_message`` are set by ``delete_files`` for a key that could not be deleted.
+    """
+
+    key: str
+    deleted: bool
+    version_id: str | None = None
+    delete_marker: bool = False
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+class PurgeResult(_Model):
+    """How many versions, delete markers and unfinished uploads of a key were erased."""
+
+    key: str
+    versions: int
+    delete_markers: int
+    uploads: int
+
+
+class FileInfo(_Model):
+    """One line of a listing. ``size`` is in bytes, ``last_modified`` in UTC."""
+
+    key: str
+    size: int
+    last_modified: AwareDatetime
+    etag: str
+
+
+class FileMetadata(_Model):
+    """What the server knows about one object. ``metadata`` is the uploader's own."""
+
+    key: str
+    size: int
+    content_type: str
+    last_modified: AwareDatetime
+    etag: str
+    version_id: str | None
+    metadata: dict[str, str]
+
+
+class Progress(_Model):
+    """How far a transfer is: bytes moved so far, never falling, and the total if known."""
+
+    transferred: int
+    total: int | None
