@@ -1,0 +1,1 @@
+"""Benchmarks of careflow-storage beside its peers. Run ``python -m benchmarks --help``."""

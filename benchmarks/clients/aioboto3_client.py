@@ -1,0 +1,37 @@
+"""aioboto3: aiobotocore's client with ``upload_file`` and ``download_file`` injected."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aioboto3
+from boto3.s3.transfer import TransferConfig
+
+from benchmarks.clients.aiobotocore_client import AiobotocoreClient, client_arguments
+from benchmarks.model import Job
+
+
+class Aioboto3Client(AiobotocoreClient):
+    """Managed transfers. Everything but part size and concurrency is aioboto3's default."""
+
+    def __init__(self, client: Any, job: Job) -> None:
+        super().__init__(client, job.endpoint.bucket)
+        self._config = TransferConfig(
+            multipart_chunksize=job.tuning.part_size,
+            max_concurrency=job.tuning.concurrency,
+        )
+
+    async def upload(self, key: str, path: Path) -> None:
+        await self.client.upload_file(str(path), self.bucket, key, Config=self._config)
+
+    async def download(self, key: str, path: Path) -> None:
+        await self.client.download_file(self.bucket, key, str(path), Config=self._config)
+
+
+@asynccontextmanager
+async def open_client(job: Job) -> AsyncIterator[Aioboto3Client]:
+    async with aioboto3.Session().client("s3", **client_arguments(job)) as client:
+        yield Aioboto3Client(client, job)

@@ -1,0 +1,77 @@
+"""obstore: the object_store crate of Rust behind Python bindings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import obstore
+from obstore.store import S3Store
+
+from benchmarks.model import Endpoint, Job
+
+_HOUR = timedelta(hours=1)
+
+
+def open_store(endpoint: Endpoint, *, unsigned: bool = False, retries: int = 10) -> S3Store:
+    """The store. Its default timeout of 30 s per request would cut slow benchmark runs."""
+    return S3Store(
+        endpoint.bucket,
+        endpoint=endpoint.url,
+        access_key_id=endpoint.key_id,
+        secret_access_key=endpoint.secret,
+        region=endpoint.region,
+        virtual_hosted_style_request=False,
+        unsigned_payload=unsigned,
+        client_options={"allow_http": True, "timeout": "600s"},
+        retry_config={"max_retries": retries},
+    )
+
+
+class ObstoreClient:
+    """The calls as obstore's documentation shows them."""
+
+    def __init__(self, job: Job) -> None:
+        self._store = open_store(job.endpoint, unsigned=job.options.get("payload") == "unsigned")
+        self._tuning = job.tuning
+
+    async def upload(self, key: str, path: Path) -> None:
+        await obstore.put_async(
+            self._store,
+            key,
+            path,
+            chunk_size=self._tuning.part_size,
+            max_concurrency=self._tuning.concurrency,
+        )
+
+    async def download(self, key: str, path: Path) -> None:
+        answer = await obstore.get_async(self._store, key)
+        with path.open("wb") as file:
+            async for chunk in answer.stream():
+                file.write(chunk)
+
+    async def put(self, key: str, body: bytes) -> None:
+        await obstore.put_async(self._store, key, body)
+
+    async def get(self, key: str) -> int:
+        answer = await obstore.get_async(self._store, key)
+        return len(await answer.bytes_async())
+
+    async def head(self, key: str) -> int:
+        return (await obstore.head_async(self._store, key))["size"]
+
+    async def listing(self, prefix: str) -> int:
+        return len(await obstore.list(self._store, prefix, chunk_size=1000).collect_async())
+
+    async def sign(self, key: str) -> str:
+        return await obstore.sign_async(self._store, "GET", key, _HOUR)
+
+    async def sign_many(self, keys: Sequence[str]) -> Sequence[str]:
+        return await obstore.sign_async(self._store, "GET", keys, _HOUR)
+
+
+@asynccontextmanager
+async def open_client(job: Job) -> AsyncIterator[ObstoreClient]:
+    yield ObstoreClient(job)

@@ -1,0 +1,110 @@
+"""What the parent asks of a client process, and what it hears back.
+
+Both travel as JSON through the child's stdin and stdout, so that every sample is taken in a
+process that has imported one client and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server listens, and the key for it."""
+
+    url: str
+    bucket: str
+    key_id: str
+    secret: str
+    region: str = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The knobs that are set alike for every client. Sizes are bytes."""
+
+    part_size: int = 8 * MIB
+    concurrency: int = 4
+    connections: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of one workload by one client.
+
+    ``options`` are the client's own (a checksum, say); ``paths`` and ``keys`` are named by the
+    workload. ``count`` is how many operations are measured, ``workers`` how many run at once.
+    """
+
+    workload: str
+    client: str
+    endpoint: Endpoint
+    tuning: Tuning = Tuning()
+    options: dict[str, str] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    size: int = 0
+    count: int = 0
+    workers: int = 1
+    loop: str = "asyncio"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        raw: dict[str, Any] = json.loads(text)
+        raw["endpoint"] = Endpoint(**raw["endpoint"])
+        raw["tuning"] = Tuning(**raw["tuning"])
+        return cls(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One measured section. Times are seconds, lags milliseconds, memory MiB.
+
+    ``cpu_s`` is user and system time of the client process with all its threads. ``preempted``
+    counts involuntary context switches: many of them mean that the machine was busy and the
+    wall time says little.
+    """
+
+    wall_s: float
+    cpu_s: float
+    ops: int
+    size: int
+    base_rss_mib: float
+    peak_rss_mib: float
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    lag_max_ms: float | None
+    preempted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All that one client process measured.
+
+    ``ready_s`` and ``ready_cpu_s`` cover opening the client and its warm-up, after the import.
+    ``process_peak_mib`` is the peak of the whole process, import and warm-up included.
+    """
+
+    import_s: float
+    import_cpu_s: float
+    ready_s: float
+    ready_cpu_s: float
+    process_peak_mib: float
+    sections: dict[str, Sample]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Answer:
+        raw: dict[str, Any] = json.loads(text)
+        raw["sections"] = {name: Sample(**one) for name, one in raw["sections"].items()}
+        return cls(**raw)
