@@ -1,0 +1,360 @@
+"""`LocalServer`: started, asked until it really answers, and stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.local.client import REGION, Answer, SyncClient
+from careflow_storage.local.process import (
+    DirectoryLock,
+    LocalServerError,
+    Process,
+    choose_ports,
+    find_binary,
+    is_free,
+    new_directory,
+    remove_directory,
+)
+from careflow_storage.s3.signing import Credentials
+from careflow_storage.settings import StorageSettings
+
+_HOST = "127.0.0.1"
+_FLAGS = (
+    "-ip=127.0.0.1",
+    "-ip.bind=127.0.0.1",
+    "-master.telemetry=false",
+    "-admin.ui=false",
+    "-webdav=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
+    "-s3.autoCreateBucket=false",
+    "-s3.allowDeleteBucketNotEmpty=false",
+    # Without it a bucket with no CORS rules lets every origin in.
+    "-s3.allowedOrigins=https://none.invalid",
+    # Every bucket has volumes of its own. They grow as they fill, so many cost nothing.
+    "-master.volumeSizeLimitMB=1024",
+    "-volume.max=10000",
+    "-volume.preStopSeconds=0",
+)
+_PORT_RACE = ("is not available", "address already in use", "reserved for gRPC")
+_PORT_ATTEMPTS = 5
+_POLL = 0.01
+_GRACE = 10.0
+_PROBE = ".careflow-storage-probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A further key pair, for instance one as limited as a B2 application key can be.
+
+    ``actions`` are SeaweedFS's: ``Read``, ``Write`` (deletes, too), ``List``, ``Tagging`` or
+    ``Admin``, each alone or limited as in ``Read:bucket`` or ``Read:bucket/prefix/*``.
+    """
+
+    key_id: str
+    application_key: str = field(repr=False)
+    actions: tuple[str, ...]
+
+
+class LocalServer:
+    """A SeaweedFS server on a loopback port, with one versioned bucket.
+
+    ``with`` starts it in about a second and blocks meanwhile; ``async with`` does the same in a
+    thread. Any number may run side by side. It takes 130 to 400 MB of memory in a process of
+    its own, which ends with this one (on Linux even when this one is killed).
+
+    Args:
+        bucket: The bucket to create. Others are made by `create_bucket`.
+        data_dir: Where the data is kept, also after the end; a second server on the same
+            directory is refused. None: in a temporary directory, removed at the end.
+        port: The port to listen on. None: any free one, another at every start.
+        key_id: The key ID that may do everything.
+        application_key: The key that belongs to it.
+        identities: Further, limited key pairs.
+        certificate: A PEM certificate for 127.0.0.1: the server then speaks HTTPS only.
+        private_key: The PEM key of the certificate.
+        start_timeout: How many seconds the start may take.
+    """
+
+    def __init__(
+        self,
+        *,
+        bucket: str = "careflow-recordings-local",
+        data_dir: str | os.PathLike[str] | None = None,
+        port: int | None = None,
+        key_id: str = "careflow-local",
+        application_key: str = "careflow-local-application-key",
+        identities: Sequence[Identity] = (),
+        certificate: Path | None = None,
+        private_key: Path | None = None,
+        start_timeout: float = 30.0,
+    ) -> None:
+        if (certificate is None) != (private_key is None):
+            raise InvalidInputError("certificate and private_key belong together.")
+        self.bucket = bucket
+        self._owner = Identity(key_id, application_key, ("Admin",))
+        self._identities = (self._owner, *identities)
+        self._data_dir = Path(data_dir).absolute() if data_dir is not None else None
+        self._port = port
+        self._certificate = certificate
+        self._private_key = private_key
+        self._start_timeout = start_timeout
+        self._process: Process | None = None
+        self._cleanup = contextlib.ExitStack()
+        self._endpoint: str | None = None
+        self._pid = 0
+
+    @property
+    def endpoint(self) -> str:
+        """The server's address, e.g. ``http://127.0.0.1:12345``.
+
+        Raises:
+            LocalServerError: The server is not running.
+        """
+        if self._endpoint is None:
+            raise LocalServerError("The local server is not running: enter its context first.")
+        return self._endpoint
+
+    def environment(self) -> dict[str, str]:
+        """The variables that point careflow-storage at this server."""
+        variables = {
+            "BACKBLAZE_KEY_ID": self._owner.key_id,
+            "BACKBLAZE_APPLICATION_KEY": self._owner.application_key,
+            "BACKBLAZE_BUCKET_NAME": self.bucket,
+            "BACKBLAZE_ENDPOINT": self.endpoint,
+            "BACKBLAZE_REGION": REGION,
+        }
+        if self._certificate is not None:
+            variables["BACKBLAZE_CA_FILE"] = str(self._certificate)
+        return variables
+
+    def settings(self, **overrides: Any) -> StorageSettings:
+        """Settings for this server; any field of `StorageSettings` may be overridden."""
+        fields: dict[str, Any] = {
+            "key_id": self._owner.key_id,
+            "application_key": self._owner.application_key,
+            "bucket_name": self.bucket,
+            "endpoint": self.endpoint,
+            "region": REGION,
+            "ca_file": self._certificate,
+        }
+        return StorageSettings(**(fields | overrides))
+
+    def create_bucket(self, name: str, *, versioned: bool = True) -> None:
+        """Create a bucket, versioned as B2's always are. Two requests, blocking, a few ms.
+
+        Raises:
+            LocalServerError: The server refused.
+            OSError: The server could not be reached.
+        """
+        client = self._client()
+        _expect_ok(f"create the bucket {name}", client.create_bucket(name))
+        if versioned:
+            _expect_ok(f"version the bucket {name}", client.enable_versioning(name))
+
+    def start(self) -> None:
+        """Start the server and wait until the bucket takes objects. Blocks for about 1 s.
+
+        Raises:
+            LocalServerError: The program is missing, the port or the directory is in use, or
+                the server did not come up; the message ends with the server's last words.
+        """
+        if self._process is not None:
+            raise LocalServerError("The local server is running already.")
+        binary = find_binary()
+        if self._port is not None and not is_free(self._port):
+            raise LocalServerError(
+                f"The port {self._port} is taken.", hint="Choose another one, or none."
+            )
+        self._pid = os.getpid()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.stop)
+            atexit.register(self.stop)
+            home, locks = self._prepare_directories()
+            deadline = time.monotonic() + self._start_timeout
+            for attempt in range(1, _PORT_ATTEMPTS + 1):
+                try:
+                    process = self._launch(binary, home, locks)
+                    self._wait_until_ready(process, deadline)
+                    break
+                except _PortRaceError:
+                    if self._port is not None or attempt == _PORT_ATTEMPTS:
+                        raise
+            undo.pop_all()
+
+    def stop(self) -> None:
+        """Stop the server, if it runs: at once, or in 1.3 s where its data is to be kept."""
+        if os.getpid() != self._pid:
+            return  # a forked copy: the server belongs to the process that started it
+        atexit.unregister(self.stop)
+        self._endpoint = None
+        if self._process is not None:
+            self._process.stop(grace=_GRACE if self._data_dir is not None else 0.0)
+            self._process = None
+        self._cleanup.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await _to_its_end(self.start)
+        except asyncio.CancelledError:
+            await _to_its_end(self.stop)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await _to_its_end(self.stop)
+
+    def _prepare_directories(self) -> tuple[Path, list[DirectoryLock]]:
+        home, lock = new_directory()
+        self._cleanup.callback(lock.release)
+        self._cleanup.callback(remove_directory, home)
+        if self._data_dir is None:
+            (home / "data").mkdir()
+            return home, [lock]
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            data_lock = DirectoryLock(self._data_dir)
+        except BlockingIOError as error:
+            raise LocalServerError(
+                f"The directory {self._data_dir} is in use by another local server."
+            ) from error
+        self._cleanup.callback(data_lock.release)
+        # It holds the options of the last start, which would come back where we give none.
+        (self._data_dir / "mini.options").unlink(missing_ok=True)
+        # One directory per port that the master ever had, with nothing that is needed again.
+        for left in self._data_dir.glob("m[0-9][0-9][0-9][0-9][0-9]"):
+            shutil.rmtree(left)
+        return home, [lock, data_lock]
+
+    def _launch(self, binary: Path, home: Path, locks: list[DirectoryLock]) -> Process:
+        ports = choose_ports(self._port)
+        (home / "ports").write_text(" ".join(map(str, ports.values())))
+        config = home / "identities.json"
+        config.write_text(json.dumps({"identities": [_identity(i) for i in self._identities]}))
+        data = self._data_dir or home / "data"
+        tls = (
+            [f"-s3.cert.file={self._certificate}", f"-s3.key.file={self._private_key}"]
+            if self._certificate is not None
+            else []
+        )
+        self._process = process = Process(
+            [
+                binary,
+                f"-logdir={home}",
+                "mini",
+                f"-dir={data}",
+                f"-s3.config={config}",
+                *_FLAGS,
+                *tls,
+                *(f"-{name}={port}" for name, port in ports.items()),
+            ],
+            log=home / "output.log",
+            cwd=home,
+            # Nothing of ours: it would take AWS_* for identities and S3_BUCKET for a bucket.
+            env={"HOME": str(home), "TMPDIR": str(home), "PATH": os.defpath},
+            locks=locks,
+        )
+        scheme = "http" if self._certificate is None else "https"
+        self._endpoint = f"{scheme}://{_HOST}:{ports['s3.port']}"
+        return process
+
+    def _client(self) -> SyncClient:
+        credentials = Credentials(self._owner.key_id, self._owner.application_key)
+        return SyncClient(self.endpoint, credentials, self._certificate)
+
+    def _wait_until_ready(self, process: Process, deadline: float) -> None:
+        client = self._client()
+        probe = f"/{self.bucket}/{_PROBE}"
+
+        def until_ok(ask: Callable[[], Answer]) -> Answer:
+            return self._ask_until_ok(ask, process, deadline)
+
+        until_ok(lambda: client.create_bucket(self.bucket))
+        # The first object of a bucket makes the server allot space, which can fail for a moment.
+        stored = until_ok(lambda: client.request("PUT", probe, body=b"?"))
+        version = {"versionId": stored.version_id} if stored.version_id else {}
+        until_ok(lambda: client.request("DELETE", probe, version))
+        until_ok(lambda: client.enable_versioning(self.bucket))
+
+    def _ask_until_ok(self, ask: Callable[[], Answer], process: Process, deadline: float) -> Answer:
+        last = "no answer"
+        while time.monotonic() < deadline:
+            if process.has_exited(within=_POLL):
+                words = process.log_tail()
+                race = any(sign in words for sign in _PORT_RACE)
+                raise (_PortRaceError if race else LocalServerError)(
+                    f"The local server ended while starting. Its last words:\n{words}"
+                )
+            try:
+                answer = ask()
+            except (OSError, http.client.HTTPException) as error:
+                last = repr(error)
+                continue
+            if answer.status < 300:
+                return answer
+            last = str(answer)
+        raise LocalServerError(
+            f"The local server was not ready within {self._start_timeout:g} s; it answered: "
+            f"{last}. Its last words:\n{process.log_tail()}"
+        )
+
+
+class _PortRaceError(LocalServerError):
+    """Somebody took a port between our look and the server's."""
+
+
+def _identity(identity: Identity) -> dict[str, Any]:
+    return {
+        "name": identity.key_id,
+        "credentials": [
+            {"accessKey": identity.key_id, "secretKey": identity.application_key},
+        ],
+        "actions": list(identity.actions),
+    }
+
+
+def _expect_ok(intention: str, answer: Answer) -> None:
+    if answer.status >= 300:
+        raise LocalServerError(f"The local server refused to {intention}: {answer}")
+
+
+async def _to_its_end(function: Callable[[], None]) -> None:
+    """Run it in a thread, to its end even when cancelled: nothing stays half started."""
+    running = asyncio.ensure_future(asyncio.to_thread(function))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # seen: the cancellation is what comes out
+        raise
