@@ -1,0 +1,113 @@
+"""The rules for endpoints and bucket names: B2's own, and those of S3 for other servers."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, ip_address
+from urllib.parse import SplitResult, urlsplit
+
+_B2_DOMAIN = "backblazeb2.com"
+_B2_HOST = re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com")
+_HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_B2_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{4,61}[A-Za-z0-9]")
+_S3_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def normalize_endpoint(endpoint: str) -> str:
+    """Check an endpoint and bring it into the one form ``scheme://host[:port]``.
+
+    ``https://`` is added where no scheme is given, since Backblaze's console shows the bare
+    host. The host is lower-cased, a default port and a closing slash are dropped.
+
+    Raises:
+        ValueError: It is none. The message does not repeat it: a URL may hold a password.
+    """
+    url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+    if url.scheme not in _DEFAULT_PORTS:
+        raise ValueError("must begin with https://")
+    if "@" in url.netloc:
+        raise ValueError("must not hold a user name or password")
+    if url.path.rstrip("/") or "?" in endpoint or "#" in endpoint:
+        raise ValueError("must end after the host: no path (nor bucket), no query, no fragment")
+    host, port = (url.hostname or "").lower(), _port(url)
+    if ":" in host:
+        if not _is_ip_address(host):
+            raise ValueError("has no valid host")
+        host = f"[{host}]"
+    elif len(host) > 253 or not _HOST_NAME.fullmatch(host):
+        raise ValueError("has no valid host")
+    if is_b2_host(host) and (not _B2_HOST.fullmatch(host) or port not in (None, 443)):
+        raise ValueError(
+            "is no S3 endpoint of Backblaze: it looks like https://s3.<region>.backblazeb2.com, "
+            "without the bucket, and is shown with the bucket in the console"
+        )
+    if port in (None, _DEFAULT_PORTS[url.scheme]):
+        return f"{url.scheme}://{host}"
+    return f"{url.scheme}://{host}:{port}"
+
+
+def host_of(endpoint: str) -> str:
+    """Give the host of a normalized endpoint, without port and brackets."""
+    return urlsplit(endpoint).hostname or ""
+
+
+def is_b2_host(host: str) -> bool:
+    """Whether the host is Backblaze's."""
+    return host == _B2_DOMAIN or host.endswith(f".{_B2_DOMAIN}")
+
+
+def b2_region(host: str) -> str | None:
+    """Read the region out of the host of a B2 endpoint, None for any other host."""
+    match = _B2_HOST.fullmatch(host)
+    return match[1] if match else None
+
+
+def b2_endpoint(region: str) -> str | None:
+    """Make B2's endpoint for a region, None where no region of B2 can have this name."""
+    host = f"s3.{region.lower()}.{_B2_DOMAIN}"
+    return f"https://{host}" if b2_region(host) else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine by name or address, told without asking DNS."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    return _is_ip_address(host) and ip_address(host).is_loopback
+
+
+def bucket_name_problem(name: str, *, b2: bool) -> str | None:
+    """Say what is wrong with a bucket name by B2's or by S3's rules, None if nothing."""
+    if b2 and not 6 <= len(name) <= 63:
+        return "must have 6 to 63 characters"
+    if b2 and name.lower().startswith("b2-"):
+        return "must not begin with b2-, which Backblaze keeps for itself"
+    if b2 and not _B2_BUCKET.fullmatch(name):
+        return "may hold letters, digits, and between them hyphens and dots"
+    if not b2 and not 3 <= len(name) <= 63:
+        return "must have 3 to 63 characters"
+    if not b2 and not _S3_BUCKET.fullmatch(name):
+        return "may hold lower-case letters, digits, and between them hyphens and dots"
+    if ".." in name:
+        return "must not have two dots in a row"
+    if _is_ip_address(name) and isinstance(ip_address(name), IPv4Address):
+        return "must not look like an IP address"
+    return None
+
+
+def _port(url: SplitResult) -> int | None:
+    try:
+        port = url.port
+    except ValueError:
+        raise ValueError("has no valid port") from None
+    if port == 0 or url.netloc.endswith(":"):
+        raise ValueError("has no valid port")
+    return port
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,350 @@
+"""What the storage must know: the ``BACKBLAZE_*`` variables, checked before any request.
+
+A value is taken from the first of these that has it: an argument of ``StorageSettings(...)``,
+the environment, the file ``.env`` of the working directory, a file named like the variable in
+a secrets directory (``/run/secrets``, as Docker and Kubernetes mount it). Last come the
+``AWS_*`` names of the migration table, by groups: AWS's key pair is used only where neither
+half of Backblaze's is given, and AWS's region and endpoint only where neither of Backblaze's
+is. A pair mixed of both would be refused by the server without a word about the reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+from careflow_storage._aws_names import AWS_NAMES, AwsNamesSource
+from careflow_storage._endpoint import (
+    b2_endpoint,
+    b2_region,
+    bucket_name_problem,
+    host_of,
+    is_b2_host,
+    is_loopback,
+    normalize_endpoint,
+)
+from careflow_storage.errors import InvalidInputError
+
+_MIB = 1024 * 1024
+_GB = 1000 * 1000 * 1000
+_SECRETS_DIR = Path("/run/secrets")
+_REGION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_MASTER_KEY_ID = re.compile(r"[0-9a-f]{12}", re.IGNORECASE)
+_APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
+
+_Seconds = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class StorageSettings(BaseSettings):
+    """Where the recordings are, the key to them, and how hard to work.
+
+    Every field is also an environment variable: ``key_id`` is ``BACKBLAZE_KEY_ID`` and so on.
+    Unknown ``BACKBLAZE_*`` variables are ignored. ``_env_file`` (a path, several, or None for
+    no file) and ``_secrets_dir`` (a directory or several) replace ``.env`` and
+    ``/run/secrets``.
+
+    The first five fields may be missing, then ``is_configured`` is False and
+    ``missing_variables()`` names them. What is there is checked at once. Settings never
+    change: ``model_copy(update=...)`` makes others, checked in the same way and without
+    reading the environment again.
+
+    Raises:
+        pydantic.ValidationError: A value is malformed, or two contradict each other. It names
+            the variables and holds none of the values.
+        InvalidInputError: The ``.env`` file or a secret is not UTF-8 text.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="BACKBLAZE_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # editors on Windows put a byte order mark in front
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+        validate_default=False,
+    )
+
+    key_id: str | None = None
+    """The application key's ID (24 or 25 hex digits). B2's master key cannot use the S3 API."""
+
+    application_key: SecretStr | None = None
+    """The application key itself, shown once when it is created. Secret."""
+
+    bucket_name: str | None = None
+    """The bucket that holds the recordings."""
+
+    endpoint: str | None = None
+    """The S3 endpoint, e.g. ``https://s3.us-west-004.backblazeb2.com``; follows from the region."""
+
+    region: str | None = None
+    """The region that requests are signed for, e.g. ``us-west-004``. It follows from B2's
+    endpoint; for any other endpoint it is ``us-east-1`` unless given."""
+
+    allow_http: bool = False
+    """Whether an ``http://`` endpoint is accepted that is not on this machine. Over http
+    everyone on the way can read the recordings. Never accepted for B2."""
+
+    part_size: int = Field(8 * _MIB, ge=5 * _MIB, le=5 * _GB)
+    """The bytes of one part of a multipart upload, at least. It grows with the file."""
+
+    multipart_threshold: int = Field(16 * _MIB, ge=1, le=5 * _GB)
+    """From how many bytes on a file is uploaded in parts."""
+
+    transfer_concurrency: int = Field(4, ge=1, le=1000)
+    """How many parts of one transfer move at the same time."""
+
+    max_connections: int = Field(100, ge=1, le=10_000)
+    """How many requests of this storage are in flight at the same time."""
+
+    memory_budget: int = Field(64 * _MIB, ge=8 * _MIB)
+    """How many bytes all transfers of this storage together may buffer."""
+
+    connect_timeout: _Seconds = Field(10.0, gt=0, le=3600)
+    """Seconds until a connection must stand."""
+
+    idle_timeout: _Seconds = Field(60.0, gt=0, le=86_400)
+    """Seconds without any byte moving after which a request is given up."""
+
+    pool_timeout: _Seconds = Field(120.0, gt=0, le=86_400)
+    """Seconds that a request waits for its turn when ``max_connections`` are in flight."""
+
+    retry_attempts: int = Field(8, ge=1, le=100)
+    """How often a request is sent at most, the first time included. 1 means no retries."""
+
+    retry_base_delay: _Seconds = Field(1.0, ge=0, le=3600)
+    """Seconds that the first retry waits at most; doubled for each further one."""
+
+    retry_max_delay: _Seconds = Field(64.0, ge=0, le=86_400)
+    """Seconds that any retry waits at most, unless the server asks for more."""
+
+    checksum: Literal["md5", "crc32", "sha256"] = "md5"
+    """The checksum sent with every upload, which the server verifies."""
+
+    ca_file: Path | None = None
+    """A PEM file of certificate authorities to trust instead of the system's."""
+
+    # Hidden from type checkers, for which the fields make up the signature.
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            _without_values(functools.partial(super().__init__, **values))
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            # Always refused; but pydantic's own refusal shows the value.
+            _without_values(functools.partial(super().__setattr__, name, value))
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether everything that a request needs is there."""
+        return not self.missing_variables()
+
+    @property
+    def is_b2(self) -> bool:
+        """Whether the endpoint is Backblaze's, not another S3 server."""
+        return self.endpoint is not None and is_b2_host(host_of(self.endpoint))
+
+    def missing_variables(self) -> tuple[str, ...]:
+        """Name the environment variables that must be set before a request can be made."""
+        needed = ("key_id", "application_key", "bucket_name", "endpoint")
+        return tuple(_variable(name) for name in needed if getattr(self, name) is None)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Make other settings out of these: ``update`` replaces fields, and all is checked.
+
+        A region or endpoint that was derived is derived anew. The environment is not read.
+
+        Raises:
+            pydantic.ValidationError: As for new settings.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set} | dict(update or {})
+        cls = type(self)
+        copy = cls.__new__(cls)
+        # Not BaseSettings' own, which would read the environment again.
+        _without_values(functools.partial(BaseModel.__init__, copy, **given))
+        return copy
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the AWS names behind all other sources, and look into ``/run/secrets``."""
+        secrets_dir = getattr(file_secret_settings, "secrets_dir", None)
+        if secrets_dir is None and os.access(_SECRETS_DIR, os.R_OK | os.X_OK):
+            secrets_dir = _SECRETS_DIR
+            file_secret_settings = SecretsSettingsSource(settings_cls, secrets_dir=secrets_dir)
+        aws_names = AwsNamesSource(
+            settings_cls,
+            env_file=getattr(dotenv_settings, "env_file", None),
+            secrets_dir=secrets_dir,
+        )
+        return (init_settings, env_settings, dotenv_settings, file_secret_settings, aws_names)
+
+    @field_validator(
+        "key_id", "application_key", "bucket_name", "endpoint", "region", mode="before"
+    )
+    @classmethod
+    def _tidy(cls, value: object) -> object:
+        # Values are pasted, piped and read from files: blanks around them are never meant.
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not isinstance(text, str):
+            return value
+        text = text.strip()
+        if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
+            raise ValueError("is wrapped in quotes; remove them (docker --env-file keeps quotes)")
+        if not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
+            raise ValueError(
+                "has a space, line break or other character in it that cannot be right"
+            )
+        return text or None
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, endpoint: str | None) -> str | None:
+        return None if endpoint is None else normalize_endpoint(endpoint)
+
+    @field_validator("region")
+    @classmethod
+    def _check_region(cls, region: str | None) -> str | None:
+        if region is not None and not _REGION.fullmatch(region):
+            raise ValueError("is not a region's name; B2's look like us-west-004")
+        return region
+
+    @field_validator("key_id")
+    @classmethod
+    def _check_key_id(cls, key_id: str | None) -> str | None:
+        # Refused before it is shown and sent as a key ID, which is no secret.
+        if key_id is not None and _APPLICATION_KEY.fullmatch(key_id):
+            raise ValueError("holds an application key, not its ID: the two are swapped")
+        return key_id
+
+    @field_validator("ca_file")
+    @classmethod
+    def _check_ca_file(cls, ca_file: Path | None) -> Path | None:
+        if ca_file is not None and not ca_file.expanduser().is_file():
+            raise ValueError("is not a file")
+        return None if ca_file is None else ca_file.expanduser()
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        self._derive_place()
+        if self.endpoint is not None:
+            self._check_scheme(self.endpoint)
+            if self.bucket_name is not None:
+                problem = bucket_name_problem(self.bucket_name, b2=self.is_b2)
+                if problem:
+                    raise ValueError(f"{_label('bucket_name')} {problem}")
+        if self.is_b2 and self.key_id is not None and _MASTER_KEY_ID.fullmatch(self.key_id):
+            raise ValueError(
+                f"{_label('key_id')} is the ID of the master key, which B2's S3 API refuses; "
+                "create an application key on the console's page Application Keys"
+            )
+        if self.retry_max_delay < self.retry_base_delay:
+            raise ValueError(
+                f"{_variable('retry_max_delay')} is less than {_variable('retry_base_delay')}"
+            )
+        return self
+
+    def _derive_place(self) -> None:
+        if self.endpoint is None:
+            # A region that can be none of B2's leaves the endpoint missing.
+            endpoint = b2_endpoint(self.region) if self.region is not None else None
+            if endpoint is not None:
+                self._set("endpoint", endpoint)
+                self._set("region", b2_region(host_of(endpoint)))
+            return
+        derived = b2_region(host_of(self.endpoint))
+        if derived is not None and self.region is not None and self.region.lower() != derived:
+            raise ValueError(
+                f"{_label('region')} does not fit {_label('endpoint')}, "
+                f"whose region is {derived}; give only one of the two"
+            )
+        self._set("region", derived or self.region or "us-east-1")
+
+    def _check_scheme(self, endpoint: str) -> None:
+        if endpoint.startswith("https://") or is_loopback(host_of(endpoint)):
+            return
+        if self.is_b2:
+            raise ValueError(f"{_label('endpoint')} must begin with https://: B2 has no other")
+        if not self.allow_http:
+            raise ValueError(
+                f"{_label('endpoint')} has no https, so recordings would travel in the open; "
+                f"set {_variable('allow_http')}=true if that network is your own"
+            )
+
+    def _set(self, name: str, value: str | None) -> None:
+        # Past `frozen`, and without adding to model_fields_set: derived, not given.
+        self.__dict__[name] = value
+
+
+def _variable(name: str) -> str:
+    return f"BACKBLAZE_{name.upper()}"
+
+
+def _label(name: str) -> str:
+    # The value may have come by the AWS name, so an error must name both.
+    return f"{_variable(name)} (or {AWS_NAMES[name]})" if name in AWS_NAMES else _variable(name)
+
+
+def _without_values(action: Callable[[], None]) -> None:
+    """Run something that validates; its errors name the variables and hold no value.
+
+    pydantic can keep values out of the text of its errors, but not out of ``errors()``, which
+    error trackers record; and a decoding error holds the whole file.
+    """
+    refusal: Exception | None = None
+    try:
+        action()
+    except ValidationError as error:
+        lines = [_readable_line(line) for line in error.errors(include_url=False)]
+        refusal = ValidationError.from_exception_data(error.title, lines, hide_input=True)
+    except UnicodeDecodeError:
+        refusal = InvalidInputError(
+            "A settings file is not UTF-8 text.",
+            hint="Save .env and secrets as UTF-8; PowerShell's redirection writes UTF-16.",
+        )
+    # Raised out here, so that the original with its values is not even the context.
+    if refusal is not None:
+        raise refusal
+
+
+def _readable_line(line: ErrorDetails) -> InitErrorDetails:
+    text = line["msg"]
+    name = str(line["loc"][0]) if line["loc"] else None
+    if line["type"] == "value_error":
+        text = str(line["ctx"]["error"])
+        if name is not None:
+            text = f"{_label(name)} {text}"
+    elif name is not None:
+        text = f"{_label(name)}: {text}"
+    return InitErrorDetails(
+        type=PydanticCustomError(line["type"], "{problem}", {"problem": text}),
+        loc=line["loc"],
+        input="<hidden>",
+    )
