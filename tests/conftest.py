@@ -1,0 +1,142 @@
+"""The servers and settings that tests share, and the walls between a test and its surroundings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from careflow_storage.local import LocalServer
+from careflow_storage.local.client import SyncClient
+from careflow_storage.s3.signing import Credentials
+from careflow_storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from careflow_storage.storage import BackblazeStorage
+
+_FAST_RETRIES: dict[str, Any] = {"retry_base_delay": 0.001, "retry_max_delay": 0.01}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop",
+        choices=("asyncio", "uvloop", "both"),
+        default=os.environ.get("CAREFLOW_TEST_LOOP", "asyncio"),
+        help="the event loop that tests run on (or the variable CAREFLOW_TEST_LOOP)",
+    )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    wanted = config.getoption("--loop")
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
+    if wanted != "uvloop":
+        factories["asyncio"] = asyncio.new_event_loop
+    if wanted != "asyncio":
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "seaweedfs" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(autouse=True)
+def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings, keys or .env file of whoever runs the tests get into them."""
+    for name in list(os.environ):
+        if name.startswith(("BACKBLAZE_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def recordings() -> dict[str, Path]:
+    """Real recordings of speech, by filename."""
+    data = Path(__file__).parent / "data"
+    return {path.name: path for path in sorted(data.iterdir()) if path.suffix in _AUDIO}
+
+
+_AUDIO = {".webm", ".ogg", ".wav", ".mp3", ".m4a"}
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[LocalServer]:
+    """A real S3 server."""
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """The endpoint of a fast S3 server in a thread, which checks no signatures."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def settings(moto_server: str) -> StorageSettings:
+    """For a new versioned bucket on the fast server; retries wait for milliseconds."""
+    bucket = _new_bucket_name()
+    # One request each: the fixtures of most tests, so they had better be quick.
+    client = SyncClient(moto_server, Credentials("test-key-id", "test-application-key"))
+    assert client.create_bucket(bucket).status == 200
+    assert client.enable_versioning(bucket).status == 200
+    return StorageSettings(
+        key_id="test-key-id",
+        application_key="test-application-key",
+        bucket_name=bucket,
+        endpoint=moto_server,
+        region="us-east-1",
+        **_FAST_RETRIES,
+    )
+
+
+@pytest.fixture
+def seaweed_settings(seaweedfs: LocalServer) -> StorageSettings:
+    """For a new versioned bucket on the real server; retries wait for milliseconds."""
+    bucket = _new_bucket_name()
+    seaweedfs.create_bucket(bucket)
+    return seaweedfs.settings(bucket_name=bucket, **_FAST_RETRIES)
+
+
+@pytest.fixture
+async def storage(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
+    """Open on the fast server."""
+    from careflow_storage.storage import BackblazeStorage
+
+    async with BackblazeStorage(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def seaweed_storage(seaweed_settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
+    """Open on the real server."""
+    from careflow_storage.storage import BackblazeStorage
+
+    async with BackblazeStorage(seaweed_settings) as opened:
+        yield opened
+
+
+def _new_bucket_name() -> str:
+    return f"test-{uuid.uuid4().hex[:16]}"
