@@ -23,7 +23,7 @@ def normalize_endpoint(endpoint: str) -> str:
     Raises:
         ValueError: It is none. The message does not repeat it: a URL may hold a password.
     """
-    url = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+    url = _split(endpoint if "://" in endpoint else f"https://{endpoint}")
     if url.scheme not in _DEFAULT_PORTS:
         raise ValueError("must begin with https://")
     if "@" in url.netloc:
@@ -93,6 +93,13 @@ def bucket_name_problem(name: str, *, b2: bool) -> str | None:
     if _is_ip_address(name) and isinstance(ip_address(name), IPv4Address):
         return "must not look like an IP address"
     return None
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # something in brackets that is no IPv6 address
+        raise ValueError("has no valid host") from None
 
 
 def _port(url: SplitResult) -> int | None:

