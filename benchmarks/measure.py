@@ -116,18 +116,17 @@ async def measured(probe_interval_s: float | None) -> AsyncIterator[Section]:
     base = rss_mib()
     if probe is not None:
         await probe.start()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    cpu, wall = cpu_seconds(), time.perf_counter()
+    before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     yield section
-    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-    preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
+    wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_SELF)
     peak = peak_rss_mib()
     if probe is not None:
         await probe.stop()
     section.samples.append(
         Sample(
             wall_s=wall,
-            cpu_s=cpu,
+            user_s=after.ru_utime - before.ru_utime,
+            system_s=after.ru_stime - before.ru_stime,
             ops=section.ops,
             size=section.size,
             base_rss_mib=base,
@@ -135,6 +134,6 @@ async def measured(probe_interval_s: float | None) -> AsyncIterator[Section]:
             lag_p50_ms=probe.quantile_ms(0.5) if probe else None,
             lag_p99_ms=probe.quantile_ms(0.99) if probe else None,
             lag_max_ms=probe.quantile_ms(1.0) if probe else None,
-            preempted=preempted,
+            preempted=after.ru_nivcsw - before.ru_nivcsw,
         )
     )

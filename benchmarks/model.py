@@ -68,13 +68,14 @@ class Job:
 class Sample:
     """One measured section. Times are seconds, lags milliseconds, memory MiB.
 
-    ``cpu_s`` is user and system time of the client process with all its threads. ``preempted``
-    counts involuntary context switches: many of them mean that the machine was busy and the
-    wall time says little.
+    ``user_s`` and ``system_s`` are those of the client process with all its threads.
+    ``preempted`` counts involuntary context switches: many of them mean that the machine was
+    busy and the wall time says little.
     """
 
     wall_s: float
-    cpu_s: float
+    user_s: float
+    system_s: float
     ops: int
     size: int
     base_rss_mib: float
@@ -83,6 +84,10 @@ class Sample:
     lag_p99_ms: float | None
     lag_max_ms: float | None
     preempted: int
+
+    @property
+    def cpu_s(self) -> float:
+        return self.user_s + self.system_s
 
 
 @dataclass(frozen=True, slots=True)

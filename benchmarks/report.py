@@ -80,6 +80,10 @@ def _transfer_table(results: Results, section: str) -> str:
                 row.label,
                 _spread([one.cpu_s for one in samples], 2),
                 _ratio(_middle(samples, _cpu_per_op), _middle(base, _cpu_per_op)),
+                " + ".join(
+                    _number(_middle(samples, pick), 2)
+                    for pick in (lambda one: one.user_s, lambda one: one.system_s)
+                ),
                 _spread([one.wall_s for one in samples], 2),
                 _number(_middle(samples, lambda one: one.size / MIB / one.wall_s), 0),
                 _spread([one.peak_rss_mib for one in samples], 0),
@@ -89,7 +93,7 @@ def _transfer_table(results: Results, section: str) -> str:
             ]
         )
     head = (
-        *("client", "CPU s", "vs obstore", "wall s", "MiB/s", "peak RSS MiB"),
+        *("client", "CPU s", "vs obstore", "user + sys", "wall s", "MiB/s", "peak RSS MiB"),
         *("lag ms p50 / p99 / max", "p99 vs obstore", "verifies"),
     )
     return _table(head, lines)

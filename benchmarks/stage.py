@@ -21,7 +21,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def random_file(path: Path, size: int) -> Path:
-    """Fill a file with random bytes that repeat with a period that fits no part size."""
+    """Fill a file with random bytes that repeat with a period which no part size divides."""
     block = os.urandom(4 * MIB + 4099)
     with path.open("wb") as file:
         left = size
@@ -104,6 +104,9 @@ class Stage:
                 return replace(job, count=scale.presign_ms)
 
     def _files(self) -> None:
+        # In a virtual machine the first touch of a page is dear, and whoever writes first would
+        # pay for it: so touch as much as the files and the server will need.
+        random_file(self._folder / "touched", 3 * self._scale.transfer).unlink()
         random_file(self._folder / "main", self._scale.transfer)
         random_file(self._folder / "warm", self._scale.warm)
 
