@@ -82,7 +82,6 @@ class StorageSettings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
         validate_default=False,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from careflow_storage.errors import InvalidInputError
@@ -83,6 +84,7 @@ class TestKeys:
             validate_key("\ud800")
         assert str(caught.value).encode()
 
+    @limits(deadline=None)
     @given(st.text())
     def test_given_any_text_when_validated_then_it_is_kept_or_refused_with_a_typed_error(
         self, key: str
@@ -153,6 +155,7 @@ class TestRecordingKeys:
         with pytest.raises(InvalidInputError, match="epoch_ms"):
             recording_key("CA1", "a.webm", epoch_ms)  # type: ignore[arg-type]  # under test
 
+    @limits(deadline=None)
     @given(st.text(), st.text(), st.integers())
     def test_given_any_names_then_the_key_stays_in_the_folder_of_its_call_or_is_refused(
         self, call_id: str, filename: str, epoch_ms: int
@@ -258,6 +261,7 @@ class TestContentTypes:
     def test_given_neither_telling_bytes_nor_name_then_it_is_only_bytes(self, name: str) -> None:
         assert detect_content_type(name, b"plain") == "application/octet-stream"
 
+    @limits(deadline=None)
     @given(st.text(), st.binary(max_size=64))
     def test_given_any_name_and_bytes_then_a_well_formed_content_type_comes_out(
         self, name: str, head: bytes
