@@ -1,0 +1,290 @@
+"""The XML documents of S3: listings, errors, batch deletions.
+
+Formats: "ListObjectsV2", "DeleteObjects" and "REST Error Responses" of the *Amazon S3 API
+Reference*. What comes from the network is not trusted: a document type declaration is refused
+(so no entity of its own is ever defined or expanded), encodings other than UTF-8 too, sizes
+are bounded, and whatever cannot be read completely is a `ServerResponseError`. Elements that
+are not known are skipped, whatever their order, white space or namespace prefix.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from html import escape
+from typing import Final
+from urllib.parse import unquote_plus
+
+from pydantic import TypeAdapter
+
+from careflow_storage.errors import InvalidInputError, ServerResponseError, error_from_response
+from careflow_storage.models import DeleteResult, FileInfo
+from careflow_storage.s3.xml_listing import Entry, split_entries
+from careflow_storage.s3.xml_reader import WHITE_SPACE, Document, Fields, read_document, refused
+
+# Enough for 1000 keys of 1024 bytes with each byte written as "&quot;".
+MAX_LISTING_BYTES: Final = 8 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 1024 * 1024
+MAX_DELETE_KEYS: Final = 1000
+
+_LISTING_FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
+_LISTING_RECORDS: Final = {
+    "Contents": frozenset({"Key", "LastModified", "ETag", "Size"}),
+    "CommonPrefixes": frozenset({"Prefix"}),
+}
+_ERROR_FIELDS: Final = frozenset({"Code", "Message", "RequestId", "Region", "Endpoint"})
+_DELETE_RECORDS: Final = {
+    "Deleted": frozenset({"Key", "VersionId", "DeleteMarker", "DeleteMarkerVersionId"}),
+    "Error": frozenset({"Key", "VersionId", "Code", "Message"}),
+}
+
+_is_size = re.compile(r"[0-9]{1,19}").fullmatch
+# Characters that XML 1.0 cannot carry, not even as a reference.
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_FILES: Final = TypeAdapter(list[FileInfo])
+
+
+@dataclass(frozen=True, slots=True)
+class ListPage:
+    """One page of a listing, in the server's order.
+
+    ``next_token`` is set exactly when ``is_truncated`` is.
+    """
+
+    files: list[FileInfo]
+    common_prefixes: list[str]
+    next_token: str | None
+    is_truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDocument:
+    """What the server says about a refused request; every part may be missing."""
+
+    code: str | None
+    message: str | None
+    request_id: str | None
+    region: str | None
+    endpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteDocument:
+    """What became of each key or version of a batch deletion."""
+
+    deleted: list[DeleteResult]
+    failed: list[DeleteResult]
+
+
+def unquote_etag(etag: str) -> str:
+    """Take an ETag out of its quotes; the one place where this is done.
+
+    A weak ETag (``W/"..."``, made by a proxy that compresses) loses its mark as well.
+    """
+    etag = etag.strip(WHITE_SPACE).removeprefix("W/")
+    if len(etag) >= 2 and etag[0] == '"' == etag[-1]:
+        return etag[1:-1]
+    return etag
+
+
+def parse_listing(data: bytes) -> ListPage:
+    """Read the answer to ListObjectsV2; 1000 keys take about 2 ms.
+
+    Keys and prefixes are URL-decoded exactly when the answer says that they are encoded.
+
+    Raises:
+        ServerResponseError: The document is no complete, well-formed listing.
+        StorageError: It is an error document; the class is that of its code.
+    """
+    if len(data) > MAX_LISTING_BYTES:
+        raise refused(f"the listing is larger than {MAX_LISTING_BYTES} bytes")
+    try:
+        document, entries = _read_listing(data)
+        encoded = _text(document.fields, "EncodingType").lower() == "url"
+        prefixes = [record["Prefix"] for record in document.records_of("CommonPrefixes")]
+        files = _files(entries, encoded)
+        if encoded:
+            prefixes = [unquote_plus(prefix, errors="strict") for prefix in prefixes]
+    except KeyError as error:
+        raise refused(f"an entry has no {error.args[0]}") from error
+    except (ValueError, OverflowError) as error:
+        raise refused("an entry has a malformed value") from error
+    truncated = _text(document.fields, "IsTruncated").lower() or "false"
+    if truncated not in {"true", "false"}:
+        raise refused("IsTruncated is neither true nor false")
+    token = document.fields.get("NextContinuationToken") if truncated == "true" else None
+    if truncated == "true" and not token:
+        # Going on as if it were the last page would silently lose files.
+        raise refused("the listing is truncated but tells no way to go on")
+    return ListPage(files, prefixes, token, truncated == "true")
+
+
+def parse_error(data: bytes) -> ErrorDocument | None:
+    """Read an error document, or return None when it is none.
+
+    It never raises: proxies answer with HTML or nothing, and then the status must decide.
+    """
+    if len(data) > MAX_ERROR_BYTES:
+        return None
+    try:
+        document = read_document(data, _ERROR_FIELDS, {})
+    except ServerResponseError:
+        return None
+    return _error(document) if document.root == "Error" else None
+
+
+def parse_delete_result(data: bytes) -> DeleteDocument:
+    """Read the answer to DeleteObjects, which is 200 even when every key failed.
+
+    Raises:
+        ServerResponseError: The document is no complete, well-formed result.
+        StorageError: It is an error document; the class is that of its code.
+    """
+    if len(data) > MAX_LISTING_BYTES:
+        raise refused(f"the result is larger than {MAX_LISTING_BYTES} bytes")
+    document = read_document(data, _ERROR_FIELDS, _DELETE_RECORDS)
+    _require_root(document, "DeleteResult", "DeleteObjects")
+    try:
+        return DeleteDocument(
+            deleted=[_deleted(record) for record in document.records_of("Deleted")],
+            failed=[_failed(record) for record in document.records_of("Error")],
+        )
+    except KeyError as error:
+        raise refused(f"an entry has no {error.args[0]}") from error
+
+
+def build_delete_request(targets: Iterable[tuple[str, str | None]]) -> bytes:
+    """Write the body of DeleteObjects for pairs of key and version ID (or None).
+
+    Raises:
+        InvalidInputError: There are no targets, more than 1000, or one that XML cannot carry.
+    """
+    objects = [
+        f"<Object><Key>{_escaped(key)}</Key></Object>"
+        if version_id is None
+        else f"<Object><Key>{_escaped(key)}</Key>"
+        f"<VersionId>{_escaped(version_id)}</VersionId></Object>"
+        for key, version_id in targets
+    ]
+    if not 1 <= len(objects) <= MAX_DELETE_KEYS:
+        raise InvalidInputError(
+            f"One request deletes 1 to {MAX_DELETE_KEYS} keys, not {len(objects)}."
+        )
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"{''.join(objects)}</Delete>"
+    ).encode()
+
+
+def _read_listing(data: bytes) -> tuple[Document, list[Entry]]:
+    fields = _LISTING_FIELDS | _ERROR_FIELDS
+    split = split_entries(data)
+    if split is not None:
+        document = read_document(split.envelope, fields, _LISTING_RECORDS)
+        if document.root == "ListBucketResult" and document.records_of("Contents") == [{}]:
+            return document, split.entries
+    document = read_document(data, fields, _LISTING_RECORDS)
+    _require_root(document, "ListBucketResult", "ListObjectsV2")
+    return document, [
+        (record["Key"], record["LastModified"], record.get("ETag", ""), record["Size"])
+        for record in document.records_of("Contents")
+    ]
+
+
+def _files(entries: list[Entry], url_encoded: bool) -> list[FileInfo]:
+    # One call for all of them: pydantic then loops in Rust.
+    return _FILES.validate_python(
+        [
+            {
+                "key": unquote_plus(key, errors="strict") if url_encoded else key,
+                "last_modified": _timestamp(modified),
+                "etag": unquote_etag(etag),
+                "size": _size(size),
+            }
+            for key, modified, etag, size in entries
+        ]
+    )
+
+
+def _timestamp(text: str) -> datetime:
+    text = text.strip(WHITE_SPACE)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = parsedate_to_datetime(text)
+    if moment.tzinfo is UTC:
+        return moment
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _size(text: str) -> int:
+    text = text.strip(WHITE_SPACE)
+    # int() alone would also take "1_000", "+1" and digits of other scripts.
+    if not _is_size(text):
+        raise ValueError("not a size")
+    return int(text)
+
+
+def _require_root(document: Document, root: str, operation: str) -> None:
+    if document.root == root:
+        return
+    if document.root != "Error":
+        raise refused(f"its root is {document.root[:40]}, not {root}")
+    # Servers may notice that they fail only after they have sent the status 200.
+    error = _error(document)
+    raise error_from_response(
+        operation=operation,
+        bucket=None,
+        key=None,
+        status=200,
+        code=error.code,
+        message=error.message,
+        headers={} if error.request_id is None else {"x-amz-request-id": error.request_id},
+    )
+
+
+def _text(fields: Fields, name: str) -> str:
+    return fields.get(name, "").strip(WHITE_SPACE)
+
+
+def _error(document: Document) -> ErrorDocument:
+    return ErrorDocument(
+        code=_text(document.fields, "Code") or None,
+        message=_text(document.fields, "Message") or None,
+        request_id=_text(document.fields, "RequestId") or None,
+        region=_text(document.fields, "Region") or None,
+        endpoint=_text(document.fields, "Endpoint") or None,
+    )
+
+
+def _deleted(record: Fields) -> DeleteResult:
+    marker = _text(record, "DeleteMarker").lower() == "true"
+    # Deleting by key makes a marker, whose ID is not that of the version that was asked for.
+    version_id = record.get("DeleteMarkerVersionId") if marker else None
+    return DeleteResult(
+        key=record["Key"],
+        deleted=True,
+        version_id=version_id or record.get("VersionId") or None,
+        delete_marker=marker,
+    )
+
+
+def _failed(record: Fields) -> DeleteResult:
+    return DeleteResult(
+        key=record["Key"],
+        deleted=False,
+        version_id=record.get("VersionId") or None,
+        error_code=_text(record, "Code") or None,
+        error_message=_text(record, "Message") or None,
+    )
+
+
+def _escaped(text: str) -> str:
+    if _NOT_XML.search(text):
+        raise InvalidInputError("A key or version ID has a character that XML cannot carry.")
+    # Bare line ends would arrive as "\n", whichever they were.
+    return escape(text, quote=False).replace("\r", "&#13;").replace("\n", "&#10;")
