@@ -33,7 +33,6 @@ from collections.abc import Mapping
 from typing import Any
 
 
-
 class StorageError(Exception):
     """The root of all errors raised by this package.
 
@@ -107,9 +106,7 @@ class StorageError(Exception):
         return _rebuild, (type(self), self.message, dict(self.__dict__))
 
 
-def _rebuild(
-    error_class: type[StorageError], message: str, state: dict[str, Any]
-) -> StorageError:
+def _rebuild(error_class: type[StorageError], message: str, state: dict[str, Any]) -> StorageError:
     error = error_class.__new__(error_class, message)
     StorageError.__init__(error, message)
     error.__dict__.update(state)
@@ -247,11 +244,11 @@ _BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "NoSuchVersion": (NoSuchKeyError, False, None),
     "NoSuchUpload": (NoSuchUploadError, False, None),
     "PreconditionFailed": (PreconditionFailedError, False, None),
-    "ConditionalRequestConflict": (PreconditionFailedError, True, None),
+    "ConditionalRequestConflict": (PreconditionFailedError, False, None),
     "InvalidRange": (InvalidRangeError, False, None),
-    "BadDigest": (ChecksumMismatchError, True, "The body was damaged or changed on its way."),
+    "BadDigest": (ChecksumMismatchError, False, "The body was damaged or changed on its way."),
     "InvalidDigest": (ChecksumMismatchError, False, None),
-    "XAmzContentSHA256Mismatch": (ChecksumMismatchError, True, None),
+    "XAmzContentSHA256Mismatch": (ChecksumMismatchError, False, None),
     "NotImplemented": (NotSupportedError, False, None),
     "MethodNotAllowed": (NotSupportedError, False, None),
     "RequestTimeout": (ServiceUnavailableError, True, _BUSY_HINT),

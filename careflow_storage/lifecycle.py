@@ -1,0 +1,113 @@
+"""Open once, close once, on one event loop: the guards around everything a storage does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
+from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.exchange import Exchange
+from careflow_storage.s3.requests import S3Requests
+from careflow_storage.s3.retry import RetryPolicy
+from careflow_storage.s3.session import S3Session, missing_settings
+from careflow_storage.settings import StorageSettings
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.memory import ByteBudget
+from careflow_storage.transfer.threads import Threads
+
+if TYPE_CHECKING:
+    import aioboto3
+    from aiobotocore.session import AioSession
+
+logger = logging.getLogger("careflow_storage")
+
+
+class Lifecycle:
+    """Makes the engine of a storage, and gives it to nobody who may not use it."""
+
+    def __init__(
+        self, settings: StorageSettings, session: aioboto3.Session | AioSession | None
+    ) -> None:
+        self._settings = settings
+        self._given = session
+        self._engine: Engine | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
+        self._closed = False
+
+    @property
+    def state(self) -> str:
+        """One of "not open", "open", "closed"."""
+        return "closed" if self._closed else "open" if self._engine else "not open"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The environment variables that are required and not set."""
+        return missing_settings(self._settings, self._given)
+
+    async def open(self) -> None:
+        """Make the connection pool and the threads; nothing the second time."""
+        if self._closed:
+            raise StorageClosedError(
+                "The storage was closed.", hint="Make a new BackblazeStorage; closed is closed."
+            )
+        if self._engine is not None:
+            self.engine()
+            return
+        if self.missing:
+            raise NotConfiguredError(self.missing)
+        settings = self._settings
+        session = S3Session(settings, self._given)
+        await session.open()
+        retry = RetryPolicy(
+            settings.retry_attempts, settings.retry_base_delay, settings.retry_max_delay
+        )
+        self._loop, self._process = asyncio.get_running_loop(), os.getpid()
+        self._engine = Engine(
+            settings=settings,
+            session=session,
+            requests=S3Requests(Exchange(session, retry)),
+            control=ControlPlane(session, retry),
+            retry=retry,
+            threads=Threads(),
+            budget=ByteBudget(settings.memory_budget),
+        )
+
+    def engine(self) -> Engine:
+        """Return the engine to a caller who may use it here and now.
+
+        Raises:
+            StorageClosedError: Not opened yet, or closed.
+            WrongLoopError: Another event loop than the one that opened it, or a forked process.
+        """
+        if self._engine is None:
+            raise StorageClosedError(
+                f"The storage is {self.state}.",
+                hint="Use it inside 'async with BackblazeStorage() as storage:', or await "
+                "initialize() first.",
+            )
+        if os.getpid() != self._process:
+            raise WrongLoopError(
+                "The storage was opened before this process was forked.",
+                hint="Open one in each process, after the fork.",
+            )
+        if asyncio.get_running_loop() is not self._loop:
+            raise WrongLoopError(
+                "The storage was opened in another event loop.",
+                hint="Open one in each loop; with asyncio.run() that is one in each call.",
+            )
+        return self._engine
+
+    async def close(self) -> None:
+        """Close the connections and end the threads. Safe to call twice."""
+        self._closed = True
+        engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        try:
+            await engine.session.close()
+        finally:
+            await engine.threads.close()

@@ -1,0 +1,1 @@
+"""Talking S3: one request in, one typed answer out."""

@@ -1,0 +1,52 @@
+"""Many deletions at once, and erasing a key for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from careflow_storage.errors import AccessDeniedError
+from careflow_storage.models import DeleteResult, PurgeResult
+from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.requests import S3Requests
+
+_BATCH_KEYS = 1000
+
+
+async def delete_keys(requests: S3Requests, keys: Sequence[str]) -> list[DeleteResult]:
+    """Hide keys, 1000 per request, and return one result for each, in their order."""
+    results: list[DeleteResult] = []
+    for first in range(0, len(keys), _BATCH_KEYS):
+        batch = keys[first : first + _BATCH_KEYS]
+        answer = await requests.delete_objects((key, None) for key in batch)
+        by_key = {result.key: result for result in (*answer.deleted, *answer.failed)}
+        results += [by_key.get(key) or _unanswered(key) for key in batch]
+    return results
+
+
+def _unanswered(key: str) -> DeleteResult:
+    return DeleteResult(
+        key=key, deleted=False, error_message="The server's answer does not mention this key."
+    )
+
+
+async def purge_key(requests: S3Requests, control: ControlPlane, key: str) -> PurgeResult:
+    """Erase all versions and delete markers of one key, and abort its unfinished uploads."""
+    found = [version async for version in control.list_versions(key)]
+    for first in range(0, len(found), _BATCH_KEYS):
+        batch = found[first : first + _BATCH_KEYS]
+        answer = await requests.delete_objects((key, version) for version, _ in batch)
+        for failure in answer.failed:
+            raise AccessDeniedError(
+                f"Version {failure.version_id} could not be erased: {failure.error_message}",
+                operation="purge_file",
+                key=key,
+                code=failure.error_code,
+                hint="Is it locked, or does the application key lack deleteFiles?",
+            )
+    uploads = [upload_id async for upload_id in control.list_uploads(key)]
+    for upload_id in uploads:
+        await control.abort_multipart_upload(key, upload_id)
+    markers = sum(is_marker for _, is_marker in found)
+    return PurgeResult(
+        key=key, versions=len(found) - markers, delete_markers=markers, uploads=len(uploads)
+    )

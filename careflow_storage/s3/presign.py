@@ -1,0 +1,102 @@
+"""Presigned URLs: one request, granted to whoever holds the URL until it expires."""
+
+from __future__ import annotations
+
+import re
+import urllib.parse
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.s3.session import S3Session
+from careflow_storage.s3.signing import encode_key
+
+SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]
+
+# Seven days; B2 and AWS refuse more. botocore does not check.
+MAX_EXPIRES_IN = 604_800
+_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a presigned URL allows, checked; signing is then the same for every key."""
+
+    method: SignedMethod
+    expires_in: int
+    params: dict[str, str]
+    headers: dict[str, str]
+
+    @classmethod
+    def checked(
+        cls,
+        expires_in: int,
+        method: SignedMethod,
+        *,
+        download_as: str | None,
+        content_type: str | None,
+        version_id: str | None,
+    ) -> Grant:
+        """Refuse what no server would honour, before a URL is handed out."""
+        if method not in get_args(SignedMethod):
+            raise InvalidInputError(
+                f"method must be one of {', '.join(get_args(SignedMethod))}, not {method!r}.",
+                hint="B2 does not implement POST policies: let browsers upload with PUT.",
+            )
+        if isinstance(expires_in, bool) or not isinstance(expires_in, int):
+            raise InvalidInputError(f"expires_in must be whole seconds, not {expires_in!r}.")
+        if not 1 <= expires_in <= MAX_EXPIRES_IN:
+            raise InvalidInputError(
+                f"expires_in must be from 1 to {MAX_EXPIRES_IN} seconds, not {expires_in}."
+            )
+        params: dict[str, str] = {}
+        headers: dict[str, str] = {}
+        if version_id is not None:
+            params["versionId"] = version_id
+        if download_as is not None:
+            if method != "GET":
+                raise InvalidInputError(f"download_as means nothing for {method}.")
+            params["response-content-disposition"] = attachment(download_as)
+        if content_type is not None:
+            if not _HEADER_VALUE.fullmatch(content_type):
+                raise InvalidInputError("content_type must be printable ASCII.")
+            if method == "GET":
+                params["response-content-type"] = content_type
+            elif method == "PUT":
+                headers["content-type"] = content_type
+            else:
+                raise InvalidInputError(f"content_type means nothing for {method}.")
+        return cls(method, expires_in, params, headers)
+
+
+async def presign(session: S3Session, keys: Iterable[str], grant: Grant) -> list[str]:
+    """Return one URL for each key. No request is sent."""
+    credentials = session.static_credentials or await session.credentials()
+    sign, bucket = session.signer.presign, session.bucket
+    return [
+        sign(
+            credentials,
+            grant.method,
+            session.origin,
+            f"/{bucket}/{encode_key(key)}",
+            grant.params,
+            grant.headers,
+            grant.expires_in,
+        )
+        for key in keys
+    ]
+
+
+def attachment(filename: str) -> str:
+    """Return a Content-Disposition that saves under ``filename`` (RFC 6266, RFC 8187)."""
+    if not filename or any(ord(char) < 0x20 or ord(char) == 0x7F for char in filename):
+        raise InvalidInputError(f"{filename!r} is no name of a file.")
+    if any(char in filename for char in "/\\"):
+        raise InvalidInputError("The name of a download must not be a path.")
+    try:
+        encoded = urllib.parse.quote(filename, safe="")
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("The name of a download must be valid Unicode.") from error
+    plain = filename.encode("ascii", "replace").decode("ascii").replace('"', "'")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"

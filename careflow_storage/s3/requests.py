@@ -1,0 +1,242 @@
+"""The hot calls: put, get, head, delete, upload part, list. One request, one typed answer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+
+from careflow_storage.errors import (
+    NoSuchKeyError,
+    ServerResponseError,
+    StorageError,
+)
+from careflow_storage.models import FileMetadata
+from careflow_storage.s3 import xml
+from careflow_storage.s3.exchange import (
+    UNSIGNED_PAYLOAD,
+    AnswerStream,
+    Body,
+    Exchange,
+    Request,
+)
+from careflow_storage.s3.metadata import UPLOAD_MARK, decode_metadata
+from careflow_storage.s3.signing import canonical_query
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the server says of bytes that it has stored."""
+
+    etag: str
+    version_id: str | None
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """An object's metadata, the mark that an upload of ours left on it, and all headers."""
+
+    file: FileMetadata
+    upload_mark: str | None
+    headers: Mapping[str, str]
+
+
+class S3Requests:
+    """The data plane of one bucket."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._bucket_was_seen = False
+
+    async def put_object(
+        self,
+        key: str,
+        body: Body | bytes,
+        headers: dict[str, str],
+        *,
+        payload_hash: str = UNSIGNED_PAYLOAD,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> Stored:
+        """Store one object with one request; ``headers`` are signed."""
+        return await self._store(
+            Request("PutObject", "PUT", key, "", headers, body, payload_hash, on_sent)
+        )
+
+    async def upload_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        body: Body | bytes,
+        headers: dict[str, str],
+        *,
+        payload_hash: str = UNSIGNED_PAYLOAD,
+        on_sent: Callable[[int], None] | None = None,
+    ) -> Stored:
+        """Store one part of a multipart upload; the same number again replaces it."""
+        query = canonical_query({"partNumber": str(number), "uploadId": upload_id})
+        return await self._store(
+            Request("UploadPart", "PUT", key, query, headers, body, payload_hash, on_sent)
+        )
+
+    async def _store(self, request: Request) -> Stored:
+        answer = await self._exchange.send(request)
+        etag = answer.headers.get("ETag")
+        if not etag:
+            raise self._nonsense(request.operation, request.key, "it has no ETag")
+        self._bucket_was_seen = True
+        return Stored(
+            xml.unquote_etag(etag), answer.headers.get("x-amz-version-id"), answer.headers
+        )
+
+    async def head_object(self, key: str, *, version_id: str | None = None) -> ObjectHead:
+        """Ask for an object's metadata.
+
+        A HEAD answer has no body to tell why it failed. One GET of a single byte is spent to
+        learn it, except for a 404 once the bucket is known to exist.
+        """
+        query = _version_query(version_id)
+        try:
+            answer = await self._exchange.send(Request("HeadObject", "HEAD", key, query))
+        except StorageError as error:
+            if error.code is not None or error.status is None or error.status >= 500:
+                raise
+            if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
+                raise
+            await self._raise_cause(key, query)
+            raise
+        self._bucket_was_seen = True
+        return self.describe(key, answer.headers)
+
+    async def _raise_cause(self, key: str, query: str) -> None:
+        try:
+            stream = await self._exchange.open(
+                Request("HeadObject", "GET", key, query, {"range": "bytes=0-0"})
+            )
+        except NoSuchKeyError:
+            self._bucket_was_seen = True
+            raise
+        await stream.aclose()
+
+    async def get_object(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        if_match: str | None = None,
+        version_id: str | None = None,
+    ) -> AnswerStream:
+        """Open an object's bytes ``[start, end)``; the caller closes the stream."""
+        headers: dict[str, str] = {}
+        ranged = start > 0 or end is not None
+        if ranged:
+            headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        if if_match is not None:
+            headers["if-match"] = f'"{if_match}"'
+        stream = await self._exchange.open(
+            Request("GetObject", "GET", key, _version_query(version_id), headers)
+        )
+        self._bucket_was_seen = True
+        if ranged and stream.status != 206:
+            await stream.aclose()
+            raise self._nonsense("GetObject", key, "it ignores the range")
+        return stream
+
+    def describe(self, key: str, headers: Mapping[str, str]) -> ObjectHead:
+        """Read an object's metadata from the headers of a GET or HEAD answer."""
+        try:
+            ranged = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            size = int(ranged[3]) if ranged else int(headers["Content-Length"])
+            etag = xml.unquote_etag(headers["ETag"])
+            modified = parsedate_to_datetime(headers["Last-Modified"])
+        except (KeyError, ValueError) as error:
+            raise self._nonsense("HeadObject", key, f"bad headers ({error})") from error
+        if modified.tzinfo is None:
+            modified = modified.replace(tzinfo=UTC)
+        metadata = decode_metadata(headers)
+        mark = metadata.pop(UPLOAD_MARK, None)
+        file = FileMetadata(
+            key=key,
+            size=size,
+            content_type=headers.get("Content-Type", "application/octet-stream"),
+            last_modified=modified,
+            etag=etag,
+            version_id=headers.get("x-amz-version-id"),
+            metadata=metadata,
+        )
+        return ObjectHead(file, mark, headers)
+
+    async def delete_object(
+        self, key: str, *, version_id: str | None = None
+    ) -> tuple[str | None, bool]:
+        """Delete an object or a version; return its version ID and whether it is a marker."""
+        answer = await self._exchange.send(
+            Request("DeleteObject", "DELETE", key, _version_query(version_id))
+        )
+        self._bucket_was_seen = True
+        headers = answer.headers
+        return headers.get("x-amz-version-id"), headers.get("x-amz-delete-marker") == "true"
+
+    async def delete_objects(self, targets: Iterable[tuple[str, str | None]]) -> xml.DeleteDocument:
+        """Delete up to 1000 keys, or versions, with one request."""
+        body = xml.build_delete_request(targets)
+        # Every S3 server since 2006 takes Content-MD5 here; newer checksums not all do.
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        answer = await self._exchange.send(
+            Request(
+                "DeleteObjects",
+                "POST",
+                None,
+                "delete=",
+                {
+                    "content-md5": base64.b64encode(digest).decode(),
+                    "content-type": "application/xml",
+                },
+                body,
+                hashlib.sha256(body).hexdigest(),
+            )
+        )
+        return xml.parse_delete_result(answer.body)
+
+    async def list_objects(
+        self,
+        prefix: str,
+        *,
+        max_keys: int = 1000,
+        token: str | None = None,
+    ) -> xml.ListPage:
+        """List one page of at most 1000 keys, in UTF-8 byte order."""
+        params = {
+            "encoding-type": "url",
+            "list-type": "2",
+            "max-keys": str(max_keys),
+            "prefix": prefix,
+        }
+        if token is not None:
+            params["continuation-token"] = token
+        answer = await self._exchange.send(
+            Request("ListObjectsV2", "GET", None, canonical_query(params))
+        )
+        self._bucket_was_seen = True
+        return xml.parse_listing(answer.body)
+
+    def _nonsense(self, operation: str, key: str | None, why: str) -> ServerResponseError:
+        return ServerResponseError(
+            f"The server's answer makes no sense: {why}.",
+            operation=operation,
+            bucket=self._exchange.session.bucket,
+            key=key,
+            retryable=True,
+        )
+
+
+def _version_query(version_id: str | None) -> str:
+    return "" if version_id is None else canonical_query({"versionId": version_id})

@@ -1,0 +1,266 @@
+"""From settings or an aioboto3 session to credentials, an HTTP pool and the aioboto3 client.
+
+The only module that touches aioboto3. Importing it takes about a second and creating its
+client blocks for a tenth: both happen in a thread, and only when the control plane is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import urllib.parse
+import urllib.request
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from careflow_storage._endpoint import is_loopback
+from careflow_storage._version import __version__
+from careflow_storage.errors import NotConfiguredError, StorageClosedError, StorageTimeoutError
+from careflow_storage.s3.signing import Credentials, Signer
+
+if TYPE_CHECKING:
+    import aioboto3
+    from aiobotocore.session import AioSession
+
+    from careflow_storage.settings import StorageSettings
+
+# Backblaze announces Keep-Alive: timeout=5; reusing a connection later races with its close.
+_KEEPALIVE_SECONDS = 4.0
+_READ_BUFFER_BYTES = 512 * 1024
+_USER_AGENT = f"careflow-storage/{__version__}"
+_CREDENTIAL_VARIABLES = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
+_SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type")
+
+
+class Slots:
+    """A bound on the requests in flight, with a wait that ends.
+
+    aiohttp's own pool waits for ever: here a request that finds no free slot within
+    ``timeout`` seconds fails with `StorageTimeoutError`, and may be tried again.
+    """
+
+    def __init__(self, limit: int, timeout: float) -> None:
+        self._semaphore = asyncio.Semaphore(limit)
+        self._limit = limit
+        self._timeout = timeout
+
+    async def acquire(self) -> None:
+        if not self._semaphore.locked():
+            await self._semaphore.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._semaphore.acquire()
+        except TimeoutError:
+            raise StorageTimeoutError(
+                f"All {self._limit} request slots were busy for {self._timeout:g} s.",
+                retryable=True,
+                hint="Close unread streams, or raise BACKBLAZE_MAX_CONNECTIONS.",
+            ) from None
+
+    def release(self) -> None:
+        self._semaphore.release()
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def missing_settings(
+    settings: StorageSettings, session: aioboto3.Session | AioSession | None
+) -> tuple[str, ...]:
+    """Name the variables that are missing; a session brings the credentials itself."""
+    return tuple(
+        name
+        for name in settings.missing_variables()
+        if session is None or name not in _CREDENTIAL_VARIABLES
+    )
+
+
+class S3Session:
+    """What every request needs: endpoint, bucket, credentials, connections.
+
+    Open it within the event loop that uses it. No request is sent by opening.
+    """
+
+    def __init__(
+        self, settings: StorageSettings, session: aioboto3.Session | AioSession | None = None
+    ) -> None:
+        if not settings.endpoint or not settings.region or not settings.bucket_name:
+            raise NotConfiguredError(missing_settings(settings, session))
+        self.settings = settings
+        self.bucket = settings.bucket_name
+        self.origin = settings.endpoint.rstrip("/")
+        self.host = _host_header(self.origin)
+        self.signer = Signer(settings.region)
+        self.slots = Slots(settings.max_connections, settings.pool_timeout)
+        self._given = session
+        self._static = None if session is not None else _static_credentials(settings)
+        self._tls: ssl.SSLContext | bool = True
+        self._pooled: aiohttp.ClientSession | None = None
+        self._fresh: aiohttp.ClientSession | None = None
+        self._client: Any = None
+        self._client_lock = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Make the connection pool; reading the CA certificates happens in a thread."""
+        if self.origin.startswith("https://"):
+            self._tls = await asyncio.to_thread(
+                ssl.create_default_context, cafile=self.settings.ca_file
+            )
+        self._pooled = self._http_session(force_close=False)
+
+    async def close(self) -> None:
+        """Close every connection, and the aioboto3 client if one was made."""
+        client, self._client = self._client, None
+        try:
+            if client is not None:
+                await client.__aexit__(None, None, None)
+        finally:
+            for http in (self._pooled, self._fresh):
+                if http is not None:
+                    await http.close()
+
+    @property
+    def static_credentials(self) -> Credentials | None:
+        """The credentials of the settings, or None where a session provides them."""
+        return self._static
+
+    async def credentials(self) -> Credentials:
+        """Return the credentials of this moment; a refreshable session may renew them."""
+        if self._static is not None:
+            return self._static
+        provider = await self._given.get_credentials() if self._given is not None else None
+        if provider is None:
+            raise NotConfiguredError(
+                ("credentials",), hint="The session that was given holds no credentials."
+            )
+        frozen = await provider.get_frozen_credentials()
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def http(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """Return the pool, or with ``fresh`` a session that never reuses a connection."""
+        if self._pooled is None or self._pooled.closed:
+            raise StorageClosedError("The storage was closed while it was in use.")
+        if not fresh:
+            return self._pooled
+        if self._fresh is None:
+            self._fresh = self._http_session(force_close=True)
+        return self._fresh
+
+    def _http_session(self, *, force_close: bool) -> aiohttp.ClientSession:
+        # Our slots are the limit; the pool's own limit would wait without a timeout.
+        pool: dict[str, Any] = (
+            {"force_close": True} if force_close else {"keepalive_timeout": _KEEPALIVE_SECONDS}
+        )
+        http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, **pool),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self.settings.connect_timeout, sock_read=None
+            ),
+            headers={"User-Agent": _USER_AGENT},
+            skip_auto_headers=_SKIPPED_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            proxy=_environment_proxy(self.origin),
+        )
+        # aiohttp's hidden resend would make a second version or delete marker of one call.
+        http._retry_connection = False
+        return http
+
+    async def client(self) -> Any:
+        """Return the aioboto3 S3 client, made on first use and closed with this session."""
+        if self._client is None:
+            async with self._client_lock:
+                if self._client is None:
+                    self._client = await asyncio.to_thread(self._make_client)
+        return self._client
+
+    def _make_client(self) -> Any:
+        # Nothing of a client is bound to a loop before its first request, so a throw-away loop
+        # may create it while the caller's loop goes on.
+        import aioboto3
+        from aiobotocore.config import AioConfig
+        from aiobotocore.httpsession import AIOHTTPSession
+
+        class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
+            """Without aiohttp's hidden resend: our policy is the only one that retries."""
+
+            async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+                http: aiohttp.ClientSession = await super()._get_session(proxy_url)
+                http._retry_connection = False
+                return http
+
+        settings = self.settings
+        session: Any = self._given
+        if session is None:
+            credentials = _static_credentials(settings)
+            session = aioboto3.Session(
+                aws_access_key_id=credentials.access_key_id,
+                aws_secret_access_key=credentials.secret_access_key,
+                region_name=settings.region,
+            )
+        create = getattr(session, "client", None) or session.create_client
+        context = create(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=self.origin,
+            verify=str(settings.ca_file) if settings.ca_file else None,
+            config=AioConfig(
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                retries={"total_max_attempts": 1},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                connect_timeout=settings.connect_timeout,
+                read_timeout=settings.idle_timeout,
+                max_pool_connections=settings.max_connections,
+                connector_args={"keepalive_timeout": _KEEPALIVE_SECONDS},
+                http_session_cls=OneShotSession,
+                user_agent_extra=_USER_AGENT,
+            ),
+        )
+
+        async def enter() -> Any:
+            return await context.__aenter__()
+
+        client = asyncio.run(enter())
+        # With Expect a silent server is waited for without any timeout.
+        client.meta.events.register_last("before-call.s3", _drop_expect)
+        return client
+
+
+def _drop_expect(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].pop("Expect", None)
+
+
+def _static_credentials(settings: StorageSettings) -> Credentials:
+    if settings.key_id is None or settings.application_key is None:
+        raise NotConfiguredError(missing_settings(settings, None))
+    return Credentials(settings.key_id, settings.application_key.get_secret_value())
+
+
+def _host_header(origin: str) -> str:
+    parts = urllib.parse.urlsplit(origin)
+    default_port = {"https": 443, "http": 80}[parts.scheme]
+    if parts.port in (None, default_port):
+        return parts.netloc.rsplit(":", 1)[0] if parts.port else parts.netloc
+    return parts.netloc
+
+
+def _environment_proxy(origin: str) -> str | None:
+    # Once per session: aiohttp's trust_env asks the environment in a thread per request.
+    parts = urllib.parse.urlsplit(origin)
+    if is_loopback(parts.hostname or "") or urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)

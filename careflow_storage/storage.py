@@ -1,0 +1,490 @@
+"""`BackblazeStorage`: the whole life of a recording in one object."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import ValidationError
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    NoSuchKeyError,
+    StorageError,
+)
+from careflow_storage.lifecycle import Lifecycle
+from careflow_storage.models import (
+    DeleteResult,
+    DownloadResult,
+    FileMetadata,
+    PurgeResult,
+    UploadResult,
+)
+from careflow_storage.recordings import recording_key, validate_key
+from careflow_storage.s3.deletion import delete_keys, purge_key
+from careflow_storage.s3.listing import FileListing
+from careflow_storage.s3.presign import Grant, SignedMethod, presign
+from careflow_storage.s3.signing import encode_key
+from careflow_storage.settings import StorageSettings
+from careflow_storage.transfer.download import download
+from careflow_storage.transfer.reader import FileReader
+from careflow_storage.transfer.stream import FileStream
+from careflow_storage.transfer.upload import UploadOptions, upload
+
+if TYPE_CHECKING:
+    import aioboto3
+    from aiobotocore.session import AioSession
+
+    from careflow_storage.models import ChecksumAlgorithm
+    from careflow_storage.transfer.progress import ProgressCallback
+    from careflow_storage.transfer.sources import UploadBody
+
+logger = logging.getLogger("careflow_storage")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BackblazeStorage:
+    """Call recordings in a private bucket on Backblaze B2, or any S3-compatible store.
+
+    ::
+
+        async with BackblazeStorage() as storage:
+            result = await storage.upload_recording("CA123", body, "recording.webm")
+            url = await storage.get_signed_url(result.key)
+
+    Make one per process and keep it open: in a web app's lifespan, in a worker's startup. Any
+    number of tasks may use it at once; all share its connections, request slots and memory
+    budget. It belongs to the event loop that opened it.
+
+    Args:
+        settings: Where the bucket is and the key to it; from ``BACKBLAZE_*`` when None.
+        session: An aioboto3 (or aiobotocore) session to take the credentials from, refreshable
+            ones too, instead of those of the settings.
+
+    Raises:
+        InvalidInputError: A setting is malformed.
+    """
+
+    def __init__(
+        self,
+        settings: StorageSettings | None = None,
+        *,
+        session: aioboto3.Session | AioSession | None = None,
+    ) -> None:
+        self.settings = settings if settings is not None else _settings_from_environment()
+        self._lifecycle = Lifecycle(self.settings, session)
+        self._last_epoch_ms = 0
+
+    def __repr__(self) -> str:
+        bucket, state = self.settings.bucket_name, self._lifecycle.state
+        return f"<BackblazeStorage bucket={bucket!r} {state}>"
+
+    def is_configured(self) -> bool:
+        """Whether every required setting is there. Asks nobody whether they are right."""
+        return not self._lifecycle.missing
+
+    async def initialize(self) -> bool:
+        """Open the storage; False and a warning when it is not configured. Sends no request.
+
+        Raises:
+            StorageClosedError: It was closed; make a new one.
+        """
+        if missing := self._lifecycle.missing:
+            logger.warning("Storage is not configured: %s missing.", ", ".join(missing))
+            return False
+        await self._lifecycle.open()
+        return True
+
+    async def __aenter__(self) -> Self:
+        await self._lifecycle.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections. Safe to call twice; finish or cancel your tasks before."""
+        await self._lifecycle.close()
+
+    async def client(self) -> Any:
+        """Return the aioboto3 S3 client of this storage, for calls that have no method here.
+
+        It is made on first use, in a thread, and closed with the storage. Its own retries are
+        off, and it raises botocore's exceptions.
+        """
+        return await self._lifecycle.engine().session.client()
+
+    async def upload_file(
+        self,
+        key: str,
+        body: UploadBody,
+        content_type: str | None = None,
+        *,
+        metadata: dict[str, str] | None = None,
+        cache_control: str | None = None,
+        content_disposition: str | None = None,
+        size: int | None = None,
+        checksum: ChecksumAlgorithm | None = None,
+        overwrite: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> UploadResult:
+        """Store ``body`` under ``key`` and return when the server has confirmed all of it.
+
+        Up to ``multipart_threshold`` bytes are one PUT (1 request); more, or a stream that
+        does not tell its size, goes in parts (1 request each and 2 more), of which
+        ``transfer_concurrency`` move at once within ``memory_budget``. On any error or
+        cancellation the multipart upload is aborted and nothing is stored. What the caller
+        opened stays open.
+
+        Args:
+            key: 1 to 1024 bytes of UTF-8.
+            body: Bytes, text (``str`` is stored as UTF-8, it is never the name of a file), a
+                ``Path``, a binary file object, sync or async, or an iterable of bytes.
+            content_type: Told by the first bytes and the key's ending when None.
+            metadata: Names and values of your own, 2048 bytes together. Not encrypted: no
+                personal data.
+            cache_control: The ``Cache-Control`` that downloads get.
+            content_disposition: The ``Content-Disposition`` that downloads get.
+            size: The length in bytes of a stream, if known: it is then held to it, and its
+                parts are equal.
+            checksum: What the server verifies: ``md5`` (any S3 server does), ``crc32`` (a
+                fifth of the CPU) or ``sha256``. The settings' when None.
+            overwrite: With False an existing key raises `PreconditionFailedError` (1 request
+                more). B2 has no conditional PUT: of two writers at the same moment both may
+                succeed there; the older stays as a version. Elsewhere one loses for sure.
+            progress: Called with `Progress` events, cumulative; may be async. What it raises
+                aborts the upload.
+
+        Raises:
+            InvalidInputError: Before any request, for what cannot be stored.
+            SizeMismatchError: The body had more or fewer bytes than it declared.
+            ChecksumMismatchError: The bytes were damaged on their way.
+            StorageError: See `careflow_storage.errors`; what the body raised comes out as it is.
+        """
+        return await self._upload(
+            "upload_file",
+            validate_key(key),
+            body,
+            UploadOptions(
+                content_type=content_type,
+                cache_control=cache_control,
+                content_disposition=content_disposition,
+                metadata=metadata,
+                size=size,
+                checksum=checksum or self.settings.checksum,
+                overwrite=overwrite,
+            ),
+            name=key,
+            progress=progress,
+        )
+
+    async def upload_recording(
+        self,
+        call_id: str,
+        body: UploadBody,
+        filename: str,
+        *,
+        content_type: str | None = None,
+        recorded_at: datetime | None = None,
+        metadata: dict[str, str] | None = None,
+        size: int | None = None,
+        checksum: ChecksumAlgorithm | None = None,
+        progress: ProgressCallback | None = None,
+    ) -> UploadResult:
+        """Store a recording as ``recordings/{call_id}/{epoch_ms}-{filename}``.
+
+        As `upload_file`, with a key that is made here. ``call_id`` and ``filename`` must not
+        leave their folder: no slashes, ``..`` or control characters.
+
+        Args:
+            recorded_at: An aware datetime; now when None. Recordings of now never share a key
+                within one storage. Upload again with the same time, and the key is the same.
+        """
+        epoch_ms = self._next_epoch_ms() if recorded_at is None else _epoch_ms(recorded_at)
+        return await self._upload(
+            "upload_recording",
+            recording_key(call_id, filename, epoch_ms),
+            body,
+            UploadOptions(
+                content_type=content_type,
+                metadata=metadata,
+                size=size,
+                checksum=checksum or self.settings.checksum,
+            ),
+            name=filename,
+            progress=progress,
+        )
+
+    async def get_signed_url(
+        self,
+        key: str,
+        expires_in: int = 3600,
+        *,
+        method: SignedMethod = "GET",
+        download_as: str | None = None,
+        content_type: str | None = None,
+        version_id: str | None = None,
+    ) -> str:
+        """Return a URL that lets anybody who holds it do one ``method`` on ``key``.
+
+        Sends no request, so the object need not exist. It ends after ``expires_in`` seconds
+        (1 to 604800), or when the application key is deleted.
+
+        Args:
+            download_as: For GET: the name that a browser saves the file under.
+            content_type: For GET what the answer says it is; for PUT what the uploader must
+                send as ``Content-Type``.
+        """
+        urls = await self._presign([key], expires_in, method, download_as, content_type, version_id)
+        return urls[0]
+
+    async def get_signed_urls(
+        self,
+        keys: Iterable[str],
+        expires_in: int = 3600,
+        *,
+        method: SignedMethod = "GET",
+        content_type: str | None = None,
+    ) -> list[str]:
+        """Return a URL for each key, in their order, for a page that lists recordings."""
+        return await self._presign(
+            _checked_keys(keys), expires_in, method, None, content_type, None
+        )
+
+    async def get_file(self, key: str, *, version_id: str | None = None) -> bytes:
+        """Return a whole object in memory; for large ones use `stream_file`. 1 request.
+
+        Raises:
+            NoSuchKeyError: It does not exist or is hidden.
+        """
+        return await self.stream_file(key, version_id=version_id).read()
+
+    def stream_file(
+        self,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        version_id: str | None = None,
+    ) -> FileStream:
+        """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
+
+        Nothing is asked before the iteration begins. See `FileStream`.
+        """
+        return FileStream(
+            self._lifecycle.engine(), validate_key(key), start=start, end=end, version_id=version_id
+        )
+
+    async def download_file(
+        self,
+        key: str,
+        path: str | os.PathLike[str],
+        *,
+        version_id: str | None = None,
+        verify: bool = True,
+        progress: ProgressCallback | None = None,
+    ) -> DownloadResult:
+        """Write an object to a local file, which appears complete or not at all.
+
+        1 HEAD, then one GET per part, ``transfer_concurrency`` at once, all pinned to the same
+        version. The bytes go to a temporary file in the same folder, which takes the place of
+        ``path`` after its length, and its MD5 where the ETag tells it, are verified.
+
+        Args:
+            verify: False saves the hashing (about 1.7 s of CPU per GiB); the length is checked
+                all the same.
+        """
+        with self._telling("download_file", validate_key(key)):
+            return await download(
+                self._lifecycle.engine(),
+                key,
+                Path(path),
+                version_id=version_id,
+                verify=verify,
+                progress=progress,
+            )
+
+    async def open_file(self, key: str, *, version_id: str | None = None) -> FileReader:
+        """Open an object for reading and seeking; close it or use it with ``async with``.
+
+        1 HEAD now, and one GET for each read that does not go on where the last one ended.
+        """
+        engine = self._lifecycle.engine()
+        head = await engine.requests.head_object(validate_key(key), version_id=version_id)
+        return FileReader(engine, head.file)
+
+    async def delete_file(self, key: str, *, version_id: str | None = None) -> DeleteResult:
+        """Hide an object, or erase one version of it. 1 request.
+
+        B2 keeps every version. Without ``version_id`` the object is hidden behind a delete
+        marker: its bytes stay, and are billed, until a lifecycle rule or `purge_file` erases
+        them. Deleting what is not there succeeds, as S3 does it.
+        """
+        requests = self._lifecycle.engine().requests
+        found, marker = await requests.delete_object(validate_key(key), version_id=version_id)
+        return DeleteResult(
+            key=key, deleted=True, version_id=found or version_id, delete_marker=marker
+        )
+
+    async def delete_files(self, keys: Iterable[str]) -> list[DeleteResult]:
+        """Hide many objects, 1000 per request; one result for each key, in their order.
+
+        A key that could not be deleted has ``deleted=False`` and the server's reason: look at
+        the results, this method raises only when a whole request fails.
+        """
+        with self._telling("delete_files"):
+            return await delete_keys(self._lifecycle.engine().requests, _checked_keys(keys))
+
+    async def purge_file(self, key: str) -> PurgeResult:
+        """Erase every version and delete marker of a key, and its unfinished uploads.
+
+        This cannot be undone. 1 request per 1000 versions to list and 1 to delete them, 1 or
+        more for the uploads. Needs the capabilities listFiles, writeFiles and deleteFiles.
+
+        Raises:
+            StorageError: A version could not be erased (it may be locked); others are gone.
+        """
+        with self._telling("purge_file", key):
+            engine = self._lifecycle.engine()
+            return await purge_key(engine.requests, engine.control, validate_key(key))
+
+    def list_files(self, prefix: str = "", max_keys: int | None = None) -> FileListing:
+        """List the files whose keys begin with ``prefix``: await it, or iterate over it.
+
+        See `FileListing`. Hidden files are not listed. ``max_keys`` is the most to list,
+        without a limit at 1000; None lists all.
+        """
+        return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys)
+
+    async def get_file_metadata(self, key: str, *, version_id: str | None = None) -> FileMetadata:
+        """Return size, content type, times and your own metadata of an object. 1 request."""
+        requests = self._lifecycle.engine().requests
+        head = await requests.head_object(validate_key(key), version_id=version_id)
+        return head.file
+
+    async def file_exists(self, key: str) -> bool:
+        """Whether an object is there and not hidden. 1 request, 3 when access is denied.
+
+        B2 answers 403 for a *missing* object when the application key lacks ``listBuckets``.
+        Then a listing is asked; if that is denied too, nobody can tell:
+
+        Raises:
+            AccessDeniedError: It may exist or not; the hint says which capability tells.
+            NoSuchBucketError: The bucket does not exist.
+        """
+        requests = self._lifecycle.engine().requests
+        try:
+            await requests.head_object(validate_key(key))
+        except NoSuchKeyError:
+            return False
+        except AccessDeniedError as denied:
+            return await self._is_listed(key, denied)
+        return True
+
+    async def _is_listed(self, key: str, denied: AccessDeniedError) -> bool:
+        try:
+            page = await self._lifecycle.engine().requests.list_objects(key, max_keys=1)
+        except AccessDeniedError:
+            denied.hint = (
+                "B2 also denies access to objects that do not exist when the application key "
+                "lacks the capability listBuckets. Give the key listBuckets (or listFiles)."
+            )
+            raise denied from None
+        return any(file.key == key for file in page.files)
+
+    async def _upload(
+        self,
+        operation: str,
+        key: str,
+        body: UploadBody,
+        options: UploadOptions,
+        *,
+        name: str,
+        progress: ProgressCallback | None,
+    ) -> UploadResult:
+        engine = self._lifecycle.engine()
+        with self._telling(operation, key):
+            done = await upload(engine, key, body, options, name=name, progress=progress)
+        bucket = str(self.settings.bucket_name)
+        return UploadResult(
+            key=key,
+            url=f"{self.settings.endpoint}/{bucket}/{encode_key(key)}",
+            bucket=bucket,
+            size=done.size,
+            etag=done.stored.etag,
+            version_id=done.stored.version_id,
+            content_type=done.content_type,
+            parts=done.parts,
+            checksum=done.checksum,
+        )
+
+    async def _presign(
+        self,
+        keys: list[str],
+        expires_in: int,
+        method: SignedMethod,
+        download_as: str | None,
+        content_type: str | None,
+        version_id: str | None,
+    ) -> list[str]:
+        grant = Grant.checked(
+            expires_in,
+            method,
+            download_as=download_as,
+            content_type=content_type,
+            version_id=version_id,
+        )
+        return await presign(self._lifecycle.engine().session, keys, grant)
+
+    def _next_epoch_ms(self) -> int:
+        now = time.time_ns() // 1_000_000
+        # Two recordings of one call in one millisecond must not hide each other.
+        self._last_epoch_ms = max(now, self._last_epoch_ms + 1)
+        return self._last_epoch_ms
+
+    @contextmanager
+    def _telling(self, operation: str, key: str | None = None) -> Iterator[None]:
+        """Let every error that leaves a method say which method, bucket and key it was."""
+        try:
+            yield
+        except StorageError as error:
+            error.operation = error.operation or operation
+            error.bucket = error.bucket or self.settings.bucket_name
+            error.key = error.key or key
+            raise
+
+
+def _checked_keys(keys: Iterable[str]) -> list[str]:
+    if isinstance(keys, str):
+        raise InvalidInputError("keys must be several keys, not one str.")
+    return [validate_key(key) for key in keys]
+
+
+def _epoch_ms(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise InvalidInputError(
+            "recorded_at must be an aware datetime.", hint="datetime.now(UTC) is one."
+        )
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def _settings_from_environment() -> StorageSettings:
+    try:
+        return StorageSettings()
+    except ValidationError as error:
+        problems = "; ".join(str(problem["msg"]) for problem in error.errors())
+        raise InvalidInputError(f"The settings are not valid: {problems}") from None

@@ -1,0 +1,1 @@
+"""Moving bytes: from every kind of body into the bucket, and back out of it."""

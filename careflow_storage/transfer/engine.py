@@ -1,0 +1,26 @@
+"""What every transfer of one storage shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.requests import S3Requests
+from careflow_storage.s3.retry import RetryPolicy
+from careflow_storage.s3.session import S3Session
+from careflow_storage.settings import StorageSettings
+from careflow_storage.transfer.memory import ByteBudget
+from careflow_storage.transfer.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The two planes, and the threads and memory that all transfers draw on."""
+
+    settings: StorageSettings
+    session: S3Session
+    requests: S3Requests
+    control: ControlPlane
+    retry: RetryPolicy
+    threads: Threads
+    budget: ByteBudget

@@ -1,0 +1,325 @@
+"""Every kind of body, read in one way: ``await source.read(n)`` gives n bytes, fewer at the end.
+
+======================================  ==========  ==================================
+body                                    size known  read
+======================================  ==========  ==================================
+bytes, bytearray, memoryview, str       yes         in place, without a copy
+path                                    yes         in the storage's threads
+file object with ``read``               if seekable in asyncio's default executor
+file object with ``async def read``     no          awaited
+iterable of bytes                       no          in asyncio's default executor
+async iterable of bytes                 no          awaited
+======================================  ==========  ==================================
+
+``str`` is text and is stored as UTF-8; the name of a file must be a ``pathlib.Path``. Files and
+iterators that the caller opened are never closed here. A file is read from where it stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import stat
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeAlias, cast
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.transfer.threads import Threads
+
+
+class AsyncReader(Protocol):
+    """An async file object, such as an ``aiofiles`` file or Starlette's ``UploadFile``."""
+
+    async def read(self, size: int = ..., /) -> bytes: ...
+
+
+UploadBody: TypeAlias = (
+    bytes
+    | bytearray
+    | memoryview
+    | str
+    | os.PathLike[str]
+    | IO[bytes]
+    | Iterable[bytes]
+    | AsyncIterable[bytes]
+    | AsyncReader
+)
+"""What can be uploaded."""
+
+_FILE_READ_BYTES = 1024 * 1024
+
+
+class Source(Protocol):
+    """A body that is being read.
+
+    Attributes:
+        size: Its length in bytes, or None when only its end will tell.
+        waits_for_others: Whether reading may take as long as somebody else pleases, so that it
+            must not hold a share of the memory budget meanwhile.
+        in_memory: Whether ``read`` gives views of the caller's own memory.
+    """
+
+    size: int | None
+    waits_for_others: bool
+    in_memory: bool
+
+    async def read(self, size: int) -> bytes | bytearray | memoryview:
+        """Return exactly ``size`` bytes, or what is left; nothing at the end."""
+        ...
+
+    async def rewind(self) -> bool:
+        """Go back to the start; False when the bytes are gone."""
+        ...
+
+
+@asynccontextmanager
+async def open_source(
+    body: UploadBody, threads: Threads, *, size: int | None = None
+) -> AsyncIterator[Source]:
+    """Take any kind of body; ``size`` declares the length of one that does not tell it.
+
+    Raises `InvalidInputError` for anything that cannot be read as bytes, and for a file that
+    is missing, a folder, or opened in text mode.
+    """
+    if isinstance(body, os.PathLike):
+        file = await threads.run(_open_path, body)
+        try:
+            yield _with_size(FileSource(file, threads, os.fstat(file.fileno()).st_size), size)
+        finally:
+            await threads.run(file.close)
+        return
+    yield _with_size(await _take(body), size)
+
+
+def _with_size(source: Source, declared: int | None) -> Source:
+    if declared is not None:
+        if declared < 0:
+            raise InvalidInputError(f"size must not be negative, not {declared}.")
+        if source.size is not None and source.size != declared:
+            raise InvalidInputError(
+                f"The body has {source.size} bytes, but size={declared} was declared."
+            )
+        source.size = declared
+    return source
+
+
+async def _take(body: UploadBody) -> Source:
+    if isinstance(body, str):
+        try:
+            return MemorySource(memoryview(body.encode("utf-8")))
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(f"The text is not valid Unicode: {error.reason}.") from error
+    if isinstance(body, bytes | bytearray | memoryview):
+        view = memoryview(body)
+        if not view.c_contiguous:
+            raise InvalidInputError("A memoryview must be contiguous.")
+        return MemorySource(view.cast("B"))
+    read = getattr(body, "read", None)
+    if callable(read):
+        if inspect.iscoroutinefunction(read):
+            return StreamSource(_read_async(read), waits_for_others=True)
+        return await _take_file(body)
+    if isinstance(body, AsyncIterable):
+        return StreamSource(aiter(body), waits_for_others=True)
+    if isinstance(body, Iterable) and not isinstance(body, dict):
+        return StreamSource(_iterate_in_thread(iter(body)), waits_for_others=True)
+    raise InvalidInputError(
+        f"A body of type {type(body).__name__} cannot be uploaded.",
+        hint="Give bytes, str, a Path, a file opened in binary mode, or an iterable of bytes.",
+    )
+
+
+def _open_path(path: os.PathLike[str]) -> IO[bytes]:
+    try:
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open_source closes it
+    except OSError as error:
+        raise InvalidInputError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InvalidInputError(f"{os.fspath(path)!r} is not a regular file.")
+    return file
+
+
+class MemorySource:
+    """Bytes that the caller holds already; parts are views of them."""
+
+    waits_for_others = False
+    in_memory = True
+
+    def __init__(self, view: memoryview) -> None:
+        self.size: int | None = view.nbytes
+        self._view = view
+        self._position = 0
+
+    async def read(self, size: int) -> memoryview:
+        piece = self._view[self._position : self._position + size]
+        self._position += piece.nbytes
+        return piece
+
+    async def rewind(self) -> bool:
+        self._position = 0
+        return True
+
+
+class FileSource:
+    """A regular file of our own opening."""
+
+    waits_for_others = False
+    in_memory = False
+
+    def __init__(self, file: IO[bytes], threads: Threads, size: int) -> None:
+        self.size: int | None = size
+        self._file = file
+        self._threads = threads
+
+    async def read(self, size: int) -> bytearray:
+        return await self._threads.run(self._read, size)
+
+    def _read(self, size: int) -> bytearray:
+        # Never more than the file can have left: sizes near the part limit are gigabytes.
+        left = max(0, os.fstat(self._file.fileno()).st_size - self._file.tell())
+        buffer = bytearray(min(size, left))
+        view = memoryview(buffer)
+        filled = 0
+        while filled < len(buffer):
+            count = self._file.readinto(view[filled:])  # type: ignore[attr-defined]  # raw file
+            if not count:
+                break
+            filled += count
+        view.release()
+        del buffer[filled:]
+        return buffer
+
+    async def rewind(self) -> bool:
+        await self._threads.run(self._file.seek, 0)
+        return True
+
+
+class StreamSource:
+    """Bytes that come in chunks of any size from somebody else."""
+
+    in_memory = False
+
+    def __init__(
+        self,
+        chunks: AsyncIterator[Any],
+        *,
+        waits_for_others: bool,
+        size: int | None = None,
+        rewind: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.size = size
+        self.waits_for_others = waits_for_others
+        self._chunks = chunks
+        self._rewind = rewind
+        self._rest = memoryview(b"")
+
+    async def read(self, size: int) -> bytes | bytearray | memoryview:
+        if self._rest.nbytes >= size:
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            return piece
+        buffer = bytearray(self._rest)
+        self._rest = memoryview(b"")
+        while len(buffer) < size:
+            chunk = await anext(self._chunks, None)
+            if chunk is None:
+                break
+            view = _as_view(chunk)
+            missing = size - len(buffer)
+            buffer += view[:missing]
+            self._rest = view[missing:]
+        return buffer
+
+    async def rewind(self) -> bool:
+        if self._rewind is None:
+            return False
+        await self._rewind()
+        self._rest = memoryview(b"")
+        return True
+
+
+def _as_view(chunk: Any) -> memoryview:
+    if isinstance(chunk, bytes | bytearray | memoryview):
+        return memoryview(chunk).cast("B")
+    hint = "Open the file in binary mode ('rb')." if isinstance(chunk, str) else None
+    raise InvalidInputError(
+        f"The body gave {type(chunk).__name__} where bytes were expected.", hint=hint
+    )
+
+
+async def _read_async(read: Callable[[int], Awaitable[Any]]) -> AsyncIterator[Any]:
+    # A short read is not the end: only an empty one is.
+    while chunk := await read(_FILE_READ_BYTES):
+        yield chunk
+
+
+async def _take_file(file: Any) -> Source:
+    start, size = await asyncio.to_thread(_measure, file)
+    position = start
+
+    async def chunks() -> AsyncIterator[Any]:
+        while True:
+            chunk = await asyncio.to_thread(file.read, _FILE_READ_BYTES)
+            if inspect.isawaitable(chunk):
+                chunk = await chunk
+            if chunk is None:
+                raise InvalidInputError("The file is in non-blocking mode and has no data.")
+            if not chunk:
+                return
+            yield chunk
+
+    if start is None:
+        return StreamSource(chunks(), waits_for_others=True)
+
+    source: StreamSource
+
+    async def rewind() -> None:
+        await asyncio.to_thread(file.seek, position)
+        source._chunks = chunks()
+
+    source = StreamSource(chunks(), waits_for_others=False, size=size, rewind=rewind)
+    return source
+
+
+def _measure(file: Any) -> tuple[int | None, int | None]:
+    """Return where a seekable file stands and how many bytes follow."""
+    try:
+        if not file.seekable():
+            return None, None
+        start = cast(int, file.tell())
+        end = cast(int, file.seek(0, os.SEEK_END))
+        file.seek(start)
+    except (AttributeError, OSError):
+        return None, None
+    return start, max(0, end - start)
+
+
+async def _iterate_in_thread(iterator: Iterator[Any]) -> AsyncIterator[Any]:
+    # One trip to the thread per batch: a generator of tiny chunks must not cost a trip each.
+    ended = False
+    while not ended:
+        batch, ended, error = await asyncio.to_thread(_next_batch, iterator)
+        for chunk in batch:
+            yield chunk
+        if error is not None:
+            raise error
+
+
+def _next_batch(iterator: Iterator[Any]) -> tuple[list[Any], bool, BaseException | None]:
+    batch: list[Any] = []
+    total = 0
+    while total < _FILE_READ_BYTES:
+        try:
+            chunk = next(iterator)
+        except StopIteration:
+            return batch, True, None
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
+            return batch, True, error
+        batch.append(chunk)
+        if not isinstance(chunk, bytes | bytearray | memoryview):
+            break
+        total += max(1, memoryview(chunk).nbytes)
+    return batch, False, None

@@ -1,0 +1,203 @@
+"""The bytes of an object as they come, going on after every broken connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from types import TracebackType
+from typing import Self
+
+from careflow_storage.errors import (
+    InvalidInputError,
+    ServerResponseError,
+    StorageClosedError,
+    StorageError,
+)
+from careflow_storage.models import FileMetadata
+from careflow_storage.s3.exchange import AnswerStream
+from careflow_storage.s3.requests import ObjectHead
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.verify import EtagHasher, check_digests, part_ends
+
+logger = logging.getLogger("careflow_storage")
+
+
+class FileStream:
+    """An async iterator over the bytes ``[start, end)`` of one object.
+
+    ::
+
+        async with storage.stream_file(key) as stream:
+            print(stream.metadata.content_type)
+            async for chunk in stream:
+                ...
+
+    Iterating without ``async with`` works as well. When the connection breaks, the rest is
+    asked for with a range request pinned to the same version (or ETag), as often as the retry
+    policy allows without any byte in between. The length is always verified, and the MD5 of a
+    whole object where its ETag tells it: after the last chunk, so that what is wrong is known
+    at the end.
+
+    Holds one request slot from the first chunk to the end of the iteration, or `aclose`.
+    Memory: about 1 MiB.
+
+    Raises, from the first chunk on: `NoSuchKeyError`, `AccessDeniedError`,
+    `InvalidRangeError` (``start`` is beyond the end), `PreconditionFailedError` (replaced
+    meanwhile, where there are no versions), `ChecksumMismatchError`, and what else
+    `StorageError` stands for.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        key: str,
+        *,
+        start: int = 0,
+        end: int | None = None,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        verify: bool = True,
+    ) -> None:
+        check_range(start, end)
+        self._engine = engine
+        self._key = key
+        self._start = start
+        self._end = end
+        self._version_id = version_id
+        self._if_match = if_match
+        self._verify = verify
+        self._head: ObjectHead | None = None
+        self._answer: AnswerStream | None = None
+        self._chunks: AsyncGenerator[bytes] | None = None
+        self._closed = False
+
+    @property
+    def metadata(self) -> FileMetadata:
+        """The object's metadata, known once the stream is open; ``size`` is the whole's."""
+        if self._head is None:
+            raise StorageClosedError(
+                "The stream is not open yet.", key=self._key, hint="Use it with 'async with'."
+            )
+        return self._head.file
+
+    async def __aenter__(self) -> Self:
+        await self._open(self._start)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncGenerator[bytes]:
+        if self._closed:
+            raise StorageClosedError("The stream is closed.", key=self._key)
+        if self._chunks is not None:
+            raise StorageClosedError("The stream was read already.", key=self._key)
+        self._chunks = self._read()
+        return self._chunks
+
+    async def aclose(self) -> None:
+        """Give up the rest and free the connection. Safe to call twice."""
+        self._closed = True
+        if self._chunks is not None:
+            await self._chunks.aclose()
+        if self._answer is not None:
+            await self._answer.aclose()
+
+    async def read(self) -> bytes:
+        """Return all the bytes at once: the whole range in memory."""
+        return b"".join([chunk async for chunk in self])
+
+    async def _open(self, position: int) -> AnswerStream:
+        requests = self._engine.requests
+        answer = await requests.get_object(
+            self._key,
+            start=position,
+            end=self._end,
+            if_match=self._if_match,
+            version_id=self._version_id,
+        )
+        self._answer = answer
+        if self._head is None:
+            try:
+                self._head = requests.describe(self._key, answer.headers)
+            except BaseException:
+                await answer.aclose()
+                raise
+            self._pin(self._head.file)
+        return answer
+
+    def _pin(self, file: FileMetadata) -> None:
+        # An unversioned object has no ID, or the ID "null", which the next upload inherits.
+        if self._version_id is None and file.version_id not in (None, "null"):
+            self._version_id = file.version_id
+        elif self._version_id is None and self._if_match is None:
+            self._if_match = file.etag
+
+    async def _read(self) -> AsyncGenerator[bytes]:
+        if self._start == self._end:
+            return
+        position, failures, complete = self._start, 0, False
+        hasher: EtagHasher | None = None
+        try:
+            while not complete:
+                answer = self._answer or await self._open(position)
+                hasher = hasher or self._new_hasher(answer)
+                pause = 0.0
+                try:
+                    async for chunk in answer:
+                        position += len(chunk)
+                        failures = 0
+                        await hasher.update(chunk)
+                        yield chunk
+                except StorageError as error:
+                    failures += 1
+                    asked = self._engine.retry.pause_after(error, failures)
+                    if asked is None:
+                        raise
+                    pause = asked
+                    logger.debug("resuming %r at byte %d in %.2f s", self._key, position, pause)
+                finally:
+                    self._answer = None
+                    await answer.aclose()
+                complete = self._is_complete(position)
+                if not complete:
+                    await asyncio.sleep(pause)
+            digests = await hasher.digests() if hasher is not None else []
+            check_digests(self.metadata.etag, digests, key=self._key)
+        finally:
+            if hasher is not None:
+                await hasher.aclose()
+
+    def _new_hasher(self, answer: AnswerStream) -> EtagHasher:
+        whole = self._start == 0 and self._end is None
+        head = self._head
+        if not (self._verify and whole and head is not None):
+            return EtagHasher([], self._engine.threads)
+        ends = part_ends(head.file.size, head.file.etag, answer.headers, head.upload_mark)
+        return EtagHasher(ends, self._engine.threads)
+
+    def _is_complete(self, position: int) -> bool:
+        size = self.metadata.size
+        expected = size if self._end is None else min(self._end, size)
+        if position > expected:
+            raise ServerResponseError(
+                f"The server sent {position - expected} bytes too many.",
+                operation="GetObject",
+                key=self._key,
+            )
+        return position == expected
+
+
+def check_range(start: int, end: int | None) -> None:
+    """Refuse ranges that are upside down; offsets are in bytes, ``end`` is exclusive."""
+    if start < 0 or (end is not None and end < start):
+        raise InvalidInputError(
+            f"The range [{start}, {end}) is not one.",
+            hint="start must be 0 or more, and end not below start; end is exclusive.",
+        )
