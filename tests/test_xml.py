@@ -442,6 +442,56 @@ def test_the_quick_way_and_the_parser_agree_on_any_document(data: bytes) -> None
     assert outcome(data) == parser_outcome(data)
 
 
+quick_keys = st.text(
+    st.one_of(
+        st.sampled_from("ab/ &<>;\"'%+]"),
+        st.characters(exclude_categories=["Cs"], exclude_characters="\ufffe\uffff").filter(
+            lambda char: char >= " "
+        ),
+    ),
+    max_size=12,
+)
+
+
+@given(
+    keys=st.lists(quick_keys, min_size=1, max_size=5),
+    order=st.permutations(["Key", "LastModified", "ETag", "Size", "StorageClass"]),
+    space=st.sampled_from(["", "\n", "\r\n  ", "\t "]),
+    quote_mark=st.sampled_from(['"', "&quot;", "&#34;"]),
+    more_escapes=st.sampled_from(
+        [{}, {'"': "&quot;", "'": "&apos;"}, {'"': "&#34;", "'": "&#39;"}]
+    ),
+    around=st.sampled_from(["", URL, "<CommonPrefixes><Prefix>p</Prefix></CommonPrefixes>"]),
+)
+def test_the_quick_way_reads_any_uniform_listing_as_the_parser_does(
+    keys: list[str],
+    order: list[str],
+    space: str,
+    quote_mark: str,
+    more_escapes: dict[str, str],
+    around: str,
+) -> None:
+    inner = ""
+    for size, key in enumerate(keys):
+        values = {
+            "Key": escape(quote(key) if around == URL else key, more_escapes),
+            "LastModified": "2026-11-23T06:36:09.000Z",
+            "ETag": f"{quote_mark}{MD5}{quote_mark}",
+            "Size": str(size),
+            "StorageClass": "STANDARD",
+        }
+        # The class may be missing, but from the first entry nothing is learned that is not there.
+        names = [name for name in order if name != "StorageClass" or size % 2 == 0]
+        inner += f"<Contents>{space}"
+        inner += "".join(f"<{name}>{values[name]}</{name}>{space}" for name in names)
+        inner += f"</Contents>{space}"
+    data = listing(around + inner)
+    assert split_entries(data) is not None
+    page = parse_listing(data)
+    assert page.files == [info(key, size) for size, key in enumerate(keys)]
+    assert parser_outcome(data) == page
+
+
 @given(
     st.sampled_from(list(ENTRIES.values())),
     st.lists(
@@ -492,7 +542,9 @@ HOSTILE = {
     "many entries": b"<ListBucketResult>" + b"<Contents/>" * 20_000 + b"</ListBucketResult>",
     "UTF-16": listing(entry()).decode().encode("utf-16"),
     "UTF-16LE without a mark": listing(entry()).decode().encode("utf-16-le"),
+    "UTF-16BE without a mark": listing(entry()).decode().encode("utf-16-be"),
     "UTF-16 with a DTD": BILLION_LAUGHS.decode().encode("utf-16"),
+    "UTF-16LE with a DTD, no mark": BILLION_LAUGHS.decode().encode("utf-16-le"),
     "UTF-32": listing(entry()).decode().encode("utf-32"),
     "Latin-1, said": b'<?xml version="1.0" encoding="ISO-8859-1"?><ListBucketResult/>',
     "UTF-7, said": b'<?xml version="1.0" encoding="UTF-7"?><ListBucketResult/>',

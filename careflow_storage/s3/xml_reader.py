@@ -54,11 +54,14 @@ def read_document(
             damaged on its way), declares a document type or another encoding than UTF-8, is
             nested too deep or absurdly long, or has a wanted field twice or with elements in it.
     """
-    # Decoded here, as expat would believe a byte order mark of UTF-16 before its caller.
+    # expat believes signs of UTF-16 before its caller: a byte order mark, which is no UTF-8,
+    # or a NUL, which is no XML.
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise refused("it is not UTF-8", retryable=True) from error
+    if "\0" in text:
+        raise refused("it holds a NUL", retryable=True)
     # Without a document type there are no entities but the five of XML: nothing to expand,
     # nothing to load. Refused before parsing, as expat goes on for a while after an error.
     if "<!DOCTYPE" in text:
