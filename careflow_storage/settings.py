@@ -136,7 +136,8 @@ class StorageSettings(BaseSettings):
     """Seconds that the first retry waits at most; doubled for each further one."""
 
     retry_max_delay: _Seconds = Field(64.0, ge=0, le=86_400)
-    """Seconds that any retry waits at most, unless the server asks for more."""
+    """Seconds that any retry waits at most. A server that asks for more (``Retry-After``) is not
+    asked again: its error comes out, with ``retry_after`` set."""
 
     checksum: Literal["md5", "crc32", "sha256"] = "md5"
     """The checksum sent with every upload, which the server verifies."""

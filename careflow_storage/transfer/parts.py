@@ -12,6 +12,7 @@ from typing import IO
 
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.models import ChecksumAlgorithm
+from careflow_storage.recordings import HEAD_BYTES
 from careflow_storage.s3.exchange import SLICE_BYTES, Body
 from careflow_storage.transfer.checksums import digest_of, new_hasher
 from careflow_storage.transfer.memory import ByteBudget
@@ -28,8 +29,6 @@ _GROWTH_STEP = 900
 # holds its share must not stop the others.
 _PATIENCE_SECONDS = 1.0
 _FILE_SLICE_BYTES = MIB
-# Enough for every audio container that tells itself by its first bytes.
-SNIFFED_BYTES = 64
 
 
 class PartSizes:
@@ -196,7 +195,7 @@ class PartReader:
                 chunk = await self._source.read(min(_FILE_SLICE_BYTES, size - filled))
                 if not chunk:
                     break
-                head = head or bytes(chunk[:SNIFFED_BYTES])
+                head = head or bytes(chunk[:HEAD_BYTES])
                 await self._threads.run(file.write, chunk)
                 filled += len(chunk)
             await self._threads.run(file.flush)
@@ -209,4 +208,4 @@ class PartReader:
 def _in_memory(
     data: bytes | bytearray | memoryview, share: int = 0, budget: ByteBudget | None = None
 ) -> Part:
-    return Part(MemoryBody(data), bytes(data[:SNIFFED_BYTES]), share=share, budget=budget)
+    return Part(MemoryBody(data), bytes(data[:HEAD_BYTES]), share=share, budget=budget)
