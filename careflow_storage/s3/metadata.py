@@ -1,7 +1,8 @@
 """User metadata as ``x-amz-meta-*`` headers, by the limits of Backblaze B2.
 
 Headers carry ASCII. A value that is more than that, or that a server or proxy on its way might
-change, is written as RFC 2047 encoded words, as Amazon S3 does, and comes back as it was given. The bounds are those of "Add File Information" in Backblaze's documentation.
+change, is written as RFC 2047 encoded words, as Amazon S3 does, and comes back as it was
+given. The bounds are those of "Add File Information" in Backblaze's documentation.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     if total > MAX_TOTAL_BYTES:
         raise InvalidInputError(
             f"metadata: names and values are {total} bytes as sent, more than {MAX_TOTAL_BYTES}.",
-            hint="Backblaze stores 2,048 bytes, 64 of which this package may need. Text that is not ASCII takes more bytes; store long text as an object.",
+            hint="Backblaze stores 2,048 bytes, and this package may need 64 of them. "
+            "Text that is not ASCII takes more bytes; store long text as an object.",
         )
     return headers
 
@@ -165,12 +167,24 @@ def _b_words(text: str) -> Iterator[str]:
 
 
 def _decoded_value(value: str) -> str:
+    if not value.isascii():
+        value = _repaired(value)
     if "=?" not in value:
         return value
     try:
         return _find_words.sub(lambda words: _decoded_words(words[0]), value)
     except (ValueError, LookupError):
         return value
+
+
+def _repaired(value: str) -> str:
+    # aiohttp escapes bytes that are no UTF-8 as surrogates, which no JSON and no model takes.
+    # Other writers may have sent them; HTTP's old charset gives each byte a character.
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
 
 
 def _decoded_words(words: str) -> str:
