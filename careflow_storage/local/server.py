@@ -206,6 +206,16 @@ class LocalServer:
             self._process = None
         self._cleanup.close()
 
+    def wait(self, timeout: float) -> bool:
+        """Whether the server has ended by itself, waiting for that up to ``timeout`` seconds.
+
+        Raises:
+            LocalServerError: It is not running.
+        """
+        if self._process is None:
+            raise LocalServerError("The local server is not running: enter its context first.")
+        return self._process.has_exited(within=timeout)
+
     def __enter__(self) -> Self:
         self.start()
         return self

@@ -1,0 +1,25 @@
+"""The command ``careflow-storage``."""
+
+from __future__ import annotations
+
+import sys
+
+# What the extra `cli` brings.
+_NEEDED = {"rich", "typer"}
+
+
+def main() -> None:
+    """Run the command; exit code 2 and one line when its extra is not installed."""
+    try:
+        from careflow_storage.cli.app import app
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _NEEDED:
+            raise
+        sys.exit(_missing(error.name))
+    app()
+
+
+def _missing(module: str) -> int:
+    hint = 'pip install "careflow-storage[demo]"'
+    print(f"careflow-storage: {module} is not installed. {hint}", file=sys.stderr)
+    return 2

@@ -1,0 +1,229 @@
+"""``careflow-storage demo``: the whole life of a recording, before your eyes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ssl
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator
+from importlib import resources
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from yarl import URL
+
+from careflow_storage import BackblazeStorage, Progress, StorageError, StorageSettings
+from careflow_storage.cli.call import LongCall
+from careflow_storage.cli.screen import Screen, human_size
+from careflow_storage.local import LocalServer
+from careflow_storage.models import UploadResult
+
+_EXPIRES_IN = 300
+
+
+def run_demo(
+    console: Console, *, recording: Path | None, size: int, data_dir: Path | None, local: bool
+) -> None:
+    """Run the demo to its end, or clean up after Ctrl-C.
+
+    Raises:
+        StorageError: Something failed, or bytes came back changed.
+        KeyboardInterrupt: Ctrl-C; what the demo had stored is erased.
+    """
+    with contextlib.ExitStack() as files:
+        if recording is None:
+            packaged = resources.files("careflow_storage.cli") / "data" / "greeting.webm"
+            recording = files.enter_context(resources.as_file(packaged))
+        asyncio.run(_run(Screen(console), recording, LongCall(size), data_dir, local))
+
+
+async def _run(
+    screen: Screen, recording: Path, call: LongCall, data_dir: Path | None, local: bool
+) -> None:
+    started = time.perf_counter()
+    async with contextlib.AsyncExitStack() as opened:
+        storage = None if local else BackblazeStorage()
+        if storage is None or not storage.is_configured():
+            if storage is not None:
+                screen.note(_why_not_configured(storage.settings))
+            with screen.working("Starting SeaweedFS"):
+                server = await opened.enter_async_context(LocalServer(data_dir=data_dir))
+            screen.done(f"SeaweedFS is up at {server.endpoint}", time.perf_counter() - started)
+            storage = BackblazeStorage(server.settings())
+        else:
+            screen.note("BACKBLAZE_* is set: using your bucket. What the demo stores is erased.")
+        settings = storage.settings
+        screen.note(f"Bucket {settings.bucket_name} at {settings.endpoint}")
+        await opened.enter_async_context(storage)
+        demo = _Demo(screen, storage, recording, call, keep=data_dir is not None)
+        await demo.run()
+    seconds = time.perf_counter() - started
+    screen.finish("Everything was stored, played, verified and cleaned up", seconds)
+    if data_dir is not None:
+        screen.note(f"The recording is kept: careflow-storage serve-local --data-dir {data_dir}")
+
+
+class _Demo:
+    """The steps, and what they leave to the next."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        storage: BackblazeStorage,
+        recording: Path,
+        call: LongCall,
+        *,
+        keep: bool,
+    ) -> None:
+        self.screen = screen
+        self.storage = storage
+        self.recording = recording
+        self.call = call
+        self.keep = keep
+        self.call_id = f"demo-{uuid.uuid4().hex[:8]}"
+        self.prefix = f"recordings/{self.call_id}/"
+        self.stored: list[str] = []
+
+    async def run(self) -> None:
+        """Take all steps; whatever happens, erase what was stored."""
+        try:
+            short = await self.store_a_recording()
+            long = await self.stream_a_long_call()
+            await self.list_them()
+            await self.ask_about(short)
+            await self.play_back(short)
+            await self.download(long)
+            await self.delete(long)
+        except BaseException:
+            await self._clean_up_after_failure()
+            raise
+        await self.erase([long.key] if self.keep else self.stored)
+
+    async def store_a_recording(self) -> UploadResult:
+        name = self.recording.name
+        with self.screen.step(
+            "Store a recording",
+            f'await storage.upload_recording("{self.call_id}", Path("{name}"), "{name}")',
+        ):
+            result = await self.storage.upload_recording(self.call_id, self.recording, name)
+            self.stored.append(result.key)
+            self.screen.show(result)
+        return result
+
+    async def stream_a_long_call(self) -> UploadResult:
+        call = self.call
+        with self.screen.step(
+            f"Stream a call of {call.minutes:.0f} minutes whose length nobody knows yet",
+            f'await storage.upload_recording("{self.call_id}", audio(), "long-call.wav", '
+            "progress=show)",
+        ):
+            with self.screen.transfer("Uploading", call.size) as moved:
+
+                def show(progress: Progress) -> None:
+                    moved(progress.transferred)
+
+                result = await self.storage.upload_recording(
+                    self.call_id, call.audio(), "long-call.wav", progress=show
+                )
+                self.stored.append(result.key)
+            self.screen.show(result)
+            went = human_size(result.size)
+            self.screen.say(f"{went} went out in {result.parts} parts while the call went on.")
+        return result
+
+    async def list_them(self) -> None:
+        with self.screen.step("List", f'await storage.list_files("{self.prefix}")'):
+            self.screen.show_list(await self.storage.list_files(self.prefix))
+
+    async def ask_about(self, short: UploadResult) -> None:
+        with self.screen.step("Ask about it", "await storage.get_file_metadata(key)"):
+            self.screen.show(await self.storage.get_file_metadata(short.key))
+
+    async def play_back(self, short: UploadResult) -> None:
+        with self.screen.step(
+            "Play it back without a key", f"await storage.get_signed_url(key, {_EXPIRES_IN})"
+        ):
+            url = await self.storage.get_signed_url(short.key, _EXPIRES_IN)
+            self.screen.link(url)
+            async with _browser(self.storage.settings) as browser:
+                async with browser.get(URL(url, encoded=True)) as answer:
+                    answer.raise_for_status()
+                    played = await answer.read()
+                    kind = answer.content_type
+                seek = {"Range": "bytes=100-199"}
+                async with browser.get(URL(url, encoded=True), headers=seek) as answer:
+                    part, seek_status = await answer.read(), answer.status
+                async with browser.get(URL(url.partition("?")[0], encoded=True)) as answer:
+                    unsigned = answer.status
+            original = await asyncio.to_thread(self.recording.read_bytes)
+            self.screen.check(
+                played == original, f"a browser gets {human_size(len(played))} of {kind}, identical"
+            )
+            self.screen.check(part == original[100:200], f"and can seek: HTTP {seek_status}")
+            self.screen.check(unsigned in (401, 403), f"without signature: HTTP {unsigned}")
+
+    async def download(self, long: UploadResult) -> None:
+        with (
+            self.screen.step(
+                "Download and verify", "await storage.download_file(key, path, progress=show)"
+            ),
+            tempfile.TemporaryDirectory(prefix="careflow-storage-demo-") as directory,
+        ):
+            path = Path(directory) / "long-call.wav"
+            with self.screen.transfer("Downloading", long.size) as moved:
+
+                def show(progress: Progress) -> None:
+                    moved(progress.transferred)
+
+                result = await self.storage.download_file(long.key, path, progress=show)
+            self.screen.show(result)
+            digest = await asyncio.to_thread(_sha256, path)
+            same = digest == self.call.sha256.hexdigest()
+            self.screen.check(same, f"SHA-256 as it was spoken: {digest[:16]}...")
+
+    async def delete(self, long: UploadResult) -> None:
+        with self.screen.step("Delete", "await storage.delete_file(key)"):
+            self.screen.show(await self.storage.delete_file(long.key))
+            hidden = not await self.storage.file_exists(long.key)
+            self.screen.check(hidden, "readers no longer find it")
+            self.screen.say("It is only hidden: B2 keeps, and bills, all versions until a purge.")
+
+    async def erase(self, keys: list[str]) -> None:
+        with self.screen.step("Erase every version", "await storage.purge_file(key)"):
+            for key in keys:
+                self.screen.show(await self.storage.purge_file(key))
+
+    async def _clean_up_after_failure(self) -> None:
+        try:
+            keys = {file.key for file in await self.storage.list_files(self.prefix)}
+            for key in keys | set(self.stored):
+                await self.storage.purge_file(key)
+        except StorageError as error:
+            self.screen.warn(f"Could not erase {self.prefix} in the bucket: {error}")
+        else:
+            self.screen.note("What the demo had stored is erased.")
+
+
+def _why_not_configured(settings: StorageSettings) -> str:
+    nothing = not settings.model_fields_set
+    names = "BACKBLAZE_*" if nothing else ", ".join(settings.missing_variables())
+    return f"{names} is not set: using an embedded server instead."
+
+
+@contextlib.asynccontextmanager
+async def _browser(settings: StorageSettings) -> AsyncIterator[aiohttp.ClientSession]:
+    """An HTTP client that knows nothing but the URL."""
+    tls = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
+        yield session
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
