@@ -1,0 +1,135 @@
+"""A web app that stores call recordings and plays them back.
+
+    pip install uvicorn fastapi
+    uvicorn --app-dir examples fastapi_app:app
+    curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
+    curl -L http://127.0.0.1:8000/recordings/CA123/{name from the answer} -o played.webm
+
+Needs the BACKBLAZE_* variables; without them it does not start, and names each that is missing.
+Add your own authentication before you put it on a network.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, TypedDict
+
+from fastapi import Depends, FastAPI, Header, Request, status
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from careflow_storage import (
+    AccessDeniedError,
+    BackblazeStorage,
+    CapExceededError,
+    ConnectionFailedError,
+    DeleteResult,
+    FileInfo,
+    InvalidCredentialsError,
+    InvalidInputError,
+    NoSuchKeyError,
+    NotConfiguredError,
+    PreconditionFailedError,
+    ServiceUnavailableError,
+    SizeMismatchError,
+    StorageError,
+    StorageTimeoutError,
+    UploadResult,
+)
+
+logger = logging.getLogger(__name__)
+
+PLAYBACK_SECONDS = 300
+RETRY_SECONDS = 10
+
+
+class State(TypedDict):
+    """What the lifespan gives to every request."""
+
+    storage: BackblazeStorage
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+    """Open one storage for the whole life of the process."""
+    async with BackblazeStorage() as storage:
+        yield {"storage": storage}
+
+
+app = FastAPI(title="Recordings", lifespan=lifespan)
+
+
+def storage_of(request: Request) -> BackblazeStorage:
+    storage: BackblazeStorage = request.state.storage
+    return storage
+
+
+Storage = Annotated[BackblazeStorage, Depends(storage_of)]
+
+
+@app.put("/recordings/{call_id}/{filename}", status_code=status.HTTP_201_CREATED)
+async def upload(
+    call_id: str,
+    filename: str,
+    request: Request,
+    storage: Storage,
+    content_length: Annotated[int | None, Header()] = None,
+) -> UploadResult:
+    """Store the body as it comes in; when the client goes away, nothing is stored."""
+    return await storage.upload_recording(call_id, request.stream(), filename, size=content_length)
+
+
+@app.get("/recordings/{call_id}")
+async def recordings(call_id: str, storage: Storage) -> list[FileInfo]:
+    """List a call's recordings, the oldest first."""
+    return await storage.list_files(f"recordings/{call_id}/", max_keys=1000)
+
+
+@app.get("/recordings/{call_id}/{name}", response_class=RedirectResponse)
+async def play(call_id: str, name: str, storage: Storage) -> Response:
+    """Send the player to the bucket: the bytes do not pass through this app."""
+    key = f"recordings/{call_id}/{name}"
+    await storage.get_file_metadata(key)  # a missing recording is a 404 of ours
+    url = await storage.get_signed_url(key, PLAYBACK_SECONDS)
+    # A cached redirect would outlive its signature.
+    return RedirectResponse(url, headers={"Cache-Control": "no-store"})
+
+
+@app.delete("/recordings/{call_id}/{name}")
+async def delete(call_id: str, name: str, storage: Storage) -> DeleteResult:
+    """Hide a recording. B2 keeps its bytes until a lifecycle rule or a purge erases them."""
+    return await storage.delete_file(f"recordings/{call_id}/{name}")
+
+
+# Nobody but the operator can help against 5xx; 502 is the answer for all that is not here.
+STATUS: dict[type[StorageError], int] = {
+    NoSuchKeyError: 404,
+    PreconditionFailedError: 412,
+    InvalidInputError: 422,
+    SizeMismatchError: 400,
+    # Our key was refused, not the client's: 401 or 403 would blame the wrong one.
+    AccessDeniedError: 502,
+    InvalidCredentialsError: 502,
+    CapExceededError: 503,
+    ConnectionFailedError: 503,
+    NotConfiguredError: 503,
+    ServiceUnavailableError: 503,
+    StorageTimeoutError: 504,
+}
+
+
+@app.exception_handler(StorageError)
+async def answer_for(request: Request, error: StorageError) -> JSONResponse:
+    """Make an answer of any storage error, by its class."""
+    code = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 502)
+    content = {"error": type(error).__name__}
+    headers = {}
+    if code < 500:
+        content["detail"] = error.message
+    else:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    if code == 503:
+        headers["Retry-After"] = str(math.ceil(error.retry_after or RETRY_SECONDS))
+    return JSONResponse(content, status_code=code, headers=headers)
