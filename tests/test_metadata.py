@@ -7,7 +7,7 @@ from email.header import decode_header, make_header
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from careflow_storage.errors import InvalidInputError
@@ -41,6 +41,7 @@ def read(value: str) -> str:
 # --- what goes in comes out ---------------------------------------------------------------
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.dictionaries(names, values, max_size=4))
 @example({"a": ""})
 @example({"a": "=?utf-8?b?w6Q=?="})
@@ -55,6 +56,7 @@ def test_metadata_comes_back_exactly_as_it_was_given(metadata: dict[str, str]) -
     assert decode_metadata({"ETag": "x", **shouted}) == expected
 
 
+@settings(deadline=None)  # machines may be busy
 @given(values)
 @example("ä" * 500)
 @example(" " * 200)
@@ -68,6 +70,7 @@ def test_what_is_sent_is_one_safe_line_of_ascii(value: str) -> None:
     assert " ".join(sent.split()) == sent
 
 
+@settings(deadline=None)  # machines may be busy
 @given(values.filter(bool))
 def test_encoded_words_obey_rfc_2047_and_others_read_them_too(value: str) -> None:
     sent = wire(value)
@@ -155,6 +158,7 @@ def test_what_cannot_be_decoded_stays_as_it_is(sent: str) -> None:
     assert read(sent) == sent
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.text("=?utf-8bqBQ_ AZaz09+/=*\udcff", max_size=40))
 def test_no_header_crashes_the_decoder(sent: str) -> None:
     read(sent).encode()

@@ -15,7 +15,7 @@ import pytest
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from careflow_storage.errors import InvalidInputError
@@ -180,6 +180,7 @@ def test_the_published_example_of_deriving_a_signing_key() -> None:
 # --- botocore on the same input -----------------------------------------------------------
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     credentials=credentials,
     method=st.sampled_from(["GET", "PUT", "HEAD", "DELETE", "POST"]),
@@ -206,6 +207,7 @@ def test_signed_headers_equal_those_of_botocore(
     assert sent == expected
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     credentials=credentials,
     method=st.sampled_from(["GET", "PUT", "HEAD"]),
@@ -235,6 +237,7 @@ def test_a_presigned_url_equals_that_of_botocore(
     assert params_of(url) == params_of(expected)
 
 
+@settings(deadline=None)  # machines may be busy
 @given(keys)
 def test_an_encoded_key_equals_that_of_the_standard_library(key: str) -> None:
     assert encode_key(key) == quote(key.encode(), safe="/-._~")

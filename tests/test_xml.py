@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from careflow_storage.errors import (
@@ -227,6 +227,7 @@ def test_a_key_that_is_no_utf8_is_refused_rather_than_changed() -> None:
         parse_listing(listing(entry("a%FFb"), more=URL))
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), st.booleans())
 def test_every_key_survives_url_encoding(key: str, plus: bool) -> None:
     encoded = quote_plus(key, safe="/") if plus else quote(key)
@@ -421,6 +422,7 @@ def documents(draw: st.DrawFn) -> bytes:
     return f"{head}<{root}>{around.format(inner)}{more}</{root}>".encode()
 
 
+@settings(deadline=None)  # machines may be busy
 @given(documents())
 @example(listing("<!--" + entry() + "-->"))
 @example(listing("<Future>" + entry() + "</Future>"))
@@ -453,6 +455,7 @@ quick_keys = st.text(
 )
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     keys=st.lists(quick_keys, min_size=1, max_size=5),
     order=st.permutations(["Key", "LastModified", "ETag", "Size", "StorageClass"]),
@@ -492,6 +495,7 @@ def test_the_quick_way_reads_any_uniform_listing_as_the_parser_does(
     assert parser_outcome(data) == page
 
 
+@settings(deadline=None)  # machines may be busy
 @given(
     st.sampled_from(list(ENTRIES.values())),
     st.lists(
@@ -619,6 +623,7 @@ def test_a_listing_cut_off_anywhere_is_a_typed_error_that_may_be_retried(form: s
         assert caught.value.retryable
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.binary(max_size=300))
 def test_garbage_is_a_typed_error_never_a_crash(data: bytes) -> None:
     assert outcome(data) is None
@@ -739,6 +744,7 @@ xml_text = st.text(
 )
 
 
+@settings(deadline=None)  # machines may be busy
 @given(st.lists(st.tuples(xml_text, st.none() | xml_text), min_size=1, max_size=5))
 @example([("a\r\nb\rc\n]]>&<>\"'", "v&1")])
 def test_a_deletion_request_says_exactly_what_to_delete(
