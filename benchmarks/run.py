@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str] | None = None) -> Choice:
         scale = replace(scale, rounds=max(1, chosen.rounds))
     groups = [GROUPS[name] for name in chosen.only or GROUPS]
     if chosen.clients:
-        groups = [_keep(group, chosen.clients) for group in groups]
+        groups = [_keep(group, chosen.clients) if group.server else group for group in groups]
     memory = Path("/dev/shm")  # noqa: S108 - shared memory on purpose, so that no disk is measured
     default = memory if memory.is_dir() else Path(tempfile.gettempdir())
     return Choice(

@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-from pydantic import SecretStr
+from typing import Any
 
 from benchmarks.model import Job
 from careflow_storage import BackblazeStorage, StorageSettings
 
 
 def settings(job: Job) -> StorageSettings:
-    return StorageSettings(
-        key_id=job.endpoint.key_id,
-        application_key=SecretStr(job.endpoint.secret),
-        bucket_name=job.endpoint.bucket,
-        endpoint=job.endpoint.url,
-        region=job.endpoint.region,
-        part_size=job.tuning.part_size,
-        transfer_concurrency=job.tuning.concurrency,
-        max_connections=job.tuning.connections,
-        **job.options,
-    )
+    fields: dict[str, Any] = {
+        "key_id": job.endpoint.key_id,
+        "application_key": job.endpoint.secret,
+        "bucket_name": job.endpoint.bucket,
+        "endpoint": job.endpoint.url,
+        "region": job.endpoint.region,
+        "part_size": job.tuning.part_size,
+        "transfer_concurrency": job.tuning.concurrency,
+        "max_connections": job.tuning.connections,
+    }
+    return StorageSettings(**(fields | job.options))
 
 
 class OursClient:
