@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,9 +15,7 @@ from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
 from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
-
-if TYPE_CHECKING:
-    from careflow_storage.storage import BackblazeStorage
+from careflow_storage.storage import BackblazeStorage
 
 _FAST_RETRIES: dict[str, Any] = {"retry_base_delay": 0.001, "retry_max_delay": 0.01}
 
@@ -84,21 +82,30 @@ def seaweedfs() -> Iterator[LocalServer]:
 def moto_server() -> Iterator[str]:
     """The endpoint of a fast S3 server in a thread, which checks no signatures."""
     from moto.server import ThreadedMotoServer
+    from werkzeug.serving import WSGIRequestHandler
+
+    send_header = WSGIRequestHandler.send_header
+
+    def send_header_once(handler: WSGIRequestHandler, name: str, value: str) -> None:
+        # moto says `server`, too. With `python -X dev` aiohttp refuses an answer with both.
+        if name != "Server":
+            send_header(handler, name, value)
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WSGIRequestHandler, "send_header", send_header_once)
+        server.start()
+        try:
+            host, port = server.get_host_and_port()
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
 
 
 @pytest.fixture
 def settings(moto_server: str) -> StorageSettings:
     """For a new versioned bucket on the fast server; retries wait for milliseconds."""
     bucket = _new_bucket_name()
-    # One request each: the fixtures of most tests, so they had better be quick.
     client = SyncClient(moto_server, Credentials("test-key-id", "test-application-key"))
     assert client.create_bucket(bucket).status == 200
     assert client.enable_versioning(bucket).status == 200
@@ -123,8 +130,6 @@ def seaweed_settings(seaweedfs: LocalServer) -> StorageSettings:
 @pytest.fixture
 async def storage(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
     """Open on the fast server."""
-    from careflow_storage.storage import BackblazeStorage
-
     async with BackblazeStorage(settings) as opened:
         yield opened
 
@@ -132,8 +137,6 @@ async def storage(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
 @pytest.fixture
 async def seaweed_storage(seaweed_settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
     """Open on the real server."""
-    from careflow_storage.storage import BackblazeStorage
-
     async with BackblazeStorage(seaweed_settings) as opened:
         yield opened
 
