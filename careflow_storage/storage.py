@@ -249,7 +249,8 @@ class BackblazeStorage:
             content_type: For GET what the answer says it is; for PUT what the uploader must
                 send as ``Content-Type``.
         """
-        urls = await self._presign([key], expires_in, method, download_as, content_type, version_id)
+        keys = _checked_keys([key])
+        urls = await self._presign(keys, expires_in, method, download_as, content_type, version_id)
         return urls[0]
 
     async def get_signed_urls(
