@@ -260,9 +260,6 @@ def test_a_key_is_encoded_once_and_its_slashes_stay(key: str, encoded: str) -> N
     assert encode_key(key) == encoded
 
 
-# --- parameters, headers, time ------------------------------------------------------------
-
-
 def test_parameters_are_sorted_by_encoded_name_then_value_not_as_joined_text() -> None:
     assert canonical_query({"a-b": "1", "a": "2", "Z": "3"}) == "Z=3&a=2&a-b=1"
 
@@ -365,9 +362,6 @@ def test_without_a_given_time_the_clock_is_read_every_time() -> None:
     assert urls[0] == urls[1]
     assert "X-Amz-Date=19700101T000000Z" in urls[1]
     assert "X-Amz-Date=19700102T000000Z" in urls[2]
-
-
-# --- caches and secrets -------------------------------------------------------------------
 
 
 def test_rotated_credentials_and_new_days_never_reuse_a_cached_key() -> None:

@@ -1,0 +1,210 @@
+"""The quick way through a listing says what the parser says, whatever the document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from careflow_storage.s3.xml import (
+    parse_listing,
+)
+from careflow_storage.s3.xml_listing import split_entries
+from tests.listings import (
+    ENTRIES,
+    HEAD,
+    MD5,
+    SEAWEEDFS_ENTRY,
+    URL,
+    entry,
+    info,
+    listing,
+    outcome,
+    parser_outcome,
+)
+
+nasty_text = st.text(
+    st.one_of(
+        st.sampled_from("ab/ &<>;\"'%+]\r\n\t"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=12,
+)
+written_text = st.one_of(
+    nasty_text.map(escape),
+    nasty_text.map(lambda text: escape(text, {'"': "&quot;", "'": "&#39;", "\r": "&#xD;"})),
+    # Written wrongly, on purpose.
+    nasty_text,
+    st.sampled_from(
+        [
+            "&nbsp;",
+            "&amp",
+            "&ampquot;",
+            "&amp;lt;",
+            "&#x41;",
+            "&#65;",
+            "&#0;",
+            "&#xD800;",
+            "]]>",
+            "<![CDATA[<Key>]]>",
+            "<!-- c -->",
+            "<?p i?>",
+            "<b>bold</b>",
+            "</Key><Key>",
+            "</Contents><Contents>",
+            "\ufffe",
+            "\x1f",
+            "\x85\u2028",
+        ]
+    ),
+)
+fields = st.fixed_dictionaries(
+    {
+        "Key": written_text,
+        "LastModified": st.sampled_from(
+            ["2026-11-23T06:36:09.000Z", "2026-11-23T06:36:09Z", "2026", "Z", "", " "]
+        )
+        | st.datetimes().map(str)
+        | st.datetimes().map(datetime.isoformat),
+        "ETag": st.sampled_from([f"&quot;{MD5}&quot;", f'"{MD5}-2"', "&#34;&#34;", MD5, "", '"'])
+        | written_text,
+        "Size": st.integers(0, 10**20).map(str) | st.sampled_from(["", " 5 ", "١", "-1"]),
+    },
+    optional={
+        "StorageClass": st.sampled_from(["STANDARD", "", "standard"]),
+        "ChecksumAlgorithm": st.sampled_from(["CRC32", "SHA256"]),
+        "Owner": st.just("<ID>x</ID><DisplayName>y</DisplayName>"),
+        "Future": written_text,
+    },
+)
+spaces = st.sampled_from(["", "", "", "\n  ", "\r\n", "\t", "\xa0", "x", "\x1c", "<!-- -->"])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> bytes:
+    order = draw(st.permutations(["Key", "LastModified", "ETag", "Size", "StorageClass"]))
+    space = draw(spaces)
+    inner = ""
+    for values in draw(st.lists(fields, max_size=4)):
+        names = [name for name in order if name in values]
+        names += [name for name in values if name not in names]
+        inner += f"<Contents>{space}"
+        inner += "".join(f"<{name}>{values[name]}</{name}>{space}" for name in names)
+        inner += f"</Contents>{draw(spaces)}"
+    head = draw(st.sampled_from([HEAD, "", "\ufeff", HEAD + "<!-- c -->", "<?p i?>"]))
+    around = draw(
+        st.sampled_from(
+            [
+                "{}",
+                "{}",
+                "{}",
+                "<Future>{}</Future>",
+                "<!--{}-->",
+                "<![CDATA[{}]]>",
+                "<Name>{}</Name>",
+            ]
+        )
+    )
+    more = draw(
+        st.sampled_from(["", URL, "<CommonPrefixes><Prefix>p</Prefix></CommonPrefixes>", "<x/>"])
+    )
+    root = draw(st.sampled_from(["ListBucketResult", "ListBucketResult", "Error", "html"]))
+    return f"{head}<{root}>{around.format(inner)}{more}</{root}>".encode()
+
+
+@settings(deadline=None)  # machines may be busy
+@given(documents())
+@example(listing("<!--" + entry() + "-->"))
+@example(listing("<Future>" + entry() + "</Future>"))
+@example(listing(entry("a") + "<Contents/>"))
+@example(listing(entry("a") + "<x:Contents></x:Contents>"))
+@example(listing("<Name2>" + entry() + "</Name2>" + entry()))
+@example(listing(entry() + " stray text " + entry()))
+@example(listing(entry() + entry(form=SEAWEEDFS_ENTRY)))
+@example(listing(entry("]]>")))
+@example(listing(entry("a\rb")))
+@example(listing(entry("&ampquot;")))
+@example(listing(entry("&amp;lt;")))
+@example(listing("<IsTruncated2>" + entry()))
+@example(listing("", more=entry()).replace(b"<IsTruncated>false", b"<IsTruncated>" + b"x"))
+@example(b"<Contents></Contents>")
+@example(entry().encode())
+@example(b'<a b="<Contents></Contents>"/>')
+def test_the_quick_way_and_the_parser_agree_on_any_document(data: bytes) -> None:
+    assert outcome(data) == parser_outcome(data)
+
+
+quick_keys = st.text(
+    st.one_of(
+        st.sampled_from("ab/ &<>;\"'%+]"),
+        st.characters(exclude_categories=["Cs"], exclude_characters="\ufffe\uffff").filter(
+            lambda char: char >= " "
+        ),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None)  # machines may be busy
+@given(
+    keys=st.lists(quick_keys, min_size=1, max_size=5),
+    order=st.permutations(["Key", "LastModified", "ETag", "Size", "StorageClass"]),
+    space=st.sampled_from(["", "\n", "\r\n  ", "\t "]),
+    quote_mark=st.sampled_from(['"', "&quot;", "&#34;"]),
+    more_escapes=st.sampled_from(
+        [{}, {'"': "&quot;", "'": "&apos;"}, {'"': "&#34;", "'": "&#39;"}]
+    ),
+    around=st.sampled_from(["", URL, "<CommonPrefixes><Prefix>p</Prefix></CommonPrefixes>"]),
+)
+def test_the_quick_way_reads_any_uniform_listing_as_the_parser_does(
+    keys: list[str],
+    order: list[str],
+    space: str,
+    quote_mark: str,
+    more_escapes: dict[str, str],
+    around: str,
+) -> None:
+    inner = ""
+    for size, key in enumerate(keys):
+        values = {
+            "Key": escape(quote(key) if around == URL else key, more_escapes),
+            "LastModified": "2026-11-23T06:36:09.000Z",
+            "ETag": f"{quote_mark}{MD5}{quote_mark}",
+            "Size": str(size),
+            "StorageClass": "STANDARD",
+        }
+        # The class may be missing, but from the first entry nothing is learned that is not there.
+        names = [name for name in order if name != "StorageClass" or size % 2 == 0]
+        inner += f"<Contents>{space}"
+        inner += "".join(f"<{name}>{values[name]}</{name}>{space}" for name in names)
+        inner += f"</Contents>{space}"
+    data = listing(around + inner)
+    assert split_entries(data) is not None
+    page = parse_listing(data)
+    assert page.files == [info(key, size) for size, key in enumerate(keys)]
+    assert parser_outcome(data) == page
+
+
+@settings(deadline=None)  # machines may be busy
+@given(
+    st.sampled_from(list(ENTRIES.values())),
+    st.lists(
+        st.tuples(
+            st.integers(0, 2000),
+            st.integers(0, 3),
+            st.sampled_from([*"<>&;/\"' \r\x00]!?-xK1"]) | st.sampled_from(["<!--", "-->", "&#"]),
+        ),
+        max_size=3,
+    ),
+)
+def test_the_quick_way_and_the_parser_agree_on_damaged_listings(
+    form: str, damages: list[tuple[int, int, str]]
+) -> None:
+    data = listing("".join(entry(f"k{n}&amp;", form=form) for n in range(3)), more=URL)
+    for position, length, inserted in damages:
+        position %= len(data)
+        data = data[:position] + inserted.encode() + data[position + length :]
+    assert outcome(data) == parser_outcome(data)
