@@ -29,6 +29,7 @@ from careflow_storage import (
     FileInfo,
     InvalidCredentialsError,
     InvalidInputError,
+    InvalidRangeError,
     NoSuchKeyError,
     NotConfiguredError,
     PreconditionFailedError,
@@ -107,6 +108,7 @@ async def delete(call_id: str, name: str, storage: Storage) -> DeleteResult:
 STATUS: dict[type[StorageError], int] = {
     NoSuchKeyError: 404,
     PreconditionFailedError: 412,
+    InvalidRangeError: 416,
     InvalidInputError: 422,
     SizeMismatchError: 400,
     # Our key was refused, not the client's: 401 or 403 would blame the wrong one.

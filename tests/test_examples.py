@@ -25,6 +25,7 @@ from careflow_storage import (
     ConnectionFailedError,
     InvalidCredentialsError,
     InvalidInputError,
+    InvalidRangeError,
     NoSuchKeyError,
     NotConfiguredError,
     PreconditionFailedError,
@@ -40,6 +41,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ERRORS = [
     (NoSuchKeyError("gone"), 404),
     (PreconditionFailedError("there already"), 412),
+    (InvalidRangeError("beyond the end"), 416),
     (InvalidInputError("no such call ID"), 422),
     (SizeMismatchError("too short"), 400),
     (AccessDeniedError("no"), 502),
