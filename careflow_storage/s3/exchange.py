@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -262,7 +262,7 @@ class AnswerStream:
         self._request = request
         self._response: aiohttp.ClientResponse | None = response
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         if self._response is None:
             raise StorageClosedError("The answer was closed before it was read.")
         content = self._response.content

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
 from careflow_storage.errors import (
     InvalidInputError,
+    PreconditionFailedError,
     ServerResponseError,
     StorageClosedError,
     StorageError,
@@ -69,7 +72,9 @@ class FileStream:
         self._verify = verify
         self._head: ObjectHead | None = None
         self._answer: AnswerStream | None = None
-        self._chunks: AsyncGenerator[bytes] | None = None
+        # Weak: who leaves the loop drops the generator, and at once it gives its slot back. In
+        # a cycle with this object it would wait for the garbage collector.
+        self._chunks: weakref.ref[AsyncGenerator[bytes]] | None = None
         self._closed = False
 
     @property
@@ -82,7 +87,13 @@ class FileStream:
         return self._head.file
 
     async def __aenter__(self) -> Self:
-        await self._open(self._start)
+        if self._start == self._end:
+            # No range request asks for nothing.
+            self._head = await self._engine.requests.head_object(
+                self._key, version_id=self._version_id
+            )
+        else:
+            await self._open(self._start)
         return self
 
     async def __aexit__(
@@ -98,14 +109,16 @@ class FileStream:
             raise StorageClosedError("The stream is closed.", key=self._key)
         if self._chunks is not None:
             raise StorageClosedError("The stream was read already.", key=self._key)
-        self._chunks = self._read()
-        return self._chunks
+        chunks = self._read()
+        self._chunks = weakref.ref(chunks)
+        return chunks
 
     async def aclose(self) -> None:
         """Give up the rest and free the connection. Safe to call twice."""
         self._closed = True
-        if self._chunks is not None:
-            await self._chunks.aclose()
+        chunks = self._chunks() if self._chunks is not None else None
+        if chunks is not None:
+            await chunks.aclose()
         if self._answer is not None:
             await self._answer.aclose()
 
@@ -122,15 +135,28 @@ class FileStream:
             if_match=self._if_match,
             version_id=self._version_id,
         )
+        try:
+            self._check_answer(answer, position)
+        except BaseException:
+            await answer.aclose()
+            raise
         self._answer = answer
-        if self._head is None:
-            try:
-                self._head = requests.describe(self._key, answer.headers)
-            except BaseException:
-                await answer.aclose()
-                raise
-            self._pin(self._head.file)
         return answer
+
+    def _check_answer(self, answer: AnswerStream, position: int) -> None:
+        """Believe no server that it has heeded the pin and the range."""
+        head = self._engine.requests.describe(self._key, answer.headers)
+        pinned = self._if_match if self._head is None else self._head.file.etag
+        if pinned is not None and head.file.etag != pinned:
+            raise PreconditionFailedError(
+                "The object was replaced while it was read.", operation="GetObject", key=self._key
+            )
+        found = answer.headers.get("Content-Range", "")
+        if answer.status == 206 and not found.startswith(f"bytes {position}-"):
+            raise self._violation(f"it is {found!r}, not from byte {position} on")
+        if self._head is None:
+            self._head = head
+            self._pin(head.file)
 
     def _pin(self, file: FileMetadata) -> None:
         # An unversioned object has no ID, or the ID "null", which the next upload inherits.
@@ -148,31 +174,46 @@ class FileStream:
             while not complete:
                 answer = self._answer or await self._open(position)
                 hasher = hasher or self._new_hasher(answer)
-                pause = 0.0
+                begun = position
+                failure: StorageError | None = None
                 try:
-                    async for chunk in answer:
-                        position += len(chunk)
-                        failures = 0
-                        await hasher.update(chunk)
-                        yield chunk
+                    async with aclosing(aiter(answer)) as chunks:
+                        async for chunk in chunks:
+                            position += len(chunk)
+                            self._is_complete(position)
+                            await hasher.update(chunk)
+                            yield chunk
                 except StorageError as error:
-                    failures += 1
-                    asked = self._engine.retry.pause_after(error, failures)
-                    if asked is None:
-                        raise
-                    pause = asked
-                    logger.debug("resuming %r at byte %d in %.2f s", self._key, position, pause)
+                    failure = error
                 finally:
                     self._answer = None
                     await answer.aclose()
                 complete = self._is_complete(position)
                 if not complete:
-                    await asyncio.sleep(pause)
+                    failures = 1 if position > begun else failures + 1
+                    await self._pause(failure, failures, position)
             digests = await hasher.digests() if hasher is not None else []
             check_digests(self.metadata.etag, digests, key=self._key)
         finally:
             if hasher is not None:
                 await hasher.aclose()
+
+    async def _pause(self, failure: StorageError | None, failures: int, position: int) -> None:
+        """Wait before the rest is asked for; raise when that has failed too often."""
+        failure = failure or self._violation(f"it ends at byte {position}", retryable=True)
+        pause = self._engine.retry.pause_after(failure, failures)
+        if pause is None:
+            raise failure
+        logger.debug("resuming %r at byte %d in %.2f s", self._key, position, pause)
+        await asyncio.sleep(pause)
+
+    def _violation(self, why: str, *, retryable: bool = False) -> ServerResponseError:
+        return ServerResponseError(
+            f"The server's answer is not what was asked for: {why}.",
+            operation="GetObject",
+            key=self._key,
+            retryable=retryable,
+        )
 
     def _new_hasher(self, answer: AnswerStream) -> EtagHasher:
         whole = self._start == 0 and self._end is None
@@ -186,11 +227,7 @@ class FileStream:
         size = self.metadata.size
         expected = size if self._end is None else min(self._end, size)
         if position > expected:
-            raise ServerResponseError(
-                f"The server sent {position - expected} bytes too many.",
-                operation="GetObject",
-                key=self._key,
-            )
+            raise self._violation(f"it goes on after byte {expected}")
         return position == expected
 
 
