@@ -270,7 +270,8 @@ class AnswerStream:
         try:
             while True:
                 async with asyncio.timeout(idle_timeout):
-                    chunk = await content.readany()
+                    # Not readany(): it joins, and so copies, what lies in the buffer.
+                    chunk, _ = await content.readchunk()
                 if not chunk:
                     return
                 yield chunk

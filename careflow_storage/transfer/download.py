@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
@@ -66,37 +66,56 @@ class _TemporaryFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
-        self._file: IO[bytes] = self.path.open("xb+", buffering=0)  # noqa: SIM115
+        self._file: IO[bytes] | None = None
+        self._discarded = False
         self._lock = threading.Lock()
+
+    def open(self) -> None:
+        with self._lock:
+            # Who was cancelled while this waited for a thread has discarded the file already.
+            if not self._discarded:
+                self._file = self.path.open("xb+", buffering=0)
 
     def write_at(self, position: int, chunks: list[bytes]) -> None:
         with self._lock:
-            self._file.seek(position)
+            file = self._opened()
+            file.seek(position)
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:
-                    view = view[self._file.write(view) :]
+                    view = view[file.write(view) :]
 
     def read_at(self, position: int, size: int) -> bytes:
         with self._lock:
-            self._file.seek(position)
-            return self._file.read(size)
+            file = self._opened()
+            file.seek(position)
+            return file.read(size)
 
     def publish(self, path: Path) -> None:
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self.path.replace(path)
+        with self._lock:
+            file = self._opened()
+            os.fsync(file.fileno())
+            file.close()
+            self.path.replace(path)
 
     def discard(self) -> None:
-        self._file.close()
-        with suppress(FileNotFoundError):
-            self.path.unlink()
+        with self._lock:
+            self._discarded = True
+            if self._file is not None:
+                self._file.close()
+                self.path.unlink(missing_ok=True)
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None or self._discarded:
+            raise ValueError("the temporary file is not open")
+        return self._file
 
 
 @asynccontextmanager
 async def _temporary_file(engine: Engine, path: Path) -> AsyncIterator[_TemporaryFile]:
-    file = await engine.threads.run(_TemporaryFile, path)
+    file = _TemporaryFile(path)
     try:
+        await engine.threads.run(file.open)
         yield file
     finally:
         await engine.threads.run(file.discard)
@@ -161,10 +180,11 @@ class _Download:
             await engine.threads.run(self._file.write_at, position, batch)
             return await hasher.digests()
         finally:
-            await stream.aclose()
-            await hasher.aclose()
+            # First what needs no waiting: a second cancellation may cut the waiting short.
             engine.budget.release(share)
             window.release()
+            await stream.aclose()
+            await hasher.aclose()
 
     async def _hash_file(self) -> list[bytes]:
         hasher = EtagHasher(self._ends, self._engine.threads)

@@ -60,6 +60,7 @@ class MultipartUpload:
         self._algorithm = algorithm
         self._conditional = conditional
         self._sent: dict[int, tuple[Stored, bytes]] = {}
+        self._held: set[Part] = set()
 
     @property
     def parts(self) -> int:
@@ -75,13 +76,16 @@ class MultipartUpload:
         creation = asyncio.create_task(
             self._engine.control.create_multipart_upload(self._key, self._headers, self._algorithm)
         )
+        self._held.add(first)
         try:
             upload_id = await asyncio.shield(creation)
             await self._send_parts(upload_id, first, declared)
             return await self._complete(upload_id)
         except BaseException as error:
-            await first.release(self._engine.threads)
-            await self._abandon(creation, error)
+            try:
+                await self._release_all()
+            finally:
+                await self._abandon(creation, error)
             raise
 
     async def _send_parts(self, upload_id: str, first: Part, declared: int | None) -> None:
@@ -96,7 +100,8 @@ class MultipartUpload:
                 number += 1
                 await window.acquire()
                 part = await self._reader.read(self._sizes.size_of(number))
-        await part.release(self._engine.threads)
+                self._held.add(part)
+        await self._release_all()
         check_size(declared, self.size, ended=True, key=self._key)
 
     async def _send(
@@ -120,8 +125,18 @@ class MultipartUpload:
             verify_stored(self._algorithm, digest, stored)
             self._sent[number] = stored, digest
         finally:
-            await part.release(threads)
+            self._held.discard(part)
+            await part.release()
             window.release()
+
+    async def _release_all(self) -> None:
+        """Free what no part's task frees: one cancelled before its first step frees nothing."""
+        try:
+            while self._held:
+                await self._held.pop().release()
+        finally:
+            if self._held:
+                await self._release_all()
 
     async def _complete(self, upload_id: str) -> tuple[Stored, Checksum]:
         sent = [self._sent[number] for number in sorted(self._sent)]
@@ -182,12 +197,13 @@ class MultipartUpload:
             except asyncio.CancelledError as again:
                 interrupted = again
                 end = min(end, loop.time() + _ABORT_SECONDS_WHEN_CANCELLED)
-        if not abort.done():
+        in_time = abort.done()
+        if not in_time or abort.cancelled() or abort.exception() is not None:
+            self._tell_unfinished(creation, error)
+        if not in_time:
             abort.cancel()
             creation.cancel()
             await asyncio.wait({abort, creation})
-        if abort.cancelled() or abort.exception() is not None:
-            self._tell_unfinished(creation, error)
         if interrupted is not None and not cancelled:
             raise interrupted from error
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import mmap
+import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import IO
 
@@ -16,7 +18,7 @@ from careflow_storage.recordings import HEAD_BYTES
 from careflow_storage.s3.exchange import SLICE_BYTES, Body
 from careflow_storage.transfer.checksums import digest_of, new_hasher
 from careflow_storage.transfer.memory import ByteBudget
-from careflow_storage.transfer.sources import Source
+from careflow_storage.transfer.sources import MemorySource, Source
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 
 MIB = 1024 * 1024
@@ -112,23 +114,18 @@ class FileBody:
 
 
 class Part:
-    """One part's bytes and their share of the memory budget, kept until it is stored."""
+    """One part's bytes, kept until they are stored; `release` frees what they occupy."""
 
     def __init__(
         self,
         body: MemoryBody | FileBody,
         head: bytes,
-        *,
-        share: int = 0,
-        budget: ByteBudget | None = None,
-        file: IO[bytes] | None = None,
+        release: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.body = body
         self.head = head
         self.size = body.size
-        self._share = share
-        self._budget = budget
-        self._file = file
+        self._release = release
 
     def payload(self) -> Body | bytes:
         """Return what to send: small bodies go out in one piece with the headers."""
@@ -144,37 +141,35 @@ class Part:
             return digest_of(algorithm, self.body.view)
         return await threads.run(digest_of, algorithm, self.body.view)
 
-    async def release(self, threads: Threads) -> None:
+    async def release(self) -> None:
         """Free the memory or the temporary file; safe to call twice."""
-        share, self._share = self._share, 0
-        if share and self._budget is not None:
-            self._budget.release(share)
-        file, self._file = self._file, None
-        if file is not None:
-            await threads.run(file.close)
+        release, self._release = self._release, None
+        if release is not None:
+            await release()
 
 
 class PartReader:
-    """Reads a source part by part; memory is reserved before a part is read, never after."""
+    """Reads a source part by part; memory is reserved before a part is read, never after.
+
+    Buffers are used again for the next parts: fresh pages for each would cost more than the
+    reading, and memory that is freed here and there does not go back to the system.
+    """
 
     def __init__(self, source: Source, budget: ByteBudget, threads: Threads) -> None:
         self._source = source
         self._budget = budget
         self._threads = threads
+        self._spare: list[mmap.mmap] = []
 
     async def read(self, size: int) -> Part:
         """Return the next part of ``size`` bytes, or what is left, which may be nothing."""
-        if self._source.in_memory:
-            return _in_memory(await self._source.read(size))
+        if isinstance(self._source, MemorySource):
+            view = self._source.take(size)
+            return Part(MemoryBody(view), bytes(view[:HEAD_BYTES]))
         share = await self._reserve(size)
         if share is None:
             return await self._spool(size)
-        try:
-            part = _in_memory(await self._source.read(size), share, self._budget)
-        except BaseException:
-            self._budget.release(share)
-            raise
-        return part
+        return await self._buffer(size, share)
 
     async def _reserve(self, size: int) -> int | None:
         if size > self._budget.total:
@@ -186,26 +181,50 @@ class PartReader:
                 return await self._budget.acquire(size)
         return None
 
+    async def _buffer(self, size: int, share: int) -> Part:
+        if self._spare and len(self._spare[-1]) >= size:
+            buffer = self._spare.pop()
+        else:
+            buffer = _new_buffer(size)
+
+        async def release() -> None:
+            self._spare.append(buffer)
+            self._budget.release(share)
+
+        try:
+            view = memoryview(buffer)
+            filled = await self._source.read_into(view[:size])
+        except BaseException:
+            await release()
+            raise
+        return Part(MemoryBody(view[:filled]), bytes(view[: min(filled, HEAD_BYTES)]), release)
+
     async def _spool(self, size: int) -> Part:
         file = await self._threads.run(tempfile.TemporaryFile)
+
+        async def release() -> None:
+            await self._threads.run(file.close)
+
         try:
-            filled = 0
-            head = b""
+            scratch = memoryview(bytearray(min(_FILE_SLICE_BYTES, size)))
+            filled, head = 0, b""
             while filled < size:
-                chunk = await self._source.read(min(_FILE_SLICE_BYTES, size - filled))
-                if not chunk:
+                wanted = min(scratch.nbytes, size - filled)
+                count = await self._source.read_into(scratch[:wanted])
+                head = head or bytes(scratch[: min(count, HEAD_BYTES)])
+                await self._threads.run(file.write, scratch[:count])
+                filled += count
+                if count < wanted:
                     break
-                head = head or bytes(chunk[:HEAD_BYTES])
-                await self._threads.run(file.write, chunk)
-                filled += len(chunk)
             await self._threads.run(file.flush)
         except BaseException:
-            await self._threads.run(file.close)
+            await release()
             raise
-        return Part(FileBody(file, filled, self._threads), head, file=file)
+        return Part(FileBody(file, filled, self._threads), head, release)
 
 
-def _in_memory(
-    data: bytes | bytearray | memoryview, share: int = 0, budget: ByteBudget | None = None
-) -> Part:
-    return Part(MemoryBody(data), bytes(data[:HEAD_BYTES]), share=share, budget=budget)
+def _new_buffer(size: int) -> mmap.mmap:
+    # Unlike those of a bytearray, its pages cost nothing before they are written to.
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

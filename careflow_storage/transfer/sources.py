@@ -1,4 +1,4 @@
-"""Every kind of body, read in one way: ``await source.read(n)`` gives n bytes, fewer at the end.
+"""Every kind of body, read in one way: into a buffer, until it is full or the body ends.
 
 ======================================  ==========  ==================================
 body                                    size known  read
@@ -23,6 +23,7 @@ import os
 import stat
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, cast
 
@@ -59,15 +60,13 @@ class Source(Protocol):
         size: Its length in bytes, or None when only its end will tell.
         waits_for_others: Whether reading may take as long as somebody else pleases, so that it
             must not hold a share of the memory budget meanwhile.
-        in_memory: Whether ``read`` gives views of the caller's own memory.
     """
 
     size: int | None
     waits_for_others: bool
-    in_memory: bool
 
-    async def read(self, size: int) -> bytes | bytearray | memoryview:
-        """Return exactly ``size`` bytes, or what is left; nothing at the end."""
+    async def read_into(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` and return how many bytes; fewer than it holds only at the end."""
         ...
 
     async def rewind(self) -> bool:
@@ -132,7 +131,7 @@ async def _take(body: UploadBody) -> Source:
     )
 
 
-def _open_path(path: os.PathLike[str]) -> IO[bytes]:
+def _open_path(path: os.PathLike[str]) -> FileIO:
     try:
         file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open_source closes it
     except OSError as error:
@@ -144,20 +143,25 @@ def _open_path(path: os.PathLike[str]) -> IO[bytes]:
 
 
 class MemorySource:
-    """Bytes that the caller holds already; parts are views of them."""
+    """Bytes that the caller holds already; parts may be views of them."""
 
     waits_for_others = False
-    in_memory = True
 
     def __init__(self, view: memoryview) -> None:
         self.size: int | None = view.nbytes
         self._view = view
         self._position = 0
 
-    async def read(self, size: int) -> memoryview:
+    def take(self, size: int) -> memoryview:
+        """Return the next bytes without copying them."""
         piece = self._view[self._position : self._position + size]
         self._position += piece.nbytes
         return piece
+
+    async def read_into(self, buffer: memoryview) -> int:
+        piece = self.take(buffer.nbytes)
+        buffer[: piece.nbytes] = piece
+        return piece.nbytes
 
     async def rewind(self) -> bool:
         self._position = 0
@@ -168,30 +172,23 @@ class FileSource:
     """A regular file of our own opening."""
 
     waits_for_others = False
-    in_memory = False
 
-    def __init__(self, file: IO[bytes], threads: Threads, size: int) -> None:
+    def __init__(self, file: FileIO, threads: Threads, size: int) -> None:
         self.size: int | None = size
         self._file = file
         self._threads = threads
 
-    async def read(self, size: int) -> bytearray:
-        return await self._threads.run(self._read, size)
+    async def read_into(self, buffer: memoryview) -> int:
+        return await self._threads.run(self._fill, buffer)
 
-    def _read(self, size: int) -> bytearray:
-        # Never more than the file can have left: sizes near the part limit are gigabytes.
-        left = max(0, os.fstat(self._file.fileno()).st_size - self._file.tell())
-        buffer = bytearray(min(size, left))
-        view = memoryview(buffer)
+    def _fill(self, buffer: memoryview) -> int:
         filled = 0
-        while filled < len(buffer):
-            count = self._file.readinto(view[filled:])  # type: ignore[attr-defined]  # raw file
+        while filled < buffer.nbytes:
+            count = self._file.readinto(buffer[filled:])
             if not count:
                 break
             filled += count
-        view.release()
-        del buffer[filled:]
-        return buffer
+        return filled
 
     async def rewind(self) -> bool:
         await self._threads.run(self._file.seek, 0)
@@ -200,8 +197,6 @@ class FileSource:
 
 class StreamSource:
     """Bytes that come in chunks of any size from somebody else."""
-
-    in_memory = False
 
     def __init__(
         self,
@@ -217,21 +212,19 @@ class StreamSource:
         self._rewind = rewind
         self._rest = memoryview(b"")
 
-    async def read(self, size: int) -> bytes | bytearray | memoryview:
-        if self._rest.nbytes >= size:
-            piece, self._rest = self._rest[:size], self._rest[size:]
-            return piece
-        buffer = bytearray(self._rest)
-        self._rest = memoryview(b"")
-        while len(buffer) < size:
-            chunk = await anext(self._chunks, None)
-            if chunk is None:
-                break
-            view = _as_view(chunk)
-            missing = size - len(buffer)
-            buffer += view[:missing]
-            self._rest = view[missing:]
-        return buffer
+    async def read_into(self, buffer: memoryview) -> int:
+        filled = 0
+        while filled < buffer.nbytes:
+            if not self._rest:
+                chunk = await anext(self._chunks, None)
+                if chunk is None:
+                    break
+                self._rest = _as_view(chunk)
+            piece = self._rest[: buffer.nbytes - filled]
+            buffer[filled : filled + piece.nbytes] = piece
+            filled += piece.nbytes
+            self._rest = self._rest[piece.nbytes :]
+        return filled
 
     async def rewind(self) -> bool:
         if self._rewind is None:

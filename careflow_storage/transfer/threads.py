@@ -24,7 +24,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(
-            max_workers=(os.cpu_count() or 1) + 2, thread_name_prefix="careflow-storage"
+            max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="careflow-storage"
         )
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -164,7 +164,7 @@ class _Upload:
             digest = await part.digest(algorithm, self._engine.threads)
             stored = await self._put_once_or_twice(part, digest)
         finally:
-            await part.release(self._engine.threads)
+            await part.release()
         verify_stored(algorithm, digest, stored)
         return Uploaded(
             stored,
