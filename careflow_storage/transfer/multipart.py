@@ -8,6 +8,7 @@ import re
 
 from careflow_storage.errors import (
     ChecksumMismatchError,
+    NoSuchKeyError,
     NoSuchUploadError,
     NotSupportedError,
     PreconditionFailedError,
@@ -126,14 +127,14 @@ class MultipartUpload:
             self._sent[number] = stored, digest
         finally:
             self._held.discard(part)
-            await part.release()
+            await part.release(self._engine.threads)
             window.release()
 
     async def _release_all(self) -> None:
         """Free what no part's task frees: one cancelled before its first step frees nothing."""
         try:
             while self._held:
-                await self._held.pop().release()
+                await self._held.pop().release(self._engine.threads)
         finally:
             if self._held:
                 await self._release_all()
@@ -165,6 +166,8 @@ class MultipartUpload:
         if lost:
             try:
                 head = await self._engine.requests.head_object(self._key)
+            except NoSuchKeyError:
+                raise error from None
             except StorageError as second:
                 error.add_note(f"Whether the upload was completed is unknown: {second}")
                 raise error from second
