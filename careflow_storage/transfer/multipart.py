@@ -127,14 +127,14 @@ class MultipartUpload:
             self._sent[number] = stored, digest
         finally:
             self._held.discard(part)
-            await part.release(self._engine.threads)
+            await part.release()
             window.release()
 
     async def _release_all(self) -> None:
         """Free what no part's task frees: one cancelled before its first step frees nothing."""
         try:
             while self._held:
-                await self._held.pop().release(self._engine.threads)
+                await self._held.pop().release()
         finally:
             if self._held:
                 await self._release_all()
