@@ -21,9 +21,10 @@ class LongCall:
         self.sha256 = hashlib.sha256()
 
     @property
-    def minutes(self) -> float:
+    def duration(self) -> str:
         """How long such a call takes."""
-        return self.size / 2 / _RATE / 60
+        seconds = self.size / 2 / _RATE
+        return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
     async def audio(self) -> AsyncIterator[bytes]:
         """Give out all of it, in chunks of 8 s. Every chunk bears its number, as a click."""

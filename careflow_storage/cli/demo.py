@@ -118,7 +118,7 @@ class _Demo:
     async def stream_a_long_call(self) -> UploadResult:
         call = self.call
         with self.screen.step(
-            f"Stream a call of {call.minutes:.0f} minutes whose length nobody knows yet",
+            f"Stream a call of {call.duration}, which nobody knows before it ends",
             f'await storage.upload_recording("{self.call_id}", audio(), "long-call.wav", '
             "progress=show)",
         ):
@@ -132,8 +132,8 @@ class _Demo:
                 )
                 self.stored.append(result.key)
             self.screen.show(result)
-            went = human_size(result.size)
-            self.screen.say(f"{went} went out in {result.parts} parts while the call went on.")
+            how = f"{result.parts} parts" if result.parts > 1 else "one request"
+            self.screen.say(f"{human_size(result.size)} went out in {how} while the call went on.")
         return result
 
     async def list_them(self) -> None:
@@ -210,9 +210,12 @@ class _Demo:
 
 
 def _why_not_configured(settings: StorageSettings) -> str:
-    nothing = not settings.model_fields_set
-    names = "BACKBLAZE_*" if nothing else ", ".join(settings.missing_variables())
-    return f"{names} is not set: using an embedded server instead."
+    if not settings.model_fields_set:
+        return "BACKBLAZE_* is not set: using an embedded server instead."
+    missing = ", ".join(settings.missing_variables())
+    return (
+        f"Using an embedded server instead of your bucket, because of what is not set: {missing}."
+    )
 
 
 @contextlib.asynccontextmanager

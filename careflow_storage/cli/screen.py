@@ -74,6 +74,7 @@ class Screen:
         syntax = Syntax(code, "python", theme="ansi_dark", background_color="default")
         highlighted = syntax.highlight(code)
         highlighted.rstrip()
+        highlighted.no_wrap = False
         self._indented(highlighted)
         started = time.perf_counter()
         yield
@@ -95,9 +96,9 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         table.add_column(overflow="fold")
         table.add_column(justify="right", no_wrap=True)
-        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, style="cyan")
         for file in files:
-            table.add_row(f"  {file.key}", _value(file.size), _value(file.last_modified))
+            table.add_row(file.key, _value(file.size), f"{file.last_modified:%H:%M:%S}")
         self._indented(Text(f"list[FileInfo], {len(files)} of them", style="magenta"))
         self._indented(table)
 
