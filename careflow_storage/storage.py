@@ -266,13 +266,19 @@ class BackblazeStorage:
             _checked_keys(keys), expires_in, method, None, content_type, None
         )
 
-    async def get_file(self, key: str, *, version_id: str | None = None) -> bytes:
+    async def get_file(
+        self, key: str, *, version_id: str | None = None, verify: bool = True
+    ) -> bytes:
         """Return a whole object in memory; for large ones use `stream_file`. 1 request.
+
+        Args:
+            verify: Whether to check the MD5 where the ETag tells it; the length always is.
 
         Raises:
             NoSuchKeyError: It does not exist or is hidden.
+            ChecksumMismatchError: The bytes were damaged on their way.
         """
-        return await self.stream_file(key, version_id=version_id).read()
+        return await self.stream_file(key, version_id=version_id, verify=verify).read()
 
     def stream_file(
         self,
@@ -281,13 +287,20 @@ class BackblazeStorage:
         start: int = 0,
         end: int | None = None,
         version_id: str | None = None,
+        verify: bool = True,
     ) -> FileStream:
         """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
 
-        Nothing is asked before the iteration begins. See `FileStream`.
+        Nothing is asked before the iteration begins. See `FileStream`. ``verify`` is for a
+        whole object: whether to check its MD5, after the last chunk, where the ETag tells it.
         """
         return FileStream(
-            self._lifecycle.engine(), validate_key(key), start=start, end=end, version_id=version_id
+            self._lifecycle.engine(),
+            validate_key(key),
+            start=start,
+            end=end,
+            version_id=version_id,
+            verify=verify,
         )
 
     async def download_file(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from careflow_storage.errors import AccessDeniedError
+from careflow_storage.errors import error_from_response
 from careflow_storage.models import DeleteResult, PurgeResult
 from careflow_storage.s3.control import ControlPlane
 from careflow_storage.s3.requests import S3Requests
@@ -36,12 +36,14 @@ async def purge_key(requests: S3Requests, control: ControlPlane, key: str) -> Pu
         batch = found[first : first + _BATCH_KEYS]
         answer = await requests.delete_objects((key, version) for version, _ in batch)
         for failure in answer.failed:
-            raise AccessDeniedError(
-                f"Version {failure.version_id} could not be erased: {failure.error_message}",
+            raise error_from_response(
                 operation="purge_file",
+                bucket=None,
                 key=key,
+                status=200,
                 code=failure.error_code,
-                hint="Is it locked, or does the application key lack deleteFiles?",
+                message=f"Version {failure.version_id} was not erased: {failure.error_message}",
+                headers={},
             )
     uploads = [upload_id async for upload_id in control.list_uploads(key)]
     for upload_id in uploads:

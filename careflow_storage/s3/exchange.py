@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -27,6 +27,8 @@ from careflow_storage.s3 import xml
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import encode_key
+
+T = TypeVar("T")
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
@@ -139,9 +141,17 @@ class Exchange:
         self._retry = retry
         self._idle_timeout = session.settings.idle_timeout
 
-    async def send(self, request: Request) -> Answer:
-        """Send and read the whole answer, with retries; raise `StorageError` when refused."""
-        return await self._retry.run(functools.partial(self._attempt, request))
+    async def send(self, request: Request, parse: Callable[[Answer], T]) -> T:
+        """Send, read the whole answer and make ``parse`` understand it, with retries.
+
+        ``parse`` belongs to the attempt: an answer that is cut off, or a 200 with an error
+        inside, is worth another one. Raises `StorageError` when refused.
+        """
+
+        async def attempt(fresh: bool) -> T:
+            return parse(await self._attempt(request, fresh))
+
+        return await self._retry.run(attempt)
 
     async def open(self, request: Request) -> AnswerStream:
         """Send and return the answer's open body, which the caller must close."""
@@ -197,10 +207,15 @@ class Exchange:
             request.headers,
             request.payload_hash,
         )
-        target = f"{path}?{request.query}" if request.query else path
         return await session.http(fresh=fresh).request(
             request.method,
-            URL(session.origin + target, encoded=True),
+            URL.build(
+                scheme=session.url.scheme,
+                authority=session.url.authority,
+                path=path,
+                query_string=request.query,
+                encoded=True,
+            ),
             headers=headers,
             data=_payload(request, idle),
             # Credentials never follow a redirect to another host.

@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from careflow_storage.errors import (
@@ -19,6 +19,7 @@ from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.exchange import (
     UNSIGNED_PAYLOAD,
+    Answer,
     AnswerStream,
     Body,
     Exchange,
@@ -27,6 +28,15 @@ from careflow_storage.s3.exchange import (
 from careflow_storage.s3.metadata import UPLOAD_MARK, decode_metadata
 from careflow_storage.s3.signing import canonical_query
 
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
+_IMF_DATE = re.compile(
+    rf"[A-Z][a-z]{{2}}, (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT"
+)
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -87,14 +97,15 @@ class S3Requests:
         )
 
     async def _store(self, request: Request) -> Stored:
-        answer = await self._exchange.send(request)
-        etag = answer.headers.get("ETag")
-        if not etag:
-            raise self._nonsense(request.operation, request.key, "it has no ETag")
+        def parse(answer: Answer) -> Stored:
+            etag = answer.headers.get("ETag")
+            if not etag:
+                raise self._nonsense(request.operation, request.key, "it has no ETag")
+            return Stored(xml.unquote_etag(etag), _version_id(answer.headers), answer.headers)
+
+        stored = await self._exchange.send(request, parse)
         self._bucket_was_seen = True
-        return Stored(
-            xml.unquote_etag(etag), answer.headers.get("x-amz-version-id"), answer.headers
-        )
+        return stored
 
     async def head_object(self, key: str, *, version_id: str | None = None) -> ObjectHead:
         """Ask for an object's metadata.
@@ -104,7 +115,10 @@ class S3Requests:
         """
         query = _version_query(version_id)
         try:
-            answer = await self._exchange.send(Request("HeadObject", "HEAD", key, query))
+            head = await self._exchange.send(
+                Request("HeadObject", "HEAD", key, query),
+                lambda answer: self.describe(key, answer.headers),
+            )
         except StorageError as error:
             if error.code is not None or error.status is None or error.status >= 500:
                 raise
@@ -113,7 +127,7 @@ class S3Requests:
             await self._raise_cause(key, query)
             raise
         self._bucket_was_seen = True
-        return self.describe(key, answer.headers)
+        return head
 
     async def _raise_cause(self, key: str, query: str) -> None:
         try:
@@ -156,11 +170,9 @@ class S3Requests:
             ranged = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
             size = int(ranged[3]) if ranged else int(headers["Content-Length"])
             etag = xml.unquote_etag(headers["ETag"])
-            modified = parsedate_to_datetime(headers["Last-Modified"])
+            modified = _http_date(headers["Last-Modified"])
         except (KeyError, ValueError) as error:
             raise self._nonsense("HeadObject", key, f"bad headers ({error})") from error
-        if modified.tzinfo is None:
-            modified = modified.replace(tzinfo=UTC)
         metadata = decode_metadata(headers)
         mark = metadata.pop(UPLOAD_MARK, None)
         file = FileMetadata(
@@ -169,7 +181,7 @@ class S3Requests:
             content_type=headers.get("Content-Type", "application/octet-stream"),
             last_modified=modified,
             etag=etag,
-            version_id=headers.get("x-amz-version-id"),
+            version_id=_version_id(headers),
             metadata=metadata,
         )
         return ObjectHead(file, mark, headers)
@@ -178,19 +190,20 @@ class S3Requests:
         self, key: str, *, version_id: str | None = None
     ) -> tuple[str | None, bool]:
         """Delete an object or a version; return its version ID and whether it is a marker."""
-        answer = await self._exchange.send(
-            Request("DeleteObject", "DELETE", key, _version_query(version_id))
+        return await self._exchange.send(
+            Request("DeleteObject", "DELETE", key, _version_query(version_id)),
+            lambda answer: (
+                _version_id(answer.headers),
+                answer.headers.get("x-amz-delete-marker") == "true",
+            ),
         )
-        self._bucket_was_seen = True
-        headers = answer.headers
-        return headers.get("x-amz-version-id"), headers.get("x-amz-delete-marker") == "true"
 
     async def delete_objects(self, targets: Iterable[tuple[str, str | None]]) -> xml.DeleteDocument:
         """Delete up to 1000 keys, or versions, with one request."""
         body = xml.build_delete_request(targets)
         # Every S3 server since 2006 takes Content-MD5 here; newer checksums not all do.
         digest = hashlib.md5(body, usedforsecurity=False).digest()
-        answer = await self._exchange.send(
+        return await self._exchange.send(
             Request(
                 "DeleteObjects",
                 "POST",
@@ -202,9 +215,9 @@ class S3Requests:
                 },
                 body,
                 hashlib.sha256(body).hexdigest(),
-            )
+            ),
+            lambda answer: xml.parse_delete_result(answer.body),
         )
-        return xml.parse_delete_result(answer.body)
 
     async def list_objects(
         self,
@@ -222,11 +235,12 @@ class S3Requests:
         }
         if token is not None:
             params["continuation-token"] = token
-        answer = await self._exchange.send(
-            Request("ListObjectsV2", "GET", None, canonical_query(params))
+        page = await self._exchange.send(
+            Request("ListObjectsV2", "GET", None, canonical_query(params)),
+            lambda answer: xml.parse_listing(answer.body),
         )
         self._bucket_was_seen = True
-        return xml.parse_listing(answer.body)
+        return page
 
     def _nonsense(self, operation: str, key: str | None, why: str) -> ServerResponseError:
         return ServerResponseError(
@@ -240,3 +254,21 @@ class S3Requests:
 
 def _version_query(version_id: str | None) -> str:
     return "" if version_id is None else canonical_query({"versionId": version_id})
+
+
+def _version_id(headers: Mapping[str, str]) -> str | None:
+    # "null" stands for whatever is stored without a version, now or after the next upload.
+    version_id = headers.get("x-amz-version-id")
+    return None if version_id == "null" else version_id
+
+
+def _http_date(text: str) -> datetime:
+    """Read "Mon, 23 Nov 2026 06:48:48 GMT" (RFC 9110), and the older forms more slowly."""
+    fixed = _IMF_DATE.fullmatch(text)
+    if fixed is None:
+        moment = parsedate_to_datetime(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    day, month, year, hour, minute, second = fixed.groups()
+    return datetime(
+        int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
+    )

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from yarl import URL
 
 from careflow_storage._endpoint import is_loopback
 from careflow_storage._version import __version__
@@ -100,6 +101,7 @@ class S3Session:
         self.settings = settings
         self.bucket = settings.bucket_name
         self.origin = settings.endpoint.rstrip("/")
+        self.url = URL(self.origin)
         self.host = _host_header(self.origin)
         self.signer = Signer(settings.region)
         self.slots = Slots(settings.max_connections, settings.pool_timeout)
