@@ -1,0 +1,80 @@
+"""A storage whose every request goes through a fault proxy, and a look at what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from unittest import mock
+
+import moto.s3.models
+
+from careflow_storage.settings import StorageSettings
+from careflow_storage.storage import BackblazeStorage
+from tests.faults import FaultProxy
+
+PART = 300 * 1024  # more than one slice of a request body
+"""Far below S3's smallest part, so that a multipart upload takes milliseconds."""
+
+
+@asynccontextmanager
+async def storage_behind(
+    proxy: FaultProxy, settings: StorageSettings, **changes: Any
+) -> AsyncIterator[BackblazeStorage]:
+    """Open a storage that talks to ``proxy``, with settings changed; two parts move at once."""
+    fields: dict[str, Any] = {
+        "endpoint": proxy.url,
+        "multipart_threshold": PART,
+        "transfer_concurrency": 2,
+        "idle_timeout": 5.0,
+        **changes,
+    }
+    copy = settings.model_copy(update=fields)
+    # Past validation, which knows what real servers allow.
+    copy.__dict__.update(part_size=PART, memory_budget=4 * PART)
+    with mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1):
+        async with BackblazeStorage(copy) as storage:
+            yield storage
+
+
+async def unfinished_uploads(storage: BackblazeStorage) -> list[str]:
+    """The IDs of all multipart uploads in the bucket."""
+    client = await storage.client()
+    answer = await client.list_multipart_uploads(Bucket=storage.settings.bucket_name)
+    return [upload["UploadId"] for upload in answer.get("Uploads", [])]
+
+
+async def versions(storage: BackblazeStorage, key: str) -> tuple[int, int]:
+    """How many versions and how many delete markers a key has."""
+    client = await storage.client()
+    answer = await client.list_object_versions(Bucket=storage.settings.bucket_name, Prefix=key)
+    return len(answer.get("Versions", [])), len(answer.get("DeleteMarkers", []))
+
+
+def held(storage: BackblazeStorage) -> dict[str, int]:
+    """The slots and the bytes that running transfers hold; the one place that looks inside."""
+    engine = storage._lifecycle.engine()
+    slots, budget = engine.session.slots, engine.budget
+    return {
+        "slots": storage.settings.max_connections - slots._semaphore._value,
+        "bytes": budget.total - budget._free,
+        "waiting": len(budget._waiting),
+    }
+
+
+NOTHING_HELD = {"slots": 0, "bytes": 0, "waiting": 0}
+
+
+def tasks_of_the_library() -> set[asyncio.Task[Any]]:
+    """All tasks but this one and those that serve the proxy's connections."""
+    return {
+        task
+        for task in asyncio.all_tasks()
+        if task is not asyncio.current_task() and "/tests/" not in _file_of(task)
+    }
+
+
+def _file_of(task: asyncio.Task[Any]) -> str:
+    code = getattr(task.get_coro(), "cr_code", None)
+    return str(code.co_filename) if code else ""
