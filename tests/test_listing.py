@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.s3.models import s3_backends
 
 from careflow_storage import BackblazeStorage, FileInfo, InvalidInputError, NoSuchBucketError
@@ -151,7 +151,7 @@ async def test_given_more_files_than_a_page_holds_when_listed_then_all_come(
     # Storing them one by one takes longer than all that is tested.
     backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
     for key in keys:
-        backend.put_object(storage.settings.bucket_name, key, b"")
+        backend.put_object(str(storage.settings.bucket_name), key, b"")
     assert [file.key for file in await storage.list_files()] == keys
     assert [len(page) async for page in storage.list_files().pages()] == [1000, 2]
     assert [file.key async for file in storage.list_files(max_keys=1001)] == keys[:1001]
