@@ -138,6 +138,24 @@ async def paste(block: str, namespace: dict[str, Any], document: Path, line: int
         await result
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="its console takes no script on stdin")
+async def test_the_guide_can_be_pasted_into_the_asyncio_prompt(reader: Path) -> None:
+    pasted = "\n".join(block for _, block in python_blocks(ROOT / "docs/guide.md"))
+    finished = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "asyncio"],
+        input=pasted,
+        cwd=reader,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    assert "Error" not in finished.stderr, finished.stderr
+    assert "PurgeResult" in finished.stdout or "versions=1" in finished.stdout
+
+
 # --- the tables fit the code ------------------------------------------------------------
 
 
@@ -257,6 +275,23 @@ def test_the_reference_names_everything_public() -> None:
     public = [name for name in dir(BackblazeStorage) if not name.startswith("_")]
     for name in [*careflow_storage.__all__, *public]:
         assert re.search(rf"`[^`]*\b{name}\b[^`]*`", text), name
+
+
+def test_the_reference_has_the_signatures_as_they_are() -> None:
+    for row in rows(ROOT / "docs/reference.md", "Method"):
+        call = code_names(row[0])[0].removeprefix("await ")
+        name, _, arguments = call.rstrip(")").partition("(")
+        signature = inspect.signature(getattr(BackblazeStorage, name))
+        actual = [
+            each.name if each.default is each.empty else f"{each.name}={each.default!r}"
+            for each in signature.parameters.values()
+            if each.name != "self"
+        ]
+        documented = arguments.replace('"', "'").replace("*, ", "").split(", ")
+        if documented[-1] == "…":
+            documented.pop()
+            actual = actual[: len(documented)]
+        assert [text for text in documented if text] == actual, name
 
 
 def test_the_reference_names_every_field_of_every_result() -> None:
