@@ -326,7 +326,7 @@ class BackblazeStorage:
             return await download(
                 self._lifecycle.engine(),
                 key,
-                Path(path),
+                _checked_path(path),
                 version_id=version_id,
                 verify=verify,
                 progress=progress,
@@ -483,13 +483,22 @@ class BackblazeStorage:
 
 
 def _checked_keys(keys: Iterable[str]) -> list[str]:
-    if isinstance(keys, str):
-        raise InvalidInputError("keys must be several keys, not one str.")
+    if isinstance(keys, str) or not isinstance(keys, Iterable):
+        raise InvalidInputError(f"keys must be several keys, not one {type(keys).__name__}.")
     return [validate_key(key) for key in keys]
 
 
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(path)
+    except TypeError:
+        raise InvalidInputError(
+            f"path must be a str or a Path, not {type(path).__name__}."
+        ) from None
+
+
 def _epoch_ms(moment: datetime) -> int:
-    if moment.tzinfo is None:
+    if getattr(moment, "tzinfo", None) is None:
         raise InvalidInputError(
             "recorded_at must be an aware datetime.", hint="datetime.now(UTC) is one."
         )

@@ -168,6 +168,7 @@ class ControlPlane:
 def _explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
     # Imported here since importing botocore is what the light import avoids.
     from botocore import exceptions as botocore
+    from botocore.parsers import ResponseParserError
 
     if isinstance(error, botocore.ClientError):
         details = error.response.get("Error", {})
@@ -188,11 +189,11 @@ def _explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
         )
     if isinstance(error, botocore.ReadTimeoutError | botocore.ConnectTimeoutError):
         return StorageTimeoutError("No answer in time.", retryable=True, **where)
-    if isinstance(error, botocore.HTTPClientError):
+    if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError):
         return ConnectionFailedError(
             f"The connection failed ({type(error).__name__}).", retryable=True, **where
         )
-    if isinstance(error, botocore.ResponseParserError):
+    if isinstance(error, ResponseParserError):
         return ServerResponseError("The answer is not XML.", retryable=True, **where)
     if isinstance(error, botocore.BotoCoreError):
         return InvalidInputError(str(error), **where)

@@ -32,7 +32,7 @@ class FileListing:
     ) -> None:
         self._requests = requests
         self._prefix = _checked_prefix(prefix)
-        if max_keys is not None and (isinstance(max_keys, bool) or max_keys < 1):
+        if max_keys is not None and (type(max_keys) is not int or max_keys < 1):
             raise InvalidInputError(
                 f"max_keys must be 1 or more, not {max_keys!r}.", hint="None lists all files."
             )

@@ -44,7 +44,7 @@ class Grant:
                 f"method must be one of {', '.join(get_args(SignedMethod))}, not {method!r}.",
                 hint="B2 does not implement POST policies: let browsers upload with PUT.",
             )
-        if isinstance(expires_in, bool) or not isinstance(expires_in, int):
+        if type(expires_in) is not int:
             raise InvalidInputError(f"expires_in must be whole seconds, not {expires_in!r}.")
         if not 1 <= expires_in <= MAX_EXPIRES_IN:
             raise InvalidInputError(

@@ -65,7 +65,7 @@ class _TemporaryFile:
     """The file beside the target that ranges are written into, each at its place."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.part")
+        self.path = path.with_name(f".careflow-{secrets.token_hex(8)}.part")
         self._file: IO[bytes] | None = None
         self._discarded = False
         self._lock = threading.Lock()

@@ -95,8 +95,8 @@ async def open_source(
 
 def _with_size(source: Source, declared: int | None) -> Source:
     if declared is not None:
-        if declared < 0:
-            raise InvalidInputError(f"size must not be negative, not {declared}.")
+        if type(declared) is not int or declared < 0:
+            raise InvalidInputError(f"size must be a number of bytes, not {declared!r}.")
         if source.size is not None and source.size != declared:
             raise InvalidInputError(
                 f"The body has {source.size} bytes, but size={declared} was declared."
@@ -216,10 +216,11 @@ class StreamSource:
         filled = 0
         while filled < buffer.nbytes:
             if not self._rest:
-                chunk = await anext(self._chunks, None)
-                if chunk is None:
+                try:
+                    self._rest = _as_view(await anext(self._chunks))
+                except StopAsyncIteration:
                     break
-                self._rest = _as_view(chunk)
+                continue
             piece = self._rest[: buffer.nbytes - filled]
             buffer[filled : filled + piece.nbytes] = piece
             filled += piece.nbytes

@@ -12,6 +12,7 @@ from typing import Self
 
 from careflow_storage.errors import (
     InvalidInputError,
+    InvalidRangeError,
     PreconditionFailedError,
     ServerResponseError,
     StorageClosedError,
@@ -127,14 +128,13 @@ class FileStream:
         return b"".join([chunk async for chunk in self])
 
     async def _open(self, position: int) -> AnswerStream:
-        requests = self._engine.requests
-        answer = await requests.get_object(
-            self._key,
-            start=position,
-            end=self._end,
-            if_match=self._if_match,
-            version_id=self._version_id,
-        )
+        try:
+            answer = await self._get(position, self._end)
+        except InvalidRangeError:
+            # Of an empty object even the range from 0 on cannot be had.
+            if position > 0 or self._end is None:
+                raise
+            answer = await self._get(0, None)
         try:
             self._check_answer(answer, position)
         except BaseException:
@@ -142,6 +142,15 @@ class FileStream:
             raise
         self._answer = answer
         return answer
+
+    async def _get(self, start: int, end: int | None) -> AnswerStream:
+        return await self._engine.requests.get_object(
+            self._key,
+            start=start,
+            end=end,
+            if_match=self._if_match,
+            version_id=self._version_id,
+        )
 
     def _check_answer(self, answer: AnswerStream, position: int) -> None:
         """Believe no server that it has heeded the pin and the range."""
@@ -233,6 +242,9 @@ class FileStream:
 
 def check_range(start: int, end: int | None) -> None:
     """Refuse ranges that are upside down; offsets are in bytes, ``end`` is exclusive."""
+    for offset in (start, end if end is not None else 0):
+        if type(offset) is not int:
+            raise InvalidInputError(f"start and end must be whole bytes, not {offset!r}.")
     if start < 0 or (end is not None and end < start):
         raise InvalidInputError(
             f"The range [{start}, {end}) is not one.",
