@@ -19,7 +19,8 @@
     ├── SizeMismatchError           more or fewer bytes than were declared
     ├── NotSupportedError           the server does not implement this
     ├── ServiceUnavailableError     500, 502, 503, 504, 429: try again later
-    ├── StorageTimeoutError         (TimeoutError) no progress, no free slot, or deadline over
+    ├── StorageTimeoutError         (TimeoutError) nothing moved for the idle timeout
+    │   └── PoolTimeoutError        no request slot came free in time
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
     ├── ServerResponseError         the answer makes no sense
     └── TransferError               anything else that the server refused
@@ -185,7 +186,11 @@ class ServiceUnavailableError(StorageError):
 
 
 class StorageTimeoutError(StorageError, TimeoutError):
-    """Nothing moved for the idle timeout, no slot came free, or the deadline is over."""
+    """Nothing moved for the idle timeout."""
+
+
+class PoolTimeoutError(StorageTimeoutError):
+    """All request slots stayed busy for ``pool_timeout``; it is not waited for again."""
 
 
 class ConnectionFailedError(StorageError, ConnectionError):
@@ -199,6 +204,9 @@ class ServerResponseError(StorageError):
 class TransferError(StorageError):
     """The server refused the request for a reason that has no class of its own."""
 
+
+CONNECTION_HINT = "Check BACKBLAZE_ENDPOINT and the network."
+TLS_HINT = "For a private certificate authority set BACKBLAZE_CA_FILE."
 
 _KEY_HINT = (
     "Verify BACKBLAZE_KEY_ID and BACKBLAZE_APPLICATION_KEY (an application key, not the master "

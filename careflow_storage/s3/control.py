@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from careflow_storage.errors import (
+    CONNECTION_HINT,
+    TLS_HINT,
     ConnectionFailedError,
     InvalidInputError,
     ServerResponseError,
@@ -184,14 +186,17 @@ def _explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
     if isinstance(error, botocore.SSLError):
         return ConnectionFailedError(
             "No trusted TLS connection.",
-            hint="For a private certificate authority set BACKBLAZE_CA_FILE.",
+            hint=TLS_HINT,
             **where,
         )
     if isinstance(error, botocore.ReadTimeoutError | botocore.ConnectTimeoutError):
         return StorageTimeoutError("No answer in time.", retryable=True, **where)
     if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError):
         return ConnectionFailedError(
-            f"The connection failed ({type(error).__name__}).", retryable=True, **where
+            f"The connection failed ({type(error).__name__}).",
+            retryable=True,
+            hint=CONNECTION_HINT,
+            **where,
         )
     if isinstance(error, ResponseParserError):
         return ServerResponseError("The answer is not XML.", retryable=True, **where)

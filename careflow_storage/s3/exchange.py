@@ -16,6 +16,8 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from careflow_storage.errors import (
+    CONNECTION_HINT,
+    TLS_HINT,
     ConnectionFailedError,
     ServerResponseError,
     StorageClosedError,
@@ -232,7 +234,7 @@ class Exchange:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return ConnectionFailedError(
                 f"No trusted TLS connection to {self.session.host}.",
-                hint="For a private certificate authority set BACKBLAZE_CA_FILE.",
+                hint=TLS_HINT,
                 **where,
             )
         if isinstance(error, TimeoutError):
@@ -242,7 +244,7 @@ class Exchange:
         return ConnectionFailedError(
             f"The connection to {self.session.host} failed ({type(error).__name__}).",
             retryable=True,
-            hint="Check BACKBLAZE_ENDPOINT and the network.",
+            hint=CONNECTION_HINT,
             **where,
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from careflow_storage.errors import ConnectionFailedError, StorageError
+from careflow_storage.errors import ConnectionFailedError, PoolTimeoutError, StorageError
 
 logger = logging.getLogger("careflow_storage")
 
@@ -64,7 +64,7 @@ class RetryPolicy:
 
     def pause_after(self, error: StorageError, number: int) -> float | None:
         """Return the seconds to wait after failure ``number`` in a row; None to give up."""
-        if not error.retryable or number >= self.attempts:
+        if not error.retryable or number >= self.attempts or isinstance(error, PoolTimeoutError):
             return None
         asked = error.retry_after or 0.0
         if asked > self.max_delay:

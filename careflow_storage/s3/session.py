@@ -18,7 +18,7 @@ from yarl import URL
 
 from careflow_storage._endpoint import is_loopback
 from careflow_storage._version import __version__
-from careflow_storage.errors import NotConfiguredError, StorageClosedError, StorageTimeoutError
+from careflow_storage.errors import NotConfiguredError, PoolTimeoutError, StorageClosedError
 from careflow_storage.s3.signing import Credentials, Signer
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Slots:
     """A bound on the requests in flight, with a wait that ends.
 
     aiohttp's own pool waits for ever: here a request that finds no free slot within
-    ``timeout`` seconds fails with `StorageTimeoutError`, and may be tried again.
+    ``timeout`` seconds fails with `PoolTimeoutError`.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
@@ -55,7 +55,7 @@ class Slots:
             async with asyncio.timeout(self._timeout):
                 await self._semaphore.acquire()
         except TimeoutError:
-            raise StorageTimeoutError(
+            raise PoolTimeoutError(
                 f"All {self._limit} request slots were busy for {self._timeout:g} s.",
                 retryable=True,
                 hint="Close unread streams, or raise BACKBLAZE_MAX_CONNECTIONS.",

@@ -88,10 +88,11 @@ async def upload(
             run = _Upload(engine, key, options, headers, name, source, meter)
             try:
                 return await run.once()
-            except ServiceUnavailableError:
+            except ServiceUnavailableError as error:
                 # All parts of one upload go to one vault of B2: when that stays busy, only a
                 # new upload is routed elsewhere.
-                if not run.in_parts or not await source.rewind():
+                too_long = engine.retry.pause_after(error, 1) is None
+                if not run.in_parts or too_long or not await source.rewind():
                     raise
                 logger.info("starting the upload anew: its vault stays busy", extra={"key": key})
                 meter.restart()
