@@ -1,0 +1,160 @@
+"""Credentials from a session that the caller brings, and the client that the storage lends."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from careflow_storage import (
+    BackblazeStorage,
+    InvalidCredentialsError,
+    NotConfiguredError,
+    StorageSettings,
+)
+from tests.bodies import noise
+
+
+def without_keys(settings: StorageSettings) -> StorageSettings:
+    """Settings that only say where the bucket is."""
+    return StorageSettings(
+        bucket_name=settings.bucket_name,
+        endpoint=settings.endpoint,
+        region=settings.region,
+        multipart_threshold=100_000,
+        retry_base_delay=0.001,
+    )
+
+
+def secret(settings: StorageSettings) -> str:
+    assert settings.application_key is not None
+    return settings.application_key.get_secret_value()
+
+
+def aioboto3_session(settings: StorageSettings, application_key: str | None = None) -> Any:
+    import aioboto3
+
+    return aioboto3.Session(
+        aws_access_key_id=settings.key_id,
+        aws_secret_access_key=application_key or secret(settings),
+        region_name="us-east-1",
+    )
+
+
+def aiobotocore_session(settings: StorageSettings, application_key: str | None = None) -> Any:
+    from aiobotocore.session import AioSession
+
+    session = AioSession()
+    session.set_credentials(settings.key_id, application_key or secret(settings))
+    return session
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("make", [aioboto3_session, aiobotocore_session])
+class TestGivenSessions:
+    async def test_given_a_session_when_used_for_everything_then_its_credentials_are_taken(
+        self, seaweed_settings: StorageSettings, make: Any
+    ) -> None:
+        settings = without_keys(seaweed_settings)
+        storage = BackblazeStorage(settings, session=make(seaweed_settings))
+        assert storage.is_configured()
+        async with storage:
+            data = noise(200_000)
+            await storage.upload_file("small", b"x")
+            assert (await storage.upload_file("large", data)).etag.endswith("-1")
+            assert await storage.get_file("large") == data
+            assert len(await storage.list_files()) == 2
+            assert "X-Amz-Signature" in await storage.get_signed_url("small")
+            assert (await storage.purge_file("large")).versions == 1
+
+    async def test_given_a_session_with_a_wrong_key_then_the_settings_do_not_help_it(
+        self, seaweed_settings: StorageSettings, make: Any
+    ) -> None:
+        session = make(seaweed_settings, "wrong")
+        async with BackblazeStorage(seaweed_settings, session=session) as storage:
+            with pytest.raises(InvalidCredentialsError):
+                await storage.upload_file("small", b"x")
+
+
+@pytest.mark.integration
+async def test_given_credentials_that_are_renewed_then_each_request_has_those_of_its_moment(
+    seaweed_settings: StorageSettings,
+) -> None:
+    from aiobotocore.credentials import AioRefreshableCredentials
+    from aiobotocore.session import AioSession
+
+    issued: list[str] = []
+
+    def issue() -> dict[str, str]:
+        issued.append(secret(seaweed_settings) if len(issued) != 1 else "wrong for a while")
+        # Over at once: every request asks anew.
+        over = datetime.now(UTC) + timedelta(seconds=1)
+        return {
+            "access_key": str(seaweed_settings.key_id),
+            "secret_key": issued[-1],
+            "token": "",
+            "expiry_time": over.isoformat(),
+        }
+
+    async def refresh() -> dict[str, str]:
+        return issue()
+
+    session = AioSession()
+    session._credentials = AioRefreshableCredentials.create_from_metadata(
+        issue(), refresh_using=refresh, method="test"
+    )
+    async with BackblazeStorage(without_keys(seaweed_settings), session=session) as storage:
+        with pytest.raises(InvalidCredentialsError):
+            await storage.upload_file("a", b"x")
+        await storage.upload_file("a", b"x")
+        await storage.upload_file("large", noise(200_000))
+        await storage.get_signed_url("a")
+    assert len(issued) > 4
+
+
+async def test_given_a_session_without_any_credentials_then_the_error_says_so(
+    settings: StorageSettings,
+) -> None:
+    from aiobotocore.session import AioSession
+
+    async with BackblazeStorage(without_keys(settings), session=AioSession()) as storage:
+        with pytest.raises(NotConfiguredError, match="credentials"):
+            await storage.upload_file("a", b"x")
+        with pytest.raises(NotConfiguredError, match="credentials"):
+            await storage.get_signed_url("a")
+        with pytest.raises(NotConfiguredError, match="credentials"):
+            await storage.upload_file("a", noise(200_000))
+
+
+class TestTheClient:
+    async def test_given_the_client_then_it_does_what_has_no_method_here(
+        self, storage: BackblazeStorage
+    ) -> None:
+        client = await storage.client()
+        bucket = storage.settings.bucket_name
+        await storage.upload_file("a", b"x")
+        await client.put_object_tagging(
+            Bucket=bucket, Key="a", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}
+        )
+        tags = await client.get_object_tagging(Bucket=bucket, Key="a")
+        assert tags["TagSet"] == [{"Key": "a", "Value": "b"}]
+
+    async def test_given_tasks_that_ask_for_it_at_once_then_all_get_the_same(
+        self, storage: BackblazeStorage
+    ) -> None:
+        clients = await asyncio.gather(*(storage.client() for _ in range(5)))
+        assert len({id(client) for client in clients}) == 1
+
+    async def test_given_it_is_being_made_then_the_event_loop_goes_on(
+        self, storage: BackblazeStorage
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        making = asyncio.create_task(storage.client())
+        longest, last = 0.0, loop.time()
+        while not making.done():
+            await asyncio.sleep(0.001)
+            longest, last = max(longest, loop.time() - last), loop.time()
+        # Threads share the interpreter, so the loop is slowed, but never stopped for long.
+        assert longest < 0.5
