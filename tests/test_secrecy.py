@@ -106,7 +106,12 @@ async def test_given_an_open_storage_then_nothing_that_prints_it_shows_the_secre
 
 
 @pytest.mark.parametrize(
-    "bad", [{"endpoint": f"https://user:{SECRET}@host"}, {"part_size": 1}, {"bucket_name": "../b", "region": "us-west-004"}]
+    "bad",
+    [
+        {"endpoint": f"https://user:{SECRET}@host"},
+        {"part_size": 1},
+        {"bucket_name": "../b", "region": "us-west-004"},
+    ],
 )
 def test_given_settings_that_are_refused_then_the_error_does_not_show_the_secret(
     bad: dict[str, Any],
