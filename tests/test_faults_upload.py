@@ -48,9 +48,7 @@ async def proxy(settings: StorageSettings) -> AsyncIterator[FaultProxy]:
 
 
 @pytest.fixture
-async def storage(
-    proxy: FaultProxy, settings: StorageSettings
-) -> AsyncIterator[BackblazeStorage]:
+async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
     async with storage_behind(proxy, settings, idle_timeout=0.5) as opened:
         # The control plane's client takes its time, which no idle timeout should measure.
         await opened.client()

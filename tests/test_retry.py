@@ -38,9 +38,7 @@ async def proxy(settings: StorageSettings) -> AsyncIterator[FaultProxy]:
 
 
 @pytest.fixture
-async def storage(
-    proxy: FaultProxy, settings: StorageSettings
-) -> AsyncIterator[BackblazeStorage]:
+async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
     async with storage_behind(proxy, settings) as opened:
         yield opened
 
