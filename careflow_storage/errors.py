@@ -306,8 +306,11 @@ def error_from_response(
         error_class, retryable, hint = _BY_CODE["cap_exceeded"]
     if error_class is NoSuchKeyError and headers.get("x-amz-delete-marker") == "true":
         hint = "The file was deleted: it is hidden by a delete marker, older versions may exist."
+    if not message:
+        missing = error_class is NoSuchKeyError
+        message = "The file does not exist." if missing else f"The server answered HTTP {status}."
     return error_class(
-        message or f"The server answered HTTP {status}.",
+        message,
         operation=operation,
         bucket=bucket,
         key=key,

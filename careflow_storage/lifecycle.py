@@ -80,10 +80,13 @@ class Lifecycle:
         """Return the engine to a caller who may use it here and now.
 
         Raises:
+            NotConfiguredError: Required settings are missing.
             StorageClosedError: Not opened yet, or closed.
             WrongLoopError: Another event loop than the one that opened it, or a forked process.
         """
         if self._engine is None:
+            if self.missing and not self._closed:
+                raise NotConfiguredError(self.missing)
             raise StorageClosedError(
                 f"The storage is {self.state}.",
                 hint="Use it inside 'async with BackblazeStorage() as storage:', or await "

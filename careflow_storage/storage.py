@@ -144,18 +144,18 @@ class BackblazeStorage:
     ) -> UploadResult:
         """Store ``body`` under ``key`` and return when the server has confirmed all of it.
 
-        Up to ``multipart_threshold`` bytes are one PUT (1 request); more, or a stream that
-        does not tell its size, goes in parts (1 request each and 2 more), of which
-        ``transfer_concurrency`` move at once within ``memory_budget``. On any error or
-        cancellation the multipart upload is aborted and nothing is stored. What the caller
-        opened stays open.
+        Up to ``multipart_threshold`` bytes are one PUT (1 request), and so is a stream of
+        unknown size that ends within its first part. More goes in parts (1 request each and 2
+        more), of which ``transfer_concurrency`` move at once within ``memory_budget``. On any
+        error or cancellation the multipart upload is aborted and nothing is stored. What the
+        caller opened stays open.
 
         Args:
             key: 1 to 1024 bytes of UTF-8.
             body: Bytes, text (``str`` is stored as UTF-8, it is never the name of a file), a
                 ``Path``, a binary file object, sync or async, or an iterable of bytes.
             content_type: Told by the first bytes and the key's ending when None.
-            metadata: Names and values of your own, 2048 bytes together. Not encrypted: no
+            metadata: Names and values of your own, 1984 bytes together. Not encrypted: no
                 personal data.
             cache_control: The ``Cache-Control`` that downloads get.
             content_disposition: The ``Content-Disposition`` that downloads get.
@@ -392,6 +392,8 @@ class BackblazeStorage:
 
     async def file_exists(self, key: str) -> bool:
         """Whether an object is there and not hidden. 1 request, 3 when access is denied.
+
+        The first file that is missing costs 2: one shows that at least the bucket is there.
 
         B2 answers 403 for a *missing* object when the application key lacks ``listBuckets``.
         Then a listing is asked; if that is denied too, nobody can tell:

@@ -19,8 +19,9 @@ from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.checksums import composite, request_headers, verify_stored
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
-from careflow_storage.transfer.parts import Part, PartReader, PartSizes, check_size
+from careflow_storage.transfer.parts import Part, PartSizes, check_size
 from careflow_storage.transfer.progress import Meter
+from careflow_storage.transfer.reading import PartReader
 from careflow_storage.transfer.tasks import task_group
 
 logger = logging.getLogger("careflow_storage")

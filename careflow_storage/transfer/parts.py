@@ -1,24 +1,14 @@
-"""Parts: how large they are, where their bytes wait, and when they may be read."""
+"""Parts: how large they are, and their bytes, in memory or in a file."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import mmap
-import sys
-import tempfile
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from typing import IO
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.recordings import HEAD_BYTES
 from careflow_storage.s3.exchange import SLICE_BYTES, Body
 from careflow_storage.transfer.checksums import digest_of, new_hasher
-from careflow_storage.transfer.memory import ByteBudget
-from careflow_storage.transfer.sources import MemorySource, Source
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 
 MIB = 1024 * 1024
@@ -27,10 +17,7 @@ MAX_PART_BYTES = 5_000_000_000
 MAX_OBJECT_BYTES = 10_000_000_000_000
 # Known to readers of the mark of older objects: never change it.
 _GROWTH_STEP = 900
-# A part that finds no memory within this time goes to a temporary file: a slow sender that
-# holds its share must not stop the others.
-_PATIENCE_SECONDS = 1.0
-_FILE_SLICE_BYTES = MIB
+_FILE_BLOCK_BYTES = MIB
 
 
 class PartSizes:
@@ -86,31 +73,33 @@ class MemoryBody:
 
 
 class FileBody:
-    """Bytes in a temporary file, read again for every attempt."""
+    """Bytes in a file, read again for every attempt."""
 
-    def __init__(self, file: IO[bytes], size: int, threads: Threads) -> None:
+    def __init__(
+        self, read_at: Callable[[int, int], bytes], start: int, size: int, threads: Threads
+    ) -> None:
         self.size = size
-        self._file = file
+        self._read_at = read_at
+        self._start = start
         self._threads = threads
-        self._lock = threading.Lock()
 
-    async def slices(self) -> AsyncIterator[bytes]:
-        for start in range(0, self.size, _FILE_SLICE_BYTES):
-            length = min(_FILE_SLICE_BYTES, self.size - start)
-            yield await self._threads.run(self._read_at, start, length)
-
-    def _read_at(self, start: int, length: int) -> bytes:
-        # A cancelled attempt may still be reading while the next one begins.
-        with self._lock:
-            self._file.seek(start)
-            return self._file.read(length)
+    async def slices(self) -> AsyncIterator[memoryview]:
+        for start, length in self._blocks():
+            block = memoryview(await self._threads.run(self._read_at, start, length))
+            for first in range(0, block.nbytes, SLICE_BYTES):
+                yield block[first : first + SLICE_BYTES]
 
     def digest(self, algorithm: ChecksumAlgorithm) -> bytes:
-        """Hash the file; to be called in a thread."""
+        """Hash the bytes; to be called in a thread."""
         hasher = new_hasher(algorithm)
-        for start in range(0, self.size, _FILE_SLICE_BYTES):
-            hasher.update(self._read_at(start, min(_FILE_SLICE_BYTES, self.size - start)))
+        for start, length in self._blocks():
+            hasher.update(self._read_at(start, length))
         return hasher.digest()
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        end = self._start + self.size
+        for start in range(self._start, end, _FILE_BLOCK_BYTES):
+            yield start, min(_FILE_BLOCK_BYTES, end - start)
 
 
 class Part:
@@ -146,85 +135,3 @@ class Part:
         release, self._release = self._release, None
         if release is not None:
             await release()
-
-
-class PartReader:
-    """Reads a source part by part; memory is reserved before a part is read, never after.
-
-    Buffers are used again for the next parts: fresh pages for each would cost more than the
-    reading, and memory that is freed here and there does not go back to the system.
-    """
-
-    def __init__(self, source: Source, budget: ByteBudget, threads: Threads) -> None:
-        self._source = source
-        self._budget = budget
-        self._threads = threads
-        self._spare: list[mmap.mmap] = []
-
-    async def read(self, size: int) -> Part:
-        """Return the next part of ``size`` bytes, or what is left, which may be nothing."""
-        if isinstance(self._source, MemorySource):
-            view = self._source.take(size)
-            return Part(MemoryBody(view), bytes(view[:HEAD_BYTES]))
-        share = await self._reserve(size)
-        if share is None:
-            return await self._spool(size)
-        return await self._buffer(size, share)
-
-    async def _reserve(self, size: int) -> int | None:
-        if size > self._budget.total:
-            return None
-        if not self._source.waits_for_others:
-            return await self._budget.acquire(size)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                return await self._budget.acquire(size)
-        return None
-
-    async def _buffer(self, size: int, share: int) -> Part:
-        if self._spare and len(self._spare[-1]) >= size:
-            buffer = self._spare.pop()
-        else:
-            buffer = _new_buffer(size)
-
-        async def release() -> None:
-            self._spare.append(buffer)
-            self._budget.release(share)
-
-        try:
-            view = memoryview(buffer)
-            filled = await self._source.read_into(view[:size])
-        except BaseException:
-            await release()
-            raise
-        return Part(MemoryBody(view[:filled]), bytes(view[: min(filled, HEAD_BYTES)]), release)
-
-    async def _spool(self, size: int) -> Part:
-        file = await self._threads.run(tempfile.TemporaryFile)
-
-        async def release() -> None:
-            await self._threads.run(file.close)
-
-        try:
-            scratch = memoryview(bytearray(min(_FILE_SLICE_BYTES, size)))
-            filled, head = 0, b""
-            while filled < size:
-                wanted = min(scratch.nbytes, size - filled)
-                count = await self._source.read_into(scratch[:wanted])
-                head = head or bytes(scratch[: min(count, HEAD_BYTES)])
-                await self._threads.run(file.write, scratch[:count])
-                filled += count
-                if count < wanted:
-                    break
-            await self._threads.run(file.flush)
-        except BaseException:
-            await release()
-            raise
-        return Part(FileBody(file, filled, self._threads), head, release)
-
-
-def _new_buffer(size: int) -> mmap.mmap:
-    # Unlike those of a bytearray, its pages cost nothing before they are written to.
-    if sys.platform == "win32":
-        return mmap.mmap(-1, size)
-    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -73,11 +73,14 @@ async def metered(callback: ProgressCallback | None, total: int | None) -> Async
 
 
 async def _report(callback: ProgressCallback, meter: Meter) -> None:
+    told: int | None = None
     finished = False
     while not finished:
         await meter.moved.wait()
         meter.moved.clear()
         finished = meter.finished
-        outcome = callback(Progress(transferred=meter.transferred, total=meter.total))
-        if inspect.isawaitable(outcome):
-            await outcome
+        if meter.transferred != told:
+            told = meter.transferred
+            outcome = callback(Progress(transferred=told, total=meter.total))
+            if inspect.isawaitable(outcome):
+                await outcome

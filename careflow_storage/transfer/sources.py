@@ -1,4 +1,4 @@
-"""Every kind of body, read in one way: into a buffer, until it is full or the body ends.
+"""Every kind of body as one of three sources: memory, a file of our own, or a stream.
 
 ======================================  ==========  ==================================
 body                                    size known  read
@@ -21,6 +21,7 @@ import asyncio
 import inspect
 import os
 import stat
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from io import FileIO
@@ -53,27 +54,6 @@ UploadBody: TypeAlias = (
 _FILE_READ_BYTES = 1024 * 1024
 
 
-class Source(Protocol):
-    """A body that is being read.
-
-    Attributes:
-        size: Its length in bytes, or None when only its end will tell.
-        waits_for_others: Whether reading may take as long as somebody else pleases, so that it
-            must not hold a share of the memory budget meanwhile.
-    """
-
-    size: int | None
-    waits_for_others: bool
-
-    async def read_into(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` and return how many bytes; fewer than it holds only at the end."""
-        ...
-
-    async def rewind(self) -> bool:
-        """Go back to the start; False when the bytes are gone."""
-        ...
-
-
 @asynccontextmanager
 async def open_source(
     body: UploadBody, threads: Threads, *, size: int | None = None
@@ -86,7 +66,7 @@ async def open_source(
     if isinstance(body, os.PathLike):
         file = await threads.run(_open_path, body)
         try:
-            yield _with_size(FileSource(file, threads, os.fstat(file.fileno()).st_size), size)
+            yield _with_size(FileSource(file, os.fstat(file.fileno()).st_size), size)
         finally:
             await threads.run(file.close)
         return
@@ -119,12 +99,12 @@ async def _take(body: UploadBody) -> Source:
     read = getattr(body, "read", None)
     if callable(read):
         if inspect.iscoroutinefunction(read):
-            return StreamSource(_read_async(read), waits_for_others=True)
+            return StreamSource(_read_async(read))
         return await _take_file(body)
     if isinstance(body, AsyncIterable):
-        return StreamSource(aiter(body), waits_for_others=True)
+        return StreamSource(aiter(body))
     if isinstance(body, Iterable) and not isinstance(body, dict):
-        return StreamSource(_iterate_in_thread(iter(body)), waits_for_others=True)
+        return StreamSource(_iterate_in_thread(iter(body)))
     raise InvalidInputError(
         f"A body of type {type(body).__name__} cannot be uploaded.",
         hint="Give bytes, str, a Path, a file opened in binary mode, or an iterable of bytes.",
@@ -143,9 +123,7 @@ def _open_path(path: os.PathLike[str]) -> FileIO:
 
 
 class MemorySource:
-    """Bytes that the caller holds already; parts may be views of them."""
-
-    waits_for_others = False
+    """Bytes that the caller holds already; parts are views of them."""
 
     def __init__(self, view: memoryview) -> None:
         self.size: int | None = view.nbytes
@@ -153,86 +131,93 @@ class MemorySource:
         self._position = 0
 
     def take(self, size: int) -> memoryview:
-        """Return the next bytes without copying them."""
+        """Return the next ``size`` bytes, or what is left."""
         piece = self._view[self._position : self._position + size]
         self._position += piece.nbytes
         return piece
 
-    async def read_into(self, buffer: memoryview) -> int:
-        piece = self.take(buffer.nbytes)
-        buffer[: piece.nbytes] = piece
-        return piece.nbytes
-
     async def rewind(self) -> bool:
+        """Go back to the start."""
         self._position = 0
         return True
 
 
 class FileSource:
-    """A regular file of our own opening."""
+    """A regular file of our own opening; its methods that touch it are for threads."""
 
-    waits_for_others = False
-
-    def __init__(self, file: FileIO, threads: Threads, size: int) -> None:
+    def __init__(self, file: FileIO, size: int) -> None:
         self.size: int | None = size
         self._file = file
-        self._threads = threads
+        self._position = 0
+        self._lock = threading.Lock()
 
-    async def read_into(self, buffer: memoryview) -> int:
-        return await self._threads.run(self._fill, buffer)
-
-    def _fill(self, buffer: memoryview) -> int:
+    def read_into(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` with what follows; fewer bytes than it holds mean the end."""
         filled = 0
-        while filled < buffer.nbytes:
-            count = self._file.readinto(buffer[filled:])
-            if not count:
-                break
-            filled += count
+        with self._lock:
+            self._file.seek(self._position)
+            while filled < buffer.nbytes:
+                count = self._file.readinto(buffer[filled:])
+                if not count:
+                    break
+                filled += count
+        self._position += filled
         return filled
 
+    def take_region(self, size: int) -> tuple[int, int]:
+        """Pass over the next ``size`` bytes, or what is left; return start and length."""
+        start = self._position
+        left = max(0, os.fstat(self._file.fileno()).st_size - start)
+        self._position += min(size, left)
+        return start, min(size, left)
+
+    def read_at(self, start: int, size: int) -> bytes:
+        """Read from anywhere."""
+        with self._lock:
+            self._file.seek(start)
+            return self._file.read(size)
+
     async def rewind(self) -> bool:
-        await self._threads.run(self._file.seek, 0)
+        """Go back to the start."""
+        self._position = 0
         return True
 
 
 class StreamSource:
-    """Bytes that come in chunks of any size from somebody else."""
+    """Bytes that come in chunks of any size from somebody else, when it pleases them."""
 
     def __init__(
         self,
         chunks: AsyncIterator[Any],
         *,
-        waits_for_others: bool,
         size: int | None = None,
-        rewind: Callable[[], Awaitable[None]] | None = None,
+        rewind: Callable[[], Awaitable[AsyncIterator[Any]]] | None = None,
     ) -> None:
         self.size = size
-        self.waits_for_others = waits_for_others
         self._chunks = chunks
         self._rewind = rewind
         self._rest = memoryview(b"")
 
-    async def read_into(self, buffer: memoryview) -> int:
-        filled = 0
-        while filled < buffer.nbytes:
-            if not self._rest:
-                try:
-                    self._rest = _as_view(await anext(self._chunks))
-                except StopAsyncIteration:
-                    break
-                continue
-            piece = self._rest[: buffer.nbytes - filled]
-            buffer[filled : filled + piece.nbytes] = piece
-            filled += piece.nbytes
-            self._rest = self._rest[piece.nbytes :]
-        return filled
+    async def next_piece(self, size: int) -> memoryview:
+        """Return the next bytes, at most ``size`` of them; none at the end."""
+        while not self._rest:
+            try:
+                self._rest = _as_view(await anext(self._chunks))
+            except StopAsyncIteration:
+                break
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
 
     async def rewind(self) -> bool:
+        """Go back to the start; False when the bytes are gone."""
         if self._rewind is None:
             return False
-        await self._rewind()
+        self._chunks = await self._rewind()
         self._rest = memoryview(b"")
         return True
+
+
+Source: TypeAlias = MemorySource | FileSource | StreamSource
 
 
 def _as_view(chunk: Any) -> memoryview:
@@ -252,7 +237,6 @@ async def _read_async(read: Callable[[int], Awaitable[Any]]) -> AsyncIterator[An
 
 async def _take_file(file: Any) -> Source:
     start, size = await asyncio.to_thread(_measure, file)
-    position = start
 
     async def chunks() -> AsyncIterator[Any]:
         while True:
@@ -266,16 +250,13 @@ async def _take_file(file: Any) -> Source:
             yield chunk
 
     if start is None:
-        return StreamSource(chunks(), waits_for_others=True)
+        return StreamSource(chunks())
 
-    source: StreamSource
+    async def rewind() -> AsyncIterator[Any]:
+        await asyncio.to_thread(file.seek, start)
+        return chunks()
 
-    async def rewind() -> None:
-        await asyncio.to_thread(file.seek, position)
-        source._chunks = chunks()
-
-    source = StreamSource(chunks(), waits_for_others=False, size=size, rewind=rewind)
-    return source
+    return StreamSource(chunks(), size=size, rewind=rewind)
 
 
 def _measure(file: Any) -> tuple[int | None, int | None]:

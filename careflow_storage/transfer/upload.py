@@ -22,8 +22,9 @@ from careflow_storage.transfer.checksums import request_headers, verify_stored
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.parts import Part, PartReader, PartSizes, check_size
+from careflow_storage.transfer.parts import Part, PartSizes, check_size
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
+from careflow_storage.transfer.reading import PartReader
 from careflow_storage.transfer.sources import Source, UploadBody, open_source
 
 logger = logging.getLogger("careflow_storage")
