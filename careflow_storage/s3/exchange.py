@@ -114,17 +114,18 @@ class IdleTimeout:
         await self._timeout.__aexit__(exc_type, exc, traceback)
 
 
-def _buffer_little(writer: AbstractStreamWriter) -> None:
+def _buffer_little(writer: AbstractStreamWriter) -> asyncio.Transport | None:
     """Let the kernel hold little that is not on its way, so that we see how far the peer is.
 
     Otherwise it swallows megabytes at once, and on a slow line no slice moves for longer than
     the idle timeout, though all the while bytes do.
     """
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    transport = getattr(writer, "transport", None)
+    transport: asyncio.Transport | None = getattr(writer, "transport", None)
     connection = transport.get_extra_info("socket") if transport is not None else None
     if option is not None and connection is not None:
         connection.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
+    return transport
 
 
 class _BodyPayload(aiohttp.payload.Payload):
@@ -134,12 +135,22 @@ class _BodyPayload(aiohttp.payload.Payload):
         super().__init__(body, content_type="application/octet-stream")
         self._size = body.size
         self._sent = sent
+        self._transport: asyncio.Transport | None = None
+
+    def drop_unsent(self) -> None:
+        """Take back what a closing connection still buffers; a living one is left alone.
+
+        Closing alone would go on sending it: views of memory that its owner soon fills with
+        the bytes of another part, or of another recording.
+        """
+        if self._transport is not None and self._transport.is_closing():
+            self._transport.abort()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         raise TypeError("a recording is not text")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        _buffer_little(writer)
+        self._transport = _buffer_little(writer)
         position = 0
         async for piece in self._value.slices():
             await writer.write(piece)

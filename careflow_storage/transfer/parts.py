@@ -17,7 +17,7 @@ MAX_PART_BYTES = 5_000_000_000
 MAX_OBJECT_BYTES = 10_000_000_000_000
 # Known to readers of the mark of older objects: never change it.
 _GROWTH_STEP = 900
-_FILE_BLOCK_BYTES = MIB
+_FILE_BLOCK_BYTES = 512 * 1024
 
 
 class PartSizes:
@@ -132,6 +132,9 @@ class Part:
 
     async def release(self) -> None:
         """Free the memory or the temporary file; safe to call twice."""
+        if isinstance(self.body, MemoryBody):
+            # Whoever still knows the part must not keep its buffer alive.
+            self.body = MemoryBody(b"")
         release, self._release = self._release, None
         if release is not None:
             await release()
