@@ -189,13 +189,18 @@ class Exchange:
 
     async def _attempt(self, request: Request, fresh: bool) -> Answer:
         async with self.session.slots:
+            idle = IdleTimeout(self._idle_timeout)
+            payload = _payload(request, idle)
             try:
-                async with IdleTimeout(self._idle_timeout) as idle:
-                    response = await self._start(request, fresh, idle)
+                async with idle:
+                    response = await self._start(request, fresh, payload)
                     async with response:
                         body = await _read(response, idle)
             except (TimeoutError, OSError, aiohttp.ClientError) as error:
                 raise self.explain(error, request) from error
+            finally:
+                if isinstance(payload, _BodyPayload):
+                    payload.drop_unsent()
         if response.status >= 300:
             raise self._refusal(request, response, body)
         return Answer(response.status, response.headers, body)
@@ -206,7 +211,7 @@ class Exchange:
         response = None
         try:
             async with IdleTimeout(self._idle_timeout) as idle:
-                response = await self._start(request, fresh, idle)
+                response = await self._start(request, fresh, _payload(request, idle))
                 if response.status < 300:
                     return AnswerStream(self, request, response)
                 body = await _read(response, idle)
@@ -222,7 +227,7 @@ class Exchange:
             raise
 
     async def _start(
-        self, request: Request, fresh: bool, idle: IdleTimeout
+        self, request: Request, fresh: bool, payload: _BodyPayload | bytes | None
     ) -> aiohttp.ClientResponse:
         session = self.session
         path = f"/{session.bucket}"
@@ -247,7 +252,7 @@ class Exchange:
                 encoded=True,
             ),
             headers=headers,
-            data=_payload(request, idle),
+            data=payload,
             # Credentials never follow a redirect to another host.
             allow_redirects=False,
         )
