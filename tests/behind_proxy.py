@@ -30,9 +30,10 @@ async def storage_behind(
         "idle_timeout": 5.0,
         **changes,
     }
+    memory_budget = fields.pop("memory_budget", 4 * PART)
     copy = settings.model_copy(update=fields)
     # Past validation, which knows what real servers allow.
-    copy.__dict__.update(part_size=PART, memory_budget=4 * PART)
+    copy.__dict__.update(part_size=PART, memory_budget=memory_budget)
     with mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1):
         async with BackblazeStorage(copy) as storage:
             yield storage
