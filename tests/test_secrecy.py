@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
+import socket
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -75,15 +76,17 @@ async def test_given_no_connection_then_no_error_and_no_log_shows_the_secret(
     settings: StorageSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "careflow_storage")
-    settings = settings.model_copy(
-        update={
-            "application_key": SECRET,
-            "endpoint": "https://nowhere.invalid",
-            "multipart_threshold": 100_000,
-            "retry_attempts": 3,
-        }
-    )
-    check(await provoke(settings), caplog)
+    with socket.socket() as bound:  # but not listening
+        bound.bind(("127.0.0.1", 0))
+        settings = settings.model_copy(
+            update={
+                "application_key": SECRET,
+                "endpoint": f"http://127.0.0.1:{bound.getsockname()[1]}",
+                "multipart_threshold": 100_000,
+                "retry_attempts": 3,
+            }
+        )
+        check(await provoke(settings), caplog)
     assert any("retrying" in record.getMessage() for record in caplog.records)
 
 

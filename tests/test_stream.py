@@ -16,9 +16,11 @@ from careflow_storage import (
     InvalidRangeError,
     NoSuchKeyError,
     StorageClosedError,
+    StorageError,
     StorageSettings,
 )
 from tests.bodies import MIB, noise
+from tests.faults import FaultProxy
 
 DATA = noise(2 * MIB)
 SIZE = len(DATA)
@@ -285,3 +287,21 @@ class TestOpenFile:
             await file.read(1)
         with pytest.raises(NoSuchKeyError):
             await stored.open_file("missing")
+
+    async def test_given_a_read_that_fails_midway_when_tried_again_then_no_byte_is_missing(
+        self, settings: StorageSettings, moto_server: str
+    ) -> None:
+        async with FaultProxy(moto_server) as proxy:
+            flaky = settings.model_copy(update={"endpoint": proxy.url, "retry_attempts": 2})
+            async with BackblazeStorage(flaky) as storage:
+                await storage.upload_file("a", DATA)
+                async with await storage.open_file("a") as file:
+                    assert await file.read(10) == DATA[:10]
+                    await file.seek(SIZE // 2)
+                    proxy.add(method="GET", times=1, cut="rst", at=("body", 300_000))
+                    proxy.add(method="GET", status=503, code="SlowDown")
+                    with pytest.raises(StorageError):
+                        await file.read()
+                    assert file.tell() == SIZE // 2
+                    proxy.clear()
+                    assert await file.read() == DATA[SIZE // 2 :]
