@@ -37,6 +37,7 @@ class Lifecycle:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._closed = False
+        self._opening = asyncio.Lock()
 
     @property
     def state(self) -> str:
@@ -50,6 +51,10 @@ class Lifecycle:
 
     async def open(self) -> None:
         """Make the connection pool and the threads; nothing the second time."""
+        async with self._opening:
+            await self._open()
+
+    async def _open(self) -> None:
         if self._closed:
             raise StorageClosedError(
                 "The storage was closed.", hint="Make a new BackblazeStorage; closed is closed."
@@ -97,9 +102,9 @@ class Lifecycle:
                 "The storage was opened before this process was forked.",
                 hint="Open one in each process, after the fork.",
             )
-        if asyncio.get_running_loop() is not self._loop:
+        if _running_loop() is not self._loop:
             raise WrongLoopError(
-                "The storage was opened in another event loop.",
+                "The storage was opened in another event loop, or there is none here.",
                 hint="Open one in each loop; with asyncio.run() that is one in each call.",
             )
         return self._engine
@@ -114,3 +119,10 @@ class Lifecycle:
             await engine.session.close()
         finally:
             await engine.threads.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

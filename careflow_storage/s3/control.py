@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from careflow_storage.errors import (
     CONNECTION_HINT,
     TLS_HINT,
     ConnectionFailedError,
     InvalidInputError,
+    NotConfiguredError,
     ServerResponseError,
     StorageError,
     StorageTimeoutError,
@@ -27,6 +28,8 @@ from careflow_storage.s3.requests import Stored
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.xml import unquote_etag
+
+T = TypeVar("T")
 
 _HEADER_PARAMETERS = {
     "content-type": "ContentType",
@@ -59,8 +62,9 @@ class ControlPlane:
         }
         if algorithm != "md5":
             parameters["ChecksumAlgorithm"] = algorithm.upper()
-        answer = await self._call("create_multipart_upload", key, parameters)
-        return str(answer["UploadId"])
+        return await self._call(
+            "create_multipart_upload", key, parameters, lambda answer: str(answer["UploadId"])
+        )
 
     async def complete_multipart_upload(
         self,
@@ -84,27 +88,22 @@ class ControlPlane:
         }
         if unless_exists:
             parameters["IfNoneMatch"] = "*"
-        answer = await self._call("complete_multipart_upload", key, parameters)
-        # botocore takes an empty 200 answer for success.
-        if not answer.get("ETag"):
-            raise ServerResponseError(
-                "The answer to CompleteMultipartUpload has no ETag.",
-                operation="CompleteMultipartUpload",
-                bucket=self._session.bucket,
-                key=key,
-                retryable=True,
-            )
-        return Stored(unquote_etag(answer["ETag"]), answer.get("VersionId"), {})
+        return await self._call(
+            "complete_multipart_upload",
+            key,
+            parameters,
+            lambda answer: Stored(unquote_etag(answer["ETag"]), answer.get("VersionId"), {}),
+        )
 
     async def abort_multipart_upload(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and the parts stored so far."""
-        await self._call("abort_multipart_upload", key, {"UploadId": upload_id})
+        await self._call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
 
     async def list_versions(self, key: str) -> AsyncIterator[tuple[str, bool]]:
         """Yield the version ID of each version and delete marker of exactly this key."""
         parameters: dict[str, Any] = {"Prefix": key}
         while True:
-            page = await self._call("list_object_versions", None, parameters)
+            page = await self._call("list_object_versions", None, parameters, _whole)
             for name, is_marker in (("Versions", False), ("DeleteMarkers", True)):
                 for version in page.get(name, ()):
                     if version["Key"] == key:
@@ -124,7 +123,7 @@ class ControlPlane:
         """Yield the upload ID of each unfinished multipart upload of exactly this key."""
         parameters: dict[str, Any] = {"Prefix": key}
         while True:
-            page = await self._call("list_multipart_uploads", None, parameters)
+            page = await self._call("list_multipart_uploads", None, parameters, _whole)
             for upload in page.get("Uploads", ()):
                 if upload["Key"] == key:
                     yield upload["UploadId"]
@@ -136,8 +135,12 @@ class ControlPlane:
             }
 
     async def _call(
-        self, method: str, key: str | None, parameters: Mapping[str, Any]
-    ) -> dict[str, Any]:
+        self,
+        method: str,
+        key: str | None,
+        parameters: Mapping[str, Any],
+        parse: Callable[[dict[str, Any]], T],
+    ) -> T:
         operation = "".join(word.capitalize() for word in method.split("_"))
         where: dict[str, Any] = {
             "operation": operation,
@@ -148,12 +151,19 @@ class ControlPlane:
         if key is not None:
             arguments["Key"] = key
 
-        async def attempt(_fresh: bool) -> dict[str, Any]:
+        async def attempt(_fresh: bool) -> T:
             client = await self._session.client()
             try:
                 async with asyncio.timeout(self._idle_timeout):
-                    answer: dict[str, Any] = await getattr(client, method)(**arguments)
-                    return answer
+                    answer = await getattr(client, method)(**arguments)
+                return parse(answer)
+            except KeyError as error:
+                # botocore takes an empty 200 answer for success.
+                raise ServerResponseError(
+                    f"The server's answer makes no sense: it has no {error.args[0]}.",
+                    retryable=True,
+                    **where,
+                ) from error
             except TimeoutError as error:
                 raise StorageTimeoutError(
                     f"No answer within {self._idle_timeout:g} s.", retryable=True, **where
@@ -165,6 +175,10 @@ class ControlPlane:
                 raise explained from error
 
         return await self._retry.run(attempt)
+
+
+def _whole(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer
 
 
 def _explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
@@ -200,6 +214,10 @@ def _explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
         )
     if isinstance(error, ResponseParserError):
         return ServerResponseError("The answer is not XML.", retryable=True, **where)
+    if isinstance(error, botocore.NoCredentialsError):
+        return NotConfiguredError(
+            ("credentials",), hint="The session that was given holds no credentials.", **where
+        )
     if isinstance(error, botocore.BotoCoreError):
         return InvalidInputError(str(error), **where)
     return None

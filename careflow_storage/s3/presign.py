@@ -59,7 +59,7 @@ class Grant:
                 raise InvalidInputError(f"download_as means nothing for {method}.")
             params["response-content-disposition"] = attachment(download_as)
         if content_type is not None:
-            if not _HEADER_VALUE.fullmatch(content_type):
+            if type(content_type) is not str or not _HEADER_VALUE.fullmatch(content_type):
                 raise InvalidInputError("content_type must be printable ASCII.")
             if method == "GET":
                 params["response-content-type"] = content_type

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from careflow_storage._endpoint import is_loopback
@@ -33,6 +34,22 @@ _READ_BUFFER_BYTES = 512 * 1024
 _USER_AGENT = f"careflow-storage/{__version__}"
 _CREDENTIAL_VARIABLES = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
 _SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type")
+
+
+class Response(aiohttp.ClientResponse):
+    """An answer that does not return the connection of a troubled server to the pool.
+
+    After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        protocol = connection.protocol
+        await super().start(connection)
+        if self.status >= 500 and protocol is not None:
+            protocol.force_close()
+            if connection.closed:
+                protocol.close()
+        return self
 
 
 class Slots:
@@ -174,6 +191,7 @@ class S3Session:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
+            response_class=Response,
             proxy=_environment_proxy(self.origin),
         )
         # aiohttp's hidden resend would make a second version or delete marker of one call.
@@ -196,11 +214,12 @@ class S3Session:
         from aiobotocore.httpsession import AIOHTTPSession
 
         class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
-            """Without aiohttp's hidden resend: our policy is the only one that retries."""
+            """Behaves as the data plane's: no hidden resend, no reuse after a 503."""
 
             async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
                 http: aiohttp.ClientSession = await super()._get_session(proxy_url)
                 http._retry_connection = False
+                http._response_class = Response
                 return http
 
         settings = self.settings

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from careflow_storage.errors import StorageClosedError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -26,12 +28,15 @@ class Threads:
         self._pool = ThreadPoolExecutor(
             max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="careflow-storage"
         )
+        self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await ``function(...)`` in a thread; when cancelled, wait for its end all the same.
 
         The job works on a buffer or a file that its owner frees next: it must be over by then.
         """
+        if self._closed:
+            raise StorageClosedError("The storage was closed while it was in use.")
         loop = asyncio.get_running_loop()
         job = loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
         try:
@@ -44,4 +49,5 @@ class Threads:
 
     async def close(self) -> None:
         """Wait for the running jobs and end the threads."""
+        self._closed = True
         await asyncio.to_thread(self._pool.shutdown)

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from careflow_storage.errors import (
     InvalidInputError,
@@ -45,7 +46,12 @@ class UploadOptions:
     overwrite: bool = True
 
     def headers(self) -> dict[str, str]:
-        """Return the object's headers; raise `InvalidInputError` for what no header can hold."""
+        """Return the object's headers; raise `InvalidInputError` for what cannot be sent."""
+        if self.checksum not in get_args(ChecksumAlgorithm):
+            raise InvalidInputError(
+                f"checksum must be one of {', '.join(get_args(ChecksumAlgorithm))}, "
+                f"not {self.checksum!r}."
+            )
         headers = encode_metadata(self.metadata or {})
         for name in ("content_type", "cache_control", "content_disposition"):
             value = getattr(self, name)
@@ -92,8 +98,9 @@ async def upload(
             except ServiceUnavailableError as error:
                 # All parts of one upload go to one vault of B2: when that stays busy, only a
                 # new upload is routed elsewhere.
-                too_long = engine.retry.pause_after(error, 1) is None
-                if not run.in_parts or too_long or not await source.rewind():
+                busy_vault = error.operation == "UploadPart" and error.status == 503
+                patient = engine.retry.pause_after(error, 1) is not None
+                if not (busy_vault and patient and await source.rewind()):
                     raise
                 logger.info("starting the upload anew: its vault stays busy", extra={"key": key})
                 meter.restart()
@@ -130,7 +137,6 @@ class _Upload:
         self._meter = meter
         # B2 answers 501 to If-None-Match: there the HEAD before is all that can be had.
         self._conditional = not options.overwrite and not engine.settings.is_b2
-        self.in_parts = False
 
     async def once(self) -> Uploaded:
         engine, settings, size = self._engine, self._engine.settings, self._source.size
@@ -145,7 +151,6 @@ class _Upload:
         return await self._send_in_parts(first, reader, sizes)
 
     async def _send_in_parts(self, first: Part, reader: PartReader, sizes: PartSizes) -> Uploaded:
-        self.in_parts = True
         upload = MultipartUpload(
             self._engine,
             self._key,
