@@ -129,6 +129,7 @@ class S3Session:
         self._fresh: aiohttp.ClientSession | None = None
         self._client: Any = None
         self._client_lock = asyncio.Lock()
+        self._closed = False
 
     async def open(self) -> None:
         """Make the connection pool; reading the CA certificates happens in a thread."""
@@ -140,6 +141,7 @@ class S3Session:
 
     async def close(self) -> None:
         """Close every connection, and the aioboto3 client if one was made."""
+        self._closed = True
         client, self._client = self._client, None
         try:
             if client is not None:
@@ -168,13 +170,16 @@ class S3Session:
 
     def http(self, *, fresh: bool) -> aiohttp.ClientSession:
         """Return the pool, or with ``fresh`` a session that never reuses a connection."""
-        if self._pooled is None or self._pooled.closed:
-            raise StorageClosedError("The storage was closed while it was in use.")
-        if not fresh:
+        self._refuse_closed()
+        if not fresh and self._pooled is not None:
             return self._pooled
         if self._fresh is None:
             self._fresh = self._http_session(force_close=True)
         return self._fresh
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StorageClosedError("The storage was closed while it was in use.")
 
     def _http_session(self, *, force_close: bool) -> aiohttp.ClientSession:
         # Our slots are the limit; the pool's own limit would wait without a timeout.
@@ -200,11 +205,13 @@ class S3Session:
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client, made on first use and closed with this session."""
-        if self._client is None:
-            async with self._client_lock:
-                if self._client is None:
-                    self._client = await asyncio.to_thread(self._make_client)
-        return self._client
+        async with self._client_lock:
+            self._refuse_closed()
+            if self._client is None:
+                client = await asyncio.to_thread(self._make_client)
+                self._refuse_closed()
+                self._client = client
+            return self._client
 
     def _make_client(self) -> Any:
         # Nothing of a client is bound to a loop before its first request, so a throw-away loop
@@ -213,10 +220,14 @@ class S3Session:
         from aiobotocore.config import AioConfig
         from aiobotocore.httpsession import AIOHTTPSession
 
+        refuse_closed = self._refuse_closed
+
         class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
             """Behaves as the data plane's: no hidden resend, no reuse after a 503."""
 
             async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
+                # Else a call that is under way at the close would open another, for ever.
+                refuse_closed()
                 http: aiohttp.ClientSession = await super()._get_session(proxy_url)
                 http._retry_connection = False
                 http._response_class = Response
