@@ -32,6 +32,7 @@ from careflow_storage import (
     InvalidRangeError,
     NoSuchKeyError,
     NotConfiguredError,
+    PoolTimeoutError,
     PreconditionFailedError,
     ServiceUnavailableError,
     SizeMismatchError,
@@ -85,7 +86,7 @@ async def upload(
 @app.get("/recordings/{call_id}")
 async def recordings(call_id: str, storage: Storage) -> list[FileInfo]:
     """List a call's recordings, the oldest first."""
-    return await storage.list_files(f"recordings/{call_id}/", max_keys=1000)
+    return await storage.list_files(f"recordings/{call_id}/")
 
 
 @app.get("/recordings/{call_id}/{name}", response_class=RedirectResponse)
@@ -117,6 +118,7 @@ STATUS: dict[type[StorageError], int] = {
     CapExceededError: 503,
     ConnectionFailedError: 503,
     NotConfiguredError: 503,
+    PoolTimeoutError: 503,
     ServiceUnavailableError: 503,
     StorageTimeoutError: 504,
 }
