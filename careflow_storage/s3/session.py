@@ -216,7 +216,6 @@ class S3Session:
     def _make_client(self) -> Any:
         # Nothing of a client is bound to a loop before its first request, so a throw-away loop
         # may create it while the caller's loop goes on.
-        import aioboto3
         from aiobotocore.config import AioConfig
         from aiobotocore.httpsession import AIOHTTPSession
 
@@ -236,6 +235,8 @@ class S3Session:
         settings = self.settings
         session: Any = self._given
         if session is None:
+            import aioboto3
+
             credentials = _static_credentials(settings)
             session = aioboto3.Session(
                 aws_access_key_id=credentials.access_key_id,

@@ -118,7 +118,7 @@ async def _temporary_file(engine: Engine, path: Path) -> AsyncIterator[_Temporar
         await engine.threads.run(file.open)
         yield file
     finally:
-        await engine.threads.run(file.discard)
+        await engine.threads.clean_up(file.discard)
 
 
 class _Download:

@@ -185,13 +185,13 @@ class _Filling:
     async def _opened(self) -> IO[bytes]:
         file = self._file
         if file is None:
-            file = self._file = await self._threads.run(_unbuffered_file)
+            file = self._file = await self._threads.open(_unbuffered_file)
         return file
 
     async def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            await self._threads.run(file.close)
+            await self._threads.clean_up(file.close)
 
 
 def _unbuffered_file() -> IO[bytes]:

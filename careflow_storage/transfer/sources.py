@@ -64,11 +64,11 @@ async def open_source(
     is missing, a folder, or opened in text mode.
     """
     if isinstance(body, os.PathLike):
-        file = await threads.run(_open_path, body)
+        file = await threads.open(_open_path, body)
         try:
             yield _with_size(FileSource(file, os.fstat(file.fileno()).st_size), size)
         finally:
-            await threads.run(file.close)
+            await threads.clean_up(file.close)
         return
     yield _with_size(await _take(body), size)
 

@@ -6,12 +6,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
 from careflow_storage.errors import StorageClosedError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound=IO[bytes])
 
 # Hashing this much takes about 0.1 ms, as long as the way to a thread and back.
 INLINE_BYTES = 64 * 1024
@@ -35,10 +36,7 @@ class Threads:
 
         The job works on a buffer or a file that its owner frees next: it must be over by then.
         """
-        if self._closed:
-            raise StorageClosedError("The storage was closed while it was in use.")
-        loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._pool, lambda: function(*args, **kwargs))
+        job = self._start(lambda: function(*args, **kwargs))
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
@@ -47,7 +45,34 @@ class Threads:
                 job.exception()
             raise
 
+    async def open(self, function: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
+        """As `run`, for what must be closed: when cancelled, what it opens is closed."""
+        job = self._start(lambda: function(*args, **kwargs))
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            job.add_done_callback(_close_result)
+            await asyncio.wait({job})
+            raise
+
+    async def clean_up(self, function: Callable[[], None]) -> None:
+        """As `run`, for a short last job that must happen even when the threads have ended."""
+        if self._closed:
+            function()
+        else:
+            await self.run(function)
+
+    def _start(self, function: Callable[[], T]) -> asyncio.Future[T]:
+        if self._closed:
+            raise StorageClosedError("The storage was closed while it was in use.")
+        return asyncio.get_running_loop().run_in_executor(self._pool, function)
+
     async def close(self) -> None:
         """Wait for the running jobs and end the threads."""
         self._closed = True
         await asyncio.to_thread(self._pool.shutdown)
+
+
+def _close_result(job: asyncio.Future[C]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result().close()
