@@ -19,7 +19,12 @@ from yarl import URL
 
 from careflow_storage._endpoint import is_loopback
 from careflow_storage._version import __version__
-from careflow_storage.errors import NotConfiguredError, PoolTimeoutError, StorageClosedError
+from careflow_storage.errors import (
+    InvalidCredentialsError,
+    NotConfiguredError,
+    PoolTimeoutError,
+    StorageClosedError,
+)
 from careflow_storage.s3.signing import Credentials, Signer
 
 if TYPE_CHECKING:
@@ -160,12 +165,18 @@ class S3Session:
         """Return the credentials of this moment; a refreshable session may renew them."""
         if self._static is not None:
             return self._static
-        provider = await self._given.get_credentials() if self._given is not None else None
-        if provider is None:
+        try:
+            provider = await self._given.get_credentials() if self._given is not None else None
+            frozen = await provider.get_frozen_credentials() if provider is not None else None
+        except Exception as error:
+            raise InvalidCredentialsError(
+                f"The session could not give credentials ({type(error).__name__}).",
+                hint="Look at the exception that caused this one.",
+            ) from error
+        if frozen is None:
             raise NotConfiguredError(
                 ("credentials",), hint="The session that was given holds no credentials."
             )
-        frozen = await provider.get_frozen_credentials()
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
     def http(self, *, fresh: bool) -> aiohttp.ClientSession:

@@ -52,6 +52,7 @@ class FileReader:
 
     async def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to ``offset`` from the start, the position or the end; return the position."""
+        self._refuse_closed()
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
         if base is None or base + offset < 0:
             raise InvalidInputError(f"Cannot seek to {offset} (whence={whence}).")
@@ -66,18 +67,23 @@ class FileReader:
 
     async def read(self, size: int = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that is left when negative."""
-        if self._closed:
-            raise StorageClosedError("The reader is closed.", key=self.metadata.key)
+        self._refuse_closed()
         left = max(0, self.size - self._position)
         wanted = left if size < 0 else min(size, left)
         pieces: list[bytes] = []
-        while wanted:
-            if not self._rest:
-                self._rest = await self._next_chunk()
-            piece, self._rest = self._rest[:wanted], self._rest[wanted:]
-            pieces.append(piece)
-            self._position += len(piece)
-            wanted -= len(piece)
+        missing = wanted
+        try:
+            while missing:
+                if not self._rest:
+                    self._rest = await self._next_chunk()
+                piece, self._rest = self._rest[:missing], self._rest[missing:]
+                pieces.append(piece)
+                missing -= len(piece)
+        except BaseException:
+            # What came is lost with this call: the next read asks for it anew.
+            await self._drop_stream()
+            raise
+        self._position += wanted
         return b"".join(pieces)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -88,6 +94,10 @@ class FileReader:
         """Free the connection. Safe to call twice."""
         self._closed = True
         await self._drop_stream()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StorageClosedError("The reader is closed.", key=self.metadata.key)
 
     async def _next_chunk(self) -> bytes:
         if self._chunks is None:
