@@ -6,6 +6,8 @@ Nothing here asks the server or touches a file.
 from __future__ import annotations
 
 import re
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
 from careflow_storage.errors import InvalidInputError
@@ -24,6 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Line breaks of Unicode, marks that reverse the reading direction and so disguise a name's
 # ending, and what XML cannot carry: a listing that contains it could not be read.
 _TREACHEROUS = re.compile(r"[\x80-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def validate_key(key: str) -> str:
@@ -75,6 +78,27 @@ def recording_key(call_id: str, filename: str, epoch_ms: int) -> str:
     _validate_segment("call_id", call_id, MAX_SEGMENT_BYTES)
     _validate_segment("filename", filename, MAX_SEGMENT_BYTES - len(prefix))
     return f"recordings/{call_id}/{prefix}{filename}"
+
+
+class RecordingClock:
+    """Tells the milliseconds in recordings' keys, each only once.
+
+    Two recordings of one call in one millisecond would hide each other.
+    """
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def epoch_ms(self, recorded_at: datetime | None = None) -> int:
+        """Return a given aware moment as it is, or now, but later than the last time."""
+        if recorded_at is None:
+            self._last = max(time.time_ns() // 1_000_000, self._last + 1)
+            return self._last
+        if getattr(recorded_at, "tzinfo", None) is None:
+            raise InvalidInputError(
+                "recorded_at must be an aware datetime.", hint="datetime.now(UTC) is one."
+            )
+        return (recorded_at - _EPOCH) // timedelta(milliseconds=1)
 
 
 def detect_content_type(filename: str, head: bytes) -> str:

@@ -305,6 +305,15 @@ class StorageSettings(BaseSettings):
         self.__dict__[name] = value
 
 
+def settings_from_environment() -> StorageSettings:
+    """Make settings of the environment; raise `InvalidInputError` where one is malformed."""
+    try:
+        return StorageSettings()
+    except ValidationError as error:
+        problems = "; ".join(str(problem["msg"]) for problem in error.errors())
+        raise InvalidInputError(f"The settings are not valid: {problems}") from None
+
+
 def _variable(name: str) -> str:
     return f"BACKBLAZE_{name.upper()}"
 

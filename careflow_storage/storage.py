@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import ValidationError
-
-from careflow_storage.errors import (
-    AccessDeniedError,
-    InvalidInputError,
-    NoSuchKeyError,
-    StorageError,
-)
+from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.models import (
     DeleteResult,
@@ -28,12 +19,12 @@ from careflow_storage.models import (
     PurgeResult,
     UploadResult,
 )
-from careflow_storage.recordings import recording_key, validate_key
+from careflow_storage.recordings import RecordingClock, recording_key, validate_key
 from careflow_storage.s3.deletion import delete_keys, purge_key
 from careflow_storage.s3.listing import FileListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.signing import encode_key
-from careflow_storage.settings import StorageSettings
+from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
 from careflow_storage.transfer.reader import FileReader
 from careflow_storage.transfer.stream import FileStream
@@ -48,8 +39,6 @@ if TYPE_CHECKING:
     from careflow_storage.transfer.sources import UploadBody
 
 logger = logging.getLogger("careflow_storage")
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class BackblazeStorage:
@@ -80,9 +69,9 @@ class BackblazeStorage:
         *,
         session: aioboto3.Session | AioSession | None = None,
     ) -> None:
-        self.settings = settings if settings is not None else _settings_from_environment()
+        self.settings = settings if settings is not None else settings_from_environment()
         self._lifecycle = Lifecycle(self.settings, session)
-        self._last_epoch_ms = 0
+        self._clock = RecordingClock()
 
     def __repr__(self) -> str:
         bucket, state = self.settings.bucket_name, self._lifecycle.state
@@ -177,7 +166,7 @@ class BackblazeStorage:
         """
         return await self._upload(
             "upload_file",
-            validate_key(key),
+            key,
             body,
             UploadOptions(
                 content_type=content_type,
@@ -214,10 +203,11 @@ class BackblazeStorage:
             recorded_at: An aware datetime; now when None. Recordings of now never share a key
                 within one storage. Upload again with the same time, and the key is the same.
         """
-        epoch_ms = self._next_epoch_ms() if recorded_at is None else _epoch_ms(recorded_at)
+        with self._telling("upload_recording"):
+            key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
         return await self._upload(
             "upload_recording",
-            recording_key(call_id, filename, epoch_ms),
+            key,
             body,
             UploadOptions(
                 content_type=content_type,
@@ -249,9 +239,16 @@ class BackblazeStorage:
             content_type: For GET what the answer says it is; for PUT what the uploader must
                 send as ``Content-Type``.
         """
-        keys = _checked_keys([key])
-        urls = await self._presign(keys, expires_in, method, download_as, content_type, version_id)
-        return urls[0]
+        with self._telling("get_signed_url", key):
+            grant = Grant.checked(
+                expires_in,
+                method,
+                download_as=download_as,
+                content_type=content_type,
+                version_id=version_id,
+            )
+            urls = await presign(self._lifecycle.engine().session, [validate_key(key)], grant)
+            return urls[0]
 
     async def get_signed_urls(
         self,
@@ -262,9 +259,9 @@ class BackblazeStorage:
         content_type: str | None = None,
     ) -> list[str]:
         """Return a URL for each key, in their order, for a page that lists recordings."""
-        return await self._presign(
-            _checked_keys(keys), expires_in, method, None, content_type, None
-        )
+        with self._telling("get_signed_urls"):
+            grant = Grant.checked(expires_in, method, content_type=content_type)
+            return await presign(self._lifecycle.engine().session, _checked_keys(keys), grant)
 
     async def get_file(
         self, key: str, *, version_id: str | None = None, verify: bool = True
@@ -294,14 +291,15 @@ class BackblazeStorage:
         Nothing is asked before the iteration begins. See `FileStream`. ``verify`` is for a
         whole object: whether to check its MD5, after the last chunk, where the ETag tells it.
         """
-        return FileStream(
-            self._lifecycle.engine(),
-            validate_key(key),
-            start=start,
-            end=end,
-            version_id=version_id,
-            verify=verify,
-        )
+        with self._telling("stream_file", key):
+            return FileStream(
+                self._lifecycle.engine(),
+                validate_key(key),
+                start=start,
+                end=end,
+                version_id=version_id,
+                verify=verify,
+            )
 
     async def download_file(
         self,
@@ -322,11 +320,11 @@ class BackblazeStorage:
             verify: False saves the hashing (about 1.7 s of CPU per GiB); the length is checked
                 all the same.
         """
-        with self._telling("download_file", validate_key(key)):
+        with self._telling("download_file", key):
             return await download(
                 self._lifecycle.engine(),
-                key,
-                _checked_path(path),
+                validate_key(key),
+                path,
                 version_id=version_id,
                 verify=verify,
                 progress=progress,
@@ -337,9 +335,10 @@ class BackblazeStorage:
 
         1 HEAD now, and one GET for each read that does not go on where the last one ended.
         """
-        engine = self._lifecycle.engine()
-        head = await engine.requests.head_object(validate_key(key), version_id=version_id)
-        return FileReader(engine, head.file)
+        with self._telling("open_file", key):
+            engine = self._lifecycle.engine()
+            head = await engine.requests.head_object(validate_key(key), version_id=version_id)
+            return FileReader(engine, head.file)
 
     async def delete_file(self, key: str, *, version_id: str | None = None) -> DeleteResult:
         """Hide an object, or erase one version of it. 1 request.
@@ -348,8 +347,9 @@ class BackblazeStorage:
         marker: its bytes stay, and are billed, until a lifecycle rule or `purge_file` erases
         them. Deleting what is not there succeeds, as S3 does it.
         """
-        requests = self._lifecycle.engine().requests
-        found, marker = await requests.delete_object(validate_key(key), version_id=version_id)
+        with self._telling("delete_file", key):
+            requests = self._lifecycle.engine().requests
+            found, marker = await requests.delete_object(validate_key(key), version_id=version_id)
         return DeleteResult(
             key=key, deleted=True, version_id=found or version_id, delete_marker=marker
         )
@@ -382,13 +382,15 @@ class BackblazeStorage:
         See `FileListing`. Hidden files are not listed. ``max_keys`` is the most to list,
         without a limit at 1000; None lists all.
         """
-        return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys)
+        with self._telling("list_files"):
+            return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys)
 
     async def get_file_metadata(self, key: str, *, version_id: str | None = None) -> FileMetadata:
         """Return size, content type, times and your own metadata of an object. 1 request."""
-        requests = self._lifecycle.engine().requests
-        head = await requests.head_object(validate_key(key), version_id=version_id)
-        return head.file
+        with self._telling("get_file_metadata", key):
+            requests = self._lifecycle.engine().requests
+            head = await requests.head_object(validate_key(key), version_id=version_id)
+            return head.file
 
     async def file_exists(self, key: str) -> bool:
         """Whether an object is there and not hidden. 1 request, 3 when access is denied.
@@ -402,25 +404,8 @@ class BackblazeStorage:
             AccessDeniedError: It may exist or not; the hint says which capability tells.
             NoSuchBucketError: The bucket does not exist.
         """
-        requests = self._lifecycle.engine().requests
-        try:
-            await requests.head_object(validate_key(key))
-        except NoSuchKeyError:
-            return False
-        except AccessDeniedError as denied:
-            return await self._is_listed(key, denied)
-        return True
-
-    async def _is_listed(self, key: str, denied: AccessDeniedError) -> bool:
-        try:
-            page = await self._lifecycle.engine().requests.list_objects(key, max_keys=1)
-        except AccessDeniedError:
-            denied.hint = (
-                "B2 also denies access to objects that do not exist when the application key "
-                "lacks the capability listBuckets. Give the key listBuckets (or listFiles)."
-            )
-            raise denied from None
-        return any(file.key == key for file in page.files)
+        with self._telling("file_exists", key):
+            return await self._lifecycle.engine().requests.object_exists(validate_key(key))
 
     async def _upload(
         self,
@@ -432,9 +417,15 @@ class BackblazeStorage:
         name: str,
         progress: ProgressCallback | None,
     ) -> UploadResult:
-        engine = self._lifecycle.engine()
         with self._telling(operation, key):
-            done = await upload(engine, key, body, options, name=name, progress=progress)
+            done = await upload(
+                self._lifecycle.engine(),
+                validate_key(key),
+                body,
+                options,
+                name=name,
+                progress=progress,
+            )
         bucket = str(self.settings.bucket_name)
         return UploadResult(
             key=key,
@@ -447,30 +438,6 @@ class BackblazeStorage:
             parts=done.parts,
             checksum=done.checksum,
         )
-
-    async def _presign(
-        self,
-        keys: list[str],
-        expires_in: int,
-        method: SignedMethod,
-        download_as: str | None,
-        content_type: str | None,
-        version_id: str | None,
-    ) -> list[str]:
-        grant = Grant.checked(
-            expires_in,
-            method,
-            download_as=download_as,
-            content_type=content_type,
-            version_id=version_id,
-        )
-        return await presign(self._lifecycle.engine().session, keys, grant)
-
-    def _next_epoch_ms(self) -> int:
-        now = time.time_ns() // 1_000_000
-        # Two recordings of one call in one millisecond must not hide each other.
-        self._last_epoch_ms = max(now, self._last_epoch_ms + 1)
-        return self._last_epoch_ms
 
     @contextmanager
     def _telling(self, operation: str, key: str | None = None) -> Iterator[None]:
@@ -488,28 +455,3 @@ def _checked_keys(keys: Iterable[str]) -> list[str]:
     if isinstance(keys, str) or not isinstance(keys, Iterable):
         raise InvalidInputError(f"keys must be several keys, not one {type(keys).__name__}.")
     return [validate_key(key) for key in keys]
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(path)
-    except TypeError:
-        raise InvalidInputError(
-            f"path must be a str or a Path, not {type(path).__name__}."
-        ) from None
-
-
-def _epoch_ms(moment: datetime) -> int:
-    if getattr(moment, "tzinfo", None) is None:
-        raise InvalidInputError(
-            "recorded_at must be an aware datetime.", hint="datetime.now(UTC) is one."
-        )
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def _settings_from_environment() -> StorageSettings:
-    try:
-        return StorageSettings()
-    except ValidationError as error:
-        problems = "; ".join(str(problem["msg"]) for problem in error.errors())
-        raise InvalidInputError(f"The settings are not valid: {problems}") from None

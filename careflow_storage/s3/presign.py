@@ -34,9 +34,9 @@ class Grant:
         expires_in: int,
         method: SignedMethod,
         *,
-        download_as: str | None,
-        content_type: str | None,
-        version_id: str | None,
+        download_as: str | None = None,
+        content_type: str | None = None,
+        version_id: str | None = None,
     ) -> Grant:
         """Refuse what no server would honour, before a URL is handed out."""
         if method not in get_args(SignedMethod):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from careflow_storage.errors import (
+    AccessDeniedError,
     NoSuchKeyError,
     ServerResponseError,
     StorageError,
@@ -138,6 +139,28 @@ class S3Requests:
             self._bucket_was_seen = True
             raise
         await stream.aclose()
+
+    async def object_exists(self, key: str) -> bool:
+        """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
+
+        B2 answers 403 for a missing object when the application key lacks ``listBuckets``.
+        Then a listing is asked.
+        """
+        try:
+            await self.head_object(key)
+        except NoSuchKeyError:
+            return False
+        except AccessDeniedError as denied:
+            try:
+                page = await self.list_objects(key, max_keys=1)
+            except AccessDeniedError:
+                denied.hint = (
+                    "B2 also denies access to objects that do not exist when the application "
+                    "key lacks listBuckets. Give the key listBuckets (or listFiles)."
+                )
+                raise denied from None
+            return any(file.key == key for file in page.files)
+        return True
 
     async def get_object(
         self,

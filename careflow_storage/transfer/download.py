@@ -28,13 +28,14 @@ _RANGE_MEMORY = 2 * _WRITE_BYTES
 async def download(
     engine: Engine,
     key: str,
-    path: Path,
+    target: str | os.PathLike[str],
     *,
     version_id: str | None,
     verify: bool,
     progress: ProgressCallback | None,
 ) -> DownloadResult:
-    """Write the object ``key`` to ``path``; an existing file is replaced at the end."""
+    """Write the object ``key`` to ``target``; an existing file is replaced at the end."""
+    path = _checked_path(target)
     await engine.threads.run(_check_target, path)
     head = await engine.requests.head_object(key, version_id=version_id)
     async with (
@@ -52,6 +53,15 @@ async def download(
         content_type=head.file.content_type,
         verified=verified,
     )
+
+
+def _checked_path(target: str | os.PathLike[str]) -> Path:
+    try:
+        return Path(target)
+    except TypeError:
+        raise InvalidInputError(
+            f"path must be a str or a Path, not {type(target).__name__}."
+        ) from None
 
 
 def _check_target(path: Path) -> None:
