@@ -88,6 +88,17 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", "-m", "not integration and not slow", *session.posargs)
 
 
+@nox.session(venv_backend="uv")
+def unpinned(session: nox.Session) -> None:
+    """The fast tests on the newest aiobotocore, which the pin of aioboto3 holds back."""
+    require_python(session)
+    overrides = Path(session.create_tmp()) / "overrides.txt"
+    overrides.write_text("aiobotocore>=3\nboto3\n", encoding="utf-8")
+    session.install("--override", str(overrides), "--editable", ".[dev]")
+    session.run("uv", "pip", "list", external=True)
+    session.run("pytest", "-m", "not integration and not slow", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments after ``--`` go to the runner."""
