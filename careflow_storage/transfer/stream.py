@@ -168,10 +168,10 @@ class FileStream:
             self._pin(head.file)
 
     def _pin(self, file: FileMetadata) -> None:
-        # An unversioned object has no ID, or the ID "null", which the next upload inherits.
-        if self._version_id is None and file.version_id not in (None, "null"):
+        if self._version_id is None:
             self._version_id = file.version_id
-        elif self._version_id is None and self._if_match is None:
+        # Where there are no versions only the ETag tells one content from the next.
+        if self._version_id is None and self._if_match is None:
             self._if_match = file.etag
 
     async def _read(self) -> AsyncGenerator[bytes]:
