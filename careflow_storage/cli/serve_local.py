@@ -21,18 +21,20 @@ def serve(console: Console, *, data_dir: Path | None, port: int | None, bucket: 
         LocalServerError: It did not start, or ended by itself.
     """
     signal.signal(signal.SIGTERM, _as_interrupt)
-    with LocalServer(data_dir=data_dir, port=port, bucket=bucket) as server:
-        for name, value in server.environment().items():
-            print(f"export {name}={shlex.quote(value)}", flush=True)
-        kept = f"kept in {data_dir}" if data_dir else "forgotten at the end (see --data-dir)"
-        console.print(f"[green]Serving[/] at {server.endpoint}; data is {kept}. Ctrl-C ends it.")
-        try:
+    try:
+        with LocalServer(data_dir=data_dir, port=port, bucket=bucket) as server:
+            for name, value in server.environment().items():
+                print(f"export {name}={shlex.quote(value)}", flush=True)
+            kept = f"kept in {data_dir}" if data_dir else "forgotten at the end (see --data-dir)"
+            console.print(
+                f"[green]Serving[/] at {server.endpoint}; data is {kept}. Ctrl-C ends it."
+            )
             while not server.wait(_LOOK_EVERY):
                 pass
-        except KeyboardInterrupt:
-            console.print("Stopped.")
-            return
-        raise LocalServerError("The local server has ended by itself.")
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        return
+    raise LocalServerError("The local server has ended by itself.")
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:

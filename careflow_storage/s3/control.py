@@ -46,6 +46,16 @@ class ControlPlane:
         self._retry = retry
         self._idle_timeout = session.settings.idle_timeout
 
+    async def prepare(self) -> None:
+        """Load the client, which takes a second the first time; no request is sent."""
+        try:
+            await self._session.client()
+        except Exception as error:
+            explained = _explain(error, {"operation": "CreateMultipartUpload"})
+            if explained is None:
+                raise
+            raise explained from error
+
     async def create_multipart_upload(
         self, key: str, headers: Mapping[str, str], algorithm: ChecksumAlgorithm
     ) -> str:
@@ -152,8 +162,8 @@ class ControlPlane:
             arguments["Key"] = key
 
         async def attempt(_fresh: bool) -> T:
-            client = await self._session.client()
             try:
+                client = await self._session.client()
                 async with asyncio.timeout(self._idle_timeout):
                     answer = await getattr(client, method)(**arguments)
                 return parse(answer)

@@ -75,11 +75,15 @@ class MultipartUpload:
         The upload is begun in a task of its own: when this one is cancelled meanwhile, the
         server may have begun it all the same, and its ID is needed to abort it.
         """
-        creation = asyncio.create_task(
-            self._engine.control.create_multipart_upload(self._key, self._headers, self._algorithm)
-        )
         self._held.add(first)
+        creation: asyncio.Task[str] | None = None
         try:
+            await self._engine.control.prepare()
+            creation = asyncio.create_task(
+                self._engine.control.create_multipart_upload(
+                    self._key, self._headers, self._algorithm
+                )
+            )
             upload_id = await asyncio.shield(creation)
             await self._send_parts(upload_id, first, declared)
             return await self._complete(upload_id)
@@ -87,7 +91,8 @@ class MultipartUpload:
             try:
                 await self._release_all()
             finally:
-                await self._abandon(creation, error)
+                if creation is not None:
+                    await self._abandon(creation, error)
             raise
 
     async def _send_parts(self, upload_id: str, first: Part, declared: int | None) -> None:
