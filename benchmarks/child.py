@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -54,6 +55,8 @@ def main() -> None:
     with asyncio.Runner(loop_factory=loop_factory(job.loop)) as runner:
         answer = runner.run(perform(job, adapter, import_s, import_cpu_s))
     print(answer.to_json(), flush=True)
+    # All is said and closed. obstore 0.12 sometimes aborts while the interpreter shuts down.
+    os._exit(0)
 
 
 if __name__ == "__main__":
