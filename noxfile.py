@@ -47,6 +47,18 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def uvloop(session: nox.Session) -> None:
+    """The tests that move bytes, on the other event loop."""
+    install(session, "dev")
+    files = ("upload", "download", "stream", "memory", "faults_upload", "faults_download")
+    session.run(
+        *("pytest", "--loop", "uvloop", "-m", "not integration and not slow"),
+        *(f"tests/test_{name}.py" for name in files),
+        *session.posargs,
+    )
+
+
+@nox.session
 def examples(session: nox.Session) -> None:
     """The examples, and the code blocks of README and docs, as a reader would run them."""
     files = existing("tests/test_examples.py", "tests/test_docs.py")
