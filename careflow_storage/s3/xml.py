@@ -107,7 +107,7 @@ def parse_listing(data: bytes) -> ListPage:
         prefixes = [record["Prefix"] for record in document.records_of("CommonPrefixes")]
         files = _files(entries, encoded)
         if encoded:
-            prefixes = [unquote_plus(prefix, errors="strict") for prefix in prefixes]
+            prefixes = [_unquoted(prefix) for prefix in prefixes]
     except KeyError as error:
         raise refused(f"an entry has no {error.args[0]}") from error
     except (ValueError, OverflowError) as error:
@@ -200,7 +200,7 @@ def _files(entries: list[Entry], url_encoded: bool) -> list[FileInfo]:
     return _FILES.validate_python(
         [
             {
-                "key": unquote_plus(key, errors="strict") if url_encoded else key,
+                "key": _unquoted(key) if url_encoded else key,
                 "last_modified": _timestamp(modified),
                 "etag": unquote_etag(etag),
                 "size": _size(size),
@@ -208,6 +208,11 @@ def _files(entries: list[Entry], url_encoded: bool) -> list[FileInfo]:
             for key, modified, etag, size in entries
         ]
     )
+
+
+def _unquoted(text: str) -> str:
+    # Most keys have nothing to decode, and there are a thousand to a page.
+    return unquote_plus(text, errors="strict") if "%" in text or "+" in text else text
 
 
 def _timestamp(text: str) -> datetime:

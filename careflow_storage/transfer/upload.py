@@ -151,10 +151,11 @@ class _Upload:
         return await self._send_in_parts(first, reader, sizes)
 
     async def _send_in_parts(self, first: Part, reader: PartReader, sizes: PartSizes) -> Uploaded:
+        self._tell_content_type(first)
         upload = MultipartUpload(
             self._engine,
             self._key,
-            {**self._headers, "content-type": self._content_type(first)},
+            self._headers,
             reader,
             sizes,
             self._meter,
@@ -162,9 +163,10 @@ class _Upload:
             conditional=self._conditional,
         )
         stored, checksum = await upload.run(first, self._source.size)
-        return Uploaded(stored, upload.size, upload.parts, self._content_type(first), checksum)
+        return Uploaded(stored, upload.size, upload.parts, self._headers["content-type"], checksum)
 
     async def _put(self, part: Part) -> Uploaded:
+        self._tell_content_type(part)
         algorithm = self._options.checksum
         try:
             check_size(self._source.size, part.size, ended=True, key=self._key)
@@ -177,13 +179,13 @@ class _Upload:
             stored,
             part.size,
             1,
-            self._content_type(part),
+            self._headers["content-type"],
             Checksum(algorithm=algorithm, value=digest.hex()),
         )
 
     async def _put_once_or_twice(self, part: Part, digest: bytes) -> Stored:
         check, payload_hash = request_headers(self._options.checksum, digest)
-        headers = {**self._headers, "content-type": self._content_type(part), **check}
+        headers = {**self._headers, **check}
         if not self._conditional:
             return await self._put_object(part, headers, payload_hash)
         mark = UploadMark.new(PartSizes(part.size, part.size))
@@ -212,5 +214,6 @@ class _Upload:
         meter.reach(part.size)
         return stored
 
-    def _content_type(self, first: Part) -> str:
-        return self._options.content_type or detect_content_type(self._name, first.head)
+    def _tell_content_type(self, first: Part) -> None:
+        if "content-type" not in self._headers:
+            self._headers["content-type"] = detect_content_type(self._name, first.head)
