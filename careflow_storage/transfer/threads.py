@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, ParamSpec, TypeVar
@@ -27,7 +28,8 @@ class Threads:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(
-            max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="careflow-storage"
+            max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="careflow-storage",
+            initializer=_give_way,
         )
         self._closed = False
 
@@ -76,3 +78,10 @@ class Threads:
 def _close_result(job: asyncio.Future[C]) -> None:
     if not job.cancelled() and job.exception() is None:
         job.result().close()
+
+
+def _give_way() -> None:
+    # Where cores are few, hashing must not keep the event loop waiting for one. On Linux this
+    # is the priority of the calling thread alone.
+    if sys.platform == "linux":
+        os.nice(10)
