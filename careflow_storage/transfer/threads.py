@@ -28,7 +28,8 @@ class Threads:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(
-            max_workers=max(2, os.cpu_count() or 1), thread_name_prefix="careflow-storage",
+            max_workers=max(2, os.cpu_count() or 1),
+            thread_name_prefix="careflow-storage",
             initializer=_give_way,
         )
         self._closed = False
