@@ -97,9 +97,7 @@ def lowest(session: nox.Session) -> None:
     )
     session.install("--constraint", str(bounds), "--editable", ".[dev]")
     session.run("uv", "pip", "list", external=True)
-    # Old releases beside new ones of what they need: what is deprecated there is not ours.
-    warnings = ("-W", "ignore::DeprecationWarning")
-    session.run("pytest", *warnings, "-m", "not integration and not slow", *session.posargs)
+    session.run("pytest", "-m", "not integration and not slow", *session.posargs)
 
 
 @nox.session(venv_backend="uv")
