@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import IO
 
@@ -179,14 +179,16 @@ class _Download:
         )
         position, batch, batched = start, list[bytes](), 0
         try:
-            async for chunk in stream:
-                await hasher.update(chunk)
-                batch.append(chunk)
-                batched += len(chunk)
-                self._meter.add(len(chunk))
-                if batched >= _WRITE_BYTES:
-                    await engine.threads.run(self._file.write_at, position, batch)
-                    position, batch, batched = position + batched, [], 0
+            # Closed here and now: left to the garbage collector it would need another task.
+            async with aclosing(aiter(stream)) as chunks:
+                async for chunk in chunks:
+                    await hasher.update(chunk)
+                    batch.append(chunk)
+                    batched += len(chunk)
+                    self._meter.add(len(chunk))
+                    if batched >= _WRITE_BYTES:
+                        await engine.threads.run(self._file.write_at, position, batch)
+                        position, batch, batched = position + batched, [], 0
             await engine.threads.run(self._file.write_at, position, batch)
             return await hasher.digests()
         finally:
