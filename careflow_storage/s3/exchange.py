@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -29,12 +28,10 @@ from careflow_storage.errors import (
 from careflow_storage.s3 import xml
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
-from careflow_storage.s3.signing import encode_key
+from careflow_storage.s3.signing import EMPTY_PAYLOAD, encode_key
 
 T = TypeVar("T")
 
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 # More than a full page of the longest keys; an endless answer must not fill the memory.
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 # A larger slice makes asyncio copy what the socket did not take at once.
@@ -70,7 +67,7 @@ class Request:
     query: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     body: Body | bytes | None = None
-    payload_hash: str = EMPTY_SHA256
+    payload_hash: str = EMPTY_PAYLOAD
     on_sent: Callable[[int], None] | None = None
 
 

@@ -24,6 +24,7 @@ MAX_NAME_BYTES: Final = 50
 MAX_TOTAL_BYTES: Final = 2048 - 64
 
 META_PREFIX: Final = "x-amz-meta-"
+_is_printable = re.compile(r"[\x20-\x7e]+").fullmatch
 _is_name = re.compile(r"[a-z0-9\-_.~!#$%^&*'|+`]+").fullmatch
 _control = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 # Servers sign, and some store, a run of spaces as one space.
@@ -84,6 +85,11 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
             "Text that is not ASCII takes more bytes; store long text as an object.",
         )
     return headers
+
+
+def is_header_value(value: object) -> bool:
+    """Whether a header can hold this as it is: printable ASCII, at least one character."""
+    return isinstance(value, str) and _is_printable(value) is not None
 
 
 def decode_metadata(headers: Mapping[str, str]) -> dict[str, str]:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.s3.session import S3Session
-from careflow_storage.s3.signing import encode_key
+from careflow_storage.s3.signing import MAX_EXPIRES_IN, encode_key
 
 SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]
-
-# Seven days; B2 and AWS refuse more. botocore does not check.
-MAX_EXPIRES_IN = 604_800
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class Grant:
                 raise InvalidInputError(f"download_as means nothing for {method}.")
             params["response-content-disposition"] = attachment(download_as)
         if content_type is not None:
-            if type(content_type) is not str or not _HEADER_VALUE.fullmatch(content_type):
+            if not is_header_value(content_type):
                 raise InvalidInputError("content_type must be printable ASCII.")
             if method == "GET":
                 params["response-content-type"] = content_type

@@ -19,7 +19,6 @@ from careflow_storage.errors import (
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.exchange import (
-    UNSIGNED_PAYLOAD,
     Answer,
     AnswerStream,
     Body,
@@ -27,7 +26,7 @@ from careflow_storage.s3.exchange import (
     Request,
 )
 from careflow_storage.s3.metadata import UPLOAD_MARK, decode_metadata
-from careflow_storage.s3.signing import canonical_query
+from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 
 _MONTHS = {
     name: number

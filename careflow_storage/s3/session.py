@@ -25,7 +25,7 @@ from careflow_storage.errors import (
     PoolTimeoutError,
     StorageClosedError,
 )
-from careflow_storage.s3.signing import Credentials, Signer
+from careflow_storage.s3.signing import Credentials, Signer, host_header
 
 if TYPE_CHECKING:
     import aioboto3
@@ -124,7 +124,7 @@ class S3Session:
         self.bucket = settings.bucket_name
         self.origin = settings.endpoint.rstrip("/")
         self.url = URL(self.origin)
-        self.host = _host_header(self.origin)
+        self.host = host_header(self.origin)
         self.signer = Signer(settings.region)
         self.slots = Slots(settings.max_connections, settings.pool_timeout)
         self._given = session
@@ -292,14 +292,6 @@ def _static_credentials(settings: StorageSettings) -> Credentials:
     if settings.key_id is None or settings.application_key is None:
         raise NotConfiguredError(missing_settings(settings, None))
     return Credentials(settings.key_id, settings.application_key.get_secret_value())
-
-
-def _host_header(origin: str) -> str:
-    parts = urllib.parse.urlsplit(origin)
-    default_port = {"https": 443, "http": 80}[parts.scheme]
-    if parts.port in (None, default_port):
-        return parts.netloc.rsplit(":", 1)[0] if parts.port else parts.netloc
-    return parts.netloc
 
 
 def _environment_proxy(origin: str) -> str | None:

@@ -291,10 +291,15 @@ class Signer:
     def _host(self, origin: str) -> str:
         known, host = self._origin
         if known != origin:
-            scheme, _, host = origin.lower().partition("://")
-            host = host.removesuffix(_DEFAULT_PORTS.get(scheme, ""))
+            host = host_header(origin)
             self._origin = (origin, host)
         return host
+
+
+def host_header(origin: str) -> str:
+    """Return the ``Host`` of an origin: lower case, and without the scheme's own port."""
+    scheme, _, host = origin.lower().partition("://")
+    return host.removesuffix(_DEFAULT_PORTS.get(scheme, ""))
 
 
 def _signature(moment: _Moment, canonical_request: str) -> str:

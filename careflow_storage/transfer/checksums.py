@@ -12,8 +12,8 @@ from typing import Protocol
 
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.s3.exchange import UNSIGNED_PAYLOAD
 from careflow_storage.s3.requests import Stored
+from careflow_storage.s3.signing import UNSIGNED_PAYLOAD
 
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -17,7 +16,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 from careflow_storage.recordings import detect_content_type
-from careflow_storage.s3.metadata import encode_metadata
+from careflow_storage.s3.metadata import encode_metadata, is_header_value
 from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.checksums import request_headers, verify_stored
 from careflow_storage.transfer.engine import Engine
@@ -29,8 +28,6 @@ from careflow_storage.transfer.reading import PartReader
 from careflow_storage.transfer.sources import Source, UploadBody, open_source
 
 logger = logging.getLogger("careflow_storage")
-
-_HEADER_VALUE = re.compile(r"[\x20-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ class UploadOptions:
             value = getattr(self, name)
             if value is None:
                 continue
-            if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            if not is_header_value(value):
                 raise InvalidInputError(
                     f"{name} must be printable ASCII, not {value!r}.",
                     hint="For other characters use the form filename*=UTF-8''... (RFC 8187).",
