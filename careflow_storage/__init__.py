@@ -21,6 +21,7 @@ from careflow_storage.errors import (
     ServerResponseError,
     ServiceUnavailableError,
     SizeMismatchError,
+    SourceError,
     StorageClosedError,
     StorageError,
     StorageTimeoutError,
@@ -33,6 +34,7 @@ from careflow_storage.models import (
     DownloadResult,
     FileInfo,
     FileMetadata,
+    IncompleteUpload,
     Progress,
     PurgeResult,
     UploadResult,
@@ -40,6 +42,7 @@ from careflow_storage.models import (
 from careflow_storage.s3.listing import FileListing
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.transfer.live import RecordingWriter
 from careflow_storage.transfer.reader import FileReader
 from careflow_storage.transfer.stream import FileStream
 
@@ -57,6 +60,7 @@ __all__ = [
     "FileMetadata",
     "FileReader",
     "FileStream",
+    "IncompleteUpload",
     "InvalidCredentialsError",
     "InvalidInputError",
     "InvalidRangeError",
@@ -69,9 +73,11 @@ __all__ = [
     "PreconditionFailedError",
     "Progress",
     "PurgeResult",
+    "RecordingWriter",
     "ServerResponseError",
     "ServiceUnavailableError",
     "SizeMismatchError",
+    "SourceError",
     "StorageClosedError",
     "StorageError",
     "StorageSettings",

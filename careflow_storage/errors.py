@@ -23,6 +23,7 @@
     │   └── PoolTimeoutError        no request slot came free in time
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
     ├── ServerResponseError         the answer makes no sense
+    ├── SourceError                 the URL to upload from failed, or gave what is refused
     └── TransferError               anything else that the server refused
 
 Every one of them pickles (workers send them between processes) and none holds a secret.
@@ -48,8 +49,9 @@ class StorageError(Exception):
         retryable: Whether the same call may succeed later. Retries were used up already.
         hint: What a person can do about it.
         retry_after: Seconds that the server asked to wait, if it did.
-        unfinished_upload_id: The ID of a multipart upload that could not be aborted after
-            this failure: its parts are stored and billed until it is.
+        unfinished_upload_id: The ID of a multipart upload that this failure has left, since it
+            could not be aborted, or was kept to go on with (``resume=True``,
+            ``on_error="keep"``): its parts are stored and billed.
     """
 
     def __init__(
@@ -201,6 +203,15 @@ class ServerResponseError(StorageError):
     """The server's answer is malformed or contradicts itself."""
 
 
+class SourceError(StorageError):
+    """The URL that a recording should come from failed, or gave what is refused.
+
+    ``status`` is the source's HTTP status, ``retryable`` whether the same call may succeed
+    later, ``retry_after`` what the source asked for. The message shows the URL without its
+    query, since queries carry tokens.
+    """
+
+
 class TransferError(StorageError):
     """The server refused the request for a reason that has no class of its own."""
 
@@ -254,7 +265,8 @@ _BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "PreconditionFailed": (PreconditionFailedError, False, None),
     "ConditionalRequestConflict": (PreconditionFailedError, False, None),
     "InvalidRange": (InvalidRangeError, False, None),
-    "BadDigest": (ChecksumMismatchError, False, "The body was damaged or changed on its way."),
+    # The bytes are kept and can be sent again; botocore's legacy mode does so, too.
+    "BadDigest": (ChecksumMismatchError, True, "The body was damaged or changed on its way."),
     "InvalidDigest": (ChecksumMismatchError, False, None),
     "XAmzContentSHA256Mismatch": (ChecksumMismatchError, False, None),
     "NotImplemented": (NotSupportedError, False, None),
@@ -284,6 +296,10 @@ _BY_STATUS: dict[int, tuple[type[StorageError], bool, str | None]] = {
     503: _BY_CODE["ServiceUnavailable"],
     504: _BY_CODE["InternalError"],
 }
+
+
+# Nine digits are thirty years.
+_LONGEST_RETRY_AFTER = 9
 
 
 def error_from_response(
@@ -325,6 +341,7 @@ def error_from_response(
 
 def _seconds(retry_after: str | None) -> float | None:
     # RFC 9110 also allows a date; B2 sends seconds, and a date is no reason to fail.
-    if retry_after is None or not retry_after.strip().isdigit():
+    text = (retry_after or "").strip()
+    if not (text.isascii() and text.isdigit()):
         return None
-    return float(retry_after)
+    return float(text[:_LONGEST_RETRY_AFTER])

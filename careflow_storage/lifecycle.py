@@ -16,6 +16,7 @@ from careflow_storage.s3.session import S3Session, missing_settings
 from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.memory import ByteBudget
+from careflow_storage.transfer.spool import Spool
 from careflow_storage.transfer.threads import Threads
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Lifecycle:
             retry=retry,
             threads=Threads(),
             budget=ByteBudget(settings.memory_budget),
+            spool=Spool(),
         )
 
     def engine(self) -> Engine:

@@ -31,7 +31,9 @@ class UploadResult(_Model):
 
     ``url`` is its address without a signature: in a private bucket it needs a presigned URL.
     ``size`` is in bytes. ``parts`` is 1 for a single PUT. ``version_id`` is None where the
-    bucket keeps no versions (B2's always do).
+    bucket keeps no versions (B2's always do). ``reused`` are the bytes of it that an interrupted
+    upload had stored already, so that they were not sent again. ``partial`` says that the
+    recording was cut off: it holds what had arrived until then.
     """
 
     key: str
@@ -43,6 +45,8 @@ class UploadResult(_Model):
     content_type: str
     parts: int
     checksum: Checksum
+    reused: int = 0
+    partial: bool = False
 
 
 class DownloadResult(_Model):
@@ -50,7 +54,8 @@ class DownloadResult(_Model):
 
     ``verified`` tells what the bytes were checked against: ``md5`` of the whole object, the
     ``md5`` of each part (``composite-md5``), or only their ``length``, where the object's
-    ETag is not made of MD5s that can be recomputed.
+    ETag is not made of MD5s that can be recomputed. ``reused`` are the bytes that an interrupted
+    download had written already.
     """
 
     key: str
@@ -60,6 +65,7 @@ class DownloadResult(_Model):
     version_id: str | None
     content_type: str
     verified: Literal["md5", "composite-md5", "length"]
+    reused: int = 0
 
 
 class DeleteResult(_Model):
@@ -98,7 +104,10 @@ class FileInfo(_Model):
 
 
 class FileMetadata(_Model):
-    """What the server knows about one object. ``metadata`` is the uploader's own."""
+    """What the server knows about one object.
+
+    ``metadata`` is the uploader's own. ``partial`` says that it is a recording that was cut off.
+    """
 
     key: str
     size: int
@@ -107,6 +116,18 @@ class FileMetadata(_Model):
     etag: str
     version_id: str | None
     metadata: dict[str, str]
+    partial: bool = False
+
+
+class IncompleteUpload(_Model):
+    """A multipart upload that was begun, and neither completed nor aborted (yet).
+
+    Its parts are stored and billed. ``initiated`` is in UTC.
+    """
+
+    key: str
+    upload_id: str
+    initiated: AwareDatetime
 
 
 class Progress(_Model):

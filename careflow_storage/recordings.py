@@ -25,6 +25,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Line breaks of Unicode, marks that reverse the reading direction and so disguise a name's
 # ending, and what XML cannot carry: a listing that contains it could not be read.
 _TREACHEROUS = re.compile(r"[\x80-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+# Windows gives each of these a meaning; "%" would be one to who decodes the name again.
+_UNSAFE_IN_A_NAME = re.compile(
+    r"[\x00-\x1f\x7f-\x9f<>:\"|?*%\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+    r"\ud800-\udfff\ufffe\uffff]"
+)
+_DEVICE = re.compile(
+    r"con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]", re.IGNORECASE
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -77,6 +85,30 @@ def recording_key(call_id: str, filename: str, epoch_ms: int) -> str:
     _validate_segment("call_id", call_id, MAX_SEGMENT_BYTES)
     _validate_segment("filename", filename, MAX_SEGMENT_BYTES - len(prefix))
     return f"recordings/{call_id}/{prefix}{filename}"
+
+
+def safe_filename(key: str) -> str:
+    """Make of any key, also of a stranger's bucket, the name of a file in one folder.
+
+    ::
+
+        path = folder / safe_filename(file.key)
+
+    It is the key's last segment, harmless on Linux, macOS and Windows: no folder, no drive, no
+    device (``CON``), nothing hidden (a leading dot), no control characters or marks of the
+    reading direction, at most 250 bytes of UTF-8 with the ending kept. What must go becomes
+    ``_``. Different keys may get the same name: use a folder of their own for each call.
+    """
+    name = key.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    name = _UNSAFE_IN_A_NAME.sub("_", name).rstrip(". ")
+    if not name or name[0] in ". ":
+        name = f"_{name[1:]}"
+    if _DEVICE.fullmatch(name.partition(".")[0].rstrip()):
+        name = f"_{name}"
+    suffix = _suffix(name)[-32:]
+    stem = name[: len(name) - len(suffix)] if suffix else name
+    room = MAX_SEGMENT_BYTES - len(suffix.encode())
+    return stem.encode()[:room].decode(errors="ignore") + name[len(stem) :]
 
 
 class RecordingClock:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from careflow_storage.errors import InvalidInputError, StorageError
+from careflow_storage.calls import Call
+from careflow_storage.errors import InvalidInputError
 from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.models import (
     DeleteResult,
     DownloadResult,
     FileMetadata,
+    IncompleteUpload,
     PurgeResult,
     UploadResult,
 )
@@ -26,9 +27,21 @@ from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.signing import encode_key
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
+from careflow_storage.transfer.from_url import (
+    DEFAULT_CONTENT_TYPES,
+    DEFAULT_MAX_SIZE,
+    upload_from_url,
+)
+from careflow_storage.transfer.hygiene import (
+    abort_stale,
+    abort_upload,
+    keep_incomplete,
+    list_incomplete,
+)
+from careflow_storage.transfer.live import RecordingWriter
 from careflow_storage.transfer.reader import FileReader
 from careflow_storage.transfer.stream import FileStream
-from careflow_storage.transfer.upload import UploadOptions, upload
+from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 
 if TYPE_CHECKING:
     import aioboto3
@@ -129,7 +142,9 @@ class BackblazeStorage:
         size: int | None = None,
         checksum: ChecksumAlgorithm | None = None,
         overwrite: bool = True,
+        resume: bool = False,
         progress: ProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Store ``body`` under ``key`` and return when the server has confirmed all of it.
 
@@ -144,7 +159,7 @@ class BackblazeStorage:
             body: Bytes, text (``str`` is stored as UTF-8, it is never the name of a file), a
                 ``Path``, a binary file object, sync or async, or an iterable of bytes.
             content_type: Told by the first bytes and the key's ending when None.
-            metadata: Names and values of your own, 1984 bytes together. Not encrypted: no
+            metadata: Names and values of your own, 1960 bytes together. Not encrypted: no
                 personal data.
             cache_control: The ``Cache-Control`` that downloads get.
             content_disposition: The ``Content-Disposition`` that downloads get.
@@ -155,8 +170,14 @@ class BackblazeStorage:
             overwrite: With False an existing key raises `PreconditionFailedError` (1 request
                 more). B2 has no conditional PUT: of two writers at the same moment both may
                 succeed there; the older stays as a version. Elsewhere one loses for sure.
+            resume: Whether to go on where an earlier upload of the same bytes to this key was
+                interrupted, by a crash too: parts that the server holds already are compared by
+                their MD5, not sent again. With it a failed upload is not aborted either, so that
+                the next call can go on; `abort_stale_uploads` cleans up what nobody resumes.
             progress: Called with `Progress` events, cumulative; may be async. What it raises
                 aborts the upload.
+            timeout: The seconds that the whole call may take, retries included; then
+                `StorageTimeoutError`. Every method that asks the server has it.
 
         Raises:
             InvalidInputError: Before any request, for what cannot be stored.
@@ -164,22 +185,22 @@ class BackblazeStorage:
             ChecksumMismatchError: The bytes were damaged on their way.
             StorageError: See `careflow_storage.errors`; what the body raised comes out as it is.
         """
-        return await self._upload(
-            "upload_file",
-            key,
-            body,
-            UploadOptions(
-                content_type=content_type,
-                cache_control=cache_control,
-                content_disposition=content_disposition,
-                metadata=metadata,
-                size=size,
-                checksum=checksum or self.settings.checksum,
-                overwrite=overwrite,
-            ),
-            name=key,
-            progress=progress,
+        options = UploadOptions(
+            content_type=content_type,
+            cache_control=cache_control,
+            content_disposition=content_disposition,
+            metadata=metadata,
+            size=size,
+            checksum=checksum or self.settings.checksum,
+            overwrite=overwrite,
+            resume=resume,
         )
+        async with self._call("upload_file", key, timeout):
+            engine = self._lifecycle.engine()
+            done = await upload(
+                engine, validate_key(key), body, options, name=key, progress=progress
+            )
+            return self._result(key, done)
 
     async def upload_recording(
         self,
@@ -192,7 +213,9 @@ class BackblazeStorage:
         metadata: dict[str, str] | None = None,
         size: int | None = None,
         checksum: ChecksumAlgorithm | None = None,
+        resume: bool = False,
         progress: ProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Store a recording as ``recordings/{call_id}/{epoch_ms}-{filename}``.
 
@@ -203,21 +226,141 @@ class BackblazeStorage:
             recorded_at: An aware datetime; now when None. Recordings of now never share a key
                 within one storage. Upload again with the same time, and the key is the same.
         """
-        with self._telling("upload_recording"):
+        options = UploadOptions(
+            content_type=content_type,
+            metadata=metadata,
+            size=size,
+            checksum=checksum or self.settings.checksum,
+            resume=resume,
+        )
+        async with self._call("upload_recording", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
-        return await self._upload(
-            "upload_recording",
-            key,
-            body,
-            UploadOptions(
+            engine = self._lifecycle.engine()
+            done = await upload(engine, key, body, options, name=filename, progress=progress)
+            return self._result(key, done)
+
+    def open_recording(
+        self,
+        call_id: str,
+        filename: str,
+        *,
+        content_type: str | None = None,
+        recorded_at: datetime | None = None,
+        metadata: dict[str, str] | None = None,
+        checksum: ChecksumAlgorithm | None = None,
+        on_error: Literal["abort", "keep"] = "abort",
+        flush_interval: float | None = None,
+        live_read: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> RecordingWriter:
+        """Return a writer for a call in progress; its bytes go out while they come.
+
+        ::
+
+            async with storage.open_recording("CA123", "call.webm", on_error="keep") as writer:
+                async for chunk in call:
+                    await writer.write(chunk)
+            print(writer.result)
+
+        A call that is shorter than one part becomes one PUT. See `RecordingWriter`.
+
+        Args:
+            on_error: What becomes of the bytes when an exception or a cancellation leaves the
+                block: ``abort`` stores nothing, ``keep`` stores what came and marks it as
+                partial in its metadata.
+            flush_interval: Send what came at least every so many seconds, so that not even a
+                killed process loses more: `keep_incomplete_upload` makes a recording of it.
+                Every flush sends the unfinished part again, from its beginning.
+            live_read: Ask B2 for Live Read: what is uploaded can be read during the call.
+        """
+        with self._call("open_recording"):
+            key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
+            options = UploadOptions(
                 content_type=content_type,
                 metadata=metadata,
-                size=size,
                 checksum=checksum or self.settings.checksum,
-            ),
-            name=filename,
-            progress=progress,
+            )
+            return RecordingWriter(
+                self._lifecycle.engine(),
+                key,
+                options,
+                name=filename,
+                on_error=on_error,
+                flush_interval=flush_interval,
+                live_read=live_read,
+                progress=progress,
+                to_result=lambda done: self._result(key, done),
+            )
+
+    async def upload_from_url(
+        self,
+        call_id: str,
+        url: str,
+        filename: str,
+        *,
+        auth: tuple[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_size: int | None = DEFAULT_MAX_SIZE,
+        content_types: Collection[str] | None = DEFAULT_CONTENT_TYPES,
+        allow_private_addresses: bool = False,
+        max_redirects: int = 5,
+        content_type: str | None = None,
+        recorded_at: datetime | None = None,
+        metadata: dict[str, str] | None = None,
+        checksum: ChecksumAlgorithm | None = None,
+        progress: ProgressCallback | None = None,
+        timeout: float | None = None,
+    ) -> UploadResult:
+        """Store what a URL gives as a recording, without holding it: e.g. Twilio's.
+
+        As `upload_recording`, with the body streamed from ``url`` (http or https). A source
+        that breaks in the middle is asked for the rest by Range, held to the same ETag; 5xx,
+        429 and lost connections are tried again as the settings say. The length is always
+        verified. On any error nothing is stored. Costs 1 request to the source (and 1 per
+        redirect or resume) beside those of the upload; memory is that of any stream.
+
+        Only public addresses are connected to, whatever the name or a redirect says. Proxies,
+        cookies and ``.netrc`` are not used.
+
+        Args:
+            auth: User and password (Basic). At Twilio: account SID and auth token, or API key
+                and secret. Over https only, and never sent on to another origin by a redirect.
+            headers: More headers for the source. They stay with the URL's origin, too.
+            max_size: The most bytes to take; None for no limit.
+            content_types: What the source may say it is, as ``audio/*`` or ``audio/wav``. None
+                takes anything. A web page or JSON that calls itself audio is refused as well.
+            allow_private_addresses: Whether addresses of this machine and of private networks
+                may be reached, and ``auth`` may go over http. Only for URLs of your own.
+            max_redirects: How many redirects are followed.
+            content_type: What is stored; told by the first bytes, the filename's ending and
+                then by the source when None.
+
+        Raises:
+            InvalidInputError: Before any request, for a URL or header that cannot be used.
+            SourceError: The source failed or is refused; ``status``, ``retryable``, ``hint``.
+        """
+        options = UploadOptions(
+            content_type=content_type,
+            metadata=metadata,
+            checksum=checksum or self.settings.checksum,
         )
+        async with self._call("upload_from_url", timeout=timeout):
+            key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
+            done = await upload_from_url(
+                self._lifecycle.engine(),
+                key,
+                url,
+                options,
+                name=filename,
+                auth=auth,
+                headers=headers,
+                max_size=max_size,
+                content_types=content_types,
+                allow_private_addresses=allow_private_addresses,
+                max_redirects=max_redirects,
+                progress=progress,
+            )
+            return self._result(key, done)
 
     async def get_signed_url(
         self,
@@ -239,7 +382,7 @@ class BackblazeStorage:
             content_type: For GET what the answer says it is; for PUT what the uploader must
                 send as ``Content-Type``.
         """
-        with self._telling("get_signed_url", key):
+        with self._call("get_signed_url", key):
             grant = Grant.checked(
                 expires_in,
                 method,
@@ -259,12 +402,17 @@ class BackblazeStorage:
         content_type: str | None = None,
     ) -> list[str]:
         """Return a URL for each key, in their order, for a page that lists recordings."""
-        with self._telling("get_signed_urls"):
+        with self._call("get_signed_urls"):
             grant = Grant.checked(expires_in, method, content_type=content_type)
             return await presign(self._lifecycle.engine().session, _checked_keys(keys), grant)
 
     async def get_file(
-        self, key: str, *, version_id: str | None = None, verify: bool = True
+        self,
+        key: str,
+        *,
+        version_id: str | None = None,
+        verify: bool = True,
+        timeout: float | None = None,
     ) -> bytes:
         """Return a whole object in memory; for large ones use `stream_file`. 1 request.
 
@@ -275,7 +423,8 @@ class BackblazeStorage:
             NoSuchKeyError: It does not exist or is hidden.
             ChecksumMismatchError: The bytes were damaged on their way.
         """
-        return await self.stream_file(key, version_id=version_id, verify=verify).read()
+        async with self._call("get_file", key, timeout):
+            return await self.stream_file(key, version_id=version_id, verify=verify).read()
 
     def stream_file(
         self,
@@ -285,13 +434,15 @@ class BackblazeStorage:
         end: int | None = None,
         version_id: str | None = None,
         verify: bool = True,
+        timeout: float | None = None,
     ) -> FileStream:
         """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
 
         Nothing is asked before the iteration begins. See `FileStream`. ``verify`` is for a
         whole object: whether to check its MD5, after the last chunk, where the ETag tells it.
+        ``timeout`` is the seconds from the first request to the last chunk.
         """
-        with self._telling("stream_file", key):
+        with self._call("stream_file", key):
             return FileStream(
                 self._lifecycle.engine(),
                 validate_key(key),
@@ -299,6 +450,7 @@ class BackblazeStorage:
                 end=end,
                 version_id=version_id,
                 verify=verify,
+                timeout=timeout,
             )
 
     async def download_file(
@@ -308,7 +460,9 @@ class BackblazeStorage:
         *,
         version_id: str | None = None,
         verify: bool = True,
+        resume: bool = False,
         progress: ProgressCallback | None = None,
+        timeout: float | None = None,
     ) -> DownloadResult:
         """Write an object to a local file, which appears complete or not at all.
 
@@ -319,51 +473,62 @@ class BackblazeStorage:
         Args:
             verify: False saves the hashing (about 1.7 s of CPU per GiB); the length is checked
                 all the same.
+            resume: Whether to go on where an earlier download of the same version to this path
+                was interrupted, by a crash too. With it a failed download leaves what it has in
+                a hidden file beside ``path``.
         """
-        with self._telling("download_file", key):
+        async with self._call("download_file", key, timeout):
             return await download(
                 self._lifecycle.engine(),
                 validate_key(key),
                 path,
                 version_id=version_id,
                 verify=verify,
+                resume=resume,
                 progress=progress,
             )
 
-    async def open_file(self, key: str, *, version_id: str | None = None) -> FileReader:
+    async def open_file(
+        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+    ) -> FileReader:
         """Open an object for reading and seeking; close it or use it with ``async with``.
 
         1 HEAD now, and one GET for each read that does not go on where the last one ended.
+        ``timeout`` is the seconds that this call, and then each read, may take.
         """
-        with self._telling("open_file", key):
+        async with self._call("open_file", key, timeout):
             engine = self._lifecycle.engine()
             head = await engine.requests.head_object(validate_key(key), version_id=version_id)
-            return FileReader(engine, head.file)
+            return FileReader(engine, head.file, timeout=timeout)
 
-    async def delete_file(self, key: str, *, version_id: str | None = None) -> DeleteResult:
+    async def delete_file(
+        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+    ) -> DeleteResult:
         """Hide an object, or erase one version of it. 1 request.
 
         B2 keeps every version. Without ``version_id`` the object is hidden behind a delete
         marker: its bytes stay, and are billed, until a lifecycle rule or `purge_file` erases
         them. Deleting what is not there succeeds, as S3 does it.
         """
-        with self._telling("delete_file", key):
+        async with self._call("delete_file", key, timeout):
             requests = self._lifecycle.engine().requests
             found, marker = await requests.delete_object(validate_key(key), version_id=version_id)
         return DeleteResult(
             key=key, deleted=True, version_id=found or version_id, delete_marker=marker
         )
 
-    async def delete_files(self, keys: Iterable[str]) -> list[DeleteResult]:
+    async def delete_files(
+        self, keys: Iterable[str], *, timeout: float | None = None
+    ) -> list[DeleteResult]:
         """Hide many objects, 1000 per request; one result for each key, in their order.
 
         A key that could not be deleted has ``deleted=False`` and the server's reason: look at
         the results, this method raises only when a whole request fails.
         """
-        with self._telling("delete_files"):
+        async with self._call("delete_files", timeout=timeout):
             return await delete_keys(self._lifecycle.engine().requests, _checked_keys(keys))
 
-    async def purge_file(self, key: str) -> PurgeResult:
+    async def purge_file(self, key: str, *, timeout: float | None = None) -> PurgeResult:
         """Erase every version and delete marker of a key, and its unfinished uploads.
 
         This cannot be undone. 1 request per 1000 versions to list and 1 to delete them, 1 or
@@ -372,27 +537,32 @@ class BackblazeStorage:
         Raises:
             StorageError: A version could not be erased (it may be locked); others are gone.
         """
-        with self._telling("purge_file", key):
+        async with self._call("purge_file", key, timeout):
             engine = self._lifecycle.engine()
             return await purge_key(engine.requests, engine.control, validate_key(key))
 
-    def list_files(self, prefix: str = "", max_keys: int | None = None) -> FileListing:
+    def list_files(
+        self, prefix: str = "", max_keys: int | None = None, *, timeout: float | None = None
+    ) -> FileListing:
         """List the files whose keys begin with ``prefix``: await it, or iterate over it.
 
         See `FileListing`. Hidden files are not listed. ``max_keys`` is the most to list,
-        without a limit at 1000; None lists all.
+        without a limit at 1000; None lists all. ``timeout`` is the seconds from the first page
+        asked for to the last.
         """
-        with self._telling("list_files"):
-            return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys)
+        with self._call("list_files"):
+            return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys, timeout)
 
-    async def get_file_metadata(self, key: str, *, version_id: str | None = None) -> FileMetadata:
+    async def get_file_metadata(
+        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+    ) -> FileMetadata:
         """Return size, content type, times and your own metadata of an object. 1 request."""
-        with self._telling("get_file_metadata", key):
+        async with self._call("get_file_metadata", key, timeout):
             requests = self._lifecycle.engine().requests
             head = await requests.head_object(validate_key(key), version_id=version_id)
             return head.file
 
-    async def file_exists(self, key: str) -> bool:
+    async def file_exists(self, key: str, *, timeout: float | None = None) -> bool:
         """Whether an object is there and not hidden. 1 request, 3 when access is denied.
 
         The first file that is missing costs 2: one shows that at least the bucket is there.
@@ -404,28 +574,56 @@ class BackblazeStorage:
             AccessDeniedError: It may exist or not; the hint says which capability tells.
             NoSuchBucketError: The bucket does not exist.
         """
-        with self._telling("file_exists", key):
+        async with self._call("file_exists", key, timeout):
             return await self._lifecycle.engine().requests.object_exists(validate_key(key))
 
-    async def _upload(
-        self,
-        operation: str,
-        key: str,
-        body: UploadBody,
-        options: UploadOptions,
-        *,
-        name: str,
-        progress: ProgressCallback | None,
+    async def list_incomplete_uploads(
+        self, prefix: str = "", *, timeout: float | None = None
+    ) -> list[IncompleteUpload]:
+        """List the multipart uploads below ``prefix`` that nobody completed or aborted.
+
+        What crashed processes have left, and what is being uploaded at this moment. 1 request
+        per 1000.
+        """
+        async with self._call("list_incomplete_uploads", timeout=timeout):
+            return await list_incomplete(self._lifecycle.engine(), prefix)
+
+    async def abort_upload(self, key: str, upload_id: str, *, timeout: float | None = None) -> None:
+        """Abort one multipart upload: its parts are erased. One that is gone is no error."""
+        async with self._call("abort_upload", key, timeout):
+            await abort_upload(self._lifecycle.engine(), validate_key(key), upload_id)
+
+    async def abort_stale_uploads(
+        self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
+    ) -> list[IncompleteUpload]:
+        """Abort the multipart uploads that began longer ago, and return them.
+
+        Their parts are stored and billed until then. ``older_than`` must be longer than any
+        living upload or call takes: a day is a good choice.
+        """
+        async with self._call("abort_stale_uploads", timeout=timeout):
+            return await abort_stale(self._lifecycle.engine(), older_than, prefix)
+
+    async def keep_incomplete_upload(
+        self, key: str, upload_id: str, *, timeout: float | None = None
     ) -> UploadResult:
-        with self._telling(operation, key):
-            done = await upload(
-                self._lifecycle.engine(),
-                validate_key(key),
-                body,
-                options,
-                name=name,
-                progress=progress,
-            )
+        """Make a recording of the parts that an interrupted upload has stored.
+
+        For live recordings whose process died: what they had sent, the last flush included,
+        becomes the object, marked as partial in its metadata. Not for uploads that are still
+        running. About 5 requests.
+
+        Raises:
+            NoSuchUploadError: It was completed or aborted meanwhile, or has no parts.
+        """
+        async with self._call("keep_incomplete_upload", key, timeout):
+            engine = self._lifecycle.engine()
+            return self._result(key, await keep_incomplete(engine, validate_key(key), upload_id))
+
+    def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
+        return Call(operation, self.settings.bucket_name, key, timeout)
+
+    def _result(self, key: str, done: Uploaded) -> UploadResult:
         bucket = str(self.settings.bucket_name)
         return UploadResult(
             key=key,
@@ -437,18 +635,9 @@ class BackblazeStorage:
             content_type=done.content_type,
             parts=done.parts,
             checksum=done.checksum,
+            reused=done.reused,
+            partial=done.partial,
         )
-
-    @contextmanager
-    def _telling(self, operation: str, key: str | None = None) -> Iterator[None]:
-        """Let every error that leaves a method say which method, bucket and key it was."""
-        try:
-            yield
-        except StorageError as error:
-            error.operation = error.operation or operation
-            error.bucket = error.bucket or self.settings.bucket_name
-            error.key = error.key or key
-            raise
 
 
 def _checked_keys(keys: Iterable[str]) -> list[str]:

@@ -25,8 +25,10 @@ from rich.text import Text
 
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import FileInfo
+from careflow_storage.s3.redaction import printable
 
 _INDENT = (0, 0, 0, 3)
+_WHOLE = 100_000
 
 
 class Screen:
@@ -98,7 +100,9 @@ class Screen:
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True, style="cyan")
         for file in files:
-            table.add_row(file.key, _value(file.size), f"{file.last_modified:%H:%M:%S}")
+            table.add_row(
+                printable(file.key, _WHOLE), _value(file.size), f"{file.last_modified:%H:%M:%S}"
+            )
         self._indented(Text(f"list[FileInfo], {len(files)} of them", style="magenta"))
         self._indented(table)
 
@@ -155,8 +159,9 @@ def _value(value: object) -> Text:
         return Text(f"{value:%Y-%m-%d %H:%M:%S %Z}", style="cyan")
     if isinstance(value, BaseModel):
         fields = [f"{name}={field}" for name, field in value if field is not None]
-        return Text(" ".join(fields))
-    return Text(str(value) if value != {} else "{}")
+        return Text(printable(" ".join(fields), _WHOLE))
+    # Text leaves escape sequences in, and this may be what a server or an uploader wrote.
+    return Text(printable(str(value), _WHOLE))
 
 
 def human_size(count: float) -> str:

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeVar
 
-from careflow_storage.errors import (
-    CONNECTION_HINT,
-    TLS_HINT,
-    ConnectionFailedError,
-    InvalidInputError,
-    NotConfiguredError,
-    ServerResponseError,
-    StorageError,
-    StorageTimeoutError,
-    error_from_response,
+from careflow_storage.errors import ServerResponseError, StorageError, StorageTimeoutError
+from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
+from careflow_storage.s3.botocore_errors import explain
+from careflow_storage.s3.control_pages import (
+    ListedPart,
+    UploadPage,
+    Version,
+    checked_page,
+    listed_parts,
+    upload_page,
+    versions_of,
 )
-from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.metadata import META_PREFIX
+from careflow_storage.s3.metadata import META_PREFIX, is_header_value
+from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.requests import Stored
 from careflow_storage.s3.retry import RetryPolicy
-from careflow_storage.s3.session import S3Session
+from careflow_storage.s3.session import S3Session, Slots
 from careflow_storage.s3.xml import unquote_etag
 
 T = TypeVar("T")
@@ -36,6 +39,24 @@ _HEADER_PARAMETERS = {
     "cache-control": "CacheControl",
     "content-disposition": "ContentDisposition",
 }
+# A call costs milliseconds of the event loop: a thousand recordings that begin in the same moment
+# must not hold it for seconds.
+_CALLS_AT_ONCE = 16
+# B2's have about 100 characters.
+_LONGEST_UPLOAD_ID = 1024
+
+# Headers that botocore does not know, for the calls of the task that sets them.
+_more_headers: ContextVar[Mapping[str, str] | None] = ContextVar("_more_headers", default=None)
+
+
+class Creation(NamedTuple):
+    """A multipart upload that was begun, and how many requests that took.
+
+    With more than one, an earlier one whose answer was lost may have begun another upload.
+    """
+
+    upload_id: str
+    attempts: int
 
 
 class ControlPlane:
@@ -45,36 +66,115 @@ class ControlPlane:
         self._session = session
         self._retry = retry
         self._idle_timeout = session.settings.idle_timeout
+        limit = min(_CALLS_AT_ONCE, session.settings.max_connections)
+        self._slots = Slots(limit, session.settings.pool_timeout)
 
     async def prepare(self) -> None:
         """Load the client, which takes a second the first time; no request is sent."""
         try:
             await self._session.client()
         except Exception as error:
-            explained = _explain(error, {"operation": "CreateMultipartUpload"})
+            explained = explain(error, {"operation": "CreateMultipartUpload"})
             if explained is None:
                 raise
             raise explained from error
 
     async def create_multipart_upload(
-        self, key: str, headers: Mapping[str, str], algorithm: ChecksumAlgorithm
-    ) -> str:
-        """Begin a multipart upload of an object with these headers; return its upload ID."""
-        parameters: dict[str, Any] = {
-            parameter: headers[name]
-            for name, parameter in _HEADER_PARAMETERS.items()
-            if name in headers
-        }
-        parameters["Metadata"] = {
-            name.removeprefix(META_PREFIX): value
-            for name, value in headers.items()
-            if name.startswith(META_PREFIX)
-        }
+        self,
+        key: str,
+        headers: Mapping[str, str],
+        algorithm: ChecksumAlgorithm,
+        *,
+        live_read: int | None = None,
+    ) -> Creation:
+        """Begin a multipart upload of an object with these headers.
+
+        ``live_read`` is the size in bytes of all its parts, if others shall read them before
+        it is complete: B2's Live Read ("S3 Create Multipart Upload" of its API documents).
+        """
+        parameters = _object_parameters(headers)
         if algorithm != "md5":
             parameters["ChecksumAlgorithm"] = algorithm.upper()
-        return await self._call(
-            "create_multipart_upload", key, parameters, lambda answer: str(answer["UploadId"])
+        attempts = 0
+
+        def count() -> None:
+            nonlocal attempts
+            attempts += 1
+
+        async with self._live_read(live_read):
+            upload_id = await self._call(
+                "create_multipart_upload",
+                key,
+                parameters,
+                _upload_id,
+                on_attempt=count,
+            )
+        return Creation(upload_id, attempts)
+
+    @asynccontextmanager
+    async def _live_read(self, part_size: int | None) -> AsyncIterator[None]:
+        if part_size is None:
+            yield
+            return
+        client = await self._session.client()
+        client.meta.events.register(
+            "before-call.s3.CreateMultipartUpload", _add_headers, unique_id="careflow-live-read"
         )
+        token = _more_headers.set(
+            {
+                "x-backblaze-live-read-enabled": "true",
+                "x-backblaze-live-read-part-size": str(part_size),
+            }
+        )
+        try:
+            yield
+        finally:
+            _more_headers.reset(token)
+
+    async def copy_object(
+        self, source: str, version_id: str | None, key: str, headers: Mapping[str, str]
+    ) -> Stored:
+        """Copy up to 5 GB within the bucket; ``headers`` take the place of the source's."""
+        return await self._call(
+            "copy_object",
+            key,
+            {
+                **_object_parameters(headers),
+                "CopySource": self._copy_source(source, version_id),
+                "MetadataDirective": "REPLACE",
+            },
+            lambda answer: Stored(
+                unquote_etag(answer["CopyObjectResult"]["ETag"]), answer.get("VersionId"), {}
+            ),
+        )
+
+    async def upload_part_copy(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        source: str,
+        version_id: str | None,
+        *,
+        start: int,
+        end: int,
+    ) -> str:
+        """Make a part of the bytes ``[start, end)`` of an object; return its ETag."""
+        return await self._call(
+            "upload_part_copy",
+            key,
+            {
+                "UploadId": upload_id,
+                "PartNumber": number,
+                "CopySource": self._copy_source(source, version_id),
+                "CopySourceRange": f"bytes={start}-{end - 1}",
+            },
+            lambda answer: unquote_etag(answer["CopyPartResult"]["ETag"]),
+        )
+
+    def _copy_source(self, key: str, version_id: str | None) -> dict[str, str]:
+        source = {"Bucket": self._session.bucket, "Key": key}
+        return source if version_id is None else {**source, "VersionId": version_id}
 
     async def complete_multipart_upload(
         self,
@@ -109,40 +209,89 @@ class ControlPlane:
         """Drop a multipart upload and the parts stored so far."""
         await self._call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
 
-    async def list_versions(self, key: str) -> AsyncIterator[tuple[str, bool]]:
-        """Yield the version ID of each version and delete marker of exactly this key."""
-        parameters: dict[str, Any] = {"Prefix": key}
-        while True:
-            page = await self._call("list_object_versions", None, parameters, _whole)
-            for name, is_marker in (("Versions", False), ("DeleteMarkers", True)):
-                for version in page.get(name, ()):
-                    if version["Key"] == key:
-                        yield version["VersionId"], is_marker
-            if not page.get("IsTruncated"):
-                return
-            following = page["NextKeyMarker"]
+    def list_versions(self, key: str) -> AsyncGenerator[Version]:
+        """Yield each version and delete marker of exactly this key."""
+        return self._pages(
+            "list_object_versions",
+            None,
+            {"Prefix": key},
+            lambda answer: versions_of(answer, key),
+            {"KeyMarker": "NextKeyMarker", "VersionIdMarker": "NextVersionIdMarker"},
             # Keys come in order: past our own there is nothing left of it.
-            if following > key:
-                return
-            parameters |= {
-                "KeyMarker": following,
-                "VersionIdMarker": page.get("NextVersionIdMarker", ""),
-            }
+            enough=lambda answer: answer["NextKeyMarker"] > key,
+        )
 
     async def list_uploads(self, key: str) -> AsyncIterator[str]:
         """Yield the upload ID of each unfinished multipart upload of exactly this key."""
-        parameters: dict[str, Any] = {"Prefix": key}
+        async for upload in self.list_incomplete(key):
+            if upload.key == key:
+                yield upload.upload_id
+
+    async def list_incomplete(self, prefix: str) -> AsyncIterator[IncompleteUpload]:
+        """Yield the unfinished multipart uploads of all keys with this prefix."""
+        async for page in self.incomplete_pages(prefix):
+            for upload in page.uploads:
+                yield upload
+
+    def incomplete_pages(self, prefix: str) -> AsyncIterator[UploadPage]:
+        """Yield the unfinished multipart uploads with this prefix, 1000 per page and request."""
+        return self._pages(
+            "list_multipart_uploads",
+            None,
+            {"Prefix": prefix},
+            lambda answer: [upload_page(answer, prefix)],
+            {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
+        )
+
+    async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
+        """List the parts that the server holds of an upload, by number; raise `NoSuchUploadError`.
+
+        1 request per 1000 parts.
+        """
+        parts = self._pages(
+            "list_parts",
+            key,
+            {"UploadId": upload_id},
+            listed_parts,
+            {"PartNumberMarker": "NextPartNumberMarker"},
+        )
+        return sorted([part async for part in parts], key=lambda part: part.number)
+
+    async def _pages(
+        self,
+        method: str,
+        key: str | None,
+        parameters: Mapping[str, Any],
+        parse: Callable[[dict[str, Any]], list[T]],
+        markers: Mapping[str, str],
+        *,
+        enough: Callable[[dict[str, Any]], bool] = lambda _: False,
+    ) -> AsyncGenerator[T]:
+        position: dict[str, Any] = {}
         while True:
-            page = await self._call("list_multipart_uploads", None, parameters, _whole)
-            for upload in page.get("Uploads", ()):
-                if upload["Key"] == key:
-                    yield upload["UploadId"]
-            if not page.get("IsTruncated"):
+            answer = await self._call(method, key, {**parameters, **position}, checked_page)
+            try:
+                found = parse(answer)
+                ended = not answer["IsTruncated"] or enough(answer)
+                # Some servers leave a marker out that would be empty.
+                following = {name: answer.get(marker, "") for name, marker in markers.items()}
+            except KeyError as error:
+                raise self._nonsense(method, key, f"it has no {error.args[0]}") from error
+            for each in found:
+                yield each
+            if ended:
                 return
-            parameters |= {
-                "KeyMarker": page["NextKeyMarker"],
-                "UploadIdMarker": page["NextUploadIdMarker"],
-            }
+            if following == position or not any(following.values()):
+                raise self._nonsense(method, key, "it gives the same page again")
+            position = following
+
+    def _nonsense(self, method: str, key: str | None, why: str) -> ServerResponseError:
+        return ServerResponseError(
+            f"The server's answer makes no sense: {why}.",
+            operation=_operation(method),
+            bucket=self._session.bucket,
+            key=key,
+        )
 
     async def _call(
         self,
@@ -150,10 +299,11 @@ class ControlPlane:
         key: str | None,
         parameters: Mapping[str, Any],
         parse: Callable[[dict[str, Any]], T],
+        *,
+        on_attempt: Callable[[], None] | None = None,
     ) -> T:
-        operation = "".join(word.capitalize() for word in method.split("_"))
         where: dict[str, Any] = {
-            "operation": operation,
+            "operation": _operation(method),
             "bucket": self._session.bucket,
             "key": key,
         }
@@ -164,9 +314,13 @@ class ControlPlane:
         async def attempt(_fresh: bool) -> T:
             try:
                 client = await self._session.client()
-                async with asyncio.timeout(self._idle_timeout):
+                if on_attempt is not None:
+                    on_attempt()
+                async with self._slots, asyncio.timeout(self._idle_timeout):
                     answer = await getattr(client, method)(**arguments)
                 return parse(answer)
+            except StorageError:
+                raise
             except KeyError as error:
                 # botocore takes an empty 200 answer for success.
                 raise ServerResponseError(
@@ -179,55 +333,47 @@ class ControlPlane:
                     f"No answer within {self._idle_timeout:g} s.", retryable=True, **where
                 ) from error
             except Exception as error:
-                explained = _explain(error, where)
+                explained = explain(error, where)
                 if explained is None:
                     raise
                 raise explained from error
 
-        return await self._retry.run(attempt)
+        try:
+            return await self._retry.run(attempt)
+        except BaseException as error:
+            scrub(error)
+            raise
+
+
+def _object_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        parameter: headers[name]
+        for name, parameter in _HEADER_PARAMETERS.items()
+        if name in headers
+    }
+    parameters["Metadata"] = {
+        name.removeprefix(META_PREFIX): value
+        for name, value in headers.items()
+        if name.startswith(META_PREFIX)
+    }
+    return parameters
+
+
+def _add_headers(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].update(_more_headers.get() or {})
+
+
+def _operation(method: str) -> str:
+    return "".join(word.capitalize() for word in method.split("_"))
+
+
+def _upload_id(answer: dict[str, Any]) -> str:
+    upload_id = str(answer["UploadId"])
+    if not is_header_value(upload_id) or len(upload_id) > _LONGEST_UPLOAD_ID:
+        # It goes into URLs, logs and errors.
+        raise KeyError("UploadId that could be one")
+    return upload_id
 
 
 def _whole(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
-
-
-def _explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
-    # Imported here since importing botocore is what the light import avoids.
-    from botocore import exceptions as botocore
-    from botocore.parsers import ResponseParserError
-
-    if isinstance(error, botocore.ClientError):
-        details = error.response.get("Error", {})
-        metadata = error.response.get("ResponseMetadata", {})
-        code = details.get("Code")
-        return error_from_response(
-            status=int(metadata.get("HTTPStatusCode", 0)),
-            code=None if code is None or code.isdigit() else code,
-            message=details.get("Message"),
-            headers=metadata.get("HTTPHeaders", {}),
-            **where,
-        )
-    if isinstance(error, botocore.SSLError):
-        return ConnectionFailedError(
-            "No trusted TLS connection.",
-            hint=TLS_HINT,
-            **where,
-        )
-    if isinstance(error, botocore.ReadTimeoutError | botocore.ConnectTimeoutError):
-        return StorageTimeoutError("No answer in time.", retryable=True, **where)
-    if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError):
-        return ConnectionFailedError(
-            f"The connection failed ({type(error).__name__}).",
-            retryable=True,
-            hint=CONNECTION_HINT,
-            **where,
-        )
-    if isinstance(error, ResponseParserError):
-        return ServerResponseError("The answer is not XML.", retryable=True, **where)
-    if isinstance(error, botocore.NoCredentialsError):
-        return NotConfiguredError(
-            ("credentials",), hint="The session that was given holds no credentials.", **where
-        )
-    if isinstance(error, botocore.BotoCoreError):
-        return InvalidInputError(str(error), **where)
-    return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
-from careflow_storage.errors import error_from_response
+from careflow_storage.errors import NoSuchUploadError, error_from_response
 from careflow_storage.models import DeleteResult, PurgeResult
 from careflow_storage.s3.control import ControlPlane
 from careflow_storage.s3.requests import S3Requests
@@ -34,7 +35,7 @@ async def purge_key(requests: S3Requests, control: ControlPlane, key: str) -> Pu
     found = [version async for version in control.list_versions(key)]
     for first in range(0, len(found), _BATCH_KEYS):
         batch = found[first : first + _BATCH_KEYS]
-        answer = await requests.delete_objects((key, version) for version, _ in batch)
+        answer = await requests.delete_objects((key, version) for version, _, _ in batch)
         for failure in answer.failed:
             raise error_from_response(
                 operation="purge_file",
@@ -45,10 +46,18 @@ async def purge_key(requests: S3Requests, control: ControlPlane, key: str) -> Pu
                 message=f"Version {failure.version_id} was not erased: {failure.error_message}",
                 headers={},
             )
+    uploads = await abort_uploads(control, key)
+    markers = sum(version.is_marker for version in found)
+    return PurgeResult(
+        key=key, versions=len(found) - markers, delete_markers=markers, uploads=uploads
+    )
+
+
+async def abort_uploads(control: ControlPlane, key: str) -> int:
+    """Abort every unfinished upload of exactly this key; return how many there were."""
     uploads = [upload_id async for upload_id in control.list_uploads(key)]
     for upload_id in uploads:
-        await control.abort_multipart_upload(key, upload_id)
-    markers = sum(is_marker for _, is_marker in found)
-    return PurgeResult(
-        key=key, versions=len(found) - markers, delete_markers=markers, uploads=len(uploads)
-    )
+        # Gone already: our own abort, whose answer was lost, or its owner was faster.
+        with contextlib.suppress(NoSuchUploadError):
+            await control.abort_multipart_upload(key, upload_id)
+    return len(uploads)

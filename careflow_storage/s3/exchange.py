@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import ssl
+import warnings
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -26,31 +26,16 @@ from careflow_storage.errors import (
     error_from_response,
 )
 from careflow_storage.s3 import xml
+from careflow_storage.s3.body import Body, BodyPayload
+from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.retry import RetryPolicy
-from careflow_storage.s3.session import S3Session
+from careflow_storage.s3.session import S3Session, Slots
 from careflow_storage.s3.signing import EMPTY_PAYLOAD, encode_key
 
 T = TypeVar("T")
 
 # More than a full page of the longest keys; an endless answer must not fill the memory.
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
-# A larger slice makes asyncio copy what the socket did not take at once.
-SLICE_BYTES = 256 * 1024
-# What the kernel may hold beyond what is on its way: half of it costs 0.1 s of CPU per GiB.
-_UNSENT_BYTES = 1024 * 1024
-
-
-class Body(Protocol):
-    """The bytes of a request, readable again for every attempt.
-
-    ``size`` is in bytes; ``slices()`` yields exactly that many, in pieces of at most
-    `SLICE_BYTES` or so.
-    """
-
-    @property
-    def size(self) -> int: ...
-
-    def slices(self) -> AsyncIterator[bytes | memoryview]: ...
 
 
 @dataclass(slots=True)
@@ -65,8 +50,9 @@ class Request:
     method: str
     key: str | None = None
     query: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    body: Body | bytes | None = None
+    # Not shown: error trackers print local variables, and these may be about people.
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    body: Body | bytes | None = field(default=None, repr=False)
     payload_hash: str = EMPTY_PAYLOAD
     on_sent: Callable[[int], None] | None = None
 
@@ -77,7 +63,7 @@ class Answer:
 
     status: int
     headers: CIMultiDictProxy[str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class IdleTimeout:
@@ -111,55 +97,6 @@ class IdleTimeout:
         await self._timeout.__aexit__(exc_type, exc, traceback)
 
 
-def _buffer_little(writer: AbstractStreamWriter) -> asyncio.Transport | None:
-    """Let the kernel hold little that is not on its way, so that we see how far the peer is.
-
-    Otherwise it swallows megabytes at once, and on a slow line no slice moves for longer than
-    the idle timeout, though all the while bytes do.
-    """
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    transport: asyncio.Transport | None = getattr(writer, "transport", None)
-    connection = transport.get_extra_info("socket") if transport is not None else None
-    if option is not None and connection is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
-    return transport
-
-
-class _BodyPayload(aiohttp.payload.Payload):
-    """Feeds a `Body` to aiohttp slice by slice, and tells of each slice that was taken."""
-
-    def __init__(self, body: Body, sent: Callable[[int], None]) -> None:
-        super().__init__(body, content_type="application/octet-stream")
-        self._size = body.size
-        self._sent = sent
-        self._transport: asyncio.Transport | None = None
-
-    def drop_unsent(self) -> None:
-        """Take back what a closing connection still buffers; a living one is left alone.
-
-        Closing alone would go on sending it: views of memory that its owner soon fills with
-        the bytes of another part, or of another recording.
-        """
-        if self._transport is not None and self._transport.is_closing():
-            self._transport.abort()
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        raise TypeError("a recording is not text")
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        self._transport = _buffer_little(writer)
-        position = 0
-        async for piece in self._value.slices():
-            await writer.write(piece)
-            position += len(piece)
-            self._sent(position)
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        await self.write(writer)
-
-
 class Exchange:
     """Sends requests for one storage."""
 
@@ -178,11 +115,19 @@ class Exchange:
         async def attempt(fresh: bool) -> T:
             return parse(await self._attempt(request, fresh))
 
-        return await self._retry.run(attempt)
+        try:
+            return await self._retry.run(attempt)
+        except BaseException as error:
+            scrub(error)
+            raise
 
     async def open(self, request: Request) -> AnswerStream:
         """Send and return the answer's open body, which the caller must close."""
-        return await self._retry.run(functools.partial(self._attempt_open, request))
+        try:
+            return await self._retry.run(functools.partial(self._attempt_open, request))
+        except BaseException as error:
+            scrub(error)
+            raise
 
     async def _attempt(self, request: Request, fresh: bool) -> Answer:
         async with self.session.slots:
@@ -196,7 +141,7 @@ class Exchange:
             except (TimeoutError, OSError, aiohttp.ClientError) as error:
                 raise self.explain(error, request) from error
             finally:
-                if isinstance(payload, _BodyPayload):
+                if isinstance(payload, BodyPayload):
                     payload.drop_unsent()
         if response.status >= 300:
             raise self._refusal(request, response, body)
@@ -224,7 +169,7 @@ class Exchange:
             raise
 
     async def _start(
-        self, request: Request, fresh: bool, payload: _BodyPayload | bytes | None
+        self, request: Request, fresh: bool, payload: BodyPayload | bytes | None
     ) -> aiohttp.ClientResponse:
         session = self.session
         path = f"/{session.bucket}"
@@ -263,8 +208,15 @@ class Exchange:
         }
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return ConnectionFailedError(
-                f"No trusted TLS connection to {self.session.host}.",
+                f"No trusted TLS connection to {self.session.host}{_tls_reason(error)}.",
                 hint=TLS_HINT,
+                **where,
+            )
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return ConnectionFailedError(
+                f"No address was found for {self.session.host}.",
+                retryable=True,
+                hint=CONNECTION_HINT,
                 **where,
             )
         if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -315,6 +267,7 @@ class AnswerStream:
         self.headers = response.headers
         self._exchange = exchange
         self._request = request
+        self._loop = asyncio.get_running_loop()
         self._response: aiohttp.ClientResponse | None = response
 
     async def __aiter__(self) -> AsyncGenerator[bytes]:
@@ -326,10 +279,11 @@ class AnswerStream:
             while True:
                 async with asyncio.timeout(idle_timeout):
                     # Not readany(): it joins, and so copies, what lies in the buffer.
-                    chunk, _ = await content.readchunk()
-                if not chunk:
+                    chunk, ends_http_chunk = await content.readchunk()
+                if chunk:
+                    yield chunk
+                elif not ends_http_chunk:
                     return
-                yield chunk
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             raise self._exchange.explain(error, self._request) from error
 
@@ -337,12 +291,38 @@ class AnswerStream:
         """Give the slot back; an unread rest closes the connection. Safe to call twice."""
         response, self._response = self._response, None
         if response is not None:
-            # After the last byte aiohttp has returned the connection to the pool already.
-            response.close()
-            self._exchange.session.slots.release()
+            _give_back(response, self._exchange.session.slots)
+
+    def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
+        # Dropped without a close, it would hold its slot for ever.
+        response, self._response = self._response, None
+        if response is None:
+            return
+        # The garbage collector may run in any thread.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_give_back, response, self._exchange.session.slots)
+        warn(
+            f"An answer to {self._request.operation} was dropped unclosed; use 'async with'.",
+            ResourceWarning,
+            source=self,
+        )
 
 
-def _payload(request: Request, idle: IdleTimeout) -> _BodyPayload | bytes | None:
+def _give_back(response: aiohttp.ClientResponse, slots: Slots) -> None:
+    # After the last byte aiohttp has returned the connection to the pool already.
+    response.close()
+    slots.release()
+
+
+def _tls_reason(error: aiohttp.ClientError) -> str:
+    """What OpenSSL says is wrong with the certificate, if it is that."""
+    for cause in (getattr(error, "certificate_error", None), error.__cause__):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f": {cause.verify_message.rstrip('.')}"
+    return ""
+
+
+def _payload(request: Request, idle: IdleTimeout) -> BodyPayload | bytes | None:
     if request.body is None or isinstance(request.body, bytes):
         return request.body
 
@@ -351,7 +331,7 @@ def _payload(request: Request, idle: IdleTimeout) -> _BodyPayload | bytes | None
         if request.on_sent is not None:
             request.on_sent(position)
 
-    return _BodyPayload(request.body, sent)
+    return BodyPayload(request.body, sent)
 
 
 async def _read(response: aiohttp.ClientResponse, idle: IdleTimeout) -> bytes:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import Any
 
-from careflow_storage.errors import InvalidInputError, ServerResponseError
+from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageError
 from careflow_storage.models import FileInfo
+from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.requests import S3Requests
 
 PAGE_KEYS = 1000
@@ -28,15 +29,20 @@ class FileListing:
     """
 
     def __init__(
-        self, requests: Callable[[], S3Requests], prefix: str, max_keys: int | None
+        self,
+        requests: Callable[[], S3Requests],
+        prefix: str,
+        max_keys: int | None,
+        timeout: float | None = None,
     ) -> None:
         self._requests = requests
-        self._prefix = _checked_prefix(prefix)
+        self._prefix = checked_prefix(prefix)
         if max_keys is not None and (type(max_keys) is not int or max_keys < 1):
             raise InvalidInputError(
                 f"max_keys must be 1 or more, not {max_keys!r}.", hint="None lists all files."
             )
         self._max_keys = max_keys
+        self._timeout = Deadline(timeout).timeout
 
     def __await__(self) -> Generator[Any, None, list[FileInfo]]:
         return self._all().__await__()
@@ -50,9 +56,19 @@ class FileListing:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
         left, token = self._max_keys, None
+        deadline = Deadline(self._timeout, operation="list_files", bucket=requests.bucket)
         while True:
             wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
-            page = await requests.list_objects(self._prefix, max_keys=wanted, token=token)
+            try:
+                page = await deadline.wait(
+                    requests.list_objects(self._prefix, max_keys=wanted, token=token)
+                )
+            except StorageError as error:
+                # What cannot be parsed does not know where it came from.
+                error.operation = error.operation or "list_files"
+                error.bucket = error.bucket or requests.bucket
+                raise
+            self._check_prefix(page.files)
             if page.files:
                 yield page.files[:wanted]
             if left is not None:
@@ -66,11 +82,22 @@ class FileListing:
                 )
             token = page.next_token
 
+    def _check_prefix(self, files: Iterable[FileInfo]) -> None:
+        # Who deletes all that is listed under a prefix must not be given anything else.
+        for file in files:
+            if not file.key.startswith(self._prefix):
+                raise ServerResponseError(
+                    "The listing has keys that do not begin with the prefix.",
+                    operation="ListObjectsV2",
+                    key=file.key,
+                )
+
     async def _all(self) -> list[FileInfo]:
         return [file async for page in self.pages() for file in page]
 
 
-def _checked_prefix(prefix: str) -> str:
+def checked_prefix(prefix: str) -> str:
+    """Return a prefix that can be asked for; raise `InvalidInputError` for another."""
     if not isinstance(prefix, str):
         raise InvalidInputError(f"prefix must be a str, not {type(prefix).__name__}.")
     try:

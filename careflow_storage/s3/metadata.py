@@ -17,11 +17,13 @@ from careflow_storage.errors import InvalidInputError
 
 # The name under which our multipart uploads leave their mark.
 UPLOAD_MARK: Final = "careflow-upload"
+# The name that says, with the value "true", that a recording was cut off before its end.
+PARTIAL_MARK: Final = "careflow-partial"
 MAX_NAME_BYTES: Final = 50
 # Names and values together. B2 takes 7,000 bytes of unencrypted files, and 2,048 of files in
-# buckets that encrypt (all new ones do) or have object lock. Our mark always has its room, so
-# that metadata that is good for a small file is good for a large one.
-MAX_TOTAL_BYTES: Final = 2048 - 64
+# buckets that encrypt (all new ones do) or have object lock. Our marks always have their room,
+# so that metadata that is good for a small file is good for a large one, and for a cut-off one.
+MAX_TOTAL_BYTES: Final = 2048 - 88
 
 META_PREFIX: Final = "x-amz-meta-"
 _is_printable = re.compile(r"[\x20-\x7e]+").fullmatch
@@ -62,14 +64,14 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     Raises:
         InvalidInputError: A name or a value is not allowed (the message gives its name, never
             its value), two names differ only in case, or all names and values are more than
-            1,984 bytes as sent (Backblaze's 2,048 less what our own mark needs).
+            1,960 bytes as sent (Backblaze's 2,048 less what our own marks need).
     """
     if not isinstance(metadata, Mapping):
         raise InvalidInputError(f"metadata must be a mapping, not {type(metadata).__name__}.")
     headers: dict[str, str] = {}
     for name, value in metadata.items():
         lowered = _checked_name(name)
-        if lowered == UPLOAD_MARK:
+        if lowered in (UPLOAD_MARK, PARTIAL_MARK):
             raise InvalidInputError(f"metadata[{name!r}]: the name is reserved for this package.")
         if META_PREFIX + lowered in headers:
             raise InvalidInputError(
@@ -81,7 +83,7 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     if total > MAX_TOTAL_BYTES:
         raise InvalidInputError(
             f"metadata: names and values are {total} bytes as sent, more than {MAX_TOTAL_BYTES}.",
-            hint="Backblaze stores 2,048 bytes, and this package may need 64 of them. "
+            hint="Backblaze stores 2,048 bytes, and this package may need 88 of them. "
             "Text that is not ASCII takes more bytes; store long text as an object.",
         )
     return headers
@@ -93,7 +95,7 @@ def is_header_value(value: object) -> bool:
 
 
 def decode_metadata(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata that is in an answer's headers, our own mark included.
+    """Return the metadata that is in an answer's headers, our own marks included.
 
     Encoded words of other writers are decoded, too, between plain text and in the charsets
     UTF-8, ASCII, ISO-8859-1 and Windows-1252. What cannot be decoded stays as it is.
@@ -178,9 +180,11 @@ def _decoded_value(value: str) -> str:
     if "=?" not in value:
         return value
     try:
-        return _find_words.sub(lambda words: _decoded_words(words[0]), value)
+        decoded = _find_words.sub(lambda words: _decoded_words(words[0]), value)
     except (ValueError, LookupError):
         return value
+    # A line break in there is nobody's text: it would forge a header or a line of a log.
+    return value if _control(decoded) else decoded
 
 
 def _repaired(value: str) -> str:

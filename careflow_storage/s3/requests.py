@@ -12,20 +12,18 @@ from email.utils import parsedate_to_datetime
 
 from careflow_storage.errors import (
     AccessDeniedError,
+    CapExceededError,
+    InvalidRangeError,
     NoSuchKeyError,
     ServerResponseError,
     StorageError,
 )
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
-from careflow_storage.s3.exchange import (
-    Answer,
-    AnswerStream,
-    Body,
-    Exchange,
-    Request,
-)
-from careflow_storage.s3.metadata import UPLOAD_MARK, decode_metadata
+from careflow_storage.s3.body import Body
+from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request
+from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
+from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 
 _MONTHS = {
@@ -37,7 +35,7 @@ _MONTHS = {
 _IMF_DATE = re.compile(
     rf"[A-Z][a-z]{{2}}, (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT"
 )
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,7 @@ class S3Requests:
     """The data plane of one bucket."""
 
     def __init__(self, exchange: Exchange) -> None:
+        self.bucket = exchange.session.bucket
         self._exchange = exchange
         self._bucket_was_seen = False
 
@@ -115,21 +114,24 @@ class S3Requests:
         """
         query = _version_query(version_id)
         try:
-            head = await self._exchange.send(
-                Request("HeadObject", "HEAD", key, query),
-                lambda answer: self.describe(key, answer.headers),
-            )
+            head = await self._head(key, query)
         except StorageError as error:
             if error.code is not None or error.status is None or error.status >= 500:
                 raise
             if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
                 raise
-            await self._raise_cause(key, query)
-            raise
+            head = await self._head_by_get(key, query)
         self._bucket_was_seen = True
         return head
 
-    async def _raise_cause(self, key: str, query: str) -> None:
+    async def _head(self, key: str, query: str) -> ObjectHead:
+        return await self._exchange.send(
+            Request("HeadObject", "HEAD", key, query),
+            lambda answer: self.describe(key, answer.headers),
+        )
+
+    async def _head_by_get(self, key: str, query: str) -> ObjectHead:
+        """Learn what stood behind an error, or what the HEAD should have told."""
         try:
             stream = await self._exchange.open(
                 Request("HeadObject", "GET", key, query, {"range": "bytes=0-0"})
@@ -137,7 +139,12 @@ class S3Requests:
         except NoSuchKeyError:
             self._bucket_was_seen = True
             raise
+        except InvalidRangeError:
+            # An empty object has no byte to ask for, but now it can be read.
+            return await self._head(key, query)
+        # Whatever it was has passed: B2's RequestTimeout is a 400, and in a HEAD it has no name.
         await stream.aclose()
+        return self.describe(key, stream.headers)
 
     async def object_exists(self, key: str) -> bool:
         """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
@@ -149,6 +156,8 @@ class S3Requests:
             await self.head_object(key)
         except NoSuchKeyError:
             return False
+        except CapExceededError:
+            raise
         except AccessDeniedError as denied:
             try:
                 page = await self.list_objects(key, max_keys=1)
@@ -190,13 +199,21 @@ class S3Requests:
         """Read an object's metadata from the headers of a GET or HEAD answer."""
         try:
             ranged = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-            size = int(ranged[3]) if ranged else int(headers["Content-Length"])
-            etag = xml.unquote_etag(headers["ETag"])
-            modified = _http_date(headers["Last-Modified"])
+            if ranged is not None and ranged[3] == "*":
+                # An upload that goes on, by B2's Live Read: nobody knows its end or its ETag.
+                size = int(ranged[2]) + 1
+                etag = xml.unquote_etag(headers.get("ETag", '""'))
+                modified = _http_date(headers.get("Last-Modified") or headers["Date"])
+            else:
+                size = int(ranged[3]) if ranged else int(headers["Content-Length"])
+                etag = xml.unquote_etag(headers["ETag"])
+                modified = _http_date(headers["Last-Modified"])
         except (KeyError, ValueError) as error:
-            raise self._nonsense("HeadObject", key, f"bad headers ({error})") from error
+            why = printable(f"bad headers ({error})", 200)
+            raise self._nonsense("HeadObject", key, why) from error
         metadata = decode_metadata(headers)
         mark = metadata.pop(UPLOAD_MARK, None)
+        partial = metadata.pop(PARTIAL_MARK, None) == "true"
         file = FileMetadata(
             key=key,
             size=size,
@@ -205,6 +222,7 @@ class S3Requests:
             etag=etag,
             version_id=_version_id(headers),
             metadata=metadata,
+            partial=partial,
         )
         return ObjectHead(file, mark, headers)
 
@@ -268,7 +286,7 @@ class S3Requests:
         return ServerResponseError(
             f"The server's answer makes no sense: {why}.",
             operation=operation,
-            bucket=self._exchange.session.bucket,
+            bucket=self.bucket,
             key=key,
             retryable=True,
         )

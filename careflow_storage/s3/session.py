@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from aiohttp.connector import Connection
 from yarl import URL
 
 from careflow_storage._endpoint import is_loopback
@@ -24,7 +23,10 @@ from careflow_storage.errors import (
     NotConfiguredError,
     PoolTimeoutError,
     StorageClosedError,
+    StorageError,
 )
+from careflow_storage.s3.guards import BoundedResponse, NoRedirects, Response, guard_client
+from careflow_storage.s3.redaction import guard_logs
 from careflow_storage.s3.signing import Credentials, Signer, host_header
 
 if TYPE_CHECKING:
@@ -39,22 +41,6 @@ _READ_BUFFER_BYTES = 512 * 1024
 _USER_AGENT = f"careflow-storage/{__version__}"
 _CREDENTIAL_VARIABLES = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
 _SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type")
-
-
-class Response(aiohttp.ClientResponse):
-    """An answer that does not return the connection of a troubled server to the pool.
-
-    After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
-    """
-
-    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        protocol = connection.protocol
-        await super().start(connection)
-        if self.status >= 500 and protocol is not None:
-            protocol.force_close()
-            if connection.closed:
-                protocol.close()
-        return self
 
 
 class Slots:
@@ -139,10 +125,8 @@ class S3Session:
     async def open(self) -> None:
         """Make the connection pool; reading the CA certificates happens in a thread."""
         if self.origin.startswith("https://"):
-            self._tls = await asyncio.to_thread(
-                ssl.create_default_context, cafile=self.settings.ca_file
-            )
-        self._pooled = self._http_session(force_close=False)
+            self._tls = await asyncio.to_thread(_tls_context, self.settings)
+        self._pooled = self._http_session(keepalive_timeout=_KEEPALIVE_SECONDS)
 
     async def close(self) -> None:
         """Close every connection, and the aioboto3 client if one was made."""
@@ -192,27 +176,40 @@ class S3Session:
         if self._closed:
             raise StorageClosedError("The storage was closed while it was in use.")
 
-    def _http_session(self, *, force_close: bool) -> aiohttp.ClientSession:
+    def _http_session(
+        self,
+        response_class: type[Response] = Response,
+        sock_read: float | None = None,
+        **connector: Any,
+    ) -> aiohttp.ClientSession:
         # Our slots are the limit; the pool's own limit would wait without a timeout.
-        pool: dict[str, Any] = (
-            {"force_close": True} if force_close else {"keepalive_timeout": _KEEPALIVE_SECONDS}
-        )
+        connector = {"limit": 0, "ssl": self._tls, **connector}
         http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, **pool),
+            connector=aiohttp.TCPConnector(**connector),
             timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self.settings.connect_timeout, sock_read=None
+                total=None, sock_connect=self.settings.connect_timeout, sock_read=sock_read
             ),
             headers={"User-Agent": _USER_AGENT},
             skip_auto_headers=_SKIPPED_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
-            response_class=Response,
+            response_class=response_class,
             proxy=_environment_proxy(self.origin),
         )
         # aiohttp's hidden resend would make a second version or delete marker of one call.
         http._retry_connection = False
         return http
+
+    def _control_session(self) -> aiohttp.ClientSession:
+        # Else a call that is under way at the close would open another, for ever.
+        self._refuse_closed()
+        return self._http_session(
+            BoundedResponse,
+            self.settings.idle_timeout,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            limit=self.settings.max_connections,
+        )
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client, made on first use and closed with this session."""
@@ -229,47 +226,60 @@ class S3Session:
         # may create it while the caller's loop goes on.
         from aiobotocore.config import AioConfig
         from aiobotocore.httpsession import AIOHTTPSession
+        from botocore.exceptions import HTTPClientError
 
-        refuse_closed = self._refuse_closed
+        refuse_closed, make_http = self._refuse_closed, self._control_session
 
         class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
-            """Behaves as the data plane's: no hidden resend, no reuse after a 503."""
+            """Connects as the data plane does: its TLS, proxy, redirects and retries (none)."""
 
-            async def _get_session(self, proxy_url: str | None) -> aiohttp.ClientSession:
-                # Else a call that is under way at the close would open another, for ever.
+            _guarded: NoRedirects | None = None
+
+            async def _get_session(self, proxy_url: str | None) -> NoRedirects:
                 refuse_closed()
-                http: aiohttp.ClientSession = await super()._get_session(proxy_url)
-                http._retry_connection = False
-                http._response_class = Response
-                return http
+                if self._guarded is None:
+                    http = make_http()
+                    self._guarded = NoRedirects(http)
+                    await self._exit_stack.enter_async_context(http)
+                return self._guarded
+
+            async def send(self, request: Any) -> Any:
+                try:
+                    return await super().send(request)
+                except HTTPClientError as error:
+                    # It wraps what it does not know: our own refusals too.
+                    refusal = error.kwargs.get("error")
+                    if isinstance(refusal, StorageError):
+                        raise refusal from None
+                    raise
 
         settings = self.settings
         session: Any = self._given
         if session is None:
-            import aioboto3
-
-            credentials = _static_credentials(settings)
-            session = aioboto3.Session(
-                aws_access_key_id=credentials.access_key_id,
-                aws_secret_access_key=credentials.secret_access_key,
-                region_name=settings.region,
-            )
+            session = _session_without_surroundings(_static_credentials(settings))
         create = getattr(session, "client", None) or session.create_client
         context = create(
             "s3",
             region_name=settings.region,
             endpoint_url=self.origin,
-            verify=str(settings.ca_file) if settings.ca_file else None,
             config=AioConfig(
                 signature_version="s3v4",
-                s3={"addressing_style": "path"},
+                # All that a given session's own configuration could turn elsewhere.
+                s3={
+                    "addressing_style": "path",
+                    "use_accelerate_endpoint": False,
+                    "use_dualstack_endpoint": False,
+                },
+                use_dualstack_endpoint=False,
+                use_fips_endpoint=False,
+                ignore_configured_endpoint_urls=True,
+                proxies={},
                 retries={"total_max_attempts": 1},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",
                 connect_timeout=settings.connect_timeout,
                 read_timeout=settings.idle_timeout,
                 max_pool_connections=settings.max_connections,
-                connector_args={"keepalive_timeout": _KEEPALIVE_SECONDS},
                 http_session_cls=OneShotSession,
                 user_agent_extra=_USER_AGENT,
             ),
@@ -279,13 +289,42 @@ class S3Session:
             return await context.__aenter__()
 
         client = asyncio.run(enter())
-        # With Expect a silent server is waited for without any timeout.
-        client.meta.events.register_last("before-call.s3", _drop_expect)
+        guard_client(client)
+        guard_logs()
         return client
 
 
-def _drop_expect(params: dict[str, Any], **_: Any) -> None:
-    params["headers"].pop("Expect", None)
+def _session_without_surroundings(credentials: Credentials) -> Any:
+    """Make an aioboto3 session that asks neither ``AWS_*`` nor ``~/.aws`` about anything.
+
+    What a machine holds for other programs (a profile, an endpoint, a proxy's CA, a program
+    that makes credentials) must not decide where recordings go, nor break this client.
+    """
+    import aioboto3
+    from aiobotocore.session import AioSession
+    from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
+
+    variables = {
+        name: (None, None, default, convert)
+        for name, (_, _, default, convert) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
+    }
+    nowhere = (None, None, None, None)
+    variables |= {"config_file": nowhere, "credentials_file": nowhere}
+    return aioboto3.Session(
+        aws_access_key_id=credentials.access_key_id,
+        aws_secret_access_key=credentials.secret_access_key,
+        botocore_session=AioSession(session_vars=variables),
+    )
+
+
+def _tls_context(settings: StorageSettings) -> ssl.SSLContext:
+    """Verify certificates and host names; there is no setting that turns this off.
+
+    Without a CA file the system's authorities count, or those of ``SSL_CERT_FILE``.
+    """
+    context = ssl.create_default_context(cafile=settings.ca_file)
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    return context
 
 
 def _static_credentials(settings: StorageSettings) -> Credentials:

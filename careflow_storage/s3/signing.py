@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import quote
 
 from careflow_storage.errors import InvalidInputError
@@ -68,6 +68,10 @@ class Credentials:
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> NoReturn:
+        # A task queue or a cache would store them in the open.
+        raise TypeError("Credentials cannot be pickled; open a storage in each process.")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

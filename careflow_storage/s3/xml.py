@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from careflow_storage.errors import InvalidInputError, ServerResponseError, error_from_response
 from careflow_storage.models import DeleteResult, FileInfo
+from careflow_storage.s3.redaction import MAX_CODE, printable
 from careflow_storage.s3.xml_listing import Entry, split_entries
 from careflow_storage.s3.xml_reader import WHITE_SPACE, Document, Fields, read_document, refused
 
@@ -41,6 +42,7 @@ _DELETE_RECORDS: Final = {
     "Error": frozenset({"Key", "VersionId", "Code", "Message"}),
 }
 
+_is_etag = re.compile(r"[!-~]{0,1024}").fullmatch
 _is_size = re.compile(r"[0-9]{1,19}").fullmatch
 # Characters that XML 1.0 cannot carry, not even as a reference.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -83,10 +85,16 @@ def unquote_etag(etag: str) -> str:
     """Take an ETag out of its quotes; the one place where this is done.
 
     A weak ETag (``W/"..."``, made by a proxy that compresses) loses its mark as well.
+
+    Raises:
+        ServerResponseError: It holds more than visible ASCII (RFC 9110, section 8.8.3): it
+            is sent back to the server in headers and documents.
     """
     etag = etag.strip(WHITE_SPACE).removeprefix("W/")
     if len(etag) >= 2 and etag[0] == '"' == etag[-1]:
-        return etag[1:-1]
+        etag = etag[1:-1]
+    if not ((etag.isalnum() and etag.isascii()) or _is_etag(etag)):
+        raise ServerResponseError("The server's answer makes no sense: its ETag is none.")
     return etag
 
 
@@ -257,12 +265,13 @@ def _text(fields: Fields, name: str) -> str:
 
 
 def _error(document: Document) -> ErrorDocument:
+    fields = document.fields
     return ErrorDocument(
-        code=_text(document.fields, "Code") or None,
-        message=_text(document.fields, "Message") or None,
-        request_id=_text(document.fields, "RequestId") or None,
-        region=_text(document.fields, "Region") or None,
-        endpoint=_text(document.fields, "Endpoint") or None,
+        code=printable(_text(fields, "Code"), MAX_CODE) or None,
+        message=printable(_text(fields, "Message")) or None,
+        request_id=printable(_text(fields, "RequestId"), MAX_CODE) or None,
+        region=printable(_text(fields, "Region"), MAX_CODE) or None,
+        endpoint=printable(_text(fields, "Endpoint"), MAX_CODE) or None,
     )
 
 
@@ -283,8 +292,8 @@ def _failed(record: Fields) -> DeleteResult:
         key=record["Key"],
         deleted=False,
         version_id=record.get("VersionId") or None,
-        error_code=_text(record, "Code") or None,
-        error_message=_text(record, "Message") or None,
+        error_code=printable(_text(record, "Code"), MAX_CODE) or None,
+        error_message=printable(_text(record, "Message")) or None,
     )
 
 

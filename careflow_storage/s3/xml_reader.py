@@ -54,18 +54,7 @@ def read_document(
             damaged on its way), declares a document type or another encoding than UTF-8, is
             nested too deep or absurdly long, or has a wanted field twice or with elements in it.
     """
-    # expat believes signs of UTF-16 before its caller: a byte order mark, which is no UTF-8,
-    # or a NUL, which is no XML.
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise refused("it is not UTF-8", retryable=True) from error
-    if "\0" in text:
-        raise refused("it holds a NUL", retryable=True)
-    # Without a document type there are no entities but the five of XML: nothing to expand,
-    # nothing to load. Refused before parsing, as expat goes on for a while after an error.
-    if "<!DOCTYPE" in text:
-        raise refused("it declares a document type")
+    text = decoded(data)
     reader = _Reader(fields, records)
     # The encoding given here wins over the declared one.
     parser = expat.ParserCreate("utf-8")
@@ -79,6 +68,27 @@ def read_document(
     except expat.ExpatError as error:
         raise refused(f"it is malformed or cut off ({error})", retryable=True) from error
     return Document(reader.root, reader.fields, reader.records)
+
+
+def decoded(data: bytes) -> str:
+    """Decode a document that any XML parser may read: UTF-8, and no document type.
+
+    Raises:
+        ServerResponseError: It is something else.
+    """
+    # expat believes signs of UTF-16 before its caller: a byte order mark, which is no UTF-8,
+    # or a NUL, which is no XML.
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise refused("it is not UTF-8", retryable=True) from error
+    if "\0" in text:
+        raise refused("it holds a NUL", retryable=True)
+    # Without a document type there are no entities but the five of XML: nothing to expand,
+    # nothing to load. Refused before parsing, as expat goes on for a while after an error.
+    if "<!DOCTYPE" in text:
+        raise refused("it declares a document type")
+    return text
 
 
 class _Reader:

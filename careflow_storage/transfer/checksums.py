@@ -69,7 +69,9 @@ def request_headers(algorithm: ChecksumAlgorithm, digest: bytes) -> tuple[dict[s
     return {"x-amz-checksum-sha256": encoded}, digest.hex()
 
 
-def verify_stored(algorithm: ChecksumAlgorithm, digest: bytes, stored: Stored) -> None:
+def verify_stored(
+    algorithm: ChecksumAlgorithm, digest: bytes, stored: Stored, *, operation: str, key: str
+) -> None:
     """Compare what the server says it stored with what was sent."""
     if algorithm == "md5":
         intact = not is_md5(stored.etag, stored.headers) or stored.etag == digest.hex()
@@ -79,6 +81,8 @@ def verify_stored(algorithm: ChecksumAlgorithm, digest: bytes, stored: Stored) -
     if not intact:
         raise ChecksumMismatchError(
             f"The server stored other bytes than were sent ({algorithm} differs).",
+            operation=operation,
+            key=key,
             hint="Upload again; the damaged version can be erased with delete_file.",
         )
 
@@ -97,3 +101,11 @@ def composite(algorithm: ChecksumAlgorithm, digests: Sequence[bytes]) -> Checksu
     """Return the checksum of a multipart object: the hash of its parts' hashes."""
     value = digest_of(algorithm, b"".join(digests)).hex()
     return Checksum(algorithm=algorithm, value=value, parts=len(digests))
+
+
+def composite_etag(etags: Sequence[str]) -> str | None:
+    """Return the ETag of the object made of parts with these ETags; None if they are no MD5s."""
+    if not all(_PLAIN_MD5.fullmatch(etag) for etag in etags):
+        return None
+    digests = [bytes.fromhex(etag) for etag in etags]
+    return f"{composite('md5', digests).value}-{len(digests)}"

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
-import secrets
-import threading
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import IO
 
-from careflow_storage.errors import InvalidInputError
+from careflow_storage.errors import ChecksumMismatchError, InvalidInputError
 from careflow_storage.models import DownloadResult
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.partial import PartialFile
+from careflow_storage.transfer.parts import even_ends
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage.transfer.stream import FileStream
 from careflow_storage.transfer.tasks import task_group
 from careflow_storage.transfer.verify import EtagHasher, Verified, check_digests, part_ends
+
+logger = logging.getLogger("careflow_storage")
 
 _WRITE_BYTES = 1024 * 1024
 # A range holds what it is about to write and what it is reading meanwhile.
@@ -33,17 +37,28 @@ async def download(
     version_id: str | None,
     verify: bool,
     progress: ProgressCallback | None,
+    resume: bool = False,
 ) -> DownloadResult:
-    """Write the object ``key`` to ``target``; an existing file is replaced at the end."""
+    """Write the object ``key`` to ``target``; an existing file is replaced at the end.
+
+    With ``resume`` a failure keeps what was written, in two files beside the target, and the
+    next call for the same version of the object fetches only what is missing.
+    """
     path = _checked_path(target)
     await engine.threads.run(_check_target, path)
     head = await engine.requests.head_object(key, version_id=version_id)
+    identity = _identity(engine, head) if resume else None
     async with (
         metered(progress, head.file.size) as meter,
-        _temporary_file(engine, path) as file,
+        _partial_file(engine, path, identity) as file,
     ):
-        verified = await _Download(engine, head, file, meter, verify=verify).run()
-        await engine.threads.run(file.publish, path)
+        run = _Download(engine, head, file, meter, verify=verify)
+        try:
+            verified = await run.run()
+        except ChecksumMismatchError:
+            await engine.threads.run(file.forget)
+            raise
+        await engine.threads.run(file.publish)
     return DownloadResult(
         key=key,
         path=path,
@@ -52,7 +67,14 @@ async def download(
         version_id=head.file.version_id,
         content_type=head.file.content_type,
         verified=verified,
+        reused=run.reused,
     )
+
+
+def _identity(engine: Engine, head: ObjectHead) -> str:
+    """Say what is downloaded, so that the bytes of nothing else are ever put beside these."""
+    file, bucket = head.file, engine.settings.bucket_name
+    return json.dumps([bucket, file.key, file.version_id, file.etag, file.size])
 
 
 def _checked_path(target: str | os.PathLike[str]) -> Path:
@@ -67,65 +89,24 @@ def _checked_path(target: str | os.PathLike[str]) -> Path:
 def _check_target(path: Path) -> None:
     if path.is_dir():
         raise InvalidInputError(f"{str(path)!r} is a folder; give the name of a file.")
+    if path.exists() and not path.is_file():
+        # A device or a pipe would be replaced by a file, which nobody wants.
+        raise InvalidInputError(f"{str(path)!r} is not a regular file.")
     if not path.parent.is_dir():
         raise InvalidInputError(f"The folder {str(path.parent)!r} does not exist.")
 
 
-class _TemporaryFile:
-    """The file beside the target that ranges are written into, each at its place."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f".careflow-{secrets.token_hex(8)}.part")
-        self._file: IO[bytes] | None = None
-        self._discarded = False
-        self._lock = threading.Lock()
-
-    def open(self) -> None:
-        with self._lock:
-            # Who was cancelled while this waited for a thread has discarded the file already.
-            if not self._discarded:
-                self._file = self.path.open("xb+", buffering=0)
-
-    def write_at(self, position: int, chunks: list[bytes]) -> None:
-        with self._lock:
-            file = self._opened()
-            file.seek(position)
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[file.write(view) :]
-
-    def read_at(self, position: int, size: int) -> bytes:
-        with self._lock:
-            file = self._opened()
-            file.seek(position)
-            return file.read(size)
-
-    def publish(self, path: Path) -> None:
-        with self._lock:
-            file = self._opened()
-            os.fsync(file.fileno())
-            file.close()
-            self.path.replace(path)
-
-    def discard(self) -> None:
-        with self._lock:
-            self._discarded = True
-            if self._file is not None:
-                self._file.close()
-                self.path.unlink(missing_ok=True)
-
-    def _opened(self) -> IO[bytes]:
-        if self._file is None or self._discarded:
-            raise ValueError("the temporary file is not open")
-        return self._file
-
-
 @asynccontextmanager
-async def _temporary_file(engine: Engine, path: Path) -> AsyncIterator[_TemporaryFile]:
-    file = _TemporaryFile(path)
+async def _partial_file(
+    engine: Engine, path: Path, identity: str | None
+) -> AsyncIterator[PartialFile]:
+    file = PartialFile(path, identity=identity)
     try:
         await engine.threads.run(file.open)
+        if identity is not None and file.journal is None:
+            logger.info(
+                "Not resuming: another run is writing %r, or its file is not ours.", path.name
+            )
         yield file
     finally:
         await engine.threads.clean_up(file.discard)
@@ -133,12 +114,13 @@ async def _temporary_file(engine: Engine, path: Path) -> AsyncIterator[_Temporar
 
 class _Download:
     def __init__(
-        self, engine: Engine, head: ObjectHead, file: _TemporaryFile, meter: Meter, *, verify: bool
+        self, engine: Engine, head: ObjectHead, file: PartialFile, meter: Meter, *, verify: bool
     ) -> None:
         self._engine = engine
         self._object = head.file
         self._file = file
         self._meter = meter
+        self.reused = 0
         self._ends = self._hashed_ends(head) if verify else []
 
     def _hashed_ends(self, head: ObjectHead) -> list[int]:
@@ -148,14 +130,14 @@ class _Download:
         """Fetch all ranges; a multipart object by its own parts, so that each can be hashed."""
         size = self._object.size
         composite = len(self._ends) > 1
-        ends = self._ends if composite else _even_ends(size, self._engine.settings.part_size)
+        ends = self._ends if composite else even_ends(size, self._engine.settings.part_size)
         window = asyncio.Semaphore(self._engine.settings.transfer_concurrency)
         tasks: list[asyncio.Task[list[bytes]]] = []
         start = 0
         async with task_group() as group:
             for end in ends:
                 await window.acquire()
-                tasks.append(group.create_task(self._fetch(start, end, window, hashed=composite)))
+                tasks.append(group.create_task(self._get(start, end, window, hashed=composite)))
                 start = end
         if composite:
             digests = [digest for task in tasks for digest in task.result()]
@@ -163,11 +145,41 @@ class _Download:
             digests = await self._hash_file() if self._ends else []
         return check_digests(self._object.etag, digests, key=self._object.key)
 
-    async def _fetch(
+    async def _get(
         self, start: int, end: int, window: asyncio.Semaphore, *, hashed: bool
     ) -> list[bytes]:
+        """Have the range ``[start, end)`` in the file; return its MD5 if it is to be hashed."""
+        share = await self._engine.budget.acquire(_RANGE_MEMORY)
+        try:
+            written = await self._written_before(start, end, hashed=hashed)
+            return await self._fetch(start, end, hashed=hashed) if written is None else written
+        finally:
+            self._engine.budget.release(share)
+            window.release()
+
+    async def _written_before(self, start: int, end: int, *, hashed: bool) -> list[bytes] | None:
+        """Read again what an earlier run has written; None if it has not, or it is damaged."""
+        journal, threads = self._file.journal, self._engine.threads
+        expected = None if journal is None else journal.ranges.get((start, end))
+        if expected is None:
+            return None
+        hasher, crc = EtagHasher([end - start] if hashed else [], threads), 0
+        try:
+            for position in range(start, end, _WRITE_BYTES):
+                size = min(_WRITE_BYTES, end - position)
+                chunk = await threads.run(self._file.read_at, position, size)
+                crc = await threads.run(zlib.crc32, chunk, crc)
+                await hasher.update(chunk)
+            if crc != expected:
+                return None
+            self.reused += end - start
+            self._meter.add(end - start)
+            return await hasher.digests()
+        finally:
+            await hasher.aclose()
+
+    async def _fetch(self, start: int, end: int, *, hashed: bool) -> list[bytes]:
         engine = self._engine
-        share = await engine.budget.acquire(_RANGE_MEMORY)
         hasher = EtagHasher([end - start] if hashed else [], engine.threads)
         stream = FileStream(
             engine,
@@ -177,7 +189,7 @@ class _Download:
             version_id=self._object.version_id,
             if_match=self._object.etag,
         )
-        position, batch, batched = start, list[bytes](), 0
+        position, crc, batch, batched = start, 0, list[bytes](), 0
         try:
             # Closed here and now: left to the garbage collector it would need another task.
             async with aclosing(aiter(stream)) as chunks:
@@ -187,14 +199,12 @@ class _Download:
                     batched += len(chunk)
                     self._meter.add(len(chunk))
                     if batched >= _WRITE_BYTES:
-                        await engine.threads.run(self._file.write_at, position, batch)
+                        crc = await engine.threads.run(self._file.write_at, position, batch, crc)
                         position, batch, batched = position + batched, [], 0
-            await engine.threads.run(self._file.write_at, position, batch)
+            crc = await engine.threads.run(self._file.write_at, position, batch, crc)
+            await engine.threads.run(self._file.note, start, end, crc)
             return await hasher.digests()
         finally:
-            # First what needs no waiting: a second cancellation may cut the waiting short.
-            engine.budget.release(share)
-            window.release()
             await stream.aclose()
             await hasher.aclose()
 
@@ -208,7 +218,3 @@ class _Download:
             return await hasher.digests()
         finally:
             await hasher.aclose()
-
-
-def _even_ends(size: int, step: int) -> list[int]:
-    return [*range(step, size, step), size] if size else []

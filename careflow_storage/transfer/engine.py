@@ -10,12 +10,13 @@ from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.memory import ByteBudget
+from careflow_storage.transfer.spool import Spool
 from careflow_storage.transfer.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The two planes, and the threads and memory that all transfers draw on."""
+    """The two planes, and the threads, memory and disk that all transfers draw on."""
 
     settings: StorageSettings
     session: S3Session
@@ -24,3 +25,4 @@ class Engine:
     retry: RetryPolicy
     threads: Threads
     budget: ByteBudget
+    spool: Spool

@@ -1,21 +1,29 @@
 """The mark that an upload of ours leaves in its object's metadata.
 
-It serves two ends. After a lost answer its nonce proves that the object in the bucket is the
-one that this very call sent. And it tells the part size, without which the ETag of a multipart
+It serves three ends. After a lost answer its nonce proves that the object in the bucket is the
+one that this very call sent. The nonce's first half is a fingerprint of the object's headers,
+so that a resumed upload can tell whether the run that began it asked for the same ones (no
+request lists them). And the mark tells the part size, without which the ETag of a multipart
 object (the MD5 of its parts' MD5s) cannot be checked on download.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.s3.metadata import UPLOAD_MARK
 from careflow_storage.transfer.parts import PartSizes
 
 MARK_HEADER = f"x-amz-meta-{UPLOAD_MARK}"
+_NONCE_DIGITS = 32
+_FINGERPRINT_DIGITS = 16
 _FORM = re.compile(r"([0-9a-f]{32})-(\d{1,10})(\+?)")
 
 
@@ -27,9 +35,10 @@ class UploadMark:
     sizes: PartSizes
 
     @classmethod
-    def new(cls, sizes: PartSizes) -> Self:
-        """Make a mark that no other upload has."""
-        return cls(secrets.token_hex(16), sizes)
+    def new(cls, sizes: PartSizes, fingerprint: str = "") -> Self:
+        """Make a mark that no other upload has; its nonce begins with ``fingerprint``."""
+        random = secrets.token_hex(_NONCE_DIGITS // 2)
+        return cls((fingerprint + random)[:_NONCE_DIGITS], sizes)
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
@@ -39,5 +48,16 @@ class UploadMark:
             return None
         return cls(form[1], PartSizes(int(form[2]), None if form[3] else 0))
 
+    def has(self, fingerprint: str) -> bool:
+        """Whether the upload that left it was begun with the headers of this fingerprint."""
+        return self.nonce.startswith(fingerprint)
+
     def __str__(self) -> str:
         return f"{self.nonce}-{self.sizes.base}{'+' if self.sizes.growing else ''}"
+
+
+def fingerprint_of(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> str:
+    """Return 16 hex digits that stand for an object's headers, its mark left out."""
+    told = sorted((name, value) for name, value in headers.items() if name != MARK_HEADER)
+    text = json.dumps([told, algorithm])
+    return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]

@@ -45,6 +45,13 @@ class ByteBudget:
             raise
         return size
 
+    def acquire_now(self, size: int) -> bool:
+        """Take a share of ``size`` bytes if it is free and nobody waits for one."""
+        if self._waiting or size > self._free:
+            return False
+        self._free -= size
+        return True
+
     def release(self, size: int) -> None:
         """Give a share back."""
         self._free += size

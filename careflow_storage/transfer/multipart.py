@@ -1,10 +1,13 @@
-"""A multipart upload that ends in one of two ways: completed, or aborted."""
+"""A multipart upload, from its upload ID to one of two ends: completed, or aborted."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 
 from careflow_storage.errors import (
     ChecksumMismatchError,
@@ -15,14 +18,19 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.s3.requests import Stored
-from careflow_storage.transfer.checksums import composite, request_headers, verify_stored
+from careflow_storage.s3.control import Creation
+from careflow_storage.s3.requests import ObjectHead, Stored
+from careflow_storage.transfer.checksums import (
+    composite,
+    composite_etag,
+    request_headers,
+    verify_stored,
+)
 from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
-from careflow_storage.transfer.parts import Part, PartSizes, check_size
+from careflow_storage.transfer.mark import MARK_HEADER, UploadMark, fingerprint_of
+from careflow_storage.transfer.orphans import Orphans
+from careflow_storage.transfer.parts import Part, PartSizes
 from careflow_storage.transfer.progress import Meter
-from careflow_storage.transfer.reading import PartReader
-from careflow_storage.transfer.tasks import task_group
 
 logger = logging.getLogger("careflow_storage")
 
@@ -30,129 +38,140 @@ logger = logging.getLogger("careflow_storage")
 _ABORT_SECONDS_WHEN_CANCELLED = 0.8
 _ABORT_SECONDS = 15.0
 _ABORT_ROUNDS = 3
+# Of a key with more versions than that, ours is among the newest.
+_VERSIONS_LOOKED_AT = 100
 _COMPOSITE_MD5 = re.compile(r"([0-9a-f]{32})-(\d+)")
 
 
-class MultipartUpload:
-    """Sends the parts of one object, at most ``transfer_concurrency`` at a time.
+@dataclass(frozen=True, slots=True)
+class SentPart:
+    """A part that the server has confirmed; ``digest`` is by the upload's algorithm."""
 
-    Memory: that many parts, within the shared budget. Requests: one per part and two more.
+    size: int
+    etag: str
+    digest: bytes
+
+
+class MultipartUpload:
+    """Begin it, send its parts in any order, and complete it; or abandon it, or leave it as it is.
+
+    ``headers`` are the object's. Requests: one per part and two more.
+
+    Attributes:
+        sent: The parts that the server has confirmed, by their number.
+        fingerprint: Stands for ``headers``; see `UploadMark`.
+        unfinished: What was told of it when it was neither completed nor aborted.
     """
 
     def __init__(
         self,
         engine: Engine,
         key: str,
-        headers: dict[str, str],
-        reader: PartReader,
+        headers: Mapping[str, str],
         sizes: PartSizes,
-        meter: Meter,
         *,
         algorithm: ChecksumAlgorithm,
-        conditional: bool,
+        conditional: bool = False,
+        live_read: bool = False,
     ) -> None:
-        self.size = 0
+        self.sizes = sizes
+        self.sent: dict[int, SentPart] = {}
         self._engine = engine
         self._key = key
-        self._mark = UploadMark.new(sizes)
+        self.fingerprint = fingerprint_of(headers, algorithm)
+        self.unfinished: str | None = None
+        self._mark = UploadMark.new(sizes, self.fingerprint)
         self._headers = {**headers, MARK_HEADER: str(self._mark)}
-        self._reader = reader
-        self._sizes = sizes
-        self._meter = meter
         self._algorithm = algorithm
         self._conditional = conditional
-        self._sent: dict[int, tuple[Stored, bytes]] = {}
-        self._held: set[Part] = set()
+        self._live_read = sizes.base if live_read else None
+        self._creation: asyncio.Task[Creation] | None = None
+        self._adopted: str | None = None
+        self._completed = False
+        self._orphans: Orphans | None = None
 
     @property
-    def parts(self) -> int:
-        """How many parts were sent."""
-        return len(self._sent)
+    def upload_id(self) -> str | None:
+        """The server's ID of it, None before the server has told it."""
+        creation = self._creation
+        if creation is None or not creation.done() or creation.cancelled():
+            return self._adopted
+        return creation.result().upload_id if creation.exception() is None else None
 
-    async def run(self, first: Part, declared: int | None) -> tuple[Stored, Checksum]:
-        """Send ``first`` and what follows it, and complete; abort on anything else.
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The object's headers, its mark included."""
+        return self._headers
 
-        The upload is begun in a task of its own: when this one is cancelled meanwhile, the
-        server may have begun it all the same, and its ID is needed to abort it.
+    @property
+    def size(self) -> int:
+        """How many bytes the confirmed parts have."""
+        return sum(part.size for part in self.sent.values())
+
+    async def begin(self) -> None:
+        """Ask for the upload ID.
+
+        This happens in a task of its own: when this one is cancelled meanwhile, the server may
+        have begun the upload all the same, and its ID is needed to abort it.
         """
-        self._held.add(first)
-        creation: asyncio.Task[str] | None = None
-        try:
-            await self._engine.control.prepare()
-            creation = asyncio.create_task(
-                self._engine.control.create_multipart_upload(
-                    self._key, self._headers, self._algorithm
-                )
+        await self._engine.control.prepare()
+        self._creation = asyncio.create_task(
+            self._engine.control.create_multipart_upload(
+                self._key, self._headers, self._algorithm, live_read=self._live_read
             )
-            upload_id = await asyncio.shield(creation)
-            await self._send_parts(upload_id, first, declared)
-            return await self._complete(upload_id)
-        except BaseException as error:
-            try:
-                await self._release_all()
-            finally:
-                if creation is not None:
-                    await self._abandon(creation, error)
-            raise
+        )
+        started = asyncio.get_running_loop().time()
+        created = await asyncio.shield(self._creation)
+        if created.attempts > 1:
+            took = asyncio.get_running_loop().time() - started
+            self._orphans = Orphans(self._engine, self._key, created.upload_id, took)
+            await self._orphans.look()
 
-    async def _send_parts(self, upload_id: str, first: Part, declared: int | None) -> None:
-        window = asyncio.Semaphore(self._engine.settings.transfer_concurrency)
-        async with task_group() as group:
-            number, part = 1, first
-            await window.acquire()
-            while part.size:
-                self.size += part.size
-                check_size(declared, self.size, ended=False, key=self._key)
-                group.create_task(self._send(upload_id, number, part, window))
-                number += 1
-                await window.acquire()
-                part = await self._reader.read(self._sizes.size_of(number))
-                self._held.add(part)
-        await self._release_all()
-        check_size(declared, self.size, ended=True, key=self._key)
+    def adopt(self, upload_id: str, parts: Mapping[int, SentPart]) -> None:
+        """Go on with an upload that another run has begun, instead of `begin`."""
+        self._adopted = upload_id
+        self.sent = dict(parts)
 
-    async def _send(
-        self, upload_id: str, number: int, part: Part, window: asyncio.Semaphore
+    async def send(self, number: int, part: Part, meter: Meter) -> None:
+        """Send one part and hold the answer to it; the same number again replaces it.
+
+        The part stays the caller's, who releases it.
+        """
+        digest = await part.digest(self._algorithm, self._engine.threads)
+        check, payload_hash = request_headers(self._algorithm, digest)
+        part_meter = meter.part()
+        stored = await self._engine.requests.upload_part(
+            self._key,
+            self._known_id(),
+            number,
+            part.payload(),
+            check,
+            payload_hash=payload_hash,
+            on_sent=part_meter.reach,
+        )
+        part_meter.reach(part.size)
+        verify_stored(self._algorithm, digest, stored, operation="UploadPart", key=self._key)
+        self.sent[number] = SentPart(part.size, stored.etag, digest)
+
+    async def copy(
+        self, number: int, source: str, version_id: str | None, *, start: int, end: int
     ) -> None:
-        threads = self._engine.threads
-        try:
-            digest = await part.digest(self._algorithm, threads)
-            check, payload_hash = request_headers(self._algorithm, digest)
-            meter = self._meter.part()
-            stored = await self._engine.requests.upload_part(
-                self._key,
-                upload_id,
-                number,
-                part.payload(),
-                check,
-                payload_hash=payload_hash,
-                on_sent=meter.reach,
-            )
-            meter.reach(part.size)
-            verify_stored(self._algorithm, digest, stored)
-            self._sent[number] = stored, digest
-        finally:
-            self._held.discard(part)
-            await part.release()
-            window.release()
+        """Make one part of the bytes ``[start, end)`` of another object, on the server."""
+        etag = await self._engine.control.upload_part_copy(
+            self._key, self._known_id(), number, source, version_id, start=start, end=end
+        )
+        # Of bytes that never came here nobody knows more than the server's word.
+        self.sent[number] = SentPart(end - start, etag, etag.encode())
 
-    async def _release_all(self) -> None:
-        """Free what no part's task frees: one cancelled before its first step frees nothing."""
-        try:
-            while self._held:
-                await self._held.pop().release()
-        finally:
-            if self._held:
-                await self._release_all()
-
-    async def _complete(self, upload_id: str) -> tuple[Stored, Checksum]:
-        sent = [self._sent[number] for number in sorted(self._sent)]
-        checksum = composite(self._algorithm, [digest for _, digest in sent])
+    async def complete(self) -> tuple[Stored, Checksum]:
+        """Put the parts together to one object, and verify what the server made of them."""
+        sent = [self.sent[number] for number in sorted(self.sent)]
+        checksum = composite(self._algorithm, [part.digest for part in sent])
         try:
             stored = await self._engine.control.complete_multipart_upload(
                 self._key,
-                upload_id,
-                [(stored.etag, digest) for stored, digest in sent],
+                self._known_id(),
+                [(part.etag, part.digest) for part in sent],
                 self._algorithm,
                 unless_exists=self._conditional,
             )
@@ -160,30 +179,77 @@ class MultipartUpload:
             if not self._conditional:
                 raise
             self._conditional = False
-            return await self._complete(upload_id)
+            return await self.complete()
         except StorageError as error:
-            stored = await self._completed_anyway(error)
+            stored = await self._completed_anyway(error, composite_etag([p.etag for p in sent]))
+        self._completed = True
         self._verify(stored, checksum)
+        await self._abort_orphans()
         return stored, checksum
 
-    async def _completed_anyway(self, error: StorageError) -> Stored:
+    def _known_id(self) -> str:
+        upload_id = self.upload_id
+        if upload_id is None:
+            raise RuntimeError("the multipart upload was not begun")
+        return upload_id
+
+    async def _completed_anyway(self, error: StorageError, etag: str | None) -> Stored:
         """After a lost answer, look whether the server did its work; else raise ``error``."""
         lost = error.retryable or isinstance(error, NoSuchUploadError | PreconditionFailedError)
-        if lost:
-            try:
-                head = await self._engine.requests.head_object(self._key)
-            except NoSuchKeyError:
-                raise error from None
-            except StorageError as second:
-                error.add_note(f"Whether the upload was completed is unknown: {second}")
-                raise error from second
-            if head.upload_mark == str(self._mark):
-                return Stored(head.file.etag, head.file.version_id, {})
-        raise error
+        if not lost:
+            raise error
+        try:
+            found = await self._find_completed(etag)
+        except StorageError as second:
+            error.add_note(f"Whether the upload was completed is unknown: {second}")
+            raise error from second
+        if found is None:
+            raise error
+        return Stored(found.file.etag, found.file.version_id, {})
+
+    async def _find_completed(self, etag: str | None) -> ObjectHead | None:
+        requests, newest = self._engine.requests, None
+        try:
+            newest = await requests.head_object(self._key)
+            if self._is_ours(newest, etag):
+                return newest
+            if newest.file.version_id is None:
+                return None
+        except NoSuchKeyError:
+            pass  # It may be hidden: the versions tell.
+        # Somebody may have written or hidden the key right after us.
+        try:
+            for version in await self._versions(etag):
+                head = await requests.head_object(self._key, version_id=version)
+                if self._is_ours(head, etag):
+                    return head
+        except NotSupportedError:
+            pass  # A server without versions has no older one.
+        return None
+
+    async def _versions(self, etag: str | None) -> list[str]:
+        """The newest versions of the key, those with this ETag, if it is known."""
+        found: list[str] = []
+        looked_at = 0
+        async with aclosing(self._engine.control.list_versions(self._key)) as versions:
+            async for version in versions:
+                looked_at += 1
+                is_object = not version.is_marker and version.version_id != "null"
+                if is_object and etag in (None, version.etag):
+                    found.append(version.version_id)
+                if looked_at == _VERSIONS_LOOKED_AT:
+                    break
+        return found
+
+    def _is_ours(self, head: ObjectHead, etag: str | None) -> bool:
+        if self._adopted is not None:
+            # The mark is of the run that began it. The bytes are those of our parts, at least.
+            return etag is not None and head.file.etag == etag
+        return head.upload_mark == str(self._mark)
 
     def _verify(self, stored: Stored, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)
-        parts_are_md5 = all(part.etag == digest.hex() for part, digest in self._sent.values())
+        parts_are_md5 = all(part.etag == part.digest.hex() for part in self.sent.values())
         if self._algorithm != "md5" or etag is None or not parts_are_md5:
             return
         if (etag[1], int(etag[2])) != (checksum.value, checksum.parts):
@@ -193,48 +259,100 @@ class MultipartUpload:
                 key=self._key,
             )
 
-    async def _abandon(self, creation: asyncio.Task[str], error: BaseException) -> None:
-        """Abort within a time budget, whoever cancels meanwhile; tell if it failed."""
+    async def abandon(self, error: BaseException) -> None:
+        """Abort within a time budget, whoever cancels meanwhile; tell if it failed.
+
+        ``error`` is why: what could not be aborted is told in its notes, and in the log.
+        """
+        if not self._was_begun():
+            return
+        async with self._within_budget(error, self._abort_until_gone()) as in_time:
+            if not in_time:
+                text = f"The multipart upload {self._shown_id()} could not be aborted."
+                self.unfinished = f"{text} Its parts are stored and billed until it is."
+                self._tell_unfinished(error)
+                logger.warning("%s key=%r", text, self._key, extra=self._extra())
+
+    async def leave(
+        self,
+        error: BaseException,
+        *,
+        advice: str = "the same call with resume=True goes on with it",
+    ) -> None:
+        """Keep what is stored for a later run; tell in the notes of ``error``, and in the log."""
+        if not self._was_begun():
+            return
+        async with self._within_budget(error, self._settle()) as in_time:
+            gone = self._completed or isinstance(error, NoSuchUploadError)
+            if not gone and not (in_time and self.upload_id is None):
+                text = f"The multipart upload {self._shown_id()} is kept"
+                self.unfinished = f"{text}: {advice}."
+                self._tell_unfinished(error)
+                logger.info("%s. key=%r", text, self._key, extra=self._extra())
+
+    def _was_begun(self) -> bool:
+        return self._creation is not None or self._adopted is not None
+
+    @asynccontextmanager
+    async def _within_budget(
+        self, error: BaseException, ending: Coroutine[None, None, None]
+    ) -> AsyncIterator[bool]:
+        """Let ``ending`` run for its time and give whether it ended well; then clean up."""
         cancelled = isinstance(error, asyncio.CancelledError)
         loop = asyncio.get_running_loop()
         end = loop.time() + (_ABORT_SECONDS_WHEN_CANCELLED if cancelled else _ABORT_SECONDS)
-        abort = asyncio.create_task(self._abort_until_gone(creation))
+        task = asyncio.create_task(ending)
         interrupted: asyncio.CancelledError | None = None
-        while not abort.done() and loop.time() < end:
+        while not task.done() and loop.time() < end:
             try:
-                await asyncio.wait({abort}, timeout=end - loop.time())
+                await asyncio.wait({task}, timeout=end - loop.time())
             except asyncio.CancelledError as again:
                 interrupted = again
                 end = min(end, loop.time() + _ABORT_SECONDS_WHEN_CANCELLED)
-        in_time = abort.done()
-        if not in_time or abort.cancelled() or abort.exception() is not None:
-            self._tell_unfinished(creation, error)
+        in_time = task.done()
+        yield in_time and not task.cancelled() and task.exception() is None
         if not in_time:
-            abort.cancel()
-            creation.cancel()
-            await asyncio.wait({abort, creation})
+            running = {task} | ({self._creation} if self._creation is not None else set())
+            for each in running:
+                each.cancel()
+            await asyncio.wait(running)
         if interrupted is not None and not cancelled:
             raise interrupted from error
 
-    async def _abort_until_gone(self, creation: asyncio.Task[str]) -> None:
-        try:
-            upload_id = await creation
-        except StorageError:
-            return
+    async def _settle(self) -> None:
+        """Learn the upload ID, if it is on its way, and abort what lost answers left."""
+        if self._creation is not None:
+            try:
+                await self._creation
+            except StorageError:
+                return
+        await self._abort_orphans()
+
+    async def _abort_orphans(self) -> None:
+        if self._orphans is not None:
+            await self._orphans.abort()
+
+    async def _abort_until_gone(self) -> None:
+        if self._creation is not None:
+            try:
+                await self._creation
+            except StorageError:
+                return
         # A part in flight can land after an abort: only NoSuchUpload proves that none did.
         for _ in range(_ABORT_ROUNDS):
             try:
-                await self._engine.control.abort_multipart_upload(self._key, upload_id)
+                await self._engine.control.abort_multipart_upload(self._key, self._known_id())
             except NoSuchUploadError:
-                return
+                break
+        await self._abort_orphans()
 
-    def _tell_unfinished(self, creation: asyncio.Task[str], error: BaseException) -> None:
-        known = creation.done() and not creation.cancelled() and creation.exception() is None
-        upload_id = creation.result() if known else None
+    def _tell_unfinished(self, error: BaseException) -> None:
         if isinstance(error, StorageError):
-            error.unfinished_upload_id = upload_id
-        text = f"The multipart upload {upload_id or '(ID unknown)'} could not be aborted."
-        error.add_note(f"{text} Its parts are stored and billed until it is.")
-        logger.warning(
-            "%s key=%r", text, self._key, extra={"key": self._key, "upload_id": upload_id}
-        )
+            error.unfinished_upload_id = self.upload_id
+        error.add_note(str(self.unfinished))
+
+    def _shown_id(self) -> str:
+        return self.upload_id or "(ID unknown)"
+
+    def _extra(self) -> dict[str, str | None]:
+        return {"key": self._key, "upload_id": self.upload_id}

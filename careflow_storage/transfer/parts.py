@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.exchange import SLICE_BYTES, Body
+from careflow_storage.s3.body import SLICE_BYTES, Body
 from careflow_storage.transfer.checksums import digest_of, new_hasher
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 
@@ -47,6 +47,11 @@ class PartSizes:
         return int(min(self.base * 2 ** ((number - 1) // _GROWTH_STEP), MAX_PART_BYTES))
 
 
+def even_ends(size: int, step: int) -> list[int]:
+    """Return where each piece ends when ``size`` bytes are cut into pieces of ``step``."""
+    return [*range(step, size, step), size] if size else []
+
+
 def check_size(declared: int | None, read: int, *, ended: bool, key: str) -> None:
     """Raise `SizeMismatchError` when a body has other than its declared number of bytes."""
     if declared is None or read == declared or (read < declared and not ended):
@@ -67,7 +72,7 @@ class MemoryBody:
         self.view = memoryview(data)
         self.size = self.view.nbytes
 
-    async def slices(self) -> AsyncIterator[memoryview]:
+    async def slices(self) -> AsyncGenerator[memoryview]:
         for start in range(0, self.size, SLICE_BYTES):
             yield self.view[start : start + SLICE_BYTES]
 
@@ -83,7 +88,7 @@ class FileBody:
         self._start = start
         self._threads = threads
 
-    async def slices(self) -> AsyncIterator[memoryview]:
+    async def slices(self) -> AsyncGenerator[memoryview]:
         for start, length in self._blocks():
             block = memoryview(await self._threads.run(self._read_at, start, length))
             for first in range(0, block.nbytes, SLICE_BYTES):

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
-from careflow_storage.errors import InvalidInputError, StorageClosedError
+from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageClosedError
 from careflow_storage.models import FileMetadata
+from careflow_storage.s3.deadline import Deadline
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.stream import FileStream
 
@@ -18,12 +19,16 @@ class FileReader:
 
     All reads see the version that was there when it was opened. Reading on costs no further
     request; a seek elsewhere costs one GET with the next read. Holds one request slot while a
-    GET is open. Memory: what was asked for, and about 1 MiB.
+    GET is open. Memory: what was asked for, and about 1 MiB. ``timeout`` is the seconds that
+    each read may take.
     """
 
-    def __init__(self, engine: Engine, metadata: FileMetadata) -> None:
+    def __init__(
+        self, engine: Engine, metadata: FileMetadata, *, timeout: float | None = None
+    ) -> None:
         self.metadata = metadata
         self._engine = engine
+        self._timeout = timeout
         self._position = 0
         self._stream: FileStream | None = None
         self._chunks: AsyncIterator[bytes] | None = None
@@ -72,10 +77,11 @@ class FileReader:
         wanted = left if size < 0 else min(size, left)
         pieces: list[bytes] = []
         missing = wanted
+        deadline = Deadline(self._timeout, operation="open_file", key=self.metadata.key)
         try:
             while missing:
                 if not self._rest:
-                    self._rest = await self._next_chunk()
+                    self._rest = await deadline.wait(self._next_chunk())
                 piece, self._rest = self._rest[:missing], self._rest[missing:]
                 pieces.append(piece)
                 missing -= len(piece)
@@ -105,12 +111,22 @@ class FileReader:
                 self._engine,
                 self.metadata.key,
                 start=self._position,
+                # A range: its answer tells the object's size, even when it is cut short.
+                end=self.size,
                 version_id=self.metadata.version_id,
                 if_match=self.metadata.etag,
                 verify=False,
             )
             self._chunks = aiter(self._stream)
-        return await anext(self._chunks)
+        chunk = await anext(self._chunks, b"")
+        if not chunk:
+            raise ServerResponseError(
+                f"The object ends before byte {self.size}, where it should.",
+                operation="GetObject",
+                key=self.metadata.key,
+                retryable=True,
+            )
+        return chunk
 
     async def _drop_stream(self) -> None:
         stream, self._stream, self._chunks, self._rest = self._stream, None, None, b""

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import mmap
-import tempfile
-import threading
 from contextlib import suppress
-from typing import IO
 
+from careflow_storage.errors import StorageError
 from careflow_storage.recordings import HEAD_BYTES
+from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.memory import ByteBudget
 from careflow_storage.transfer.parts import FileBody, MemoryBody, Part
 from careflow_storage.transfer.sources import FileSource, MemorySource, Source, StreamSource
+from careflow_storage.transfer.spool import Area, Spool
+from careflow_storage.transfer.tasks import wait_out
 from careflow_storage.transfer.threads import Threads
 
+logger = logging.getLogger("careflow_storage")
+
 # Nobody knows when a stream goes on. A part that finds no memory, or is not full, within this
-# time goes to a temporary file: a thousand slow senders must not hold up the fast ones.
+# time goes to the spool: a thousand slow senders must not hold up the fast ones.
 _PATIENCE_SECONDS = 1.0
 # A chunk of a live call may be some milliseconds of sound: too little for a trip to the disk.
-_WRITE_BYTES = 64 * 1024
+GATHER_BYTES = 32 * 1024
 
 
 class PartReader:
     """Reads a source part by part."""
 
-    def __init__(self, source: Source, budget: ByteBudget, threads: Threads) -> None:
+    def __init__(self, source: Source, engine: Engine) -> None:
         self._source = source
-        self._budget = budget
-        self._threads = threads
+        self._budget = engine.budget
+        self._threads = engine.threads
+        self._spool = engine.spool
 
     async def read(self, size: int) -> Part:
         """Return the next part of ``size`` bytes, or what is left, which may be nothing."""
@@ -62,7 +67,7 @@ class PartReader:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE_SECONDS):
                     memory = await _Memory.acquire(self._budget, size)
-        filling = _Filling(memory, self._threads)
+        filling = Filling(self._threads, self._spool, memory)
         try:
             while filling.filled < size:
                 piece = await source.next_piece(size - filling.filled)
@@ -89,6 +94,13 @@ class _Memory:
         share = await budget.acquire(size)
         return cls(budget, share, budget.take_buffer(size), size)
 
+    @classmethod
+    def acquire_now(cls, budget: ByteBudget, size: int) -> _Memory | None:
+        """Return one if it need not be waited for."""
+        if size > budget.total or not budget.acquire_now(size):
+            return None
+        return cls(budget, size, budget.take_buffer(size), size)
+
     def part(self, filled: int) -> Part:
         head = bytes(self.view[: min(filled, HEAD_BYTES)])
         return Part(MemoryBody(self.view[:filled]), head, self.release)
@@ -101,98 +113,143 @@ class _Memory:
             self._budget.release(share)
 
 
-class _Filling:
-    """A part that a stream is filling: in memory, and in a temporary file if it takes long.
+class Filling:
+    """A part that grows by chunks, of which nobody knows when the next one comes.
 
-    The move to the file happens beside the reading, which may be waiting for the next chunk
-    for minutes and cannot be interrupted: a cancelled generator is a finished one.
+    It is gathered in memory to 32 KiB, then goes to the spool. With ``memory``, or with a
+    ``budget`` to take it from when the first 32 KiB come within a second and it is free, it
+    stays in memory, and goes to the spool only if it is not full after another second. That
+    move happens beside the filling, which may be waiting for the next chunk for minutes and
+    cannot be interrupted: a cancelled generator is a finished one.
     """
 
-    def __init__(self, memory: _Memory | None, threads: Threads) -> None:
+    def __init__(
+        self,
+        threads: Threads,
+        spool: Spool,
+        memory: _Memory | None = None,
+        *,
+        budget: ByteBudget | None = None,
+        size: int = 0,
+    ) -> None:
         self.filled = 0
-        self._memory = memory
+        self.head = b""
         self._threads = threads
-        self._file: IO[bytes] | None = None
-        self._head = b""
-        self._unwritten = bytearray()
+        self._area = Area(spool, threads)
+        self._memory: _Memory | None = None
+        self._budget = budget
+        self._size = size
+        self._gathered = bytearray()
         self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._begun = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
         self._move: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, self._lose_patience)
+        self._closed = False
+        if memory is not None:
+            self._keep_in(memory)
 
     async def write(self, piece: memoryview) -> None:
+        """Take ``piece``: it counts as filled even if the way to the spool is cancelled."""
         async with self._lock:
-            if len(self._head) < HEAD_BYTES:
-                self._head += piece[: HEAD_BYTES - len(self._head)]
+            if self._closed:
+                return
+            if len(self.head) < HEAD_BYTES:
+                self.head += piece[: HEAD_BYTES - len(self.head)]
             if self._memory is not None:
                 self._memory.view[self.filled : self.filled + piece.nbytes] = piece
             else:
-                self._unwritten += piece
-                if len(self._unwritten) >= _WRITE_BYTES:
-                    await self._flush()
+                self._gathered += piece
             self.filled += piece.nbytes
+            if len(self._gathered) >= GATHER_BYTES and not self._fits_in_memory():
+                await self._spool_gathered()
 
     async def finish(self) -> Part:
-        self._timer.cancel()
-        if self._move is not None:
-            await self._move
-        if self._memory is not None:
-            return self._memory.part(self.filled)
-        await self._flush()
-        file = await self._opened()
-        lock = threading.Lock()
+        """Return the part, whose bytes are its own from now on; cancelled, it can be repeated."""
+        await self._end_moving()
+        async with self._lock:
+            if self._memory is not None:
+                memory, self._memory = self._memory, None
+                part = memory.part(self.filled)
+            elif self._area.size == 0:
+                part = Part(MemoryBody(bytes(self._gathered)), self.head)
+            else:
+                await self._spool_gathered()
+                part = self._part_of_area()
+            self._closed = True
+            return part
 
-        def read_at(start: int, size: int) -> bytes:
-            # A cancelled attempt may still be reading while the next one begins.
-            with lock:
-                file.seek(start)
-                return file.read(size)
+    async def snapshot(self) -> Part | None:
+        """Return what is there so far as a part, while more comes; None when it is finished."""
+        async with self._lock:
+            if self._closed or self._memory is not None:
+                return None
+            await self._spool_gathered()
+            self._area.hold()
+            return self._part_of_area()
 
-        body = FileBody(read_at, 0, self.filled, self._threads)
-        return Part(body, self._head, self._close)
+    def _part_of_area(self) -> Part:
+        body = FileBody(self._area.read_at, 0, self._area.size, self._threads)
+        return Part(body, self.head, self._area.release)
 
     async def discard(self) -> None:
-        self._timer.cancel()
+        """Free what the bytes occupy, unless `finish` has returned them."""
+        if self._closed:
+            return
+        self._closed = True
         try:
-            if self._move is not None:
-                await asyncio.wait({self._move})
+            await self._end_moving()
         finally:
             if self._memory is not None:
                 await self._memory.release()
-            await self._close()
+            await self._area.release()
+
+    def _fits_in_memory(self) -> bool:
+        """Whether the part goes on in memory: it comes fast, and nobody else needs it."""
+        fast = self._loop.time() - self._begun < _PATIENCE_SECONDS
+        if self._budget is None or not fast or self._area.size:
+            return False
+        memory = _Memory.acquire_now(self._budget, self._size)
+        if memory is None:
+            return False
+        memory.view[: self.filled] = self._gathered
+        self._gathered.clear()
+        self._keep_in(memory)
+        return True
+
+    def _keep_in(self, memory: _Memory) -> None:
+        self._memory = memory
+        self._timer = self._loop.call_later(_PATIENCE_SECONDS, self._lose_patience)
 
     def _lose_patience(self) -> None:
-        if self._memory is not None:
-            self._move = asyncio.get_running_loop().create_task(self._move_to_file())
+        self._move = self._loop.create_task(self._move_to_spool())
 
-    async def _move_to_file(self) -> None:
+    async def _move_to_spool(self) -> None:
         async with self._lock:
             memory = self._memory
             if memory is None:
                 return
-            await self._append(memory.view[: self.filled])
+            try:
+                await self._area.append(memory.view[: self.filled])
+            except StorageError as error:
+                logger.warning("a slow part stays in memory: %s", error)
+                return
             self._memory = None
             await memory.release()
 
-    async def _flush(self) -> None:
-        data, self._unwritten = self._unwritten, bytearray()
-        await self._append(memoryview(data))
+    async def _end_moving(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # It reads the memory that is given back next.
+        interrupted = await wait_out(self._move)
+        if interrupted is not None:
+            raise interrupted
 
-    async def _append(self, data: memoryview) -> None:
-        file = await self._opened()
-        while data:
-            data = data[await self._threads.run(file.write, data) :]
-
-    async def _opened(self) -> IO[bytes]:
-        file = self._file
-        if file is None:
-            file = self._file = await self._threads.open(_unbuffered_file)
-        return file
-
-    async def _close(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            await self._threads.clean_up(file.close)
-
-
-def _unbuffered_file() -> IO[bytes]:
-    return tempfile.TemporaryFile(buffering=0)
+    async def _spool_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, bytearray()
+        if gathered:
+            try:
+                await self._area.append(gathered)
+            except BaseException:
+                self._gathered = bytearray(gathered)
+                raise

@@ -125,6 +125,8 @@ def _open_path(path: os.PathLike[str]) -> FileIO:
 class MemorySource:
     """Bytes that the caller holds already; parts are views of them."""
 
+    rewindable = True
+
     def __init__(self, view: memoryview) -> None:
         self.size: int | None = view.nbytes
         self._view = view
@@ -136,6 +138,10 @@ class MemorySource:
         self._position += piece.nbytes
         return piece
 
+    async def skip(self, size: int) -> None:
+        """Pass over the next ``size`` bytes."""
+        self._position += size
+
     async def rewind(self) -> bool:
         """Go back to the start."""
         self._position = 0
@@ -144,6 +150,8 @@ class MemorySource:
 
 class FileSource:
     """A regular file of our own opening; its methods that touch it are for threads."""
+
+    rewindable = True
 
     def __init__(self, file: FileIO, size: int) -> None:
         self.size: int | None = size
@@ -170,6 +178,10 @@ class FileSource:
         left = max(0, os.fstat(self._file.fileno()).st_size - start)
         self._position += min(size, left)
         return start, min(size, left)
+
+    async def skip(self, size: int) -> None:
+        """Pass over the next ``size`` bytes."""
+        self._position += size
 
     def read_at(self, start: int, size: int) -> bytes:
         """Read from anywhere."""
@@ -207,6 +219,16 @@ class StreamSource:
                 break
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
+
+    @property
+    def rewindable(self) -> bool:
+        """Whether `rewind` can go back."""
+        return self._rewind is not None
+
+    async def skip(self, size: int) -> None:
+        """Pass over the next ``size`` bytes, or what is left."""
+        while size > 0 and (piece := await self.next_piece(size)):
+            size -= piece.nbytes
 
     async def rewind(self) -> bool:
         """Go back to the start; False when the bytes are gone."""

@@ -19,6 +19,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import FileMetadata
+from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.exchange import AnswerStream
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
@@ -62,8 +63,12 @@ class FileStream:
         version_id: str | None = None,
         if_match: str | None = None,
         verify: bool = True,
+        timeout: float | None = None,
     ) -> None:
         check_range(start, end)
+        self._deadline = Deadline(
+            timeout, operation="stream_file", bucket=engine.requests.bucket, key=key
+        )
         self._engine = engine
         self._key = key
         self._start = start
@@ -90,11 +95,11 @@ class FileStream:
     async def __aenter__(self) -> Self:
         if self._start == self._end:
             # No range request asks for nothing.
-            self._head = await self._engine.requests.head_object(
-                self._key, version_id=self._version_id
+            self._head = await self._deadline.wait(
+                self._engine.requests.head_object(self._key, version_id=self._version_id)
             )
         else:
-            await self._open(self._start)
+            await self._deadline.wait(self._open(self._start))
         return self
 
     async def __aexit__(
@@ -128,6 +133,19 @@ class FileStream:
         return b"".join([chunk async for chunk in self])
 
     async def _open(self, position: int) -> AnswerStream:
+        """Open what begins at ``position``; an answer that makes no sense is asked for again."""
+        failures = 0
+        while True:
+            try:
+                return await self._open_once(position)
+            except ServerResponseError as error:
+                failures += 1
+                pause = self._engine.retry.pause_after(error, failures)
+                if pause is None:
+                    raise
+            await asyncio.sleep(pause)
+
+    async def _open_once(self, position: int) -> AnswerStream:
         try:
             answer = await self._get(position, self._end)
         except InvalidRangeError:
@@ -181,13 +199,15 @@ class FileStream:
         hasher: EtagHasher | None = None
         try:
             while not complete:
-                answer = self._answer or await self._open(position)
+                answer = self._answer
+                if answer is None:
+                    answer = await self._deadline.wait(self._open(position))
                 hasher = hasher or self._new_hasher(answer)
                 begun = position
                 failure: StorageError | None = None
                 try:
                     async with aclosing(aiter(answer)) as chunks:
-                        async for chunk in chunks:
+                        while chunk := await self._deadline.wait(anext(chunks, b"")):
                             position += len(chunk)
                             self._is_complete(position)
                             await hasher.update(chunk)
@@ -214,7 +234,7 @@ class FileStream:
         if pause is None:
             raise failure
         logger.debug("resuming %r at byte %d in %.2f s", self._key, position, pause)
-        await asyncio.sleep(pause)
+        await self._deadline.wait(asyncio.sleep(pause))
 
     def _violation(self, why: str, *, retryable: bool = False) -> ServerResponseError:
         return ServerResponseError(
@@ -240,7 +260,9 @@ class FileStream:
         if self._hashes and not digests and head is not None and head.upload_mark is not None:
             # A mark that does not fit: a copy with other parts, or an answer that was cut short
             # together with its length? A second opinion, now that the slot is free.
-            found = await self._engine.requests.head_object(self._key, version_id=self._version_id)
+            found = await self._deadline.wait(
+                self._engine.requests.head_object(self._key, version_id=self._version_id)
+            )
             if found.file.etag == head.file.etag and found.file.size != head.file.size:
                 raise self._violation(
                     f"it has {head.file.size} bytes, but the object has {found.file.size}"

@@ -1,10 +1,11 @@
-"""A task group that raises what went wrong, not a group of one."""
+"""Groups of tasks, and waiting for the end of one, whoever cancels meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 
 @asynccontextmanager
@@ -24,8 +25,44 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         raise first from first.__cause__
 
 
+async def wait_out(*tasks: asyncio.Future[Any] | None) -> asyncio.CancelledError | None:
+    """Wait for the end of these tasks, whoever cancels; return the last cancellation.
+
+    For tasks that end soon: whoever calls this owns it to raise what is returned.
+    """
+    interrupted: asyncio.CancelledError | None = None
+    while running := [task for task in tasks if task is not None and not task.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError as error:
+            interrupted = error
+    return interrupted
+
+
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     found: list[BaseException] = []
     for error in group.exceptions:
         found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
     return found
+
+
+async def finish(
+    task: asyncio.Task[None], seconds: float, *, cancelled: bool
+) -> asyncio.CancelledError | None:
+    """Wait for the end of ``task``, with a deadline from the first cancellation on.
+
+    ``cancelled`` says that it has come already; a second one ends it. Returns the last one that
+    came meanwhile, for the caller to raise.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds if cancelled else None
+    interrupted: asyncio.CancelledError | None = None
+    while not task.done() and (end is None or loop.time() < end):
+        try:
+            await asyncio.wait({task}, timeout=None if end is None else end - loop.time())
+        except asyncio.CancelledError as again:
+            interrupted = again
+            end = loop.time() + (seconds if end is None else 0.0)
+    task.cancel()
+    last = await wait_out(task)
+    return last if last is not None else interrupted

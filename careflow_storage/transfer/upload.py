@@ -9,13 +9,13 @@ from typing import get_args
 
 from careflow_storage.errors import (
     InvalidInputError,
-    NoSuchKeyError,
     NotSupportedError,
     PreconditionFailedError,
     ServiceUnavailableError,
+    StorageError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.recordings import detect_content_type
+from careflow_storage.recordings import HEAD_BYTES, detect_content_type
 from careflow_storage.s3.metadata import encode_metadata, is_header_value
 from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.checksums import request_headers, verify_stored
@@ -25,6 +25,8 @@ from careflow_storage.transfer.multipart import MultipartUpload
 from careflow_storage.transfer.parts import Part, PartSizes, check_size
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage.transfer.reading import PartReader
+from careflow_storage.transfer.resume import ResumableUpload
+from careflow_storage.transfer.sending import send_all
 from careflow_storage.transfer.sources import Source, UploadBody, open_source
 
 logger = logging.getLogger("careflow_storage")
@@ -41,6 +43,7 @@ class UploadOptions:
     size: int | None = None
     checksum: ChecksumAlgorithm = "md5"
     overwrite: bool = True
+    resume: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the object's headers; raise `InvalidInputError` for what cannot be sent."""
@@ -72,6 +75,8 @@ class Uploaded:
     parts: int
     content_type: str
     checksum: Checksum
+    reused: int = 0
+    partial: bool = False
 
 
 async def upload(
@@ -86,32 +91,52 @@ async def upload(
     """Upload ``body`` to ``key``; ``name`` helps to tell its content type."""
     headers = options.headers()
     async with open_source(body, engine.threads, size=options.size) as source:
-        if not options.overwrite:
-            await _refuse_existing(engine, key)
-        async with metered(progress, source.size) as meter:
-            run = _Upload(engine, key, options, headers, name, source, meter)
-            try:
-                return await run.once()
-            except ServiceUnavailableError as error:
-                # All parts of one upload go to one vault of B2: when that stays busy, only a
-                # new upload is routed elsewhere.
-                busy_vault = error.operation == "UploadPart" and error.status == 503
-                patient = engine.retry.pause_after(error, 1) is not None
-                if not (busy_vault and patient and await source.rewind()):
-                    raise
-                logger.info("starting the upload anew: its vault stays busy", extra={"key": key})
-                meter.restart()
-                return await run.once()
+        if options.resume:
+            _check_resumable(source)
+        run: _Upload | None = None
+        try:
+            async with metered(progress, source.size) as meter:
+                run = _Upload(engine, key, options, headers, name, source, meter)
+                return await run.once_or_twice()
+        except BaseException as error:
+            # What a progress callback raised comes out here; the upload saw a cancellation.
+            if run is not None:
+                run.tell_unfinished(error)
+            raise
+
+
+async def put_part(
+    engine: Engine,
+    key: str,
+    part: Part,
+    headers: dict[str, str],
+    meter: Meter,
+    *,
+    payload_hash: str,
+) -> Stored:
+    """Store a part as a whole object, with one PUT; the part stays the caller's."""
+    part_meter = meter.part()
+    stored = await engine.requests.put_object(
+        key, part.payload(), headers, payload_hash=payload_hash, on_sent=part_meter.reach
+    )
+    part_meter.reach(part.size)
+    return stored
+
+
+def _check_resumable(source: Source) -> None:
+    if source.size is None or not source.rewindable:
+        raise InvalidInputError(
+            "resume=True needs a body that can be read again from its start.",
+            hint="Give a Path, a seekable file or bytes. For a recording in progress there are "
+            "open_recording(flush_interval=...) and keep_incomplete_upload().",
+        )
 
 
 async def _refuse_existing(engine: Engine, key: str) -> None:
-    try:
-        await engine.requests.head_object(key)
-    except NoSuchKeyError:
-        return
-    raise PreconditionFailedError(
-        "The key exists already.", operation="upload_file", key=key, status=412
-    )
+    if await engine.requests.object_exists(key):
+        raise PreconditionFailedError(
+            "The key exists already.", operation="upload_file", key=key, status=412
+        )
 
 
 class _Upload:
@@ -132,13 +157,46 @@ class _Upload:
         self._name = name
         self._source = source
         self._meter = meter
+        self._upload: MultipartUpload | None = None
         # B2 answers 501 to If-None-Match: there the HEAD before is all that can be had.
         self._conditional = not options.overwrite and not engine.settings.is_b2
 
-    async def once(self) -> Uploaded:
+    async def once_or_twice(self) -> Uploaded:
+        """Upload it; when its vault stays busy and the source can be read again, once more."""
+        try:
+            return await self._once()
+        except ServiceUnavailableError as error:
+            # All parts of one upload go to one vault of B2: when that stays busy, only a new
+            # upload is routed elsewhere.
+            busy_vault = error.operation == "UploadPart" and error.status == 503
+            patient = self._engine.retry.pause_after(error, 1) is not None
+            if not (busy_vault and patient and await self._source.rewind()):
+                raise
+            logger.info("starting the upload anew: its vault stays busy", extra={"key": self._key})
+            if self._options.resume and self._upload is not None:
+                await self._upload.abandon(error)
+            self._meter.restart()
+            return await self._once()
+
+    def tell_unfinished(self, error: BaseException) -> None:
+        """Let an error that hides the one that ended the upload tell what that one told."""
+        upload = self._upload
+        if upload is None or upload.unfinished is None:
+            return
+        if isinstance(error, StorageError) and error.unfinished_upload_id is None:
+            error.unfinished_upload_id = upload.upload_id
+        if upload.unfinished not in getattr(error, "__notes__", ()):
+            error.add_note(upload.unfinished)
+
+    async def _once(self) -> Uploaded:
         engine, settings, size = self._engine, self._engine.settings, self._source.size
-        reader = PartReader(self._source, engine.budget, engine.threads)
-        if size is not None and size <= settings.multipart_threshold:
+        in_parts = size is not None and size > settings.multipart_threshold
+        if size is not None and in_parts and self._options.resume:
+            return await self._resume(size)
+        if not self._options.overwrite:
+            await _refuse_existing(engine, self._key)
+        reader = PartReader(self._source, engine)
+        if size is not None and not in_parts:
             # One byte more than declared shows a body that is too long.
             return await self._put(await reader.read(size + 1))
         sizes = PartSizes(settings.part_size, size)
@@ -147,20 +205,66 @@ class _Upload:
             return await self._put(first)
         return await self._send_in_parts(first, reader, sizes)
 
-    async def _send_in_parts(self, first: Part, reader: PartReader, sizes: PartSizes) -> Uploaded:
-        self._tell_content_type(first)
-        upload = MultipartUpload(
+    async def _resume(self, size: int) -> Uploaded:
+        head = await PartReader(self._source, self._engine).read(HEAD_BYTES)
+        try:
+            self._tell_content_type(head)
+        finally:
+            await head.release()
+        resumable = ResumableUpload(
             self._engine,
             self._key,
             self._headers,
-            reader,
-            sizes,
+            self._source,
             self._meter,
+            size=size,
+            algorithm=self._options.checksum,
+            overwrite=self._options.overwrite,
+        )
+        try:
+            done = await resumable.run()
+        finally:
+            self._upload = resumable.upload
+        return Uploaded(
+            done.stored,
+            done.size,
+            done.parts,
+            self._headers["content-type"],
+            done.checksum,
+            reused=done.reused,
+        )
+
+    async def _send_in_parts(self, first: Part, reader: PartReader, sizes: PartSizes) -> Uploaded:
+        self._tell_content_type(first)
+        upload = self._upload = MultipartUpload(
+            self._engine,
+            self._key,
+            self._headers,
+            sizes,
             algorithm=self._options.checksum,
             conditional=self._conditional,
         )
-        stored, checksum = await upload.run(first, self._source.size)
-        return Uploaded(stored, upload.size, upload.parts, self._headers["content-type"], checksum)
+        try:
+            try:
+                await upload.begin()
+                await send_all(
+                    upload,
+                    first,
+                    reader,
+                    self._meter,
+                    declared=self._source.size,
+                    concurrency=self._engine.settings.transfer_concurrency,
+                    key=self._key,
+                )
+            finally:
+                await first.release()
+            stored, checksum = await upload.complete()
+        except BaseException as error:
+            await upload.abandon(error)
+            raise
+        return Uploaded(
+            stored, upload.size, len(upload.sent), self._headers["content-type"], checksum
+        )
 
     async def _put(self, part: Part) -> Uploaded:
         self._tell_content_type(part)
@@ -171,7 +275,7 @@ class _Upload:
             stored = await self._put_once_or_twice(part, digest)
         finally:
             await part.release()
-        verify_stored(algorithm, digest, stored)
+        verify_stored(algorithm, digest, stored, operation="PutObject", key=self._key)
         return Uploaded(
             stored,
             part.size,
@@ -200,16 +304,9 @@ class _Upload:
             return Stored(head.file.etag, head.file.version_id, {})
 
     async def _put_object(self, part: Part, headers: dict[str, str], payload_hash: str) -> Stored:
-        meter = self._meter.part()
-        stored = await self._engine.requests.put_object(
-            self._key,
-            part.payload(),
-            headers,
-            payload_hash=payload_hash,
-            on_sent=meter.reach,
+        return await put_part(
+            self._engine, self._key, part, headers, self._meter, payload_hash=payload_hash
         )
-        meter.reach(part.size)
-        return stored
 
     def _tell_content_type(self, first: Part) -> None:
         if "content-type" not in self._headers:

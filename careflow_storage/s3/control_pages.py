@@ -1,0 +1,89 @@
+"""The pages of the control plane's listings, from botocore's dictionaries to typed entries.
+
+A field that must be there and is not raises `KeyError`.
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
+from careflow_storage.s3.xml import unquote_etag
+
+
+class ListedPart(NamedTuple):
+    """A part as ListParts tells it, with the checksum of the upload's algorithm if it has one."""
+
+    number: int
+    size: int
+    etag: str
+    checksum: tuple[ChecksumAlgorithm, bytes] | None
+
+
+class UploadPage(NamedTuple):
+    """A page of unfinished multipart uploads, and what time it was for the server."""
+
+    uploads: list[IncompleteUpload]
+    server_time: datetime | None
+
+
+class Version(NamedTuple):
+    """A version of a key, or a delete marker (whose ETag is empty)."""
+
+    version_id: str
+    is_marker: bool
+    etag: str
+
+
+def checked_page(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return a page as it is; raise `KeyError` for what is none."""
+    # botocore takes an empty 200, or the web page of a proxy, for a listing of nothing. Every
+    # real one says whether it is truncated; without it a KeyError leads to another attempt.
+    answer["IsTruncated"]
+    return answer
+
+
+def upload_page(answer: dict[str, Any], prefix: str) -> UploadPage:
+    """Read a page of ListMultipartUploads."""
+    uploads = [
+        IncompleteUpload(
+            key=upload["Key"],
+            upload_id=upload["UploadId"],
+            initiated=upload["Initiated"].astimezone(UTC),
+        )
+        for upload in answer.get("Uploads", ())
+        # Some servers take the prefix for a folder.
+        if upload["Key"].startswith(prefix)
+    ]
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return UploadPage(uploads, parsedate_to_datetime(date).astimezone(UTC))
+    except ValueError:
+        return UploadPage(uploads, None)
+
+
+def versions_of(answer: dict[str, Any], key: str) -> list[Version]:
+    """Read what a page of ListObjectVersions says of exactly this key."""
+    return [
+        Version(version["VersionId"], is_marker, unquote_etag(version.get("ETag", "")))
+        for name, is_marker in (("Versions", False), ("DeleteMarkers", True))
+        for version in answer.get(name, ())
+        if version["Key"] == key
+    ]
+
+
+def listed_parts(answer: dict[str, Any]) -> list[ListedPart]:
+    """Read a page of ListParts."""
+    return [_part(part) for part in answer.get("Parts", ())]
+
+
+def _part(part: dict[str, Any]) -> ListedPart:
+    number, size, etag = part["PartNumber"], part["Size"], unquote_etag(part["ETag"])
+    algorithms: tuple[ChecksumAlgorithm, ...] = ("sha256", "crc32")
+    for algorithm in algorithms:
+        if encoded := part.get(f"Checksum{algorithm.upper()}"):
+            return ListedPart(number, size, etag, (algorithm, base64.b64decode(encoded)))
+    return ListedPart(number, size, etag, None)

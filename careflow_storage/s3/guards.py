@@ -1,0 +1,121 @@
+"""What keeps the aioboto3 client from believing a server too much.
+
+botocore follows redirects to other hosts and regions, reads an answer of any length into
+memory and parses it with whatever document type it declares. The data plane does none of
+this; these are the same bounds for the control plane.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import aiohttp
+from aiohttp.connector import Connection
+
+from careflow_storage.errors import ServerResponseError
+from careflow_storage.s3.xml import MAX_LISTING_BYTES
+from careflow_storage.s3.xml_reader import decoded, refused
+
+# 1000 versions have 24 tags each; each element costs botocore about 200 bytes and more.
+_MAX_TAGS: Final = 200_000
+_declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)").match
+
+
+class Response(aiohttp.ClientResponse):
+    """An answer that does not return the connection of a troubled server to the pool.
+
+    After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        protocol = connection.protocol
+        await super().start(connection)
+        if self.status >= 500 and protocol is not None:
+            protocol.force_close()
+            if connection.closed:
+                protocol.close()
+        return self
+
+
+class BoundedResponse(Response):
+    """An answer that is read whole only up to the size of a full listing.
+
+    The body of an object that a user of the client reads goes another way, unbounded.
+    """
+
+    async def read(self) -> bytes:
+        """Return the body; more than 8 MiB, or XML not fit to parse: `ServerResponseError`."""
+        if self._body is None:
+            body = bytearray()
+            try:
+                while chunk := await self.content.readany():
+                    body += chunk
+                    if len(body) > MAX_LISTING_BYTES:
+                        raise ServerResponseError(
+                            f"The answer is longer than {MAX_LISTING_BYTES} bytes.",
+                            status=self.status,
+                        )
+            except BaseException:
+                self.close()
+                raise
+            self._body = _without_bombs(bytes(body), self.status)
+        return self._body
+
+
+class NoRedirects:
+    """The one method of an aiohttp session that aiobotocore uses, without redirects.
+
+    aiohttp would send the request on to the host that an answer names, with its body and a
+    session token. So a redirect is an error answer like any other.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
+        return await self._http.request(method, **options, allow_redirects=False)
+
+
+def guard_client(client: Any) -> None:
+    """Register what must happen around each call of an aioboto3 S3 client."""
+    events = client.meta.events
+    # With Expect a silent server is waited for without any timeout.
+    events.register_last("before-call.s3", _drop_expect)
+    events.register_last("before-parameter-build.s3", _stay_in_region)
+
+
+def _drop_expect(params: dict[str, Any], **_: Any) -> None:
+    params["headers"].pop("Expect", None)
+
+
+def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
+    # botocore would sign again for whatever region an error answer names. A request that says
+    # that it was redirected already is left alone.
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _without_bombs(body: bytes, status: int) -> bytes:
+    try:
+        _check_xml(body)
+    except ServerResponseError:
+        if status < 300:
+            raise
+        # Of an error the status tells enough; proxies' pages declare a document type, too.
+        return b""
+    return body
+
+
+def _check_xml(body: bytes) -> None:
+    if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        # UTF-16 too: botocore gives its parser no encoding, so a mark would switch it.
+        if body[:2] in (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<"):
+            raise refused("it is not UTF-8")
+        return
+    decoded(body)
+    encoding = _declared_encoding(body.removeprefix(b"\xef\xbb\xbf"))
+    # In another one a document type could look like anything.
+    if encoding is not None and encoding[1].lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+        raise refused("its encoding is not UTF-8")
+    if body.count(b"<") > _MAX_TAGS:
+        raise refused(f"it has more than {_MAX_TAGS} tags")

@@ -1,0 +1,169 @@
+"""What must never be read by whoever reads logs and tracebacks, taken out of them.
+
+Our own log records and errors hold no secret. Those of the libraries below do: botocore logs
+every request with its headers, its signature and a session token at DEBUG, and a failed
+request's headers lie in local variables that error trackers record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import traceback
+from types import TracebackType
+from typing import Any, Final, overload
+
+REDACTED: Final = "[redacted]"
+MAX_MESSAGE: Final = 1000
+MAX_CODE: Final = 128
+_MAX_RECORD: Final = 32 * 1024
+
+# Where botocore, boto3, aiobotocore and aioboto3 log; each module has a logger of its own.
+_FAMILIES: Final = ("botocore", "aiobotocore", "boto3", "aioboto3")
+# Whose local variables hold signed requests.
+_SIGNERS: Final = (*_FAMILIES, "aiohttp", "careflow_storage")
+# These show requests. Named, as a module that is imported later makes its logger later.
+_TALKATIVE: Final = (
+    *("botocore.auth", "botocore.awsrequest", "botocore.client", "botocore.credentials"),
+    *("botocore.endpoint", "botocore.handlers", "botocore.history", "botocore.hooks"),
+    *("botocore.httpsession", "botocore.parsers", "botocore.retryhandler", "botocore.utils"),
+    *("aiobotocore.endpoint", "aiobotocore.hooks", "aiobotocore.httpsession"),
+)
+# A name, what parts it from its value (as in a header, a query, JSON or a dict's repr), and
+# the value. The value of Authorization has spaces and commas in it.
+_SECRETS: Final = re.compile(
+    r"""
+    (?P<before>
+        \b(?:proxy-)?authorization ['"]? \s* [:=] \s* (?:b?['"])?
+    )
+    [^'"\n\r}]+
+    |
+    (?P<name>
+        (?: \bx-amz-(?: security-token | signature
+              | (?:copy-source-)?server-side-encryption-customer-key(?!-md5) )
+          | \b(?:copysource)?ssecustomerkey(?!md5)
+          | \b(?:aws_?)?secret_?access_?key | \b(?:aws_?)?session_?token | \bsecurity_?token
+          | \bsignature )
+        ['"]? \s* [:=] \s* (?:b?['"])?
+    )
+    [^\s'"&,;<>}]+
+    |
+    (?P<scheme> \bAWS4-HMAC-SHA256 [ ] Credential= ) [^'"\n\r}]+
+    |
+    (?P<userinfo> \b https?:// ) [^\s/'"@]+ @
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+_FORGERY: Final = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+"
+)
+
+
+def redact(text: str) -> str:
+    """Take credentials, tokens and signatures out of a text; their names stay."""
+    return _SECRETS.sub(_redacted, text)
+
+
+def _redacted(found: re.Match[str]) -> str:
+    groups = found.groupdict(default="")
+    if groups["userinfo"]:
+        return f"{groups['userinfo']}{REDACTED}@"
+    return f"{groups['before']}{groups['name']}{groups['scheme']}{REDACTED}"
+
+
+@overload
+def printable(text: str, limit: int = ...) -> str: ...
+@overload
+def printable(text: None, limit: int = ...) -> None: ...
+def printable(text: str | None, limit: int = MAX_MESSAGE) -> str | None:
+    """Make one line of what a server says, of at most ``limit`` characters.
+
+    Line breaks would forge lines of a log, escape sequences what a terminal shows, and marks of
+    the reading direction what a person reads. Each run of such characters becomes a space.
+    """
+    if text is None:
+        return None
+    if len(text) > limit:
+        text = text[:limit] + "…"
+    return _FORGERY.sub(" ", text)
+
+
+class _Redactor(logging.Filter):
+    """Lets every record pass, without its secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        if len(text) > _MAX_RECORD:
+            # A whole document. Nobody reads it, and it could hold the event loop for seconds.
+            text = f"{text[:_MAX_RECORD]}… ({len(text)} characters)"
+        record.msg, record.args = redact(text), None
+        if record.exc_info and record.exc_info[0] is not None:
+            # As text: a handler that walks the frames would print their local variables.
+            trace = record.exc_text or "".join(traceback.format_exception(*record.exc_info))
+            record.exc_info, record.exc_text = None, redact(trace[-_MAX_RECORD:].rstrip("\n"))
+        return True
+
+
+_REDACTOR: Final = _Redactor()
+
+
+def guard_logs() -> None:
+    """Put the filter on the loggers of botocore's family; the second time nothing changes.
+
+    Called when the first aioboto3 client is made, when all those loggers exist. A filter must
+    sit on each logger: one on a parent does not see its children's records, and one on a
+    handler would have to be on handlers that are not ours. It costs nothing as long as a
+    logger's level is above DEBUG, and stays for the life of the process: other users of
+    botocore log no secrets either then, and nothing else of their logging changes.
+    """
+    present = [
+        name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _FAMILIES
+    ]
+    for name in (*_FAMILIES, *_TALKATIVE, *present):
+        # Does nothing when it is there already.
+        logging.getLogger(name).addFilter(_REDACTOR)
+
+
+def scrub(error: BaseException) -> None:
+    """Take the request out of a failure: an error's own, and those that caused it.
+
+    Clears the local variables of frames that are done (signed headers lie there) and what
+    aiohttp and botocore attach. File names and line numbers stay for the traceback.
+    """
+    waiting: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        waiting += (each.__cause__, each.__context__)
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+        _drop_request(each)
+        _clear_frames(each.__traceback__)
+
+
+def _clear_frames(step: TracebackType | None) -> None:
+    while step is not None:
+        frame, step = step.tb_frame, step.tb_next
+        # The caller's own frames are the caller's: a body that fails may be debugged.
+        if str(frame.f_globals.get("__name__")).partition(".")[0] in _SIGNERS:
+            # Those that still run, such as the one that called us.
+            with contextlib.suppress(RuntimeError):
+                frame.clear()
+
+
+def _drop_request(error: Any) -> None:
+    info: Any = getattr(error, "request_info", None)
+    if hasattr(info, "_replace"):
+        # aiohttp's, a named tuple; it is in the arguments, too. A proxy's URL has its password.
+        bare = info._replace(
+            headers={}, url=info.url.with_user(None), real_url=info.real_url.with_user(None)
+        )
+        error.request_info = bare
+        error.args = tuple(bare if each is info else each for each in error.args)
+    if type(error).__module__.partition(".")[0] in _FAMILIES and hasattr(error, "request"):
+        # botocore's: a prepared request prints its headers.
+        error.request = None

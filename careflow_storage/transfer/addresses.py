@@ -1,0 +1,157 @@
+"""Which URLs of somebody else may be asked, and which addresses they may lead to: public ones.
+
+The list is IANA's of special-purpose addresses (https://www.iana.org/assignments/
+iana-ipv4-special-registry, iana-ipv6-special-registry; RFC 6890), written out, since what the
+standard library calls private differs between Python's releases.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import re
+import socket
+import ssl
+from ipaddress import IPv4Address, IPv6Address
+
+import aiohttp
+from aiohttp.connector import AddrInfoType
+from yarl import URL
+
+_NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
+_HOST = re.compile(r"(?=.{1,254}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+_NOT_PUBLIC_V4 = tuple(
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this host; Linux connects to itself
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # carrier-grade NAT; Alibaba's metadata service
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # Azure's own services on every machine there
+        "169.254.0.0/16",  # link-local; the metadata service of most clouds
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+)
+# All that is public is in here. Outside are loopback, ULA, link- and site-local, multicast.
+_GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = tuple(
+    ipaddress.IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocol assignments; Teredo, which tunnels to any IPv4 address
+        "2001:db8::/32",
+        "2002::/16",  # 6to4, which tunnels to any IPv4 address
+        "3fff::/20",
+    )
+)
+# Where these lead is said by the IPv4 address in their last 32 bits: RFC 4291, RFC 6052. With
+# NAT64 (a network without IPv4) they are the only way to an IPv4 server.
+_EMBEDDING = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
+
+
+def parse_url(text: str) -> URL:
+    """Understand an absolute URL, byte for byte where it is one already.
+
+    Raises:
+        ValueError: It cannot be used. The message does not repeat it: it may hold a secret.
+    """
+    if _NOT_IN_A_URL.search(text):
+        raise ValueError("it has a blank, backslash or control character in it")
+    # Quoting anew could change the bytes that a signature in the query is made of.
+    try:
+        url = URL(text, encoded=text.isascii())
+        host, port = url.raw_host or "", url.port
+    except ValueError:
+        raise ValueError("it is malformed") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError("it does not begin with http:// or https://")
+    if "@" in url.raw_authority:
+        raise ValueError("it holds a user name or password; pass auth=(user, password)")
+    address = literal_address(host)
+    named = "[" not in url.raw_authority and _HOST.fullmatch(host)
+    if not port or not (address or named):
+        raise ValueError("it has no valid host or port")
+    return url
+
+
+def shown(url: URL) -> str:
+    """Give a URL as errors may show it: without query and fragment."""
+    text = f"{url.scheme}://{url.raw_authority.rpartition('@')[2]}{url.raw_path}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def is_public(address: IPv4Address | IPv6Address) -> bool:
+    """Whether the address is one of the internet's, so that anybody could reach it."""
+    if isinstance(address, IPv6Address):
+        if any(address in network for network in _EMBEDDING):
+            return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
+        return address in _GLOBAL_V6 and not any(address in n for n in _NOT_PUBLIC_V6)
+    return not any(address in network for network in _NOT_PUBLIC_V4)
+
+
+def literal_address(host: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that the host of a URL is, None for a name.
+
+    Raises:
+        ValueError: It is an address in a disguise that the C library accepts: ``127.1``,
+            ``0x7f000001``, ``2130706433``.
+    """
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return None
+    raise ValueError("an IPv4 address must be four decimal numbers")
+
+
+class AddressGuard:
+    """Makes the sockets of a connector, and none that would reach an address not public.
+
+    It sees the very address that is connected to next, after all resolving: a name that
+    answers with another address the second time (DNS rebinding) wins nothing.
+    """
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._allowed = 0
+        self._refused = 0
+
+    @property
+    def refused_all(self) -> bool:
+        """Whether no address that was tried since the last `reset` was a public one."""
+        return self._refused > 0 and self._allowed == 0
+
+    def reset(self) -> None:
+        """Forget what was tried."""
+        self._allowed = self._refused = 0
+
+    def connector(self, tls: ssl.SSLContext | bool) -> aiohttp.TCPConnector:
+        """Make a connector for one transfer, without pool, cache of names or proxy."""
+        return aiohttp.TCPConnector(
+            limit=0,
+            force_close=True,
+            ssl=tls,
+            use_dns_cache=False,
+            resolver=aiohttp.ThreadedResolver(),
+            socket_factory=self._make_socket,
+        )
+
+    def _make_socket(self, found: AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, where = found
+        if not self._allow_private and not is_public(ipaddress.ip_address(str(where[0]))):
+            self._refused += 1
+            raise OSError(errno.EACCES, "the address is not public")
+        self._allowed += 1
+        return socket.socket(family, kind, protocol)

@@ -1,0 +1,205 @@
+"""An upload whose bytes come from a URL: what may be asked of whom, and what is not stored."""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from yarl import URL
+
+from careflow_storage.errors import InvalidInputError, SourceError
+from careflow_storage.recordings import HEAD_BYTES, detect_content_type
+from careflow_storage.s3.metadata import is_header_value
+from careflow_storage.transfer.addresses import is_public, literal_address, parse_url, shown
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.progress import ProgressCallback
+from careflow_storage.transfer.remote import RemoteFile, RemoteRules
+from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
+
+DEFAULT_MAX_SIZE = 5_000_000_000
+"""Bytes: a month of telephone audio. An endless source ends here."""
+
+DEFAULT_CONTENT_TYPES = (
+    "audio/*",
+    "video/*",
+    "application/ogg",
+    "application/octet-stream",
+    "binary/octet-stream",
+)
+"""What a recording may be called by who sends it; the last is Amazon S3's default."""
+
+_UNKNOWN_TYPE = "application/octet-stream"
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TYPE_PATTERN = re.compile(r"(\*/\*|[a-z0-9!#$&^_.+-]+/(\*|[a-z0-9!#$&^_.+-]+))", re.IGNORECASE)
+# What frames the request, what the resume needs, and what would change the answer's meaning.
+_OUR_HEADERS = re.compile(
+    r"host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
+    r"|accept-encoding|range|if-.*|proxy-.*",
+    re.IGNORECASE,
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_MARKUP = re.compile(r"<(!doctype html|html|head|body|script)\b", re.IGNORECASE)
+_MAX_TYPE_LENGTH = 255
+
+
+async def upload_from_url(
+    engine: Engine,
+    key: str,
+    url: str,
+    options: UploadOptions,
+    *,
+    name: str,
+    auth: tuple[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    max_size: int | None = DEFAULT_MAX_SIZE,
+    content_types: Collection[str] | None = DEFAULT_CONTENT_TYPES,
+    allow_private_addresses: bool = False,
+    max_redirects: int = 5,
+    progress: ProgressCallback | None = None,
+) -> Uploaded:
+    """Upload to ``key`` what ``url`` gives; ``name`` helps to tell its content type.
+
+    The source needs no request slot: waiting for it holds up no other transfer.
+    """
+    options.headers()  # refuses before the source is asked
+    rules = RemoteRules(
+        headers=_request_headers(auth, headers),
+        max_size=_whole("max_size", max_size) if max_size is not None else None,
+        max_redirects=_whole("max_redirects", max_redirects),
+        allow_private=allow_private_addresses,
+    )
+    accepted = _checked_patterns(content_types)
+    place = _checked_url(url, rules)
+    async with RemoteFile(engine, place, rules) as source:
+        head = await source.peek(HEAD_BYTES)
+        _check_type(source, head, accepted, place)
+        content_type = options.content_type or _content_type(name, head, source.content_type)
+        options = replace(options, size=source.size, content_type=content_type)
+        return await upload(engine, key, source, options, name=name, progress=progress)
+
+
+def _checked_url(text: object, rules: RemoteRules) -> URL:
+    if not isinstance(text, str):
+        raise InvalidInputError(f"url must be a str, not {type(text).__name__}.")
+    try:
+        url = parse_url(text)
+        address = literal_address(url.host or "")
+    except ValueError as error:
+        problem = str(error)
+    else:
+        if address is not None and not rules.allow_private and not is_public(address):
+            raise InvalidInputError(
+                f"The address in {shown(url)} is not a public one.",
+                hint="For a server of your own network pass allow_private_addresses=True.",
+            )
+        secret = any(name.lower() in ("authorization", "cookie") for name in rules.headers)
+        if url.scheme == "http" and secret and not rules.allow_private:
+            raise InvalidInputError(
+                "Credentials are not sent over http://, where everyone on the way reads them.",
+                hint="Use https://. In a network of your own pass allow_private_addresses=True.",
+            )
+        return url
+    raise InvalidInputError(f"The URL cannot be used: {problem}.")
+
+
+def _request_headers(auth: object, headers: Mapping[Any, Any] | None) -> dict[str, str]:
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise InvalidInputError(f"{name!r} is not the name of a header.")
+        if _OUR_HEADERS.fullmatch(name):
+            raise InvalidInputError(f"The header {name} is set by the transfer itself.")
+        # The value may be a secret: no error repeats it.
+        if not is_header_value(value):
+            raise InvalidInputError(f"The value of the header {name} must be printable ASCII.")
+        checked[name] = value
+    if auth is None:
+        return checked
+    if any(name.lower() == "authorization" for name in checked):
+        raise InvalidInputError("Give either auth or the header Authorization, not both.")
+    if not (isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(x, str) for x in auth)):
+        raise InvalidInputError("auth must be a tuple of two str: user and password.")
+    user, password = auth
+    if not user or ":" in user or _UNPRINTABLE.search(user + password):
+        raise InvalidInputError("The user in auth is empty or has a ':' or a control character.")
+    token = base64.b64encode(f"{user}:{password}".encode()).decode()  # RFC 7617
+    return {**checked, "Authorization": f"Basic {token}"}
+
+
+def _whole(name: str, value: int) -> int:
+    if type(value) is not int or value < 0:
+        raise InvalidInputError(f"{name} must be a whole number, not {value!r}.")
+    return value
+
+
+def _checked_patterns(content_types: Collection[Any] | None) -> frozenset[str] | None:
+    if content_types is None:
+        return None
+    if isinstance(content_types, str):
+        raise InvalidInputError("content_types must be several, e.g. ('audio/*',), not one str.")
+    for pattern in content_types:
+        if not isinstance(pattern, str) or not _TYPE_PATTERN.fullmatch(pattern):
+            raise InvalidInputError(
+                f"{pattern!r} is not a content type.", hint="Such as audio/wav, audio/* or */*."
+            )
+    return frozenset(pattern.lower() for pattern in content_types)
+
+
+def _check_type(
+    source: RemoteFile, head: bytes, accepted: frozenset[str] | None, place: URL
+) -> None:
+    """Refuse what is no recording by its name, or by its bytes whatever its name."""
+    if accepted is None:
+        return
+    declared = _essence(source.content_type)
+    if not _accepts(accepted, declared):
+        _refuse_type(place, f"it is {declared!r:.80}")
+    text = _kind_of_text(head)
+    if text is not None and not _accepts(accepted, text):
+        _refuse_type(place, f"it says that it is {declared!r:.80}, but it begins as {text}")
+
+
+def _refuse_type(place: URL, problem: str) -> NoReturn:
+    raise SourceError(
+        f"The source {shown(place)} gives no recording: {problem}.",
+        hint="It may be a login or an error page; else pass content_types=.",
+    )
+
+
+def _accepts(accepted: frozenset[str], essence: str) -> bool:
+    family = essence.partition("/")[0]
+    return not accepted.isdisjoint((essence, f"{family}/*", "*/*"))
+
+
+def _essence(content_type: str | None) -> str:
+    # Who says nothing may mean anything: RFC 9110, section 8.3.
+    return (content_type or _UNKNOWN_TYPE).partition(";")[0].strip().lower()
+
+
+def _kind_of_text(head: bytes) -> str | None:
+    """Tell web pages, XML and JSON by their first bytes; None for all else, as sound is."""
+    start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if start not in (b"<", b"{", b"["):
+        return None
+    try:
+        # Not final: the last character may have been cut in two.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
+    except UnicodeDecodeError:
+        return None
+    if _CONTROL.search(text):
+        return None
+    if start == b"<":
+        return "text/html" if _MARKUP.match(text) else "application/xml"
+    return "application/json"
+
+
+def _content_type(name: str, head: bytes, declared: str | None) -> str:
+    found = detect_content_type(name, head)
+    if found == _UNKNOWN_TYPE and declared and len(declared) <= _MAX_TYPE_LENGTH:
+        return declared if is_header_value(declared) else found
+    return found

@@ -1,0 +1,184 @@
+"""Multipart uploads that nobody finished: list them, abort them, or keep what they hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from careflow_storage.errors import (
+    InvalidInputError,
+    NoSuchUploadError,
+    ServerResponseError,
+    StorageError,
+)
+from careflow_storage.models import IncompleteUpload
+from careflow_storage.s3.control_pages import ListedPart
+from careflow_storage.s3.listing import checked_prefix
+from careflow_storage.s3.metadata import META_PREFIX
+from careflow_storage.transfer.checksums import composite_etag
+from careflow_storage.transfer.copying import mark_partial
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.multipart import MultipartUpload, SentPart
+from careflow_storage.transfer.parts import PartSizes
+from careflow_storage.transfer.tasks import task_group
+from careflow_storage.transfer.upload import Uploaded
+
+logger = logging.getLogger("careflow_storage")
+
+# B2's minimum for every part but the last; Amazon's (5 MiB) is a little more, and its own
+# answer then tells. Backblaze, "Create Large Files with the Native API".
+_SMALLEST_PART_BYTES = 5_000_000
+_OWN_HEADERS = ("content-type", "cache-control", "content-disposition")
+
+
+async def list_incomplete(engine: Engine, prefix: str) -> list[IncompleteUpload]:
+    """List the multipart uploads under ``prefix`` that are neither completed nor aborted.
+
+    1 request per 1000, in the server's order: by key (SeaweedFS: by upload ID).
+    """
+    await engine.control.prepare()
+    return [upload async for upload in engine.control.list_incomplete(checked_prefix(prefix))]
+
+
+async def abort_upload(engine: Engine, key: str, upload_id: str) -> None:
+    """Drop one multipart upload and its parts. 1 request.
+
+    One that is not there (any more) is as good as dropped, as with every deletion in S3.
+    """
+    upload_id = _checked_id(upload_id)
+    await engine.control.prepare()
+    try:
+        await engine.control.abort_multipart_upload(key, upload_id)
+    except NoSuchUploadError:
+        logger.debug("the upload %s is gone already", upload_id, extra={"key": key})
+
+
+async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> list[IncompleteUpload]:
+    """Abort what was begun longer ago than ``older_than``; return what was aborted.
+
+    Age is told by the server's clock, which also told when an upload was begun. 1 request per
+    1000 uploads, and 1 for each that is aborted, ``transfer_concurrency`` at once. One that is
+    completed meanwhile is left out of the result. After a failure the others are still tried,
+    and the first error comes out.
+    """
+    older_than = _checked_age(older_than)
+    prefix = checked_prefix(prefix)
+    await engine.control.prepare()
+    stale: list[IncompleteUpload] = []
+    async for page in engine.control.incomplete_pages(prefix):
+        if page.server_time is None:
+            raise ServerResponseError(
+                "The server does not tell the time, so nobody knows what is stale.",
+                operation="ListMultipartUploads",
+            )
+        stale += [each for each in page.uploads if page.server_time - each.initiated > older_than]
+    return await _abort_all(engine, stale)
+
+
+async def _abort_all(engine: Engine, uploads: Sequence[IncompleteUpload]) -> list[IncompleteUpload]:
+    window = asyncio.Semaphore(engine.settings.transfer_concurrency)
+    aborted: set[str] = set()
+    failures: list[StorageError] = []
+
+    async def abort(upload: IncompleteUpload) -> None:
+        async with window:
+            try:
+                await engine.control.abort_multipart_upload(upload.key, upload.upload_id)
+                aborted.add(upload.upload_id)
+            except NoSuchUploadError:
+                logger.debug("the upload %s has ended by itself", upload.upload_id)
+            except StorageError as error:
+                failures.append(error)
+
+    async with task_group() as group:
+        for upload in uploads:
+            group.create_task(abort(upload))
+    if failures:
+        first, *others = failures
+        first.add_note(f"{len(aborted)} stale uploads were aborted, {1 + len(others)} were not.")
+        raise first
+    return [upload for upload in uploads if upload.upload_id in aborted]
+
+
+async def keep_incomplete(engine: Engine, key: str, upload_id: str) -> Uploaded:
+    """Complete an upload with the parts that the server has, and mark the object as partial.
+
+    Taken are the parts from the first on up to the first gap, or to the first that is too small
+    to stand before another. Requests: ListParts (1 per 1000 parts), Complete, a HEAD, and the
+    copy that marks it (see `copying.mark_partial`). If only the marking fails, the error comes
+    out and the object is there, unmarked.
+
+    Raises:
+        NoSuchUploadError: It was completed or aborted already, or has no first part.
+    """
+    upload_id = _checked_id(upload_id)
+    await engine.control.prepare()
+    parts = _usable(await engine.control.list_parts(key, upload_id))
+    if not parts:
+        raise NoSuchUploadError(
+            "The upload has no first part: there is nothing to keep.",
+            hint="abort_upload() drops it.",
+            operation="keep_incomplete_upload",
+            key=key,
+        )
+    algorithm = parts[0].checksum[0] if parts[0].checksum is not None else "md5"
+    upload = MultipartUpload(engine, key, {}, PartSizes(parts[0].size, None), algorithm=algorithm)
+    upload.adopt(upload_id, {part.number: _sent(part) for part in parts})
+    stored, checksum = await upload.complete()
+    head = await engine.requests.head_object(key, version_id=stored.version_id)
+    headers = {
+        name.lower(): value
+        for name, value in head.headers.items()
+        if name.lower() in _OWN_HEADERS or name.lower().startswith(META_PREFIX)
+    }
+    marked = await mark_partial(engine, key, stored, upload.size, headers)
+    return Uploaded(
+        marked,
+        upload.size,
+        len(parts),
+        head.file.content_type,
+        checksum,
+        partial=True,
+    )
+
+
+def _usable(parts: Sequence[ListedPart]) -> list[ListedPart]:
+    usable: list[ListedPart] = []
+    # SeaweedFS lists a part that was sent again once for each time, in no order. Of a flushed
+    # recording the longest is the last; elsewhere they are equal.
+    longest: dict[int, ListedPart] = {}
+    for part in parts:
+        if part.number not in longest or part.size >= longest[part.number].size:
+            longest[part.number] = part
+    for number, part in enumerate(longest.values(), start=1):
+        if part.number != number:
+            break
+        usable.append(part)
+        if part.size < _SMALLEST_PART_BYTES:
+            break
+    return usable
+
+
+def _sent(part: ListedPart) -> SentPart:
+    if part.checksum is not None:
+        return SentPart(part.size, part.etag, part.checksum[1])
+    # An ETag that is no MD5 (SSE-C, KMS) stands for itself: nothing else is known of the bytes.
+    is_md5 = composite_etag([part.etag]) is not None
+    return SentPart(part.size, part.etag, bytes.fromhex(part.etag) if is_md5 else b"")
+
+
+def _checked_age(age: object) -> timedelta:
+    if not isinstance(age, timedelta) or age <= timedelta():
+        raise InvalidInputError(
+            f"older_than must be a timedelta above zero, not {age!r}.",
+            hint="Choose more than the longest upload takes: timedelta(days=1), for instance.",
+        )
+    return age
+
+
+def _checked_id(upload_id: object) -> str:
+    if not isinstance(upload_id, str) or not upload_id:
+        raise InvalidInputError(f"upload_id must be a text, not {upload_id!r}.")
+    return upload_id

@@ -1,0 +1,435 @@
+"""A call in progress: its bytes go out part by part while they come, and are stored at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Literal, Self, get_args
+
+from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
+from careflow_storage.models import Checksum, UploadResult
+from careflow_storage.recordings import detect_content_type
+from careflow_storage.s3.deadline import is_duration
+from careflow_storage.transfer.checksums import request_headers, verify_stored
+from careflow_storage.transfer.copying import PARTIAL_HEADER, mark_partial
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.live_parts import Flusher, LiveParts
+from careflow_storage.transfer.multipart import MultipartUpload
+from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
+from careflow_storage.transfer.progress import ProgressCallback, metered
+from careflow_storage.transfer.reading import GATHER_BYTES, Filling
+from careflow_storage.transfer.tasks import finish, wait_out
+from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
+
+logger = logging.getLogger("careflow_storage")
+
+OnError = Literal["abort", "keep"]
+
+# A flush sends the whole part again as far as it is: parts of S3's smallest size keep that low.
+_FLUSHED_PART_BYTES = 5 * MIB
+# For storing what arrived, once the task is cancelled. A second cancellation ends it at once.
+_KEEP_SECONDS = 10.0
+
+
+class RecordingWriter:
+    """Writes one recording while its call goes on; made by ``storage.open_recording``.
+
+    ::
+
+        async with storage.open_recording("CA123", "call.webm") as writer:
+            async for chunk in websocket:
+                await writer.write(chunk)
+        print(writer.result.key)
+
+    Opening it sends nothing. Whenever a part is full, it goes out beside the writing:
+    ``transfer_concurrency`` parts of one recording at once, and while one more waits, `write`
+    waits too. Leaving the block sends the rest and completes the object; a recording of less
+    than one part (``part_size`` bytes) is one PUT, an empty one an empty object. Otherwise 1
+    request per part and 2 more.
+
+    **Errors.** When the block raises, or its task is cancelled, ``on_error="abort"`` stores
+    nothing: the multipart upload is aborted (for at most 0.8 s when cancelled).
+    ``on_error="keep"`` stores what arrived, marked as partial (2 requests more for one in
+    parts; nothing where nothing arrived). A cancelled task has 10 s for it, until a second
+    cancellation. What cannot be kept so stays as an incomplete upload, told by its ID in the
+    log and in the notes of the exception, for ``keep_incomplete_upload``. The exception itself
+    comes out unchanged. When the storage fails for longer than the retries last, `write` or
+    the end of the block raises that, and with ``on_error="keep"`` what the server has stays.
+
+    **Memory.** Up to 32 KiB per recording are gathered in memory. More goes to a temporary file
+    that all recordings of the storage share (see `careflow_storage.transfer.spool`), or within
+    the storage's ``memory_budget`` stays in memory if it comes fast and leaves within a second.
+    The file has at most ``(transfer_concurrency + 1) * part_size`` bytes of one recording.
+
+    **Flush.** With ``flush_interval`` what came since the last full part is sent every so many
+    seconds, so that a killed process loses no more than that: the server has it as an
+    incomplete upload. Each flush sends the current part anew as far as it is (2.5 MiB on
+    average, since parts are then 5 MiB at first). It never delays a `write`. One that fails,
+    after all retries, is logged and tried again at the next interval.
+
+    **Live Read.** With ``live_read`` B2 lets others read the finished parts during the call, as
+    version `upload_id` of the key: a closed range within `uploaded`.
+
+    One task after another may write; of several at once each waits for its turn.
+
+    Args:
+        name: The filename, which helps to tell the content type.
+        to_result: Makes the `UploadResult`.
+
+    Raises:
+        InvalidInputError: Before any request, for what cannot be stored.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        key: str,
+        options: UploadOptions,
+        *,
+        name: str,
+        to_result: Callable[[Uploaded], UploadResult],
+        on_error: OnError = "abort",
+        flush_interval: float | None = None,
+        live_read: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        _check(on_error, flush_interval, live_read)
+        part_size = engine.settings.part_size
+        if flush_interval is not None:
+            part_size = min(part_size, _FLUSHED_PART_BYTES)
+        self._sizes = PartSizes(part_size, 0 if live_read else None)
+        self._engine = engine
+        self._key = key
+        self._headers = options.headers()
+        self._algorithm = options.checksum
+        self._name = name
+        self._to_result = to_result
+        self._keeps = on_error == "keep"
+        self._live_read = live_read
+        self._progress = progress
+        self._state: Literal["not open", "open", "closed"] = "not open"
+        self._turn = asyncio.Lock()
+        self._number = 1
+        self._filling: Filling | None = None
+        self._parts: LiveParts | None = None
+        self._written = 0
+        self._result: UploadResult | None = None
+        self._flusher: Flusher | None = None
+        if flush_interval is not None:
+            self._flusher = Flusher(key, flush_interval, self._growing, self._begun)
+
+    def __repr__(self) -> str:
+        return f"<RecordingWriter key={self._key!r} {self._written} bytes, {self._state}>"
+
+    @property
+    def key(self) -> str:
+        """The key that the recording gets."""
+        return self._key
+
+    @property
+    def upload_id(self) -> str | None:
+        """The multipart upload's ID, None until it has begun."""
+        return self._parts.upload.upload_id if self._parts is not None else None
+
+    @property
+    def bytes_written(self) -> int:
+        """How many bytes `write` has taken; exact also after a `write` that was cancelled."""
+        return self._written
+
+    @property
+    def uploaded(self) -> int:
+        """How many of them the server has confirmed, flushed ones included."""
+        if self._result is not None:
+            return self._result.size
+        return self._parts.upload.size if self._parts is not None else 0
+
+    @property
+    def result(self) -> UploadResult:
+        """The stored recording, known after the block.
+
+        Raises:
+            StorageClosedError: Nothing was stored (yet).
+        """
+        if self._result is None:
+            when = "was" if self._state == "closed" else "is yet"
+            raise StorageClosedError(
+                f"Nothing {when} stored.",
+                operation="open_recording",
+                key=self._key,
+                hint="The result is there when the 'async with' block has ended well.",
+            )
+        return self._result
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Take the next bytes; the caller may use the buffer again afterwards.
+
+        Returns at once, except now and then: each 32 KiB may take a short way to the disk, and
+        while parts cannot go out it waits until they can.
+
+        Raises:
+            InvalidInputError: ``data`` is not bytes-like.
+            StorageClosedError: The block was left, or not entered.
+            StorageError: The storage failed, for longer than the retries last.
+        """
+        view = _as_view(data)
+        async with self._turn:
+            while True:
+                self._check_open()
+                filling = self._filling
+                if filling is not None and filling.filled == self._sizes.size_of(self._number):
+                    await self._hand_over(filling)
+                    continue
+                if self._parts is not None:
+                    await self._parts.room()
+                if not view.nbytes:
+                    return
+                filling = filling or self._new_filling()
+                room = self._sizes.size_of(self._number) - filling.filled
+                before = filling.filled
+                try:
+                    await filling.write(view[: min(room, GATHER_BYTES)])
+                finally:
+                    self._written += filling.filled - before
+                view = view[filling.filled - before :]
+
+    def _check_open(self) -> None:
+        if self._state != "open":
+            raise StorageClosedError(
+                f"The recording is {self._state}.",
+                operation="write",
+                key=self._key,
+                hint="Write to it within its 'async with' block.",
+            )
+
+    def _new_filling(self) -> Filling:
+        if self._number > MAX_PARTS:
+            raise InvalidInputError(
+                f"A recording can have {MAX_PARTS} parts at the most.",
+                operation="write",
+                key=self._key,
+                hint="With live_read parts do not grow: raise BACKBLAZE_PART_SIZE.",
+            )
+        engine = self._engine
+        # A flush reads what is there while more comes: from the disk, where it stays.
+        budget = engine.budget if self._flusher is None else None
+        size = self._sizes.size_of(self._number)
+        self._filling = Filling(engine.threads, engine.spool, budget=budget, size=size)
+        return self._filling
+
+    async def _hand_over(self, filling: Filling) -> None:
+        part = await filling.finish()
+        self._filling = None
+        self._begun(part.head).put(self._number, part, after=self._running_flush())
+        self._number += 1
+
+    def _begun(self, head: bytes) -> LiveParts:
+        if self._parts is None:
+            self._tell_content_type(head)
+            upload = MultipartUpload(
+                self._engine,
+                self._key,
+                self._headers,
+                self._sizes,
+                algorithm=self._algorithm,
+                live_read=self._live_read,
+            )
+            concurrency = self._engine.settings.transfer_concurrency
+            self._parts = LiveParts(upload, self._progress, concurrency, keeps=self._keeps)
+        return self._parts
+
+    def _tell_content_type(self, head: bytes) -> None:
+        if "content-type" not in self._headers:
+            self._headers["content-type"] = detect_content_type(self._name, head)
+
+    def _running_flush(self) -> asyncio.Task[None] | None:
+        return self._flusher.running if self._flusher is not None else None
+
+    def _growing(self) -> tuple[int, Filling] | None:
+        return None if self._filling is None else (self._number, self._filling)
+
+    async def __aenter__(self) -> Self:
+        if self._state != "not open":
+            raise StorageClosedError(
+                f"The recording is {self._state}.",
+                operation="open_recording",
+                key=self._key,
+                hint="Open each recording once.",
+            )
+        self._state = "open"
+        if self._flusher is not None:
+            self._flusher.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._state = "closed"
+        if self._flusher is not None:
+            self._flusher.end()
+        try:
+            if self._keeps:
+                await self._keep(exc)
+            elif exc is None:
+                await self._store(partial=False)
+        except BaseException as error:
+            await self._give_up(error)
+            raise
+        if exc is not None:
+            await self._give_up(exc)
+
+    async def _store(self, *, partial: bool) -> None:
+        async with self._turn:
+            if flush := self._running_flush():
+                await asyncio.wait({flush})
+            parts = self._parts
+            if parts is None or not parts.begun:
+                await self._put(partial=partial)
+                return
+            if self._filling is not None and self._filling.filled:
+                await self._hand_over(self._filling)
+            await parts.finish()
+            upload = parts.upload
+            stored, checksum = await upload.complete()
+            done = Uploaded(
+                stored,
+                upload.size,
+                len(upload.sent),
+                self._headers["content-type"],
+                checksum,
+                partial=partial,
+            )
+            # From here on it is stored: what fails now takes only the mark from it.
+            self._result = self._to_result(done)
+            if partial:
+                await self._mark_partial(done, upload)
+
+    async def _mark_partial(self, done: Uploaded, upload: MultipartUpload) -> None:
+        try:
+            marked = await mark_partial(
+                self._engine, self._key, done.stored, done.size, upload.headers
+            )
+        except StorageError as error:
+            logger.warning(
+                "The recording is stored, but without the mark that it is partial: %s",
+                error,
+                extra={"key": self._key, "code": error.code},
+            )
+            return
+        self._result = self._to_result(replace(done, stored=marked))
+
+    async def _put(self, *, partial: bool) -> None:
+        engine, algorithm = self._engine, self._algorithm
+        filling = self._filling
+        part = await filling.finish() if filling is not None else Part(MemoryBody(b""), b"")
+        self._filling = None
+        try:
+            if partial and not part.size:
+                return
+            self._tell_content_type(part.head)
+            digest = await part.digest(algorithm, engine.threads)
+            check, payload_hash = request_headers(algorithm, digest)
+            headers = {**self._headers, **check, **({PARTIAL_HEADER: "true"} if partial else {})}
+            async with metered(self._progress, part.size) as meter:
+                stored = await put_part(
+                    engine, self._key, part, headers, meter, payload_hash=payload_hash
+                )
+        finally:
+            await part.release()
+        verify_stored(algorithm, digest, stored, operation="PutObject", key=self._key)
+        checksum = Checksum(algorithm=algorithm, value=digest.hex())
+        content_type = self._headers["content-type"]
+        done = Uploaded(stored, self._written, 1, content_type, checksum, partial=partial)
+        self._result = self._to_result(done)
+
+    async def _keep(self, exc: BaseException | None) -> None:
+        """Store what arrived, whoever cancels; raise only what is not in the way of ``exc``."""
+        storing = asyncio.create_task(self._store(partial=exc is not None))
+        cancelled = isinstance(exc, asyncio.CancelledError)
+        interrupted = await finish(storing, _KEEP_SECONDS, cancelled=cancelled)
+        failure = _failure_of(storing)
+        if failure is not None:
+            await self._tell_not_kept(exc or interrupted or failure, failure)
+            if exc is None and interrupted is None:
+                raise failure
+        if interrupted is not None and not cancelled:
+            raise interrupted from exc
+
+    async def _tell_not_kept(self, error: BaseException, failure: BaseException) -> None:
+        if self._result is not None:
+            error.add_note(f"The recording {self._key!r} is stored, without its partial mark.")
+            return
+        text = f"The recording {self._key!r} could not be completed"
+        if self.upload_id is not None:
+            text += f" (upload ID {self.upload_id})"
+        why = str(failure) or type(failure).__name__
+        logger.warning("%s: %s", text, why, extra={"key": self._key, "upload_id": self.upload_id})
+        if failure is not error:
+            error.add_note(f"{text}: {why}")
+
+    async def _give_up(self, error: BaseException) -> None:
+        """Free all that is held, and end the multipart upload if it has not ended well."""
+        freeing = asyncio.create_task(self._free())
+        interrupted = await wait_out(freeing)
+        parts = self._parts
+        if parts is not None and self._result is None:
+            if self._keeps:
+                await parts.upload.leave(
+                    error, advice="keep_incomplete_upload() makes a recording of what it holds"
+                )
+            else:
+                await parts.upload.abandon(error)
+        if interrupted is not None and not isinstance(error, asyncio.CancelledError):
+            raise interrupted from error
+
+    async def _free(self) -> None:
+        if flush := self._running_flush():
+            flush.cancel()
+            await wait_out(flush)
+        if self._parts is not None:
+            await self._parts.stop()
+        # Not before the end of a write in another task.
+        async with self._turn:
+            if self._filling is not None:
+                await self._filling.discard()
+            if self._parts is not None:
+                await self._parts.stop()
+
+
+def _failure_of(task: asyncio.Task[None]) -> BaseException | None:
+    if task.cancelled():
+        return TimeoutError(f"there was no time for it ({_KEEP_SECONDS:g} s)")
+    return task.exception()
+
+
+def _check(on_error: str, flush_interval: float | None, live_read: bool) -> None:
+    if on_error not in get_args(OnError):
+        raise InvalidInputError(f"on_error must be 'abort' or 'keep', not {on_error!r}.")
+    if flush_interval is None:
+        return
+    if not is_duration(flush_interval):
+        raise InvalidInputError(
+            f"flush_interval must be a number of seconds above 0, not {flush_interval!r}."
+        )
+    if live_read:
+        raise InvalidInputError(
+            "flush_interval and live_read exclude each other.",
+            hint="With Live Read all parts have one size, but a flush sends part of one.",
+        )
+
+
+def _as_view(data: bytes | bytearray | memoryview) -> memoryview:
+    try:
+        view = memoryview(data)
+    except TypeError:
+        raise InvalidInputError(
+            f"A recording is written in bytes, not {type(data).__name__}.", operation="write"
+        ) from None
+    if not view.c_contiguous:
+        raise InvalidInputError("A memoryview must be contiguous.", operation="write")
+    return view.cast("B") if view.nbytes else memoryview(b"")

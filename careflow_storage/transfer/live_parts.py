@@ -1,0 +1,231 @@
+"""The parts of a call in progress, on their way beside the task that writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from careflow_storage.errors import StorageClosedError, StorageError
+from careflow_storage.transfer.multipart import MultipartUpload
+from careflow_storage.transfer.parts import Part
+from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
+from careflow_storage.transfer.reading import Filling
+from careflow_storage.transfer.sending import part_sender
+from careflow_storage.transfer.tasks import wait_out
+
+logger = logging.getLogger("careflow_storage")
+
+
+class LiveParts:
+    """Sends full parts, ``concurrency`` at the same time, while one more may wait.
+
+    One task does so from the first part on; what goes wrong there is raised to the writer.
+    With ``keeps`` a part that fails does not take those with it that are on their way: what is
+    stored without a gap can be kept.
+    """
+
+    def __init__(
+        self,
+        upload: MultipartUpload,
+        progress: ProgressCallback | None,
+        concurrency: int,
+        *,
+        keeps: bool,
+    ) -> None:
+        self.upload = upload
+        self._keeps = keeps
+        self._failure: StorageError | None = None
+        self._progress = progress
+        self._concurrency = concurrency
+        self._beginning: asyncio.Task[None] | None = None
+        self._waiting: deque[tuple[int, Part]] = deque()
+        self._after: dict[int, asyncio.Task[None]] = {}
+        self._came = asyncio.Event()
+        self._went = asyncio.Event()
+        self._ended = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a multipart upload, or will be."""
+        return self._task is not None or self.upload.upload_id is not None
+
+    def put(self, number: int, part: Part, *, after: asyncio.Task[None] | None) -> None:
+        """Take over a part; it is sent when ``after`` is over, and freed in any case."""
+        self._waiting.append((number, part))
+        if after is not None:
+            self._after[number] = after
+        self._came.set()
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+            self._task.add_done_callback(lambda _: self._went.set())
+
+    async def room(self) -> None:
+        """Wait until no part waits; raise what has gone wrong."""
+        while self._waiting and self._failure is None and not self._is_over():
+            self._went.clear()
+            await self._went.wait()
+        self._raise_failure()
+
+    async def flush(self, number: int, part: Part) -> None:
+        """Send what there is of a part; a longer one of the same number replaces it.
+
+        AWS "UploadPart" and B2 "b2_upload_part": the last one wins. The part stays the caller's.
+        """
+        await self._begin()
+        await self.upload.send(number, part, Meter(None))
+
+    async def send(self, number: int, part: Part, meter: Meter) -> None:
+        """Send a full part, for the `PartSender`."""
+        if (flush := self._after.pop(number, None)) is not None:
+            # Overtaken by the full part, it would replace it.
+            await asyncio.wait({flush})
+        try:
+            await self.upload.send(number, part, meter)
+        except StorageError as error:
+            if not self._keeps:
+                raise
+            self._failure = self._failure or error
+            self._came.set()
+            self._went.set()
+
+    async def finish(self) -> None:
+        """Wait until all parts are stored; raise what has gone wrong."""
+        self._ended = True
+        self._came.set()
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        self._raise_failure()
+
+    async def stop(self) -> None:
+        """Drop what is not stored yet. Not to be cancelled."""
+        for task in (self._task, self._beginning):
+            if task is not None:
+                task.cancel()
+                await wait_out(task)
+        await self._release_waiting()
+
+    async def _run(self) -> None:
+        try:
+            async with (
+                metered(self._progress, None) as meter,
+                part_sender(self, meter, self._concurrency) as sender,
+            ):
+                await self._begin()
+                while (waiting := await self._next()) is not None:
+                    await sender.ready()
+                    if self._failure is not None:
+                        break
+                    self._waiting.popleft()
+                    self._went.set()
+                    sender.send(*waiting)
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            await self._release_waiting()
+
+    async def _begin(self) -> None:
+        """Begin the upload once, whoever asks first; whoever stops waiting does not stop it."""
+        if self._beginning is None or (self._beginning.done() and self.upload.upload_id is None):
+            self._beginning = asyncio.create_task(self.upload.begin())
+        await asyncio.shield(self._beginning)
+
+    async def _next(self) -> tuple[int, Part] | None:
+        while not self._waiting or self._failure is not None:
+            if self._ended or self._failure is not None:
+                return None
+            self._came.clear()
+            await self._came.wait()
+        return self._waiting[0]
+
+    async def _release_waiting(self) -> None:
+        try:
+            while self._waiting:
+                await self._waiting.popleft()[1].release()
+        finally:
+            if self._waiting:
+                await self._release_waiting()
+
+    def _is_over(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._task is None or not self._task.done():
+            return
+        if self._task.cancelled():
+            raise StorageClosedError("The recording was given up.")
+        if (failure := self._task.exception()) is not None:
+            raise failure
+
+
+class Flusher:
+    """Sends what there is of the growing part, every ``interval`` seconds if more has come.
+
+    Never two at once. ``growing`` gives the part and its number, ``parts`` where to send it.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        interval: float,
+        growing: Callable[[], tuple[int, Filling] | None],
+        parts: Callable[[bytes], LiveParts],
+    ) -> None:
+        self._key = key
+        self._interval = interval
+        self._growing = growing
+        self._parts = parts
+        self._flushed = (0, 0)
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+
+    @property
+    def running(self) -> asyncio.Task[None] | None:
+        """The flush that is under way, if one is."""
+        return None if self._task is None or self._task.done() else self._task
+
+    def start(self) -> None:
+        """Flush for the first time after one interval."""
+        self._flush_at(asyncio.get_running_loop().time() + self._interval)
+
+    def end(self) -> None:
+        """Begin no flush any more."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _flush_at(self, when: float) -> None:
+        if not self._ended:
+            self._timer = asyncio.get_running_loop().call_at(when, self._begin)
+
+    def _begin(self) -> None:
+        again = asyncio.get_running_loop().time() + self._interval
+        growing = self._growing()
+        if growing is None or self._flushed == (growing[0], growing[1].filled):
+            self._flush_at(again)
+            return
+        self._task = asyncio.create_task(self._flush(*growing))
+        self._task.add_done_callback(lambda _: self._flush_at(again))
+
+    async def _flush(self, number: int, filling: Filling) -> None:
+        try:
+            part = await filling.snapshot()
+            if part is None:
+                return
+            try:
+                await self._parts(part.head).flush(number, part)
+                self._flushed = (number, part.size)
+            finally:
+                await part.release()
+        except StorageError as error:
+            logger.warning(
+                "A flush failed; the next one is due in %g s: %s",
+                self._interval,
+                error,
+                extra={"key": self._key, "code": error.code},
+            )

@@ -1,0 +1,372 @@
+"""A file behind a URL, read once from its start to its end, whatever breaks in between."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import ssl
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from careflow_storage._version import __version__
+from careflow_storage.errors import SourceError, StorageClosedError
+from careflow_storage.transfer.addresses import AddressGuard, parse_url, shown
+from careflow_storage.transfer.engine import Engine
+
+logger = logging.getLogger("careflow_storage")
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_TRY_AGAIN = (408, 429, 500, 502, 503, 504)
+_UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+_READ_BUFFER_BYTES = 128 * 1024
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_HINTS = {
+    401: "Pass auth=(user, password).",
+    403: "Check auth= and that the URL has not expired.",
+    404: (
+        "Twilio answers this until the recording is ready: wait for its status callback "
+        "'completed', or try again later."
+    ),
+}
+
+
+class _BrokenError(Exception):
+    """This attempt failed in a way that is worth another one."""
+
+    def __init__(self, failure: SourceError) -> None:
+        super().__init__()
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRules:
+    """How to ask, and what is accepted. ``headers`` are for the URL's own origin only."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    max_size: int | None
+    max_redirects: int
+    allow_private: bool
+
+
+class RemoteFile:
+    """The bytes of ``url`` as an async iterator, under ``async with``.
+
+    One session and at most one connection, both gone when the block ends. A broken transfer
+    goes on where it stopped (RFC 9110, section 14), pinned to the same ETag. Memory: what the
+    connection buffers, 256 KiB.
+
+    Raises `SourceError`. ``size`` is None where the source does not tell it.
+    """
+
+    def __init__(self, engine: Engine, url: URL, rules: RemoteRules) -> None:
+        self.size: int | None = None
+        self.content_type: str | None = None
+        self._retry = engine.retry
+        self._settings = engine.settings
+        self._url = url
+        self._rules = rules
+        self._guard = AddressGuard(allow_private=rules.allow_private)
+        self._http: aiohttp.ClientSession | None = None
+        self._answer: aiohttp.ClientResponse | None = None
+        self._peeked: deque[bytes] = deque()
+        self._pin: tuple[str, str] | None = None
+        self._position = 0
+        self._skip = 0
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        tls: ssl.SSLContext | bool = True
+        if self._settings.ca_file is not None:
+            tls = await asyncio.to_thread(_trust_also, str(self._settings.ca_file))
+        self._http = aiohttp.ClientSession(
+            connector=self._guard.connector(tls),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=self._settings.connect_timeout, sock_read=None
+            ),
+            headers={
+                "User-Agent": f"careflow-storage/{__version__}",
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+            },
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._drop_answer()
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = self._peeked.popleft() if self._peeked else await self._next()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def peek(self, size: int) -> bytes:
+        """Return the first ``size`` bytes, or all there are; the iteration gives them again."""
+        while sum(map(len, self._peeked)) < size and (chunk := await self._next()):
+            self._peeked.append(chunk)
+        return b"".join(self._peeked)[:size]
+
+    async def _next(self) -> bytes:
+        failures = 0
+        while not self._ended:
+            begun = self._position
+            try:
+                chunk = await self._read_on()
+                if chunk or self._ended:
+                    return chunk
+            except _BrokenError as broken:
+                failure = broken.failure
+            else:
+                continue
+            self._drop_answer()
+            if begun and self._pin is None:
+                failure.hint = "It gives no ETag, so that the rest cannot be asked for: try again."
+                raise failure
+            failures += 1
+            pause = self._retry.pause_after(failure, failures)
+            if pause is None:
+                raise failure
+            logger.debug("resuming the source at byte %d in %.2f s", begun, pause)
+            await asyncio.sleep(pause)
+        return b""
+
+    async def _read_on(self) -> bytes:
+        """Return new bytes; none at the end, and while old ones are passed over."""
+        answer = self._answer or await self._open()
+        chunk = await self._receive(answer)
+        if not chunk:
+            if self.size is not None:
+                raise self._broken(f"it ended after {self._position} of {self.size} bytes")
+            if self._skip:
+                self._refuse_changed()
+            if not self._position:
+                self._refuse("it is empty")
+            self._ended = True
+            self._drop_answer()
+            return b""
+        skipped = min(self._skip, len(chunk))
+        self._skip -= skipped
+        chunk = chunk[skipped:]
+        self._position += len(chunk)
+        self._check_size(self._position)
+        if self.size is not None and self._position >= self.size:
+            if self._position > self.size:
+                self._refuse(f"it goes on after its {self.size} bytes")
+            self._ended = True
+            self._drop_answer()
+        return chunk
+
+    async def _receive(self, answer: aiohttp.ClientResponse) -> bytes:
+        failure: Exception
+        try:
+            async with asyncio.timeout(self._settings.idle_timeout):
+                while True:
+                    chunk, is_chunk_end = await answer.content.readchunk()
+                    # The end of a chunk of the chunked encoding is not yet the body's.
+                    if chunk or not is_chunk_end:
+                        return chunk
+        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            failure = self._explain(error, self._url)
+        # Out here: what aiohttp raises may hold the URL with its query.
+        raise failure
+
+    async def _open(self) -> aiohttp.ClientResponse:
+        """Ask for what is still missing, through all redirects."""
+        url, headers = self._url, dict(self._rules.headers)
+        for _ in range(self._rules.max_redirects + 1):
+            answer = self._answer = await self._get(url, headers)
+            if answer.status not in _REDIRECTS:
+                self._check_status(answer, url, kept=bool(headers) or not self._rules.headers)
+                self._check_answer(answer)
+                return answer
+            self._drop_answer()
+            target = self._target(url, answer)
+            if target.origin() != url.origin():
+                # For good: a redirect back would send them where a stranger says.
+                headers = {}
+            url = target
+        raise self._failure(f"it redirects more than {self._rules.max_redirects} times", self._url)
+
+    def _target(self, url: URL, answer: aiohttp.ClientResponse) -> URL:
+        location = answer.headers.get("Location", "")
+        if not location:
+            self._refuse("it redirects to nowhere", url, status=answer.status)
+        try:
+            target = parse_url(str(url.join(URL(location, encoded=location.isascii()))))
+        except ValueError:
+            problem = "it redirects to a URL that cannot be used"
+        else:
+            if (url.scheme, target.scheme) != ("https", "http"):
+                return target
+            problem = "it redirects from https to http"
+        raise self._failure(problem, url, status=answer.status)
+
+    async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        if self._http is None:
+            raise StorageClosedError("The source is not open.")
+        asked = dict(headers)
+        if self._position and self._pin is not None:
+            asked |= {"Range": f"bytes={self._position}-", "If-Range": self._pin[1]}
+        self._guard.reset()
+        failure: Exception
+        try:
+            async with asyncio.timeout(self._settings.idle_timeout):
+                return await self._http.get(url, headers=asked, allow_redirects=False)
+        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            failure = self._explain(error, url)
+        raise failure
+
+    def _check_status(self, answer: aiohttp.ClientResponse, url: URL, *, kept: bool) -> None:
+        status = answer.status
+        if status == 200 or (status == 206 and self._position):
+            return
+        if status == 416 and self._position:
+            self._refuse_changed()
+        hint = _HINTS.get(status)
+        if status in (401, 403) and not kept:
+            hint = "It is reached by a redirect to another origin, where no credentials go."
+        retry_after = answer.headers.get("Retry-After", "").strip()
+        failure = self._failure(
+            f"it answered HTTP {status}",
+            url,
+            status=status,
+            retryable=status in _TRY_AGAIN,
+            retry_after=float(retry_after) if re.fullmatch(r"[0-9]{1,9}", retry_after) else None,
+            hint=hint,
+        )
+        raise _BrokenError(failure) if failure.retryable else failure
+
+    def _check_answer(self, answer: aiohttp.ClientResponse) -> None:
+        headers = answer.headers
+        encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            self._refuse(f"it sends {encoding!r:.40} though only plain bytes were asked for")
+        framing = headers.get("Transfer-Encoding", "chunked").strip().lower()
+        if framing != "chunked":
+            self._refuse(f"it sends {framing!r:.40} though only plain bytes were asked for")
+        if self._position == 0:
+            self._learn(answer)
+            return
+        if self._pin is None or headers.get(self._pin[0]) != self._pin[1]:
+            self._refuse_changed()
+        if answer.status == 206:
+            found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            if found is None or int(found[1]) != self._position:
+                self._refuse("it sends another range than it was asked for")
+            total: int | None = int(found[3])
+            self._skip = 0
+        else:
+            # It knows no ranges, but it is the same file: what is known already is passed over.
+            total = self.size if answer.content_length is None else answer.content_length
+            self._skip = self._position
+        if self.size is not None and total != self.size:
+            self._refuse_changed()
+        self.size = total
+        self._check_size(total or 0)
+
+    def _learn(self, answer: aiohttp.ClientResponse) -> None:
+        headers = answer.headers
+        self.size = answer.content_length
+        self.content_type = headers.get("Content-Type")
+        self._pin = _strong_validator(headers)
+        if self.size is None and "Transfer-Encoding" not in headers:
+            self._refuse("it tells neither its length nor where it ends")
+        if self.size == 0:
+            self._refuse("it is empty")
+        self._check_size(self.size or 0)
+
+    def _check_size(self, size: int) -> None:
+        if self._rules.max_size is not None and size > self._rules.max_size:
+            self._refuse(
+                f"it has more than the {self._rules.max_size} bytes that are allowed",
+                hint="Raise max_size.",
+            )
+
+    def _refuse_changed(self) -> NoReturn:
+        self._refuse(f"it changed after {self._position} bytes were read", retryable=True)
+
+    def _refuse(self, problem: str, url: URL | None = None, **fields: Any) -> NoReturn:
+        raise self._failure(problem, url or self._url, **fields)
+
+    def _broken(self, problem: str) -> _BrokenError:
+        return _BrokenError(self._failure(problem, self._url, retryable=True))
+
+    def _failure(self, problem: str, url: URL, **fields: Any) -> SourceError:
+        return SourceError(f"The source {shown(url)} cannot be used: {problem}.", **fields)
+
+    def _explain(self, error: BaseException, url: URL) -> _BrokenError | SourceError:
+        """Make our exception of what aiohttp or the operating system raised."""
+        if self._guard.refused_all:
+            return self._failure(
+                "its address is not a public one",
+                url,
+                hint="For a server of your own network pass allow_private_addresses=True.",
+            )
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+            return self._failure("there is no trusted TLS connection to it", url)
+        if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
+            return self._failure("its answer is no HTTP", url)
+        if isinstance(error, aiohttp.ClientConnectorDNSError) and (
+            error.os_error.errno in _UNKNOWN_NAME
+        ):
+            return self._failure("there is no such host", url)
+        if isinstance(error, TimeoutError):
+            return _BrokenError(self._failure("nothing moved in time", url, retryable=True))
+        return self._broken_connection(error, url)
+
+    def _broken_connection(self, error: BaseException, url: URL) -> _BrokenError:
+        problem = f"the connection failed ({type(error).__name__})"
+        if self._position:
+            problem += f" after {self._position} bytes"
+        return _BrokenError(self._failure(problem, url, retryable=True))
+
+    def _drop_answer(self) -> None:
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
+
+
+def _strong_validator(headers: CIMultiDictProxy[str]) -> tuple[str, str] | None:
+    """Return what can tell this content from any other (RFC 9110, section 8.8.1)."""
+    etag = headers.get("ETag", "")
+    if etag.startswith('"'):
+        return "ETag", etag
+    modified = headers.get("Last-Modified", "")
+    try:
+        age = parsedate_to_datetime(headers.get("Date", "")) - parsedate_to_datetime(modified)
+    except (TypeError, ValueError):
+        return None
+    # A time of whole seconds is strong once its second is over (section 8.8.2.2).
+    return ("Last-Modified", modified) if age >= timedelta(seconds=1) else None
+
+
+def _trust_also(ca_file: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.load_verify_locations(ca_file)
+    return context

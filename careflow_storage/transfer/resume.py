@@ -1,0 +1,330 @@
+"""An upload that goes on where an earlier run, perhaps killed, has left it.
+
+No state file: the server knows what it has. ListMultipartUploads names the unfinished uploads
+of the key, ListParts their parts, and a part's ETag is its MD5 (Amazon S3 API reference,
+"Object"; B2 likewise). So a part is used again only if the local bytes at its place have the
+same MD5 now. Where ETags are no MD5s (SSE-C, KMS) nothing matches, and the upload starts anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    NoSuchKeyError,
+    NoSuchUploadError,
+    PreconditionFailedError,
+    StorageError,
+    TransferError,
+)
+from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
+from careflow_storage.s3.control_pages import ListedPart
+from careflow_storage.s3.requests import ObjectHead, Stored
+from careflow_storage.transfer.checksums import composite, composite_etag
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.mark import UploadMark, fingerprint_of
+from careflow_storage.transfer.multipart import MultipartUpload, SentPart
+from careflow_storage.transfer.parts import MAX_PARTS, PartSizes, check_size
+from careflow_storage.transfer.progress import Meter
+from careflow_storage.transfer.reading import PartReader
+from careflow_storage.transfer.sending import part_sender
+from careflow_storage.transfer.sources import Source
+
+logger = logging.getLogger("careflow_storage")
+
+# Each costs a request and, if its parts could be ours, reading the source.
+_UPLOADS_LOOKED_AT = 20
+# Another process that resumes the same upload may complete or abort it under our hands.
+_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A confirmed object, and how many of its bytes an earlier run had stored."""
+
+    stored: Stored
+    checksum: Checksum
+    size: int
+    parts: int
+    reused: int
+
+
+class ResumableUpload:
+    """One upload of a body of known size that can be read again from its start.
+
+    Requests, beside the parts that are missing: a HEAD, a ListMultipartUploads, a ListParts per
+    1000 parts of each unfinished upload of the key, Create or (when it goes on) another HEAD,
+    and Complete. The bytes of parts that the server has are read and hashed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        key: str,
+        headers: Mapping[str, str],
+        source: Source,
+        meter: Meter,
+        *,
+        size: int,
+        algorithm: ChecksumAlgorithm,
+        overwrite: bool,
+    ) -> None:
+        self._engine = engine
+        self._key = key
+        self._headers = headers
+        self._source = source
+        self._meter = meter
+        self._size = size
+        self._algorithm = algorithm
+        self._overwrite = overwrite
+        # B2 answers 501 to If-None-Match: there the HEAD before is all that can be had.
+        self._conditional = not overwrite and not engine.settings.is_b2
+        self._fingerprint = fingerprint_of(headers, algorithm)
+        self._anew = False
+        self.upload: MultipartUpload | None = None
+
+    async def run(self) -> Resumed:
+        """Upload what is missing, complete it, and see to it that the headers are those asked."""
+        for left in reversed(range(_ROUNDS)):
+            if done := await self._stored_before():
+                return done
+            adopted = None if self._anew else await self._unfinished()
+            upload = self.upload = adopted or self._new(self._own_sizes())
+            reused = upload.size
+            try:
+                stored, checksum = await self._finish(upload, begun=adopted is not None)
+            except (NoSuchUploadError, TransferError) as error:
+                if not left or not await self._may_start_again(error, adopted is not None):
+                    raise
+                continue
+            if adopted is None or await self._has_our_headers(stored, upload.sizes):
+                return Resumed(stored, checksum, upload.size, len(upload.sent), reused)
+            logger.info("uploading anew: an earlier run asked for other headers", extra=self._extra)
+            self._start_anew()
+            # What is in the way now is our own.
+            self._overwrite, self._conditional = True, False
+        raise AssertionError("the last round returns or raises")
+
+    async def _may_start_again(self, error: StorageError, adopted: bool) -> bool:
+        """Whether another process may be why it failed, so that the next round may do better."""
+        if isinstance(error, NoSuchUploadError):
+            logger.info("the upload was completed or aborted by another", extra=self._extra)
+        elif adopted:
+            # For instance InvalidPart: another has put other bytes in the place of a part.
+            logger.info("uploading anew, since resuming fails: %s", error, extra=self._extra)
+            self._anew = True
+        else:
+            return False
+        self._meter.restart()
+        return await self._source.rewind()
+
+    def _start_anew(self) -> None:
+        self._anew = True
+        self._meter.restart()
+
+    @property
+    def _extra(self) -> dict[str, str]:
+        return {"key": self._key}
+
+    def _own_sizes(self) -> PartSizes:
+        return PartSizes(self._engine.settings.part_size, self._size)
+
+    def _new(self, sizes: PartSizes) -> MultipartUpload:
+        return MultipartUpload(
+            self._engine,
+            self._key,
+            self._headers,
+            sizes,
+            algorithm=self._algorithm,
+            conditional=self._conditional,
+        )
+
+    # --- what the server has ------------------------------------------------------------
+
+    async def _stored_before(self) -> Resumed | None:
+        """Find out whether an earlier run, or another process, has completed this very upload."""
+        try:
+            head = await self._engine.requests.head_object(self._key)
+        except NoSuchKeyError:
+            return None
+        except AccessDeniedError:
+            # B2 says so of missing keys, too, when the application key lacks listBuckets.
+            if not self._overwrite:
+                raise
+            return None
+        mark = UploadMark.parse(head.upload_mark)
+        if not self._anew and mark is not None and mark.has(self._fingerprint):
+            done = await self._same_object(head, mark.sizes)
+            if done is not None:
+                self._meter.add(self._size)
+                return done
+        if not self._overwrite:
+            raise PreconditionFailedError(
+                "The key exists already.", operation="upload_file", key=self._key, status=412
+            )
+        return None
+
+    async def _same_object(self, head: ObjectHead, sizes: PartSizes) -> Resumed | None:
+        if head.file.size != self._size or head.file.partial or "-" not in head.file.etag:
+            return None
+        ends = _plan(sizes, self._size)
+        if not head.file.etag.endswith(f"-{len(ends)}"):
+            return None
+        md5s, digests = [], []
+        await self._source.rewind()
+        for size in ends:
+            md5, digest = await self._digests(size)
+            md5s.append(md5.hex())
+            digests.append(digest)
+        if composite_etag(md5s) != head.file.etag:
+            return None
+        stored = Stored(head.file.etag, head.file.version_id, head.headers)
+        checksum = composite(self._algorithm, digests)
+        return Resumed(stored, checksum, self._size, len(ends), self._size)
+
+    async def _unfinished(self) -> MultipartUpload | None:
+        """Find an upload of this key to go on with: the newest whose parts are all ours.
+
+        One without parts is good, too, if there is none better: nothing of it is another's.
+        """
+        empty: MultipartUpload | None = None
+        for candidate in await self._candidates():
+            try:
+                parts = await self._engine.control.list_parts(self._key, candidate.upload_id)
+            except NoSuchUploadError:
+                continue
+            sizes = _sizes_of(parts, self._size, self._own_sizes())
+            found = None if sizes is None else await self._matching(parts, sizes)
+            if sizes is None or found is None:
+                logger.info(
+                    "not resuming the upload %s, which has other bytes",
+                    candidate.upload_id,
+                    extra=self._extra,
+                )
+                continue
+            if found or empty is None:
+                upload = self._new(sizes)
+                upload.adopt(candidate.upload_id, found)
+                if found:
+                    return upload
+                empty = upload
+        return empty
+
+    async def _candidates(self) -> list[IncompleteUpload]:
+        listing = self._engine.control.list_incomplete(self._key)
+        try:
+            uploads = [upload async for upload in listing if upload.key == self._key]
+        except AccessDeniedError as error:
+            error.hint = "resume=True lists unfinished uploads: B2 asks for listFiles for that."
+            raise
+        newest_first = sorted(uploads, key=lambda upload: upload.initiated, reverse=True)
+        return newest_first[:_UPLOADS_LOOKED_AT]
+
+    async def _matching(
+        self, parts: Sequence[ListedPart], sizes: PartSizes
+    ) -> dict[int, SentPart] | None:
+        """Hold each part's MD5 to the local bytes at its place; None if any differs."""
+        listed = {part.number: part for part in parts}
+        found: dict[int, SentPart] = {}
+        await self._source.rewind()
+        for number in range(1, max(listed, default=0) + 1):
+            if number not in listed:
+                await self._source.skip(sizes.size_of(number))
+                continue
+            part = listed[number]
+            md5, digest = await self._digests(part.size)
+            if md5.hex() != part.etag:
+                return None
+            found[number] = SentPart(part.size, part.etag, digest)
+        return found
+
+    async def _digests(self, size: int) -> tuple[bytes, bytes]:
+        """Hash the next bytes of the source: by MD5, and by the upload's algorithm."""
+        part = await self._reader().read(size)
+        try:
+            md5 = await part.digest("md5", self._engine.threads)
+            if self._algorithm == "md5":
+                return md5, md5
+            return md5, await part.digest(self._algorithm, self._engine.threads)
+        finally:
+            await part.release()
+
+    def _reader(self) -> PartReader:
+        return PartReader(self._source, self._engine)
+
+    async def _has_our_headers(self, stored: Stored, sizes: PartSizes) -> bool:
+        head = await self._engine.requests.head_object(self._key, version_id=stored.version_id)
+        if head.file.etag != stored.etag:
+            # Where no versions are kept: somebody has written the key since, that is what counts.
+            return True
+        mark = UploadMark.parse(head.upload_mark)
+        return (
+            mark is not None
+            and mark.has(self._fingerprint)
+            and _plan(mark.sizes, self._size) == _plan(sizes, self._size)
+        )
+
+    # --- what is missing ----------------------------------------------------------------
+
+    async def _finish(self, upload: MultipartUpload, *, begun: bool) -> tuple[Stored, Checksum]:
+        try:
+            if not begun:
+                await upload.begin()
+            self._meter.add(upload.size)
+            await self._send_missing(upload)
+            return await upload.complete()
+        except BaseException as error:
+            await upload.leave(error)
+            raise
+
+    async def _send_missing(self, upload: MultipartUpload) -> None:
+        await self._source.rewind()
+        reader, read = self._reader(), 0
+        concurrency = self._engine.settings.transfer_concurrency
+        reused = set(upload.sent)
+        async with part_sender(upload, self._meter, concurrency) as sender:
+            for number, size in enumerate(_plan(upload.sizes, self._size), start=1):
+                read += size
+                if number in reused:
+                    await self._source.skip(size)
+                    continue
+                await sender.ready()
+                part = await reader.read(size)
+                sender.hold(part)
+                check_size(
+                    self._size, read - size + part.size, ended=part.size < size, key=self._key
+                )
+                sender.send(number, part)
+            # One byte more than declared shows a body that is too long.
+            excess = await reader.read(1)
+            sender.hold(excess)
+            check_size(self._size, read + excess.size, ended=True, key=self._key)
+
+
+def _plan(sizes: PartSizes, total: int) -> list[int]:
+    """The size of each part of an object of ``total`` bytes."""
+    plan: list[int] = []
+    left = total
+    while left > 0 and len(plan) < MAX_PARTS:
+        plan.append(min(left, sizes.size_of(len(plan) + 1)))
+        left -= plan[-1]
+    return plan
+
+
+def _sizes_of(parts: Sequence[ListedPart], total: int, wanted: PartSizes) -> PartSizes | None:
+    """Tell the part size of an upload of ``total`` bytes; None if its parts fit no such upload.
+
+    The earlier run may have had another ``part_size``. Its own is kept then.
+    """
+    largest = max((part.size for part in parts), default=wanted.base)
+    for base in (wanted.base, largest):
+        if base < 1 or math.ceil(total / base) > MAX_PARTS:
+            continue
+        plan = _plan(PartSizes(base, total), total)
+        if all(part.number <= len(plan) and part.size == plan[part.number - 1] for part in parts):
+            return PartSizes(base, total)
+    return None

@@ -1,0 +1,111 @@
+"""Parts on their way: side by side, no more at a time than allowed, and each freed afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from careflow_storage.transfer.multipart import MultipartUpload
+from careflow_storage.transfer.parts import Part, check_size
+from careflow_storage.transfer.progress import Meter
+from careflow_storage.transfer.reading import PartReader
+from careflow_storage.transfer.tasks import task_group
+
+
+class SendsParts(Protocol):
+    """What a `PartSender` needs of a `MultipartUpload`, or of who stands before one."""
+
+    async def send(self, number: int, part: Part, meter: Meter) -> None: ...
+
+
+class PartSender:
+    """Sends parts of one upload, at most ``concurrency`` at the same time.
+
+    Memory: that many parts, within the shared budget. Made by `part_sender`.
+    """
+
+    def __init__(
+        self, upload: SendsParts, meter: Meter, concurrency: int, group: asyncio.TaskGroup
+    ) -> None:
+        self._upload = upload
+        self._meter = meter
+        self._window = asyncio.Semaphore(concurrency)
+        self._group = group
+        self._held: set[Part] = set()
+
+    async def ready(self) -> None:
+        """Wait until one more part may be on its way: before its bytes are read, not after."""
+        await self._window.acquire()
+
+    def send(self, number: int, part: Part) -> None:
+        """Begin to send a part, after `ready`; it is freed when it is stored, or fails."""
+        self.hold(part)
+        self._group.create_task(self._send(number, part))
+
+    def hold(self, part: Part) -> None:
+        """Free this part at the end, if nobody does before."""
+        self._held.add(part)
+
+    async def _send(self, number: int, part: Part) -> None:
+        try:
+            await self._upload.send(number, part, self._meter)
+        finally:
+            self._held.discard(part)
+            await part.release()
+            self._window.release()
+
+    async def release_all(self) -> None:
+        """Free what no part's task frees: one cancelled before its first step frees nothing."""
+        try:
+            while self._held:
+                await self._held.pop().release()
+        finally:
+            if self._held:
+                await self.release_all()
+
+
+@asynccontextmanager
+async def part_sender(
+    upload: SendsParts, meter: Meter, concurrency: int
+) -> AsyncIterator[PartSender]:
+    """Give a `PartSender`; on leaving, all its parts are stored, or the first error comes out."""
+    sender: PartSender | None = None
+    try:
+        async with task_group() as group:
+            sender = PartSender(upload, meter, concurrency, group)
+            yield sender
+    finally:
+        if sender is not None:
+            await sender.release_all()
+
+
+async def send_all(
+    upload: MultipartUpload,
+    first: Part,
+    reader: PartReader,
+    meter: Meter,
+    *,
+    declared: int | None,
+    concurrency: int,
+    key: str,
+) -> None:
+    """Send ``first`` and all that follows it; ``declared`` is the size of the whole, if known.
+
+    Raises `SizeMismatchError` as soon as a body has more bytes than it declared, or ends early.
+    """
+    read = 0
+    async with part_sender(upload, meter, concurrency) as sender:
+        sender.hold(first)
+        number, part = 1, first
+        await sender.ready()
+        while part.size:
+            read += part.size
+            check_size(declared, read, ended=False, key=key)
+            sender.send(number, part)
+            number += 1
+            await sender.ready()
+            part = await reader.read(upload.sizes.size_of(number))
+            sender.hold(part)
+    check_size(declared, read, ended=True, key=key)

@@ -1,0 +1,228 @@
+"""Where bytes wait that find no room in memory: one temporary file for a whole storage."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import tempfile
+import threading
+from typing import IO, Protocol
+
+from careflow_storage.errors import StorageError
+from careflow_storage.transfer.threads import Threads
+
+# Little is wasted by a call that has just begun, and a part is not scattered into dust.
+_BLOCK_BYTES = 256 * 1024
+
+
+class Spool:
+    """A temporary file that all waiting parts share, in blocks of 256 KiB.
+
+    One file, so that a thousand calls need one file descriptor. It has no name (on POSIX it is
+    unlinked before anything is written, and readable by its owner alone), it is opened with
+    the first block and closed with the last, and shrinks when blocks at its end come free:
+    the lowest free block is always taken first. Its folder is `tempfile.gettempdir`'s
+    (``TMPDIR``), which must be on a disk: in a tmpfs its bytes are memory after all.
+
+    All its methods are for threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._file: _File | None = None
+        self._length = 0
+        self._free: set[int] = set()
+        self._lowest: list[int] = []
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks are taken."""
+        return self._length - len(self._free)
+
+    @property
+    def size(self) -> int:
+        """The length of the file in bytes, free blocks within it included."""
+        return self._length * _BLOCK_BYTES
+
+    def take(self) -> int:
+        """Take a block; return its number."""
+        with self._lock:
+            if self._file is None:
+                self._file = _open()
+            while self._lowest:
+                number = heapq.heappop(self._lowest)
+                if number in self._free:
+                    self._free.remove(number)
+                    return number
+            self._length += 1
+            return self._length - 1
+
+    def give_back(self, blocks: list[int]) -> None:
+        """Free these blocks, and what the file needs no more."""
+        with self._lock:
+            self._free.update(blocks)
+            for number in blocks:
+                heapq.heappush(self._lowest, number)
+            shorter = self._length
+            while shorter - 1 in self._free:
+                shorter -= 1
+                self._free.remove(shorter)
+            if shorter == self._length:
+                return
+            self._length = shorter
+            if shorter == 0:
+                self._lowest.clear()
+                self._close()
+            elif self._file is not None:
+                self._file.truncate(shorter * _BLOCK_BYTES)
+
+    def write(self, block: int, offset: int, data: memoryview) -> None:
+        """Write within one block."""
+        self._opened().write_at(block * _BLOCK_BYTES + offset, data)
+
+    def read(self, block: int, offset: int, size: int) -> bytes:
+        """Read within one block."""
+        return self._opened().read_at(block * _BLOCK_BYTES + offset, size)
+
+    def _opened(self) -> _File:
+        file = self._file
+        if file is None:
+            raise RuntimeError("no block of the spool is taken")
+        return file
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+
+class Area:
+    """Bytes in a spool that belong together, wherever its blocks are.
+
+    They are only ever appended to. ``hold`` and ``release`` count who reads them: the blocks
+    are free for others when the last one has gone, so that nobody sends another's bytes.
+    """
+
+    def __init__(self, spool: Spool, threads: Threads) -> None:
+        self.size = 0
+        self._spool = spool
+        self._threads = threads
+        self._blocks: list[int] = []
+        self._holders = 1
+
+    async def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Write ``data`` behind what is there. Cancelled or failed, it counts for nothing."""
+        view = memoryview(data)
+        try:
+            await self._threads.run(self._write, view)
+        except BaseException:
+            await self._give_back(self._blocks[-(-self.size // _BLOCK_BYTES) :])
+            raise
+        self.size += view.nbytes
+
+    def _write(self, data: memoryview) -> None:
+        position = self.size
+        try:
+            while data:
+                index, offset = divmod(position, _BLOCK_BYTES)
+                if index == len(self._blocks):
+                    self._blocks.append(self._spool.take())
+                piece = data[: _BLOCK_BYTES - offset]
+                self._spool.write(self._blocks[index], offset, piece)
+                position += piece.nbytes
+                data = data[piece.nbytes :]
+        except OSError as error:
+            raise StorageError(
+                f"The temporary file cannot be written: {error.strerror}.",
+                hint="Waiting parts lie in TMPDIR: give it room, or a folder on another disk.",
+            ) from error
+
+    def read_at(self, start: int, size: int) -> bytes:
+        """Read from anywhere; to be called in a thread."""
+        pieces: list[bytes] = []
+        end = min(start + size, self.size)
+        while start < end:
+            index, offset = divmod(start, _BLOCK_BYTES)
+            length = min(_BLOCK_BYTES - offset, end - start)
+            pieces.append(self._spool.read(self._blocks[index], offset, length))
+            start += length
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def hold(self) -> None:
+        """Keep the bytes for one more reader, who calls `release`."""
+        self._holders += 1
+
+    async def release(self) -> None:
+        """Let go of the bytes; the last one who does frees the blocks."""
+        self._holders -= 1
+        if self._holders == 0:
+            await self._give_back(self._blocks)
+
+    async def _give_back(self, blocks: list[int]) -> None:
+        if blocks:
+            self._blocks = self._blocks[: -len(blocks)]
+            await self._threads.clean_up(lambda: self._spool.give_back(blocks))
+
+
+class _File(Protocol):
+    def write_at(self, position: int, data: memoryview) -> None: ...
+
+    def read_at(self, position: int, size: int) -> bytes: ...
+
+    def truncate(self, size: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _PositionedFile:
+    """Reads and writes of several threads at once: each call names its position."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._descriptor = file.fileno()
+
+    def write_at(self, position: int, data: memoryview) -> None:
+        while data:
+            count = os.pwrite(self._descriptor, data, position)
+            position += count
+            data = data[count:]
+
+    def read_at(self, position: int, size: int) -> bytes:
+        return os.pread(self._descriptor, size, position)
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self._descriptor, size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _SeekingFile:
+    """The same where the system has no positioned reads and writes: Windows."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def write_at(self, position: int, data: memoryview) -> None:
+        with self._lock:
+            self._file.seek(position)
+            while data:
+                data = data[self._file.write(data) :]
+
+    def read_at(self, position: int, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(position)
+            return self._file.read(size)
+
+    def truncate(self, size: int) -> None:
+        with self._lock:
+            self._file.truncate(size)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _open() -> _File:
+    file: IO[bytes] = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the spool closes it
+    return _PositionedFile(file) if hasattr(os, "pread") else _SeekingFile(file)
