@@ -1,0 +1,26 @@
+"""A durable outbox: recordings are safe on this machine's disk before they are in the bucket.
+
+::
+
+    async with Outbox("/var/lib/careflow/outbox", storage) as outbox:
+        entry = await outbox.put_recording("CA123", body, "recording.webm")
+        await outbox.run()
+
+The extra ``outbox`` brings what it needs (aiosqlite).
+"""
+
+from __future__ import annotations
+
+from careflow_storage.outbox.errors import OutboxError, OutboxFullError
+from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
+from careflow_storage.outbox.outbox import EntryListing, Outbox
+
+__all__ = [
+    "EntryListing",
+    "Outbox",
+    "OutboxEntry",
+    "OutboxError",
+    "OutboxFullError",
+    "OutboxState",
+    "OutboxStatus",
+]

@@ -1,0 +1,217 @@
+"""The worker's loop: claim, deliver, back off, and keep the leases alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopError
+from careflow_storage.outbox.database import to_its_end
+from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_hopeless
+from careflow_storage.outbox.errors import OutboxError
+from careflow_storage.outbox.ledger import Claim, Failure, Ledger
+from careflow_storage.transfer.tasks import task_group
+
+logger = logging.getLogger("careflow_storage")
+
+_SHORTEST_REST = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class CourierOptions:
+    """How hard to work; times in seconds."""
+
+    concurrency: int
+    poll_interval: float
+    lease: float
+    retry_base_delay: float
+    retry_max_delay: float
+    give_up_after: float
+    tidy_interval: float = 60.0
+
+
+class Courier:
+    """Delivers what is due, until it is cancelled or nothing is left."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        delivery: Delivery,
+        options: CourierOptions,
+        wake: asyncio.Event,
+        *,
+        remove: Callable[[str], Awaitable[None]],
+        tidy: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ledger = ledger
+        self._delivery = delivery
+        self._options = options
+        self._wake = wake
+        self._remove = remove
+        self._tidy = tidy
+        self._running: dict[str, asyncio.Task[None]] = {}
+        # How often in a row the bucket has refused, and until when nothing is sent therefore.
+        self._refusals = 0
+        self._closed_until = 0.0
+
+    def hurry(self) -> None:
+        """Forget that the bucket refused: somebody says that it is mended."""
+        self._refusals, self._closed_until = 0, 0.0
+        self._wake.set()
+
+    async def run(self, *, until_empty: bool) -> None:
+        """Deliver; when cancelled, what is on its way stops and its leases are given back."""
+        try:
+            async with task_group() as group:
+                helpers = [
+                    group.create_task(self._repeat(self._renew, self._options.lease / 4)),
+                    group.create_task(self._repeat(self._tidy, self._options.tidy_interval)),
+                ]
+                await self._deliver(group, until_empty=until_empty)
+                for helper in helpers:
+                    helper.cancel()
+        finally:
+            await self._ledger.release()
+
+    async def _deliver(self, group: asyncio.TaskGroup, *, until_empty: bool) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                for claim in await self._claim():
+                    task = group.create_task(self._attempt(claim))
+                    self._running[claim.entry.id] = task
+                    task.add_done_callback(partial(self._ended, claim.entry.id))
+                due = await self._ledger.next_due()
+            except OutboxError as error:
+                self._outlived(error)
+                due = time.time() + self._options.poll_interval
+            if until_empty and due is None and not self._running:
+                return
+            await self._rest(due)
+
+    def _ended(self, entry_id: str, _: asyncio.Task[None]) -> None:
+        del self._running[entry_id]
+        self._wake.set()
+
+    async def _claim(self) -> list[Claim]:
+        free = self._free()
+        if free <= 0:
+            return []
+        return await self._ledger.claim(free, self._options.lease, self._running)
+
+    def _free(self) -> int:
+        if time.monotonic() < self._closed_until:
+            return 0
+        # One at a time finds out whether a bucket that refused is open again.
+        most = 1 if self._refusals else self._options.concurrency
+        return most - len(self._running)
+
+    async def _rest(self, due: float | None) -> None:
+        pause, closed = self._options.poll_interval, self._closed_until - time.monotonic()
+        if closed > 0:
+            pause = min(pause, closed)
+        elif due is not None and self._free() > 0:
+            pause = min(pause, max(due - time.time(), _SHORTEST_REST))
+        try:
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _attempt(self, claim: Claim) -> None:
+        entry = claim.entry
+        try:
+            proof = await self._delivery.deliver(claim)
+        except (StorageClosedError, WrongLoopError):
+            raise
+        except Exception as error:  # noqa: BLE001 - kept with the entry, logged, and retried
+            await self._guarded(self._failed(claim, error))
+            return
+        self._refusals, self._closed_until = 0, 0.0
+        # Not to be cancelled between the note and the removal of the file.
+        await to_its_end(self._guarded(self._settle(entry.id, proof.etag, proof.version_id)))
+
+    async def _settle(self, entry_id: str, etag: str, version_id: str | None) -> None:
+        if await self._ledger.settle(entry_id, etag, version_id):
+            await self._remove(entry_id)
+        else:
+            logger.warning("The lease of %s ended before its delivery did.", entry_id)
+
+    async def _failed(self, claim: Claim, error: Exception) -> None:
+        blocked, fatal = is_about_the_bucket(error), is_hopeless(error)
+        pause = self._pause_after(error, claim.failures + 1)
+        if blocked:
+            self._refused(error)
+        text = str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
+        entry = await self._ledger.fail(
+            claim.entry.id,
+            Failure(error=text, pause=pause, fatal=fatal, blocked=blocked),
+            self._options.give_up_after,
+        )
+        if entry is None:
+            return
+        extra = {"key": entry.key, "entry": entry.id, "attempts": entry.attempts}
+        unforeseen = None if isinstance(error, StorageError) else error
+        if entry.state == "dead":
+            logger.warning(
+                "Gave up delivering %r, its bytes are kept: %s",
+                entry.key,
+                text,
+                extra=extra,
+                exc_info=unforeseen,
+            )
+        else:
+            logger.log(
+                logging.INFO if unforeseen is None else logging.ERROR,
+                "Delivering %r again in %.0f s: %s",
+                entry.key,
+                pause,
+                text,
+                extra=extra,
+                exc_info=unforeseen,
+            )
+
+    def _refused(self, error: Exception) -> None:
+        # Those that were on their way together count once.
+        if time.monotonic() >= self._closed_until:
+            self._refusals += 1
+            pause = self._pause_after(error, self._refusals)
+            self._closed_until = time.monotonic() + pause
+            logger.warning("The bucket refuses; the outbox waits for %.0f s: %s", pause, error)
+
+    def _pause_after(self, error: Exception, number: int) -> float:
+        options = self._options
+        ceiling = min(options.retry_max_delay, options.retry_base_delay * 2.0 ** min(number, 30))
+        asked = getattr(error, "retry_after", None) or 0.0
+        return max(asked, ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+
+    async def _renew(self) -> None:
+        running = dict(self._running)
+        ours = await self._ledger.renew(running, self._options.lease) if running else set()
+        for entry_id, task in running.items():
+            if entry_id not in ours and entry_id in self._running:
+                # This process stood still for long: another has it now.
+                task.cancel()
+
+    async def _repeat(self, job: Callable[[], Awaitable[None]], pause: float) -> None:
+        while True:
+            await asyncio.sleep(pause)
+            await self._guarded(job())
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except OutboxError as error:
+            self._outlived(error)
+
+    def _outlived(self, error: OutboxError) -> None:
+        # A database that is locked, or on a full disk, is so for a while: leases end, and what
+        # could not be noted is found out by a HEAD at the next attempt.
+        if not error.retryable:
+            raise error
+        logger.warning("The outbox goes on after an error: %s", error)

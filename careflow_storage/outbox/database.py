@@ -1,0 +1,181 @@
+"""The outbox's SQLite file: durable, shared by processes, and used one statement at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from careflow_storage.errors import StorageError
+from careflow_storage.outbox.errors import OutboxError, OutboxFullError
+
+try:
+    import aiosqlite
+except ModuleNotFoundError as missing:
+    if missing.name != "aiosqlite":
+        raise
+    raise ModuleNotFoundError(
+        "The outbox needs aiosqlite: pip install 'careflow-storage[outbox]'", name="aiosqlite"
+    ) from None
+
+T = TypeVar("T")
+
+FULL_HINT = (
+    "Is a worker delivering (run), and what does status() tell? Else raise max_bytes, free disk "
+    "space, or discard dead letters."
+)
+_BUSY_SECONDS = 30.0
+_VERSION = 1
+_OLDEST_SQLITE = (3, 35)  # the first with RETURNING
+# A total kept by triggers: a sum over a hundred thousand rows would be in the way of each put.
+_SCHEMA = """
+BEGIN IMMEDIATE;
+CREATE TABLE entries (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL CHECK (state IN ('incoming', 'pending', 'delivered', 'dead')),
+    key TEXT UNIQUE CHECK (key IS NOT NULL OR state = 'incoming'),
+    size INTEGER NOT NULL,
+    sha256 TEXT,
+    content_type TEXT,
+    metadata TEXT,
+    checksum TEXT,
+    created_at REAL NOT NULL,
+    due_at REAL,
+    owner TEXT,
+    lease_until REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
+    failing_since REAL,
+    last_error TEXT,
+    last_error_at REAL,
+    blocked INTEGER NOT NULL DEFAULT 0,
+    delivered_at REAL,
+    etag TEXT,
+    version_id TEXT
+);
+CREATE INDEX entries_due ON entries (due_at) WHERE state = 'pending';
+CREATE INDEX entries_by_state ON entries (state, seq);
+CREATE INDEX entries_by_owner ON entries (owner) WHERE owner IS NOT NULL;
+CREATE INDEX entries_by_delivery ON entries (delivered_at) WHERE state = 'delivered';
+CREATE INDEX entries_by_error ON entries (last_error_at) WHERE last_error_at IS NOT NULL;
+CREATE TABLE totals (bytes INTEGER NOT NULL);
+INSERT INTO totals VALUES (0);
+CREATE TRIGGER entry_came AFTER INSERT ON entries BEGIN
+    UPDATE totals SET bytes = bytes + NEW.size;
+END;
+CREATE TRIGGER entry_changed AFTER UPDATE OF state, size ON entries BEGIN
+    UPDATE totals SET bytes = bytes
+        + (NEW.state != 'delivered') * NEW.size - (OLD.state != 'delivered') * OLD.size;
+END;
+CREATE TRIGGER entry_went AFTER DELETE ON entries BEGIN
+    UPDATE totals SET bytes = bytes - (OLD.state != 'delivered') * OLD.size;
+END;
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+class Database:
+    """Runs single statements, each a transaction of its own.
+
+    So nothing can be cancelled, or killed, between BEGIN and COMMIT: a statement happens or
+    it does not. Each takes SQLite's write lock before it reads, so no other process comes
+    between. ``synchronous=FULL``: when a statement has returned, its change is on the disk
+    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    """
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the file and make its tables; not to be cancelled, and one at a time."""
+        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+            raise OutboxError(
+                f"SQLite {sqlite3.sqlite_version} is too old for the outbox.",
+                hint="It needs 3.35 (March 2021) or newer.",
+            )
+        try:
+            connection = await aiosqlite.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise _explained(error) from error
+        database = cls(connection)
+        try:
+            await database._prepare()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def _prepare(self) -> None:
+        self._connection.row_factory = sqlite3.Row
+        await self.run("PRAGMA synchronous = FULL")
+        await self.run("PRAGMA fullfsync = ON")  # macOS: fsync alone does not reach the disk
+        (row,) = await self.run("PRAGMA journal_mode = WAL")
+        if row[0] != "wal":
+            raise OutboxError(
+                f"The outbox's database has the journal mode {row[0]!r}, not WAL.",
+                hint="The folder must be on a local disk, not on a network file system.",
+            )
+        (row,) = await self.run("PRAGMA user_version")
+        if row[0] == 0:
+            try:
+                await self._connection.executescript(_SCHEMA)
+            except sqlite3.Error as error:
+                raise _explained(error) from error
+        elif row[0] != _VERSION:
+            raise OutboxError(
+                f"The outbox's database has the version {row[0]}; this release knows {_VERSION}.",
+                hint="A newer release of careflow-storage has made it: use that one.",
+            )
+
+    async def run(self, statement: str, parameters: Any = ()) -> list[sqlite3.Row]:
+        """Run one statement to its end, cancelled or not, and return its rows.
+
+        Statements are run in the order of these calls, also after a cancellation.
+        """
+
+        async def execute() -> list[sqlite3.Row]:
+            return list(await self._connection.execute_fetchall(statement, parameters))
+
+        try:
+            return await to_its_end(execute())
+        except sqlite3.Error as error:
+            raise _explained(error) from error
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._connection.close()
+
+
+async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Await ``work``; when cancelled, wait for its end all the same, then be cancelled."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
+def _explained(error: sqlite3.Error) -> StorageError:
+    name = getattr(error, "sqlite_errorname", "")
+    if name == "SQLITE_FULL":
+        return OutboxFullError("The disk is full.", hint=FULL_HINT, retryable=True)
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return OutboxError(
+            f"The outbox's database was locked for {_BUSY_SECONDS:g} s.",
+            retryable=True,
+            hint="Does another program hold it open, such as a backup or a database browser?",
+        )
+    return OutboxError(
+        f"The outbox's database cannot be used: {error}.",
+        code=name or None,
+        retryable=name.startswith("SQLITE_IOERR"),
+        hint="Is its folder a local disk that this user may write to?",
+    )

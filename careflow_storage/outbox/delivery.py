@@ -1,0 +1,190 @@
+"""One delivery: from a spool file to an object that is proven to hold the same bytes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    InvalidCredentialsError,
+    InvalidInputError,
+    NoSuchBucketError,
+    NoSuchKeyError,
+    NotConfiguredError,
+    NotSupportedError,
+    ServerResponseError,
+    SizeMismatchError,
+    StorageError,
+    TransferError,
+)
+from careflow_storage.outbox.ledger import Claim
+from careflow_storage.outbox.models import OutboxEntry
+from careflow_storage.outbox.spool import Digests, Spool
+from careflow_storage.s3.deletion import abort_uploads
+from careflow_storage.s3.requests import ObjectHead
+from careflow_storage.storage import BackblazeStorage
+from careflow_storage.transfer.checksums import composite_etag
+from careflow_storage.transfer.parts import PartSizes, even_ends
+from careflow_storage.transfer.threads import Threads
+from careflow_storage.transfer.verify import part_ends
+
+logger = logging.getLogger("careflow_storage")
+
+# These are about the key, the account or the bucket: the next recording would fare no better.
+_ABOUT_THE_BUCKET = (
+    InvalidCredentialsError,
+    AccessDeniedError,
+    NoSuchBucketError,
+    NoSuchKeyError,
+    NotConfiguredError,
+    NotSupportedError,
+)
+
+
+class SpoolDamagedError(StorageError):
+    """The bytes on the disk are no longer those that were accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The object that holds a recording's bytes."""
+
+    etag: str
+    version_id: str | None
+
+
+class Delivery:
+    """Delivers entries through one storage."""
+
+    def __init__(self, storage: BackblazeStorage, spool: Spool, threads: Threads) -> None:
+        self._storage = storage
+        self._spool = spool
+        self._threads = threads
+
+    async def deliver(self, claim: Claim) -> Proof:
+        """Upload an entry's bytes, unless an earlier attempt did, and prove them.
+
+        1 PUT (or a multipart upload) and 1 HEAD; after an interrupted attempt 1 HEAD before,
+        and for a large file 1 request to find the uploads that it left behind.
+
+        Raises:
+            SpoolDamagedError: The spool file is missing or changed; nothing was uploaded.
+            StorageError: See `BackblazeStorage.upload_file`.
+        """
+        entry = claim.entry
+        ends = self._expected_ends(entry.size)
+        digests = await self._checked_digests(entry, ends)
+        proof = None
+        if entry.attempts > 1:
+            head = await self._look(entry.key)
+            if head is not None and await self._holds(head, entry, ends, digests):
+                proof = Proof(head.file.etag, head.file.version_id)
+        if proof is None:
+            proof = await self._upload(claim, ends, digests)
+        if entry.attempts > 1 and len(ends) > 1:
+            await self._abort_leftovers(entry.key)
+        return proof
+
+    async def _upload(self, claim: Claim, ends: list[int], digests: Digests) -> Proof:
+        entry = claim.entry
+        result = await self._storage.upload_file(
+            entry.key,
+            self._spool.path(entry.id),
+            entry.content_type,
+            metadata=claim.metadata,
+            # The setting's, when the producer did not choose.
+            # What an attempt that was killed has stored is not sent again.
+            resume=True,
+            checksum=claim.checksum,  # type: ignore[arg-type]  # was checked when it was put
+        )
+        try:
+            head = await self._storage._lifecycle.engine().requests.head_object(entry.key)
+        except AccessDeniedError:
+            # A key may be good for writing alone. The server has verified what it stored
+            # against our checksum, and the upload has compared its answer.
+            return Proof(result.etag, result.version_id)
+        except NoSuchKeyError as error:
+            raise self._unproven(entry, "is not there") from error
+        if not await self._holds(head, entry, ends, digests):
+            # Where an ETag tells nothing of the bytes, it tells at least which upload it was.
+            opaque = not part_ends(entry.size, head.file.etag, head.headers, head.upload_mark)
+            if not (opaque and head.file.etag == result.etag and head.file.size == entry.size):
+                raise self._unproven(entry, "has other bytes")
+        return Proof(head.file.etag, head.file.version_id)
+
+    def _unproven(self, entry: OutboxEntry, what: str) -> StorageError:
+        return ServerResponseError(
+            f"After its upload the object {what}.",
+            operation="HeadObject",
+            key=entry.key,
+            retryable=True,
+            hint="Does something else delete or write this key?",
+        )
+
+    def _expected_ends(self, size: int) -> list[int]:
+        settings = self._storage.settings
+        if size <= settings.multipart_threshold:
+            return [size]
+        return even_ends(size, PartSizes(settings.part_size, size).base)
+
+    async def _checked_digests(self, entry: OutboxEntry, ends: list[int]) -> Digests:
+        try:
+            digests = await self._threads.run(self._spool.digests, entry.id, ends)
+        except FileNotFoundError as error:
+            raise SpoolDamagedError("The spool file is missing.", key=entry.key) from error
+        if (digests.size, digests.sha256) != (entry.size, entry.sha256):
+            raise SpoolDamagedError(
+                "The spool file has changed since it was accepted.",
+                key=entry.key,
+                hint=f"Is the disk damaged, or did somebody write to {entry.id}?",
+            )
+        return digests
+
+    async def _look(self, key: str) -> ObjectHead | None:
+        try:
+            return await self._storage._lifecycle.engine().requests.head_object(key)
+        except (NoSuchKeyError, AccessDeniedError):
+            # B2 says 403 to a key without listBuckets for what is not there: nobody can tell.
+            return None
+
+    async def _holds(
+        self, head: ObjectHead, entry: OutboxEntry, ends: list[int], digests: Digests
+    ) -> bool:
+        """Whether an object's length and ETag prove that it has an entry's bytes."""
+        if head.file.size != entry.size:
+            return False
+        found = part_ends(entry.size, head.file.etag, head.headers, head.upload_mark)
+        if not found:
+            return False
+        if found != ends:
+            # It came with other settings: hash the parts that it has.
+            digests = await self._threads.run(self._spool.digests, entry.id, found)
+        return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
+
+    async def _abort_leftovers(self, key: str) -> None:
+        """Abort what a killed process has left of this key; its parts would be billed on."""
+        try:
+            await abort_uploads(self._storage._lifecycle.engine().control, key)
+        except StorageError as error:
+            # The recording is in the bucket; that is what the entry is about.
+            logger.warning(
+                "An unfinished upload of %r may be left: %s", key, error, extra={"key": key}
+            )
+
+
+def _etag_of(parts: list[bytes], *, composite: bool) -> str | None:
+    return composite_etag([part.hex() for part in parts]) if composite else parts[0].hex()
+
+
+def is_about_the_bucket(error: Exception) -> bool:
+    """Whether other recordings would fail for the same reason."""
+    return isinstance(error, _ABOUT_THE_BUCKET)
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Whether this recording can never be delivered as it is."""
+    if isinstance(error, TransferError):
+        # Proxies have many a status in the 500s that S3 has not.
+        return error.status is not None and error.status < 500
+    return isinstance(error, InvalidInputError | SizeMismatchError | SpoolDamagedError)

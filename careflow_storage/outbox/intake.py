@@ -1,0 +1,192 @@
+"""Taking a recording in: when this returns, its bytes and the duty to deliver them are on disk."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from careflow_storage.errors import PreconditionFailedError, StorageError
+from careflow_storage.models import ChecksumAlgorithm
+from careflow_storage.outbox.database import to_its_end
+from careflow_storage.outbox.errors import OutboxFullError
+from careflow_storage.outbox.ledger import Ledger
+from careflow_storage.outbox.models import OutboxEntry
+from careflow_storage.outbox.spool import Spool, SpoolFile
+from careflow_storage.recordings import RecordingClock, recording_key
+from careflow_storage.transfer.parts import check_size
+from careflow_storage.transfer.sources import (
+    FileSource,
+    MemorySource,
+    Source,
+    UploadBody,
+    open_source,
+)
+from careflow_storage.transfer.threads import INLINE_BYTES, Threads
+from careflow_storage.transfer.upload import UploadOptions
+
+logger = logging.getLogger("careflow_storage")
+
+_BATCH_BYTES = 1024 * 1024
+_FIRST_RESERVE_BYTES = 256 * 1024
+_LARGEST_RESERVE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a recording is to be called."""
+
+    call_id: str
+    filename: str
+    recorded_at: datetime | None
+
+
+class Intake:
+    """Writes recordings to the spool and into the ledger."""
+
+    def __init__(self, ledger: Ledger, spool: Spool, threads: Threads) -> None:
+        self._ledger = ledger
+        self._spool = spool
+        self._threads = threads
+        self._clock = RecordingClock()
+
+    async def put(
+        self,
+        name: Name,
+        body: UploadBody,
+        options: UploadOptions,
+        checksum: ChecksumAlgorithm | None,
+    ) -> OutboxEntry:
+        """Take one recording in, or leave nothing behind; ``checksum`` is the caller's choice.
+
+        First a row that says that a file is coming, then the file, then the row says that it
+        is there. Killed in between, the row or the file is removed by whoever comes next.
+        """
+        options.headers()  # what cannot be sent is refused here and now
+        key = self._key(name)
+        entry_id = secrets.token_hex(16)
+        file = self._spool.create(entry_id)
+        try:
+            async with open_source(body, self._threads, size=options.size) as source:
+                await self._ledger.reserve(entry_id, source.size or 0, options, checksum)
+                await self._threads.run(file.open)
+                await _Copy(self._ledger, self._threads, source, file, entry_id, key).run()
+                check_size(source.size, file.size, ended=True, key=key)
+                sha256 = await self._threads.run(file.finish)
+                entry = await self._accept(entry_id, name, key, file.size, sha256)
+        except BaseException:
+            await to_its_end(self._undo(entry_id, file))
+            raise
+        if entry.id != entry_id:
+            await to_its_end(self._undo(entry_id, file))
+        return entry
+
+    def _key(self, name: Name) -> str:
+        epoch_ms = self._clock.epoch_ms(name.recorded_at)
+        return recording_key(name.call_id, name.filename, epoch_ms)
+
+    async def _accept(
+        self, entry_id: str, name: Name, key: str, size: int, sha256: str
+    ) -> OutboxEntry:
+        while True:
+            entry = await self._ledger.accept(entry_id, key, size, sha256)
+            if entry is not None:
+                return entry
+            if name.recorded_at is None:
+                # Another process had a recording of this call in the same millisecond.
+                key = self._key(name)
+                continue
+            earlier = await self._ledger.find(key)
+            if earlier is None:
+                continue  # it was just discarded
+            if (earlier.size, earlier.sha256) == (size, sha256):
+                return earlier
+            raise PreconditionFailedError(
+                "The outbox has another recording of this call, time and filename.",
+                operation="put_recording",
+                key=key,
+                status=412,
+                hint="The first one stays. Give the second another time or filename.",
+            )
+
+    async def _undo(self, entry_id: str, file: SpoolFile) -> None:
+        try:
+            await self._threads.clean_up(file.close)
+            # Not the file of a row that a worker has claimed already.
+            if await self._ledger.forget(entry_id):
+                await self._threads.clean_up(partial(self._spool.remove, entry_id))
+        except (StorageError, OSError) as error:
+            logger.warning(
+                "The rest of a recording stays in the outbox until this process ends: %s",
+                error,
+                extra={"entry": entry_id},
+            )
+
+
+class _Copy:
+    """From a source to a spool file, a batch at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        threads: Threads,
+        source: Source,
+        file: SpoolFile,
+        entry_id: str,
+        key: str,
+    ) -> None:
+        self._ledger = ledger
+        self._threads = threads
+        self._source = source
+        self._file = file
+        self._entry_id = entry_id
+        self._key = key
+        self._reserved = source.size or 0
+        self._batch = bytearray()
+
+    async def run(self) -> None:
+        source = self._source
+        if isinstance(source, FileSource):
+            buffer = memoryview(bytearray(_BATCH_BYTES))
+            while count := await self._threads.run(source.read_into, buffer):
+                await self._write(buffer[:count])
+        elif isinstance(source, MemorySource):
+            while piece := source.take(_BATCH_BYTES):
+                await self._write(piece)
+        else:
+            while piece := await source.next_piece(_BATCH_BYTES):
+                # A chunk of a live call is too little for a trip to the disk.
+                self._batch += piece
+                if len(self._batch) >= INLINE_BYTES:
+                    await self._flush()
+            await self._flush()
+
+    async def _flush(self) -> None:
+        batch, self._batch = self._batch, bytearray()
+        await self._write(memoryview(batch))
+
+    async def _write(self, data: memoryview) -> None:
+        if self._source.size is None:
+            await self._make_room(data.nbytes)
+        else:
+            # One byte more than declared is enough to know, and must not fill the disk.
+            check_size(self._source.size, self._file.size + data.nbytes, ended=False, key=self._key)
+        await self._threads.run(self._file.write, data)
+
+    async def _make_room(self, more: int) -> None:
+        missing = self._file.size + more - self._reserved
+        if missing <= 0:
+            return
+        # In growing steps: each costs a write to the database.
+        step = min(max(_FIRST_RESERVE_BYTES, self._reserved), _LARGEST_RESERVE_BYTES)
+        for amount in (max(missing, step), missing):
+            try:
+                await self._ledger.reserve_more(self._entry_id, amount)
+            except OutboxFullError:
+                if amount == missing:
+                    raise
+            else:
+                self._reserved += amount
+                return

@@ -1,0 +1,381 @@
+"""What the outbox knows of each recording: every change is one SQL statement.
+
+::
+
+    incoming ──accept──> pending ──claim──> (leased) ──settle──> delivered ──purge──> gone
+       │                    ^                   │
+     forget                 └──fail, release────┤
+       v                    └──retry── dead <───┘
+     gone                               └──discard──> gone
+
+A lease is an owner and a time. Times are the wall clock's, in seconds since 1970: processes
+that share an outbox share a machine.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from careflow_storage.outbox.database import FULL_HINT, Database
+from careflow_storage.outbox.errors import OutboxFullError
+from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
+from careflow_storage.transfer.upload import UploadOptions
+
+_FITS = "(:most IS NULL OR (SELECT bytes FROM totals) + :more <= :most)"
+_LAST_DELIVERY = "(SELECT MAX(delivered_at) FROM entries WHERE state = 'delivered')"
+_STATES: dict[OutboxState, str] = {
+    "pending": "state = 'pending' AND owner IS NULL",
+    "delivering": "state = 'pending' AND owner IS NOT NULL",
+    "delivered": "state = 'delivered'",
+    "dead": "state = 'dead'",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A recording that is ours to deliver for a while."""
+
+    entry: OutboxEntry
+    metadata: dict[str, str]
+    checksum: str | None
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a delivery failed, and what that means.
+
+    ``fatal``: it can never succeed. ``blocked``: the bucket refuses, not this recording.
+    """
+
+    error: str
+    pause: float
+    fatal: bool
+    blocked: bool
+
+
+class Ledger:
+    """The table of entries, as one owner sees it.
+
+    ``respite``: seconds between the end of an attempt that was cut off, by a kill or a
+    cancellation, and the next one. What it had sent may still be on its way into the bucket:
+    looked for too early, it would be missed, and stored a second time.
+    """
+
+    def __init__(
+        self, database: Database, owner: str, max_bytes: int | None, respite: float
+    ) -> None:
+        self._respite = respite
+        self._database = database
+        self._owner = owner
+        self._max_bytes = max_bytes
+
+    # --- coming in ----------------------------------------------------------------------
+
+    async def reserve(
+        self, entry_id: str, size: int, options: UploadOptions, checksum: str | None
+    ) -> None:
+        """Note that a recording is coming, and keep room for it.
+
+        From before its file exists until `accept` or `forget`, this row tells everybody that
+        the file is being written, and by whom.
+        """
+        rows = await self._database.run(
+            f"""INSERT INTO entries
+                    (id, state, size, content_type, metadata, checksum, created_at, owner)
+                SELECT :id, 'incoming', :more, :content_type, :metadata, :checksum, :now, :owner
+                WHERE {_FITS} RETURNING id""",
+            {
+                "id": entry_id,
+                "more": size,
+                "most": self._max_bytes,
+                "content_type": options.content_type,
+                "metadata": json.dumps(dict(options.metadata or {})),
+                "checksum": checksum,
+                "now": time.time(),
+                "owner": self._owner,
+            },
+        )
+        if not rows:
+            raise await self._full(size)
+
+    async def reserve_more(self, entry_id: str, more: int) -> None:
+        """Keep room for more bytes of a recording whose size nobody knows."""
+        rows = await self._database.run(
+            f"UPDATE entries SET size = size + :more WHERE id = :id AND {_FITS} RETURNING id",  # noqa: S608
+            {"id": entry_id, "more": more, "most": self._max_bytes},
+        )
+        if not rows:
+            raise await self._full(more)
+
+    async def _full(self, more: int) -> OutboxFullError:
+        (total,) = await self._database.run("SELECT bytes FROM totals")
+        return OutboxFullError(
+            f"The outbox holds {total['bytes']} of {self._max_bytes} bytes: no room for {more}.",
+            hint=FULL_HINT,
+        )
+
+    async def accept(self, entry_id: str, key: str, size: int, sha256: str) -> OutboxEntry | None:
+        """Take over the duty to deliver; None when another recording has the key."""
+        rows = await self._database.run(
+            """UPDATE OR IGNORE entries
+               SET state = 'pending', key = :key, size = :size, sha256 = :sha256,
+                   due_at = :now, owner = NULL
+               WHERE id = :id AND state = 'incoming' RETURNING *""",
+            {"id": entry_id, "key": key, "size": size, "sha256": sha256, "now": time.time()},
+        )
+        return _entry(rows[0]) if rows else None
+
+    async def forget(self, entry_id: str) -> bool:
+        """Undo `reserve`, and `accept` too as long as nobody has claimed it."""
+        rows = await self._database.run(
+            """DELETE FROM entries WHERE id = ? AND
+               (state = 'incoming' OR (state = 'pending' AND attempts = 0)) RETURNING id""",
+            (entry_id,),
+        )
+        return bool(rows)
+
+    # --- going out ----------------------------------------------------------------------
+
+    async def claim(self, count: int, lease: float, busy_with: Collection[str]) -> list[Claim]:
+        """Take up to ``count`` due recordings that nobody works on, for ``lease`` seconds.
+
+        Not those that this owner is ``busy_with``, even if it was too busy to renew a lease.
+        Each goes to the end of the queue: one that kills its process holds up no others.
+        """
+        now = time.time()
+        rows = await self._database.run(
+            """UPDATE entries SET owner = :owner, lease_until = :until, due_at = :now,
+                   attempts = attempts + 1
+               WHERE seq IN (
+                   SELECT seq FROM entries WHERE state = 'pending' AND due_at <= :now
+                   AND (owner IS NULL OR lease_until < :now)
+                   AND id NOT IN (SELECT value FROM json_each(:busy_with))
+                   ORDER BY due_at, seq LIMIT :count
+               ) RETURNING *""",
+            {
+                "owner": self._owner,
+                "until": now + lease,
+                "now": now,
+                "count": count,
+                "busy_with": json.dumps(list(busy_with)),
+            },
+        )
+        return [
+            Claim(_entry(row), json.loads(row["metadata"]), row["checksum"], row["failures"])
+            for row in rows
+        ]
+
+    async def renew(self, ids: Collection[str], lease: float) -> set[str]:
+        """Prolong leases; return those of them that are still ours."""
+        rows = await self._database.run(
+            """UPDATE entries SET lease_until = ? WHERE owner = ? AND state = 'pending'
+               AND id IN (SELECT value FROM json_each(?)) RETURNING id""",
+            (time.time() + lease, self._owner, json.dumps(list(ids))),
+        )
+        return {row["id"] for row in rows}
+
+    async def release(self) -> None:
+        """Give up all leases of this owner."""
+        await self._database.run(
+            """UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?
+               WHERE owner = ? AND state = 'pending'""",
+            (time.time() + self._respite, self._owner),
+        )
+
+    async def settle(self, entry_id: str, etag: str, version_id: str | None) -> bool:
+        """Note a delivery; False when the lease was lost meanwhile."""
+        rows = await self._database.run(
+            """UPDATE entries SET state = 'delivered', delivered_at = ?, etag = ?, version_id = ?,
+                   owner = NULL, lease_until = NULL, due_at = NULL, last_error = NULL,
+                   last_error_at = NULL, failing_since = NULL, blocked = 0
+               WHERE id = ? AND owner = ? AND state = 'pending' RETURNING id""",
+            (time.time(), etag, version_id, entry_id, self._owner),
+        )
+        return bool(rows)
+
+    async def fail(
+        self, entry_id: str, failure: Failure, give_up_after: float
+    ) -> OutboxEntry | None:
+        """Note a failure and when to try again, or give up; None when the lease was lost.
+
+        Where the bucket refuses, time alone is no reason to give up: others must have been
+        delivered meanwhile.
+        """
+        rows = await self._database.run(
+            f"""UPDATE entries SET
+                   state = CASE WHEN :fatal OR (
+                       failing_since <= :now - :give_up_after
+                       AND (NOT :blocked OR {_LAST_DELIVERY} > failing_since)
+                   ) THEN 'dead' ELSE state END,
+                   failures = failures + 1, failing_since = COALESCE(failing_since, :now),
+                   last_error = :error, last_error_at = :now, blocked = :blocked,
+                   due_at = :now + :pause, owner = NULL, lease_until = NULL
+               WHERE id = :id AND owner = :owner AND state = 'pending' RETURNING *""",  # noqa: S608
+            {
+                "id": entry_id,
+                "owner": self._owner,
+                "now": time.time(),
+                "give_up_after": give_up_after,
+                "fatal": failure.fatal,
+                "blocked": failure.blocked,
+                "error": failure.error,
+                "pause": failure.pause,
+            },
+        )
+        return _entry(rows[0]) if rows else None
+
+    async def next_due(self) -> float | None:
+        """When the next recording is due or its lease ends; None when none is left."""
+        (row,) = await self._database.run(
+            """SELECT MIN(CASE WHEN owner IS NULL THEN due_at ELSE MAX(due_at, lease_until) END)
+               AS due FROM entries WHERE state = 'pending'"""
+        )
+        due: float | None = row["due"]
+        return due
+
+    # --- recovery -----------------------------------------------------------------------
+
+    async def inherit(self, living: Collection[str]) -> None:
+        """End what owners that are not alive were doing; nobody may be opening meanwhile."""
+        alive = json.dumps(list(living))
+        await self._database.run(
+            """DELETE FROM entries WHERE state = 'incoming'
+               AND owner NOT IN (SELECT value FROM json_each(?))""",
+            (alive,),
+        )
+        await self._database.run(
+            """UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?
+               WHERE state = 'pending' AND owner IS NOT NULL
+               AND owner NOT IN (SELECT value FROM json_each(?))""",
+            (time.time() + self._respite, alive),
+        )
+
+    async def needless(self, ids: Collection[str]) -> set[str]:
+        """Of these files, those that are no longer needed.
+
+        The files must have been listed before. Then a file without a row is never one whose
+        recording is just coming in: its row is older than the file.
+        """
+        rows = await self._database.run(
+            """SELECT id FROM entries WHERE state != 'delivered'
+               AND id IN (SELECT value FROM json_each(?))""",
+            (json.dumps(list(ids)),),
+        )
+        return set(ids) - {row["id"] for row in rows}
+
+    async def purge(self, older_than: float) -> None:
+        """Forget deliveries of more than so many seconds ago."""
+        await self._database.run(
+            "DELETE FROM entries WHERE state = 'delivered' AND delivered_at < ?",
+            (time.time() - older_than,),
+        )
+
+    # --- looking, and deciding by hand --------------------------------------------------
+
+    async def get(self, entry_id: str) -> OutboxEntry | None:
+        """Return an accepted entry."""
+        rows = await self._database.run(
+            "SELECT * FROM entries WHERE id = ? AND state != 'incoming'", (entry_id,)
+        )
+        return _entry(rows[0]) if rows else None
+
+    async def find(self, key: str) -> OutboxEntry | None:
+        """Return the entry that has a key."""
+        rows = await self._database.run("SELECT * FROM entries WHERE key = ?", (key,))
+        return _entry(rows[0]) if rows else None
+
+    async def page(
+        self, state: OutboxState | None, after: int, count: int
+    ) -> tuple[list[OutboxEntry], int]:
+        """Return some entries in the order in which they came, and where to go on."""
+        where = "state != 'incoming'" if state is None else _STATES[state]
+        rows = await self._database.run(
+            f"SELECT * FROM entries WHERE {where} AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
+            (after, count),
+        )
+        return [_entry(row) for row in rows], rows[-1]["seq"] if rows else after
+
+    async def retry(self, entry_id: str | None) -> list[str]:
+        """Make one waiting or dead entry due now, or all of them; return their IDs."""
+        rows = await self._database.run(
+            """UPDATE entries SET state = 'pending', due_at = :now, failures = 0,
+                   failing_since = NULL
+               WHERE (:id IS NULL OR id = :id)
+               AND (state = 'dead' OR (state = 'pending' AND owner IS NULL)) RETURNING id""",
+            {"id": entry_id, "now": time.time()},
+        )
+        return [row["id"] for row in rows]
+
+    async def discard(self, entry_id: str) -> bool:
+        """Forget a dead entry; False when there is none."""
+        rows = await self._database.run(
+            "DELETE FROM entries WHERE id = ? AND state = 'dead' RETURNING id", (entry_id,)
+        )
+        return bool(rows)
+
+    async def status(self) -> OutboxStatus:
+        """Count."""
+        (row,) = await self._database.run(
+            f"""SELECT
+                   COUNT(*) FILTER (WHERE state = 'incoming') AS incoming,
+                   COUNT(*) FILTER (WHERE {_STATES["pending"]}) AS pending,
+                   COUNT(*) FILTER (WHERE {_STATES["delivering"]}) AS delivering,
+                   COUNT(*) FILTER (WHERE {_STATES["delivered"]}) AS delivered,
+                   COUNT(*) FILTER (WHERE {_STATES["dead"]}) AS dead,
+                   (SELECT bytes FROM totals) AS bytes,
+                   MIN(created_at) FILTER (WHERE state = 'pending') AS oldest,
+                   {_LAST_DELIVERY} AS last_delivered_at,
+                   MAX(last_error_at) FILTER (WHERE state = 'pending' AND blocked) AS blocked_at
+               FROM entries"""  # noqa: S608
+        )
+        errors = await self._database.run(
+            """SELECT last_error, last_error_at FROM entries WHERE last_error_at IS NOT NULL
+               ORDER BY last_error_at DESC LIMIT 1"""
+        )
+        blocked_at, last_delivery = row["blocked_at"], row["last_delivered_at"]
+        return OutboxStatus(
+            incoming=row["incoming"],
+            pending=row["pending"],
+            delivering=row["delivering"],
+            delivered=row["delivered"],
+            dead=row["dead"],
+            bytes=row["bytes"],
+            max_bytes=self._max_bytes,
+            oldest=_moment(row["oldest"]),
+            last_delivered_at=_moment(last_delivery),
+            last_error=errors[0]["last_error"] if errors else None,
+            last_error_at=_moment(errors[0]["last_error_at"]) if errors else None,
+            blocked=blocked_at is not None and blocked_at > (last_delivery or 0.0),
+        )
+
+
+def _entry(row: sqlite3.Row) -> OutboxEntry:
+    state: OutboxState = row["state"]
+    if state == "pending" and row["owner"] is not None:
+        state = "delivering"
+    return OutboxEntry(
+        id=row["id"],
+        key=row["key"],
+        state=state,
+        size=row["size"],
+        sha256=row["sha256"],
+        content_type=row["content_type"],
+        created_at=datetime.fromtimestamp(row["created_at"], UTC),
+        attempts=row["attempts"],
+        next_attempt_at=_moment(row["due_at"]) if state == "pending" else None,
+        last_error=row["last_error"],
+        last_error_at=_moment(row["last_error_at"]),
+        delivered_at=_moment(row["delivered_at"]),
+        etag=row["etag"],
+        version_id=row["version_id"],
+    )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

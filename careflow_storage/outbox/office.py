@@ -1,0 +1,125 @@
+"""An open outbox: its folder, database, files and threads, and the tidying up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from careflow_storage.outbox.database import Database
+from careflow_storage.outbox.errors import OutboxError
+from careflow_storage.outbox.intake import Intake
+from careflow_storage.outbox.ledger import Ledger
+from careflow_storage.outbox.owners import FileLock, Owners
+from careflow_storage.outbox.spool import Spool, make_folder, sync_folder
+from careflow_storage.transfer.threads import Threads
+
+logger = logging.getLogger("careflow_storage")
+
+_DATABASE = "outbox.sqlite3"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for a folder; times in seconds."""
+
+    max_bytes: int | None
+    keep_delivered: float
+    respite: float
+
+
+class Office:
+    """Everything that an open outbox holds."""
+
+    def __init__(
+        self,
+        folder: Path,
+        database: Database,
+        owner: str,
+        lock: FileLock,
+        threads: Threads,
+        rules: Rules,
+    ) -> None:
+        self.ledger = Ledger(database, owner, rules.max_bytes, rules.respite)
+        self.spool = Spool(folder / "spool")
+        self.threads = threads
+        self.intake = Intake(self.ledger, self.spool, threads)
+        self._owners = Owners(folder / "owners")
+        self._database = database
+        self._name = owner
+        self._lock = lock
+        self._keep_delivered = rules.keep_delivered
+
+    @classmethod
+    async def open(cls, folder: Path, rules: Rules) -> Self:
+        """Open a folder and tidy up; not to be cancelled."""
+        threads = Threads()
+        try:
+            gate = await threads.run(_enter, folder)
+        except OSError as error:
+            await threads.close()
+            raise OutboxError(f"The outbox's folder cannot be used: {error}.") from error
+        except BaseException:
+            await threads.close()
+            raise
+        try:
+            database = await Database.open(folder / _DATABASE)
+            try:
+                owner, lock = await threads.run(Owners(folder / "owners").join)
+                await threads.run(sync_folder, folder)
+                office = cls(folder, database, owner, lock, threads, rules)
+                await office._tidy()
+            except BaseException:
+                await database.close()
+                raise
+        except BaseException:
+            await threads.close()
+            raise
+        finally:
+            gate.release()
+        return office
+
+    async def close(self) -> None:
+        """Close all, and leave nothing that others would have to tidy up."""
+        try:
+            await self._database.close()
+        finally:
+            self._owners.leave(self._name, self._lock)
+            await self.threads.close()
+
+    async def tidy(self) -> None:
+        """End what dead processes were doing, and remove what is no longer needed."""
+        try:
+            gate = await self.threads.run(self._owners.enter)
+            try:
+                await self._tidy()
+            finally:
+                gate.release()
+        except OSError as error:
+            raise OutboxError(f"Tidying up failed: {error}.", retryable=True) from error
+
+    async def _tidy(self) -> None:
+        # Behind the gate nobody joins, so who is not counted among the living is dead.
+        living, dead = await self.threads.run(self._owners.census)
+        await self.ledger.inherit(living)
+        await self.ledger.purge(self._keep_delivered)
+        ids = await self.threads.run(self.spool.ids)
+        for entry_id in await self.ledger.needless(ids):
+            await self.remove(entry_id)
+        await self.threads.run(self._owners.bury, dead)
+
+    async def remove(self, entry_id: str) -> None:
+        """Remove a spool file; one that resists is tried again when tidying up."""
+        try:
+            await self.threads.run(self.spool.remove, entry_id)
+        except OSError as error:
+            logger.warning(
+                "A spool file that is no longer needed stays: %s", error, extra={"entry": entry_id}
+            )
+
+
+def _enter(folder: Path) -> FileLock:
+    for each in (folder, folder / "spool", folder / "owners"):
+        make_folder(each)
+    return Owners(folder / "owners").enter()

@@ -1,0 +1,339 @@
+"""`Outbox`: recordings that are safe on disk now, and in the bucket as soon as it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Generator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from careflow_storage.errors import (
+    InvalidInputError,
+    NotConfiguredError,
+    StorageClosedError,
+    WrongLoopError,
+)
+from careflow_storage.outbox.courier import Courier, CourierOptions
+from careflow_storage.outbox.database import to_its_end
+from careflow_storage.outbox.delivery import Delivery
+from careflow_storage.outbox.intake import Name
+from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
+from careflow_storage.outbox.office import Office, Rules
+from careflow_storage.storage import BackblazeStorage
+from careflow_storage.transfer.upload import UploadOptions
+
+if TYPE_CHECKING:
+    from careflow_storage.models import ChecksumAlgorithm
+    from careflow_storage.transfer.sources import UploadBody
+
+logger = logging.getLogger("careflow_storage")
+
+_PAGE_ENTRIES = 200
+
+
+class Outbox:
+    """Recordings that are on their way to the bucket, kept on this machine's disk.
+
+    ::
+
+        async with BackblazeStorage() as storage:
+            async with Outbox("/var/lib/careflow/outbox", storage) as outbox:
+                entry = await outbox.put_recording("CA123", body, "recording.webm")
+                await outbox.run()
+
+    Any number of tasks and processes of one machine may share a folder: some put, some run.
+    The folder must be on a local disk. An outbox belongs to the event loop that opened it.
+
+    Args:
+        folder: Made, for this user alone, when it is missing.
+        storage: Where to deliver; None for a process that only puts.
+        max_bytes: How many bytes may wait on disk, for all processes that give the same
+            number; None for as many as the disk holds.
+        concurrency: How many recordings one `run` delivers at once.
+        poll_interval: Seconds after which `run` notices what another process has put.
+        lease: Seconds after which others take over from a process that hangs. From one that
+            is dead they take over at once.
+        retry_base_delay: Seconds; the second attempt comes after one or two of them, later
+            ones after twice as many each time, with jitter. So many seconds also pass before
+            an attempt that was cut off is taken up again.
+        retry_max_delay: The most seconds between two attempts, unless the server asks for more.
+        give_up_after: How long a recording fails before it becomes a dead letter.
+        keep_delivered: How long a delivery is remembered, without its bytes: to tell that it
+            was delivered, and to know the same recording when it is put again.
+
+    Raises:
+        InvalidInputError: A number makes no sense.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        storage: BackblazeStorage | None = None,
+        *,
+        max_bytes: int | None = None,
+        concurrency: int = 4,
+        poll_interval: float = 1.0,
+        lease: float = 60.0,
+        retry_base_delay: float = 1.0,
+        retry_max_delay: float = 300.0,
+        give_up_after: timedelta = timedelta(hours=72),
+        keep_delivered: timedelta = timedelta(days=7),
+    ) -> None:
+        numbers = {
+            "max_bytes": 1 if max_bytes is None else max_bytes,
+            "concurrency": concurrency,
+            "poll_interval": poll_interval,
+            "lease": lease,
+            "retry_base_delay": retry_base_delay,
+            "retry_max_delay": retry_max_delay,
+        }
+        for name, number in numbers.items():
+            if not number > 0:
+                raise InvalidInputError(f"{name} must be more than 0, not {number!r}.")
+        self.folder = Path(folder)
+        self._storage = storage
+        self._rules = Rules(max_bytes, keep_delivered.total_seconds(), retry_base_delay)
+        self._options = CourierOptions(
+            concurrency=concurrency,
+            poll_interval=poll_interval,
+            lease=lease,
+            retry_base_delay=retry_base_delay,
+            retry_max_delay=retry_max_delay,
+            give_up_after=give_up_after.total_seconds(),
+        )
+        self._wake = asyncio.Event()
+        self._courier: Courier | None = None
+        self._open: Office | None = None
+        self._closed = False
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Outbox {str(self.folder)!r}>"
+
+    async def __aenter__(self) -> Self:
+        """Open the folder, and tidy up after processes that died.
+
+        Raises:
+            OutboxError: The folder or its database cannot be used.
+        """
+        if self._open is not None or self._closed:
+            raise StorageClosedError(
+                "The outbox was opened before.", hint="Make a new Outbox for each 'async with'."
+            )
+        opening = asyncio.ensure_future(Office.open(self.folder, self._rules))
+        try:
+            self._open = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await asyncio.wait({opening})
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+            raise
+        self._home = os.getpid(), asyncio.get_running_loop()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        office, self._open, self._closed = self._open, None, True
+        if office is not None:
+            await to_its_end(office.close())
+
+    async def put_recording(
+        self,
+        call_id: str,
+        body: UploadBody,
+        filename: str,
+        *,
+        content_type: str | None = None,
+        recorded_at: datetime | None = None,
+        metadata: dict[str, str] | None = None,
+        size: int | None = None,
+        checksum: ChecksumAlgorithm | None = None,
+    ) -> OutboxEntry:
+        """Keep a recording; from the moment this returns, it will be delivered.
+
+        Its bytes, its name and the duty to deliver it are on disk by then (fsync). Cancelled
+        or failed, nothing is kept. Sends no request; costs 2 small writes to the database and
+        holds 1 MiB of memory, whatever the size.
+
+        The arguments are those of `BackblazeStorage.upload_recording`. All are checked now.
+
+        Args:
+            recorded_at: An aware datetime; now when None, and then no other recording in this
+                outbox gets the same key. Given, it makes this safe to run twice: the same
+                bytes again give the entry that is there already.
+
+        Raises:
+            InvalidInputError: What can never be delivered.
+            OutboxFullError: ``max_bytes`` is reached, or the disk is full.
+            PreconditionFailedError: Another recording has this call, time and filename.
+            SizeMismatchError: The body had more or fewer bytes than it declared.
+        """
+        options = UploadOptions(
+            content_type=content_type,
+            metadata=metadata,
+            size=size,
+            checksum=checksum or "md5",
+        )
+        entry = await self._office().intake.put(
+            Name(call_id, filename, recorded_at), body, options, checksum
+        )
+        self._wake.set()
+        return entry
+
+    async def run(self) -> None:
+        """Deliver until cancelled, and then stop at once: what was on its way starts anew.
+
+        Raises:
+            OutboxError: The database is damaged, or the folder is gone.
+            StorageClosedError: The storage is not open, or was closed.
+        """
+        await self._deliver(until_empty=False)
+
+    async def drain(self) -> OutboxStatus:
+        """Deliver until nothing waits any more, here or in another process; say how it stands.
+
+        It waits as long as that takes: bound it with ``asyncio.timeout``. Dead letters are
+        not waited for.
+        """
+        await self._deliver(until_empty=True)
+        return await self.status()
+
+    async def _deliver(self, *, until_empty: bool) -> None:
+        office = self._office()
+        if self._storage is None:
+            raise InvalidInputError(
+                "This outbox has no storage to deliver to.", hint="Outbox(folder, storage)"
+            )
+        if not self._storage.is_configured():
+            raise NotConfiguredError(self._storage.settings.missing_variables())
+        if self._courier is not None:
+            raise InvalidInputError(
+                "This outbox is running already.",
+                hint="concurrency= makes it deliver more at once.",
+            )
+        self._storage._lifecycle.engine()  # raises when it is not open
+        self._courier = Courier(
+            office.ledger,
+            Delivery(self._storage, office.spool, office.threads),
+            self._options,
+            self._wake,
+            remove=office.remove,
+            tidy=office.tidy,
+        )
+        try:
+            await self._courier.run(until_empty=until_empty)
+        finally:
+            self._courier = None
+
+    async def status(self) -> OutboxStatus:
+        """Say how the outbox stands, for all processes together. Sends no request."""
+        return await self._office().ledger.status()
+
+    async def get(self, entry_id: str) -> OutboxEntry | None:
+        """Return an entry by its ID; None when it was discarded, or delivered long ago."""
+        return await self._office().ledger.get(entry_id)
+
+    def entries(self, state: OutboxState | None = None) -> EntryListing:
+        """List entries in the order in which they came: await it, or iterate over it."""
+        return EntryListing(self._office(), state)
+
+    def dead_letters(self) -> EntryListing:
+        """List the recordings that were given up; their bytes are kept."""
+        return self.entries("dead")
+
+    async def retry(self, entry_id: str) -> OutboxEntry:
+        """Make a dead letter, or a recording that waits, due now.
+
+        Raises:
+            InvalidInputError: There is none with this ID, or it is being delivered, or was.
+        """
+        ledger = self._office().ledger
+        if not await ledger.retry(entry_id):
+            raise _not_there(entry_id, "waits or was given up")
+        self._hurry()
+        entry = await ledger.get(entry_id)
+        if entry is None:
+            raise _not_there(entry_id, "waits or was given up")
+        return entry
+
+    async def retry_all(self) -> int:
+        """Make all dead letters, and all recordings that wait, due now; return how many.
+
+        For when the key, the cap or the network is mended.
+        """
+        ids = await self._office().ledger.retry(None)
+        self._hurry()
+        return len(ids)
+
+    async def discard(self, entry_id: str) -> None:
+        """Erase a dead letter and its bytes. This cannot be undone.
+
+        Raises:
+            InvalidInputError: There is no dead letter with this ID.
+        """
+        office = self._office()
+
+        async def erase() -> bool:
+            erased = await office.ledger.discard(entry_id)
+            if erased:
+                await office.remove(entry_id)
+            return erased
+
+        if not await to_its_end(erase()):
+            raise _not_there(entry_id, "is a dead letter")
+        logger.warning("The dead letter %s was discarded.", entry_id, extra={"entry": entry_id})
+
+    def _hurry(self) -> None:
+        if self._courier is not None:
+            self._courier.hurry()
+
+    def _office(self) -> Office:
+        if self._open is None or self._home is None:
+            raise StorageClosedError(
+                "The outbox is not open.", hint="async with Outbox(folder, storage) as outbox:"
+            )
+        loop = None
+        with suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+        if self._home != (os.getpid(), loop):
+            raise WrongLoopError(
+                "The outbox was opened in another event loop or before a fork.",
+                hint="Open one in each process and loop; they may share the folder.",
+            )
+        return self._open
+
+
+class EntryListing:
+    """Entries of an outbox: ``await`` it for a list, or iterate with ``async for``."""
+
+    def __init__(self, office: Office, state: OutboxState | None) -> None:
+        self._office = office
+        self._state = state
+
+    def __await__(self) -> Generator[Any, None, list[OutboxEntry]]:
+        return self._all().__await__()
+
+    async def _all(self) -> list[OutboxEntry]:
+        return [entry async for entry in self]
+
+    async def __aiter__(self) -> AsyncIterator[OutboxEntry]:
+        last = 0
+        while True:
+            entries, last = await self._office.ledger.page(self._state, last, _PAGE_ENTRIES)
+            for entry in entries:
+                yield entry
+            if len(entries) < _PAGE_ENTRIES:
+                return
+
+
+def _not_there(entry_id: str, what: str) -> InvalidInputError:
+    return InvalidInputError(f"The outbox has no entry {entry_id!r} that {what}.")

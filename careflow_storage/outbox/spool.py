@@ -1,0 +1,179 @@
+"""The spool folder: one file for each recording that is not delivered yet."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from careflow_storage.outbox.database import FULL_HINT
+from careflow_storage.outbox.errors import OutboxError, OutboxFullError
+
+_READ_BYTES = 1024 * 1024
+_PART = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """A spool file's length, its SHA-256 in hex, and the MD5 of each part."""
+
+    size: int
+    sha256: str
+    parts: list[bytes]
+
+
+class Spool:
+    """Files by the ID of their entry; all methods are for threads.
+
+    A file is ``<id>.part`` while it is written and ``<id>`` when its bytes are on the disk.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, entry_id: str) -> Path:
+        """Where the bytes of an entry are."""
+        return self._folder / entry_id
+
+    def create(self, entry_id: str) -> SpoolFile:
+        """Begin a file."""
+        return SpoolFile(self._folder, entry_id)
+
+    def remove(self, entry_id: str) -> None:
+        """Remove a file, if it is there."""
+        for name in (entry_id, entry_id + _PART):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def ids(self) -> set[str]:
+        """The entries that have a file, finished or not."""
+        return {name.removesuffix(_PART) for name in os.listdir(self._folder)}  # noqa: PTH208
+
+    def digests(self, entry_id: str, ends: Sequence[int]) -> Digests:
+        """Read a file once and hash it: as a whole, and each part that ends in ``ends``."""
+        whole, parts, position = hashlib.sha256(), list[bytes](), 0
+        buffer = memoryview(bytearray(_READ_BYTES))
+        with self.path(entry_id).open("rb", buffering=0) as file:
+            for end in ends:
+                part = hashlib.md5(usedforsecurity=False)
+                while position < end:
+                    count = file.readinto(buffer[: min(_READ_BYTES, end - position)])
+                    if not count:
+                        break
+                    whole.update(buffer[:count])
+                    part.update(buffer[:count])
+                    position += count
+                parts.append(part.digest())
+            # Bytes beyond the end that the entry knows are damage, too.
+            position += len(file.read(1))
+        return Digests(position, whole.hexdigest(), parts)
+
+
+class SpoolFile:
+    """A file that is being written; its methods are for threads, one at a time."""
+
+    def __init__(self, folder: Path, entry_id: str) -> None:
+        self._folder = folder
+        self._final = folder / entry_id
+        self._path = folder / (entry_id + _PART)
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self._file: FileIO | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Make the file."""
+        with _explaining(), self._lock:
+            # Who was cancelled while this waited for a thread has closed it already.
+            if not self._closed:
+                self._file = FileIO(self._path, "xb", opener=_private)
+
+    def write(self, data: memoryview | bytearray) -> None:
+        """Append bytes."""
+        view = memoryview(data)
+        with _explaining(), self._lock:
+            file = self._opened()
+            self._hash.update(view)
+            self.size += view.nbytes
+            while view:
+                view = view[file.write(view) :]
+
+    def finish(self) -> str:
+        """Bring bytes and name to the disk; return the SHA-256 in hex.
+
+        First the bytes, then the name that says that they are whole, then the folder: fsync(2),
+        "does not necessarily ensure that the entry in the directory has also reached disk".
+        """
+        with _explaining(), self._lock:
+            file = self._opened()
+            sync_file(file.fileno())
+            file.close()
+            self._path.rename(self._final)
+            sync_folder(self._folder)
+            return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close it; what is to become of it is the caller's affair."""
+        with self._lock:
+            self._closed = True
+            if self._file is not None:
+                self._file.close()
+
+    def _opened(self) -> FileIO:
+        if self._file is None or self._closed:
+            raise ValueError("the spool file is not open")
+        return self._file
+
+
+class _explaining:  # noqa: N801 - used as a function
+    """Tells what an error of the disk means."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise OutboxFullError("The disk is full.", hint=FULL_HINT) from error
+            raise OutboxError(f"The spool cannot be written: {error}.") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that only this user can read, and bring its name to the disk."""
+    missing = [path, *path.parents]
+    for folder in reversed([each for each in missing if not each.is_dir()]):
+        # Another process may make it at this moment.
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        sync_folder(folder.parent)
+
+
+def sync_file(descriptor: int) -> None:
+    """Bring a file's bytes to the disk."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Bring a folder's names to the disk; Windows does so by itself."""
+    if sys.platform != "win32":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _private(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
