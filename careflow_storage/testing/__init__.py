@@ -1,0 +1,32 @@
+"""For your own tests: an emulator of Backblaze B2, and faults on request.
+
+::
+
+    with B2Server() as server:  # or async with; in this process, ready in about 1.5 s
+        server.faults.next("UploadPart", status=503, code="ServiceUnavailable", times=3)
+        async with BackblazeStorage(server.settings()) as storage:
+            ...
+        assert server.incomplete_uploads() == []
+
+`B2Server` follows B2's rules where B2 differs from other S3 servers. `FaultProxy` brings the
+same faults before any other server. The pytest plugin is `careflow_storage.testing.plugin`.
+The extra ``testing`` installs what they need.
+"""
+
+from __future__ import annotations
+
+from careflow_storage.testing.keys import ApplicationKey
+from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.rule import Attempt, Rule
+from careflow_storage.testing.server import B2Server
+from careflow_storage.testing.stored import StoredUpload, StoredVersion
+
+__all__ = [
+    "ApplicationKey",
+    "Attempt",
+    "B2Server",
+    "FaultProxy",
+    "Rule",
+    "StoredUpload",
+    "StoredVersion",
+]

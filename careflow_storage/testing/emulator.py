@@ -1,0 +1,320 @@
+"""One request in, one answer out, as B2 would give it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
+
+from careflow_storage.errors import ServerResponseError
+from careflow_storage.s3.metadata import META_PREFIX
+from careflow_storage.s3.xml_reader import Document, read_document
+from careflow_storage.testing import listings, live_read, rules
+from careflow_storage.testing.keys import ApplicationKey, KeyRing
+from careflow_storage.testing.operations import Target, read_target
+from careflow_storage.testing.payload import verified_body
+from careflow_storage.testing.refusal import Answer, RefusedError, denied, unsupported
+from careflow_storage.testing.signatures import authenticate
+
+if TYPE_CHECKING:
+    from careflow_storage.testing.moto_store import MotoStore, Upload
+
+_log = logging.getLogger(__name__)
+_XML = {"Content-Type": "application/xml"}
+_PUBLIC = ("GetObject", "HeadObject")
+_ANYBODY = ApplicationKey("", "", frozenset({"readFiles"}))
+_STREAMED = ("x-amz-trailer", "x-amz-decoded-content-length")
+_MAX_ENTRIES = 1000
+
+
+@dataclass
+class Account:
+    """What the outside may change while requests come in."""
+
+    region: str
+    keys: KeyRing = field(default_factory=KeyRing)
+    capped: frozenset[str] = frozenset()
+    clock_skew: timedelta = timedelta(0)
+
+    def now(self) -> datetime:
+        """The server's time."""
+        return datetime.now(UTC) + self.clock_skew
+
+
+class Emulator:
+    """B2's rules around a store. One thread at a time may use it."""
+
+    def __init__(self, account: Account, store: MotoStore) -> None:
+        self._account = account
+        self._store = store
+        self._own: dict[str, Callable[[_Call], Answer]] = {
+            "Preflight": self._ask,
+            "CreateBucket": self._create_bucket,
+            "GetObject": self._get,
+            "HeadObject": self._get,
+            "PutObject": self._put,
+            "CopyObject": self._copy,
+            "DeleteObject": self._delete,
+            "DeleteObjects": self._delete_many,
+            "CreateMultipartUpload": self._create_upload,
+            "UploadPart": self._upload_part,
+            "UploadPartCopy": self._copy,
+            "CompleteMultipartUpload": self._complete,
+            "AbortMultipartUpload": self._ask,
+            "ListParts": self._list_parts,
+            "ListMultipartUploads": self._list_uploads,
+            "GetObjectTagging": lambda _: Answer(200, _XML, listings.NO_TAGS),
+        }
+
+    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Answer a request; header names in lower case. Never raises for what a client sends."""
+        try:
+            answer = self._handle(method, target, headers, body)
+        except RefusedError as refusal:
+            answer = refusal.answer()
+        except NotImplementedError:  # moto does not know it
+            answer = unsupported().answer()
+        except Exception as error:  # noqa: BLE001 - like any server, say so and live on
+            _log.exception("The emulator failed at %s %s", method, target.partition("?")[0])
+            answer = RefusedError(500, "InternalError", f"The emulator failed: {error!r}").answer()
+        request_id = secrets.token_hex(8)
+        common = {
+            "Server": "nginx",
+            "Date": format_datetime(self._account.now(), usegmt=True),
+            "x-amz-request-id": request_id,
+            "x-amz-id-2": secrets.token_urlsafe(42),
+        }
+        given = {
+            name: value
+            for name, value in answer.headers.items()
+            if name.lower() not in ("date", "server", "x-amzn-requestid", "x-amz-request-id")
+        }
+        return Answer(answer.status, {**common, **given}, answer.body)
+
+    def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        read = read_target(method, target, headers)
+        if read.operation == "Preflight":
+            return self._ask(_Call(_ANYBODY, method, read, headers, body))
+        account = self._account
+        signer = authenticate(
+            method, target, headers, keys=account.keys, region=account.region, now=account.now()
+        )
+        told = headers.get("x-amz-decoded-content-length") or headers.get("content-length", "")
+        size = int(told) if told.isdigit() else len(body)
+        request = rules.Request(
+            method, read.operation, read.bucket, read.key, read.query, headers, size
+        )
+        for rule in rules.REQUEST_RULES:
+            rule(request)
+        rules.within_caps(read.operation, account.capped)
+        key = signer or self._anonymous(read)
+        version_id = read.query.get("versionId")
+        key.require(read.operation, read.bucket, read.key, version_id=version_id)
+        key.require_listing(read.operation, read.query.get("prefix", ""))
+        body, trailer = verified_body(body, headers)
+        sent = {n: v for n, v in headers.items() if n not in _STREAMED} | trailer
+        if sent.get("content-encoding", "").startswith("aws-chunked"):
+            sent["content-encoding"] = sent["content-encoding"][len("aws-chunked") :].lstrip(", ")
+        sent["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD"
+        call = _Call(key, method, read, sent, body)
+        if read.bucket and read.operation != "CreateBucket":
+            self._store.backend.get_bucket(read.bucket)
+        if "uploadId" in read.query:
+            self._upload(call)
+        return self._own.get(read.operation, self._ask)(call)
+
+    def _anonymous(self, target: Target) -> ApplicationKey:
+        """Without a key nothing but objects of public buckets (the page on app keys)."""
+        if target.operation in _PUBLIC and self._store.has_bucket(target.bucket):
+            acl = self._store.backend.get_bucket(target.bucket).acl
+            if acl is not None and acl.public_read:
+                return _ANYBODY
+        raise denied("Unauthenticated requests are not allowed for this api")
+
+    def _ask(self, call: _Call) -> Answer:
+        query = dict(call.target.query)
+        if query.get("max-keys", "").isdigit():
+            query["max-keys"] = str(min(_MAX_ENTRIES, int(query["max-keys"])))
+        target = call.target._replace(query=query)
+        return self._store.ask(target, call.method, call.headers, call.body)
+
+    def _create_bucket(self, call: _Call) -> Answer:
+        name = call.target.bucket
+        if self._store.has_bucket(name):
+            raise RefusedError(
+                409,
+                "BucketAlreadyOwnedByYou",
+                "Your previous request to create the named bucket succeeded and you already own it",
+            )
+        self._store.backend.create_bucket(name)
+        if call.headers.get("x-amz-acl") == "public-read":
+            self._store.set_public(name)
+        return Answer(200, {"Location": f"/{name}"})
+
+    def _get(self, call: _Call) -> Answer:
+        """A hidden key is a 404 that says so (b2-mcp); a missing one may be a 403."""
+        _, bucket, key, query = call.target
+        version_id = query.get("versionId")
+        if version_id is not None:
+            upload = self._store.upload(bucket, key, version_id)
+            if upload is not None and upload.live_read:
+                return live_read.read(upload, call.headers, query)
+            found = self._store.find(bucket, key, version_id)
+        else:
+            found = self._store.newest(bucket, key)
+        if found is None and not call.key.sees_what_is_missing:
+            raise denied("Cannot access bucket")
+        if found is None or self._store.is_marker(found):
+            headers = {}
+            if found is not None:
+                headers = {"x-amz-delete-marker": "true", "x-amz-version-id": found.version_id}
+            code = "NoSuchKey" if version_id is None or found is not None else "NoSuchVersion"
+            raise RefusedError(404, code, "The specified key does not exist.", headers)
+        if call.method == "GET" and "partNumber" in query and found.multipart:
+            return self._get_part(call, found.multipart, int(query["partNumber"]))
+        return self._ask(call)
+
+    def _get_part(self, call: _Call, upload: Upload, number: int) -> Answer:
+        """One part of a finished upload; moto would give the whole object."""
+        sizes = upload.sizes
+        if number > len(sizes):
+            raise RefusedError(416, "InvalidPartNumber", "The requested partnumber is not there")
+        start = sum(sizes[: number - 1])
+        span = {"range": f"bytes={start}-{start + sizes[number - 1] - 1}"}
+        query = {name: value for name, value in call.target.query.items() if name != "partNumber"}
+        target = call.target._replace(query=query)
+        answer = self._ask(replace(call, target=target, headers=call.headers | span))
+        return replace(answer, headers=answer.headers | {"x-amz-mp-parts-count": str(len(sizes))})
+
+    def _put(self, call: _Call) -> Answer:
+        answer = self._ask(call)
+        if answer.status == 200:
+            stored = self._store.newest(call.target.bucket, call.target.key)
+            stored.metadata.update(_metadata(call.headers))
+        return answer
+
+    def _copy(self, call: _Call) -> Answer:
+        source = unquote(call.headers["x-amz-copy-source"].partition("?")[0]).removeprefix("/")
+        bucket, _, key = source.partition("/")
+        call.key.require("GetObject", bucket, key, version_id=None)
+        found = self._store.newest(bucket, key)
+        if found is None or self._store.is_marker(found):
+            raise RefusedError(404, "NoSuchKey", "The specified key does not exist.")
+        return self._ask(call)
+
+    def _delete(self, call: _Call) -> Answer:
+        _, bucket, key, query = call.target
+        bypass = call.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
+        headers = self._store.delete(bucket, key, query.get("versionId"), bypass=bypass)
+        return Answer(204, headers)
+
+    def _delete_many(self, call: _Call) -> Answer:
+        """Up to 1000 entries, each allowed or denied by itself (apidocs/s3-delete-objects)."""
+        document = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
+        entries = document.records_of("Object")
+        if not 1 <= len(entries) <= _MAX_ENTRIES or any("Key" not in each for each in entries):
+            raise _malformed()
+        lines = [self._delete_one(call, each["Key"], each.get("VersionId")) for each in entries]
+        if document.fields.get("Quiet") == "true":
+            lines = [line for line in lines if line.startswith("<Error>")]
+        return Answer(200, _XML, listings.document("DeleteResult", "".join(lines)))
+
+    def _delete_one(self, call: _Call, key: str, version_id: str | None) -> str:
+        bucket = call.target.bucket
+        name = f"<Key>{escape(key)}</Key>"
+        if version_id:
+            name += f"<VersionId>{escape(version_id)}</VersionId>"
+        try:
+            call.key.require("DeleteObject", bucket, key, version_id=version_id)
+            headers = self._store.delete(bucket, key, version_id)
+        except RefusedError as refusal:
+            why = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
+            return f"<Error>{name}{why}</Error>"
+        if headers.get("x-amz-delete-marker") == "true":
+            marker = escape(headers["x-amz-version-id"])
+            name += "<DeleteMarker>true</DeleteMarker>"
+            name += f"<DeleteMarkerVersionId>{marker}</DeleteMarkerVersionId>"
+        return f"<Deleted>{name}</Deleted>"
+
+    def _create_upload(self, call: _Call) -> Answer:
+        answer = self._ask(call)
+        upload = max(self._store.uploads(call.target.bucket), key=lambda each: each.initiated)
+        upload.metadata.update(_metadata(call.headers))
+        live_read.begin(upload, call.headers)
+        return answer
+
+    def _upload_part(self, call: _Call) -> Answer:
+        upload, number = self._upload(call), int(call.target.query["partNumber"])
+        live_read.check_part(upload, number, len(call.body))
+        live_read.check_order(upload, number)
+        return self._ask(call)
+
+    def _complete(self, call: _Call) -> Answer:
+        """The list of parts is in order and without repetitions; codes as AWS has them."""
+        document = _read(call.body, frozenset(), {"Part": {"PartNumber", "ETag"}})
+        parts = document.records_of("Part")
+        try:
+            numbers = [int(part["PartNumber"]) for part in parts if part["ETag"]]
+        except (KeyError, ValueError):
+            raise _malformed() from None
+        if not numbers or len(numbers) != len(parts):
+            raise _malformed()
+        if sorted(set(numbers)) != numbers:
+            raise RefusedError(
+                400, "InvalidPartOrder", "The list of parts was not in ascending order."
+            )
+        return self._ask(call)
+
+    def _list_parts(self, call: _Call) -> Answer:
+        body = listings.parts(self._upload(call), call.target.bucket, call.target.query)
+        return Answer(200, _XML, body)
+
+    def _list_uploads(self, call: _Call) -> Answer:
+        uploads = [
+            upload
+            for upload in self._store.uploads(call.target.bucket)
+            if upload.key_name.startswith(call.key.name_prefix)
+        ]
+        return Answer(200, _XML, listings.uploads(uploads, call.target.bucket, call.target.query))
+
+    def _upload(self, call: _Call) -> Upload:
+        _, bucket, key, query = call.target
+        upload = self._store.upload(bucket, key, query["uploadId"])
+        if upload is None:
+            raise RefusedError(404, "NoSuchUpload", "The specified upload does not exist.")
+        return upload
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A request that is allowed: by whom, and its body as it was meant."""
+
+    key: ApplicationKey
+    method: str
+    target: Target
+    headers: dict[str, str]
+    body: bytes
+
+
+def _metadata(headers: Mapping[str, str]) -> dict[str, str]:
+    # moto drops names with some of the characters that B2 allows.
+    return {name: value for name, value in headers.items() if name.startswith(META_PREFIX)}
+
+
+def _read(body: bytes, fields: frozenset[str], records: dict[str, set[str]]) -> Document:
+    try:
+        return read_document(body, fields, {n: frozenset(f) for n, f in records.items()})
+    except ServerResponseError:
+        raise _malformed() from None
+
+
+def _malformed() -> RefusedError:
+    return RefusedError(
+        400, "MalformedXML", "The XML you provided was not well-formed or did not validate"
+    )

@@ -1,0 +1,321 @@
+"""The objects themselves: moto's S3, without its sockets, its globals and some of its errors.
+
+moto keeps the objects of a process in one global place, which ``mock_aws`` clears. Every store
+here has a backend of its own, and moto's registers never learn of its objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from moto.core.request import Request
+from moto.s3 import models, responses
+from moto.s3.exceptions import S3ClientError
+
+from careflow_storage.testing.operations import Target
+from careflow_storage.testing.refusal import Answer, RefusedError
+from careflow_storage.testing.stored import StoredUpload, StoredVersion
+
+if not hasattr(Request, "from_primitives"):
+    raise ImportError("at least moto 5.2.4")
+
+_ACCOUNT = "123456789012"
+_REGION = "us-east-1"  # moto's; clients never see it
+_CREDENTIAL = f"AWS4-HMAC-SHA256 Credential=any/20200101/{_REGION}/s3/aws4_request"
+# Checked before moto is asked, or not moto's business.
+_HIDDEN = ("authorization", "content-md5", "expect", "host", "transfer-encoding")
+
+
+class Upload(models.FakeMultipart):
+    """A multipart upload that knows when it began and may be read while it runs."""
+
+    initiated: datetime
+    min_part_size: int
+    sizes: Sequence[int] = ()
+    live_read: bool = False
+    live_part_size: int | None = None
+
+    def complete(self, body: Any) -> tuple[bytes, str, Any]:
+        """Put the parts together; the codes of what may be wrong with them are AWS's."""
+        chosen = []
+        for number, etag in body:
+            part = self.parts.get(number)
+            if part is None or part.etag.strip('"') != etag.strip('"'):
+                raise RefusedError(
+                    400,
+                    "InvalidPart",
+                    "One or more of the specified parts could not be found.",
+                )
+            chosen.append(part)
+        if any(part.contentsize < self.min_part_size for part in chosen[:-1]):
+            raise RefusedError(
+                400,
+                "EntityTooSmall",
+                "Your proposed upload is smaller than the minimum allowed size",
+            )
+        md5s = b"".join(bytes.fromhex(part.etag.strip('"')) for part in chosen)
+        etag = hashlib.md5(md5s, usedforsecurity=False).hexdigest()
+        algorithm = self.metadata.get("x-amz-checksum-algorithm")
+        checksums = models.MultipartChecksumBuilder(
+            algorithm, self.metadata.get("x-amz-checksum-type")
+        )
+        self.sizes = [part.contentsize for part in chosen]
+        values = [part.value for part in chosen]
+        for value in values:
+            checksums.addPart(value)
+        return b"".join(values), f"{etag}-{len(chosen)}", checksums.build()
+
+
+class _Bucket(models.FakeBucket):
+    def is_created(self) -> bool:
+        return True
+
+
+class _Backend(models.S3Backend):
+    """Buckets that are nobody else's, always versioned, with IDs that look like B2's."""
+
+    min_part_size: int
+
+    def create_bucket(self, bucket_name: str, *_: Any, **__: Any) -> models.FakeBucket:
+        with _unregistered():
+            bucket = _Bucket(bucket_name, self.account_id, self.region_name)
+        models.s3_backends.bucket_accounts.pop(bucket_name, None)
+        bucket.versioning_status = "Enabled"
+        self.buckets[bucket_name] = bucket
+        return bucket
+
+    def get_bucket(self, bucket_name: str) -> models.FakeBucket:
+        try:
+            return self.buckets[bucket_name]
+        except KeyError:
+            raise RefusedError(404, "NoSuchBucket", "The specified bucket does not exist") from None
+
+    def put_object(self, bucket_name: str, *args: Any, **kwargs: Any) -> models.FakeKey:
+        key = super().put_object(bucket_name, *args, **kwargs)
+        # The ID of a finished large file is that of its upload.
+        key._version_id = key.multipart.id if key.multipart else new_id()
+        return key
+
+    def _set_delete_marker(self, bucket_name: str, key_name: str) -> models.FakeDeleteMarker:
+        marker = super()._set_delete_marker(bucket_name, key_name)
+        marker._version_id = new_id()
+        return marker
+
+    def create_multipart_upload(
+        self,
+        bucket_name: str,
+        key_name: str,
+        metadata: Any,
+        storage_type: str,
+        tags: dict[str, str],
+        acl: Any,
+        sse_encryption: str,
+        kms_key_id: str,
+    ) -> Upload:
+        upload = Upload(
+            key_name,
+            metadata,
+            account_id=self.account_id,
+            region_name=self.region_name,
+            storage=storage_type,
+            tags=tags,
+            acl=acl,
+            sse_encryption=sse_encryption,
+        )
+        upload.id = new_id()
+        upload.initiated = datetime.now(UTC)
+        upload.min_part_size = self.min_part_size
+        self.get_bucket(bucket_name).multiparts[upload.id] = upload
+        return upload
+
+
+class MotoStore:
+    """The buckets of one emulator. One thread at a time may use it."""
+
+    def __init__(self, min_part_size: int) -> None:
+        self.backend = _Backend(_REGION, _ACCOUNT)
+        self.backend.min_part_size = min_part_size
+        backend = self.backend
+
+        class Response(responses.S3Response):
+            """moto's answers about this backend; who may do what was decided before."""
+
+            target: Target
+
+            @property
+            def backend(self) -> models.S3Backend:
+                return backend
+
+            def parse_bucket_name_from_url(self, request: Any, url: str) -> str:
+                return self.target.bucket
+
+            def parse_key_name(self) -> str:
+                return self.target.key
+
+            def _authenticate_and_authorize_s3_action(self, *_: Any, **__: Any) -> None:
+                pass
+
+        self._response = Response
+
+    def has_bucket(self, name: str) -> bool:
+        """Whether the bucket exists."""
+        return name in self.backend.buckets
+
+    def newest(self, bucket: str, key: str) -> Any:
+        """Return moto's object or marker that a key shows; None if it has no versions."""
+        return self.backend.get_bucket(bucket).keys.get(key)
+
+    def find(self, bucket: str, key: str, version_id: str) -> Any:
+        """Return moto's object or marker with this ID; None if there is none."""
+        for version in self.backend.get_bucket(bucket).keys.getlist(key, []):
+            if version.version_id == version_id:
+                return version
+        return None
+
+    @staticmethod
+    def is_marker(version: Any) -> bool:
+        """Whether it is a delete marker."""
+        return isinstance(version, models.FakeDeleteMarker)
+
+    def set_public(self, bucket: str) -> None:
+        """Let everybody read the bucket's objects."""
+        self.backend.get_bucket(bucket).set_acl(models.get_canned_acl("public-read"))
+
+    def upload(self, bucket: str, key: str, upload_id: str) -> Upload | None:
+        """Return the multipart upload of this key that runs under this ID."""
+        upload = self.backend.get_bucket(bucket).multiparts.get(upload_id)
+        return upload if isinstance(upload, Upload) and upload.key_name == key else None
+
+    def uploads(self, bucket: str) -> list[Upload]:
+        """Return all multipart uploads that run, in the order of a listing."""
+        found = self.backend.get_bucket(bucket).multiparts.values()
+        running = [upload for upload in found if isinstance(upload, Upload)]
+        return sorted(running, key=lambda upload: (upload.key_name.encode(), upload.initiated))
+
+    def delete(
+        self, bucket: str, key: str, version_id: str | None, *, bypass: bool = False
+    ) -> dict[str, str]:
+        """Hide a key, or erase a version; return the answer's headers."""
+        was = self.find(bucket, key, version_id) if version_id else None
+        try:
+            with _unregistered():
+                _, found = self.backend.delete_object(
+                    bucket, key, version_id=version_id, bypass=bypass
+                )
+        except S3ClientError as error:
+            raise RefusedError(403, "AccessDenied", str(error)) from error
+        found = {name: str(value) for name, value in found.items()}
+        if isinstance(was, models.FakeDeleteMarker):
+            found["delete-marker"] = "true"
+        return {f"x-amz-{name}": value for name, value in found.items()}
+
+    def ask(self, target: Target, method: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Let moto do it."""
+        sent = {name: value for name, value in headers.items() if name not in _HIDDEN}
+        sent["authorization"] = _CREDENTIAL
+        sent["content-length"] = str(len(body))
+        request = Request.from_primitives(method, _moto_url(target), sent, body)
+        response = self._response()
+        response.target = target
+        with _unregistered():
+            handle = response.key_response if target.key else response.bucket_response
+            status, given, content = handle(request, request.raw_url, dict(request.headers))
+        content = content.encode() if isinstance(content, str) else bytes(content)
+        return Answer(status, {name: str(value) for name, value in given.items()}, content)
+
+    def versions(self, bucket: str, key: str | None) -> list[StoredVersion]:
+        """Describe all versions, by key and then newest first."""
+        found: list[StoredVersion] = []
+        keys = self.backend.get_bucket(bucket).keys
+        for name in sorted(keys, key=str.encode):
+            if key in (None, name):
+                newest, *older = reversed(keys.getlist(name))
+                found.append(_described(newest, is_latest=True))
+                found += [_described(version, is_latest=False) for version in older]
+        return found
+
+    def described_uploads(self, bucket: str | None) -> list[StoredUpload]:
+        """Describe the multipart uploads that run, of one bucket or of all."""
+        buckets = list(self.backend.buckets) if bucket is None else [bucket]
+        return [
+            StoredUpload(
+                upload.key_name,
+                upload.id,
+                upload.initiated,
+                {number: part.contentsize for number, part in sorted(upload.parts.items())},
+            )
+            for name in buckets
+            for upload in self.uploads(name)
+        ]
+
+    def clear(self) -> None:
+        """Forget all buckets."""
+        self.backend.buckets.clear()
+
+
+def new_id() -> str:
+    """Make a file ID that looks like B2's, which its S3 API uses as version and upload IDs."""
+    now = datetime.now(UTC)
+    return (
+        f"4_z{'004':0>24}_f2{secrets.token_hex(8)}_d{now:%Y%m%d}_m{now:%H%M%S}"
+        f"_c004_v0402000_t0000_u{int(now.timestamp() * 1000):014d}"
+    )
+
+
+def _moto_url(target: Target) -> str:
+    query = {name: value for name, value in target.query.items() if not name.startswith("X-Amz-")}
+    path = f"/{quote(target.bucket)}/{quote(target.key)}"
+    return f"http://s3.{_REGION}.amazonaws.com{path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _described(version: Any, *, is_latest: bool) -> StoredVersion:
+    if isinstance(version, models.FakeDeleteMarker):
+        return StoredVersion(version.name, version.version_id, is_latest, is_delete_marker=True)
+    metadata = {
+        name.removeprefix("x-amz-meta-"): value
+        for name, value in version.metadata.items()
+        if name.startswith("x-amz-meta-")
+    }
+    return StoredVersion(
+        version.name,
+        version.version_id,
+        is_latest,
+        is_delete_marker=False,
+        body=version.value,
+        etag=version.etag.strip('"'),
+        metadata=metadata,
+    )
+
+
+# Where moto keeps every object alive until it clears them all, ours and others'.
+_TRACKED: tuple[Any, ...] = (models.FakeKey, Upload, models.FakeDeleteMarker, _Bucket)
+
+
+@contextmanager
+def _unregistered() -> Iterator[None]:
+    """Keep new objects out of the lists by which moto keeps them alive and clears them."""
+    tracked = [cls.instances_tracked for cls in _TRACKED]
+    before = [len(instances) for instances in tracked]
+    try:
+        yield
+    finally:
+        for instances, count in zip(tracked, before, strict=True):
+            for instance in instances[count:]:
+                _keep_in_memory(instance)
+            del instances[count:]
+
+
+def _keep_in_memory(instance: Any) -> None:
+    """Take over from the temporary file that moto has for every object, of which it warns."""
+    if isinstance(instance, models.FakeKey) and not instance.disposed:
+        buffer = io.BytesIO(instance.value)
+        instance._value_buffer.close()
+        setattr(instance, "_value_buffer", buffer)  # noqa: B010 - typed as what it must not be
+        instance.disposed = True

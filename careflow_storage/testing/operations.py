@@ -1,0 +1,107 @@
+"""Which S3 operation a request is, as the operations are named in Amazon's API reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote, unquote_plus
+
+_BUCKET = {
+    "acl": "BucketAcl",
+    "cors": "BucketCors",
+    "encryption": "BucketEncryption",
+    "lifecycle": "BucketLifecycleConfiguration",
+    "location": "BucketLocation",
+    "logging": "BucketLogging",
+    "notification": "BucketNotificationConfiguration",
+    "object-lock": "ObjectLockConfiguration",
+    "policy": "BucketPolicy",
+    "replication": "BucketReplication",
+    "tagging": "BucketTagging",
+    "versioning": "BucketVersioning",
+    "website": "BucketWebsite",
+}
+_OBJECT = {
+    "acl": "ObjectAcl",
+    "attributes": "ObjectAttributes",
+    "legal-hold": "ObjectLegalHold",
+    "retention": "ObjectRetention",
+    "tagging": "ObjectTagging",
+}
+_VERBS = {"GET": "Get", "PUT": "Put", "DELETE": "Delete"}
+_PLAIN_BUCKET = {
+    "GET": "ListObjects",
+    "PUT": "CreateBucket",
+    "DELETE": "DeleteBucket",
+    "HEAD": "HeadBucket",
+    "POST": "PostObject",
+}
+_PLAIN_OBJECT = {
+    "GET": "GetObject",
+    "PUT": "PutObject",
+    "DELETE": "DeleteObject",
+    "HEAD": "HeadObject",
+}
+_LISTINGS = {"versions": "ListObjectVersions", "uploads": "ListMultipartUploads"}
+
+
+class Target(NamedTuple):
+    """What a request is about. ``operation`` is ``""`` where S3 knows none; no ``key``: ""."""
+
+    operation: str
+    bucket: str
+    key: str
+    query: dict[str, str]
+
+
+def read_target(method: str, target: str, headers: Mapping[str, str]) -> Target:
+    """Read a request's line and headers (names in lower case); the bucket is in the path."""
+    path, _, text = target.partition("?")
+    bucket, _, key = path.removeprefix("/").partition("/")
+    query = {
+        unquote_plus(name): unquote_plus(value)
+        for name, _, value in (pair.partition("=") for pair in text.split("&") if pair)
+    }
+    bucket, key = unquote(bucket), unquote(key)
+    if method == "OPTIONS":
+        operation = "Preflight"
+    elif not bucket:
+        operation = "ListBuckets" if method == "GET" else ""
+    elif not key:
+        operation = _of_a_bucket(method, query)
+    else:
+        operation = _of_an_object(method, query, headers)
+    return Target(operation, bucket, key, query)
+
+
+def _of_a_bucket(method: str, query: Mapping[str, str]) -> str:
+    if method == "POST" and "delete" in query:
+        return "DeleteObjects"
+    if method == "GET":
+        if query.get("list-type") == "2":
+            return "ListObjectsV2"
+        for name, operation in _LISTINGS.items():
+            if name in query:
+                return operation
+    return _of_a_part(method, query, _BUCKET) or _PLAIN_BUCKET.get(method, "")
+
+
+def _of_an_object(method: str, query: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    copies = "x-amz-copy-source" in headers
+    if "uploadId" in query:
+        return {
+            "PUT": "UploadPartCopy" if copies else "UploadPart",
+            "POST": "CompleteMultipartUpload",
+            "GET": "ListParts",
+            "DELETE": "AbortMultipartUpload",
+        }.get(method, "")
+    if method == "POST":
+        return "CreateMultipartUpload" if "uploads" in query else "PostObject"
+    if method == "PUT" and copies:
+        return "CopyObject"
+    return _of_a_part(method, query, _OBJECT) or _PLAIN_OBJECT.get(method, "")
+
+
+def _of_a_part(method: str, query: Mapping[str, str], names: Mapping[str, str]) -> str:
+    verb = _VERBS.get(method)
+    return next((f"{verb}{names[name]}" for name in names if verb and name in query), "")

@@ -1,0 +1,173 @@
+"""What came over the wire, and what to do with which of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from careflow_storage.testing.http1 import CutError
+
+Cut = Literal["rst", "fin", "hang"]
+At = Literal["head", "resp", "idle"] | tuple[Literal["req", "body"], int]
+
+
+class Signal:
+    """An event that any thread may set and any event loop may wait for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_set = False
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake up all who wait, for good."""
+        with self._lock:
+            self._is_set = True
+            waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            loop = future.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_finish, future)
+
+    async def wait(self) -> None:
+        """Wait until it is set, on whatever loop this runs."""
+        future = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._is_set:
+                return
+            self._waiting.add(future)
+        try:
+            await future
+        finally:
+            with self._lock:
+                self._waiting.discard(future)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+@dataclass
+class Attempt:
+    """One request as it came over the wire.
+
+    Attributes:
+        method: E.g. ``PUT``.
+        target: Path and query, as sent; a `B2Server` writes ``REDACTED`` for signatures.
+        headers: Names in lower case; a `B2Server` writes ``REDACTED`` for secrets.
+        connection: Counts the client's connections, from 1.
+        operation: S3's name of it, e.g. ``UploadPart``.
+        bucket: The bucket's name or ``""``.
+        key: The object's key or ``""``.
+        body_bytes: How many bytes of the body were read.
+        status: What was answered; None while nothing was.
+        fault: The rule that was applied, if one was.
+    """
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    connection: int
+    operation: str = ""
+    bucket: str = ""
+    key: str = ""
+    body_bytes: int = 0
+    status: int | None = None
+    fault: Rule | None = None
+
+
+@dataclass(kw_only=True)
+class Rule:
+    """What to do with which requests.
+
+    Which: ``method``; ``operation``, S3's name as in ``UploadPart``; ``path`` and ``key``,
+    regular expressions searched for in the target as sent and in the decoded key; ``when``, a
+    function of the `Attempt`; ``times``, how often (None: always).
+
+    What: ``status``, ``code``, ``message``, ``body``: answer this without asking the server,
+    once the request's body is read (``drain=False``: before). ``headers``: added to that
+    answer, or else changed in the server's (None removes one). ``retry_after``: the header of
+    that name, in seconds.
+    ``cut`` at: the request's head has come ("head"), n bytes of its body have gone through
+    ("req", n), the server has done it and answered ("resp"), n bytes of its answer's body have
+    gone through ("body", n), or all is done ("idle"). It is cut by a reset ("rst"), by an
+    orderly end ("fin"), or only silent ("hang").
+    ``short``: only so many bytes of the answer's body, and a Content-Length that agrees.
+    ``corrupt``, ``corrupt_upload``: flip a bit of this byte of the answer, of the request.
+    ``delay``: seconds before anything. ``rate``, ``upload_rate``: bytes per second.
+
+    ``hits`` counts how often it was applied. ``fired`` is set when it is; setting ``release``
+    turns a "hang" into a reset.
+    """
+
+    method: str | None = None
+    operation: str | None = None
+    path: str = ""
+    key: str = ""
+    when: Callable[[Attempt], bool] | None = None
+    times: int | None = None
+    status: int | None = None
+    code: str | None = None
+    message: str = "injected"
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    retry_after: float | None = None
+    body: bytes | None = None
+    drain: bool = True
+    cut: Cut | None = None
+    at: At = "head"
+    short: int | None = None
+    corrupt: int | None = None
+    corrupt_upload: int | None = None
+    delay: float = 0.0
+    rate: float | None = None
+    upload_rate: float | None = None
+    hits: int = 0
+    fired: Signal = field(default_factory=Signal, repr=False, compare=False)
+    release: Signal = field(default_factory=Signal, repr=False, compare=False)
+
+    def applies_to(self, attempt: Attempt) -> bool:
+        """Whether the request is one of those, and the rule not yet used up."""
+        return (
+            (self.times is None or self.hits < self.times)
+            and self.method in (None, attempt.method)
+            and self.operation in (None, attempt.operation)
+            and re.search(self.path, attempt.target) is not None
+            and re.search(self.key, attempt.key) is not None
+            and (self.when is None or self.when(attempt))
+        )
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers by itself, without asking the server."""
+        return self.status is not None or self.code is not None or self.body is not None
+
+    @property
+    def changes(self) -> dict[str, str | None]:
+        """The headers to change in the answer."""
+        after = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:g}"}
+        return {**after, **self.headers}
+
+    def take(self, attempt: Attempt) -> None:
+        """Note that it is applied to this request."""
+        self.hits += 1
+        attempt.fault = self
+        self.fired.set()
+
+    def cut_if(self, place: At) -> None:
+        """Break the connection if this is the place for it."""
+        if self.cut is not None and self.at == place:
+            raise CutError
+
+    def cut_after(self, place: Literal["req", "body"]) -> int | None:
+        """After how many bytes of this body the connection breaks, if it does."""
+        place_is_cut = self.cut is not None and isinstance(self.at, tuple) and self.at[0] == place
+        return int(self.at[1]) if place_is_cut else None
