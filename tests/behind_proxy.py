@@ -12,7 +12,7 @@ import moto.s3.models
 
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from tests.faults import FaultProxy
+from careflow_storage.testing.proxy import FaultProxy
 
 PART = 300 * 1024  # more than one slice of a request body
 """Far below S3's smallest part, so that a multipart upload takes milliseconds."""
@@ -72,10 +72,15 @@ def tasks_of_the_library() -> set[asyncio.Task[Any]]:
     return {
         task
         for task in asyncio.all_tasks()
-        if task is not asyncio.current_task() and "/tests/" not in _file_of(task)
+        if task is not asyncio.current_task() and not _is_of_the_tests(task)
     }
 
 
 def _file_of(task: asyncio.Task[Any]) -> str:
     code = getattr(task.get_coro(), "cr_code", None)
     return str(code.co_filename) if code else ""
+
+
+def _is_of_the_tests(task: asyncio.Task[Any]) -> bool:
+    path = _file_of(task)
+    return "/tests/" in path or "/careflow_storage/testing/" in path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import tempfile
 import uuid
@@ -17,6 +18,7 @@ from careflow_storage.local.client import SyncClient
 from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.testing.proxy import FaultProxy
 
 _FAST_RETRIES: dict[str, Any] = {"retry_base_delay": 0.001, "retry_max_delay": 0.01}
 
@@ -60,6 +62,17 @@ def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_clients() -> Iterator[None]:
+    """botocore reads its megabyte of JSON once, not for each of a thousand storages."""
+    import botocore.session
+
+    create_loader = botocore.session.create_loader
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
+        yield
 
 
 @pytest.fixture
@@ -127,6 +140,13 @@ def settings(moto_server: str) -> StorageSettings:
         region="us-east-1",
         **_FAST_RETRIES,
     )
+
+
+@pytest.fixture
+async def proxy(settings: StorageSettings) -> AsyncIterator[FaultProxy]:
+    """A proxy before the fast server, for faults."""
+    async with FaultProxy(settings.endpoint or "") as opened:
+        yield opened
 
 
 @pytest.fixture

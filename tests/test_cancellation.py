@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.testing.proxy import FaultProxy
 from careflow_storage.transfer.memory import ByteBudget
 from tests.behind_proxy import (
     NOTHING_HELD,
@@ -23,15 +24,9 @@ from tests.behind_proxy import (
     tasks_of_the_library,
     unfinished_uploads,
 )
-from tests.faults import Attempt, FaultProxy
+from tests.cancelled import cancelled_at_request, cancelled_at_step
 
 LARGE = random.Random(1).randbytes(3 * PART + 7)
-
-
-@pytest.fixture
-async def proxy(settings: StorageSettings) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(settings.endpoint or "") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -40,75 +35,6 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
         await opened.client()
         await opened.upload_file("there", LARGE)
         yield opened
-
-
-class Steps:
-    """Runs a coroutine and calls ``then`` when it waits for the ``number``-th time."""
-
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, Any], number: int, then: Callable[[], Any]
-    ) -> None:
-        self._coroutine = coroutine
-        self._left = number
-        self._then = then
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        error: BaseException | None = None
-        while True:
-            try:
-                waited_for = (
-                    self._coroutine.send(None) if error is None else self._coroutine.throw(error)
-                )
-            except StopIteration as end:
-                return end.value
-            self._left -= 1
-            if self._left == 0:
-                self._then()
-            try:
-                yield waited_for
-                error = None
-            except BaseException as thrown:  # noqa: BLE001 - handed on into the coroutine
-                error = thrown
-
-
-async def cancelled_at_step(coroutine: Coroutine[Any, Any, Any], number: int) -> bool:
-    """Cancel when it waits for the n-th time; False when it has ended before."""
-
-    async def run() -> None:
-        await Steps(coroutine, number, lambda: loop.call_soon(task.cancel))
-
-    loop = asyncio.get_running_loop()
-    task = asyncio.create_task(run())
-    try:
-        await task
-    except asyncio.CancelledError:
-        return True
-    return False
-
-
-async def cancelled_at_request(
-    proxy: FaultProxy, coroutine: Coroutine[Any, Any, Any], number: int
-) -> bool:
-    """Cancel when the n-th request has come over the wire; False when it ended before."""
-    left = number
-
-    def cancel(_: Attempt) -> bool:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            task.cancel()
-        return False
-
-    proxy.clear()
-    proxy.add(when=cancel)
-    task = asyncio.create_task(coroutine)
-    try:
-        await task
-    except asyncio.CancelledError:
-        return True
-    finally:
-        proxy.clear()
-    return False
 
 
 async def chunks() -> AsyncIterator[bytes]:

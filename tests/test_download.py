@@ -17,8 +17,8 @@ from careflow_storage import (
     Progress,
     StorageSettings,
 )
+from careflow_storage.testing.proxy import FaultProxy
 from tests.bodies import MIB, noise, stream
-from tests.faults import FaultProxy
 
 PART = 5 * MIB
 LARGE = noise(2 * PART + 1000)

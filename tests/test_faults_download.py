@@ -25,17 +25,11 @@ from careflow_storage.local.client import SyncClient
 from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.testing.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
-from tests.faults import FaultProxy
 
 SINGLE = random.Random(1).randbytes(PART)  # one PUT: its ETag is its MD5
 COMPOSITE = random.Random(2).randbytes(3 * PART + 7)  # four parts
-
-
-@pytest.fixture
-async def proxy(settings: StorageSettings) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(settings.endpoint or "") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.s3.metadata import (
     MAX_NAME_BYTES,
     MAX_TOTAL_BYTES,
+    PARTIAL_MARK,
     UPLOAD_MARK,
     decode_metadata,
     encode_metadata,
@@ -201,7 +202,9 @@ def test_a_name_with_other_characters_than_backblaze_allows_is_refused(name: str
     assert f"metadata[{name!r}]" in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["b2-x", "B2-", "careflow-upload", "Careflow-Upload"])
+@pytest.mark.parametrize(
+    "name", ["b2-x", "B2-", "careflow-upload", "Careflow-Upload", "careflow-partial"]
+)
 def test_a_reserved_name_is_refused(name: str) -> None:
     with pytest.raises(InvalidInputError, match="reserve") as caught:
         encode_metadata({name: "x"})
@@ -254,16 +257,17 @@ def test_a_name_that_is_no_text_is_refused() -> None:
 def test_the_total_is_counted_as_sent_and_refused_beyond_the_limit() -> None:
     fitting = {"ab": "x" * (MAX_TOTAL_BYTES - 2)}
     assert len(encode_metadata(fitting)) == 1
-    with pytest.raises(InvalidInputError, match=r"1985 bytes as sent"):
+    with pytest.raises(InvalidInputError, match=r"1961 bytes as sent"):
         encode_metadata({"abc": fitting["ab"]})
     # 800 characters, but 800 * 3 bytes in base64.
     with pytest.raises(InvalidInputError, match="bytes as sent"):
         encode_metadata({"a": "ä" * 800})
 
 
-def test_our_own_mark_still_fits_beside_the_largest_metadata() -> None:
+def test_our_own_marks_still_fit_beside_the_largest_metadata() -> None:
     largest_mark = "0" * 32 + "-" + "9" * 10 + "+"
-    assert MAX_TOTAL_BYTES + len(UPLOAD_MARK) + len(largest_mark) <= 2048
+    ours = len(UPLOAD_MARK) + len(largest_mark) + len(PARTIAL_MARK) + len("true")
+    assert MAX_TOTAL_BYTES + ours <= 2048
 
 
 def test_no_error_repeats_a_value_since_it_may_be_about_a_patient() -> None:

@@ -24,17 +24,11 @@ from careflow_storage.errors import (
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.testing.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
-from tests.faults import FaultProxy
 
 SMALL = b"a short recording"
 LARGE = bytes(range(256)) * (3 * PART // 256)
-
-
-@pytest.fixture
-async def proxy(settings: StorageSettings) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(settings.endpoint or "") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -148,15 +149,21 @@ class TestTheClient:
         assert len({id(client) for client in clients}) == 1
 
     async def test_given_it_is_being_made_then_the_event_loop_goes_on(
-        self, storage: BackblazeStorage
+        self, storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        making = asyncio.create_task(storage.client())
-        turns = 0
-        while not making.done():
-            await asyncio.sleep(0.001)
-            turns += 1
-        # Made on the loop itself, it would leave a turn or two.
-        assert turns > 5
+        from aiobotocore.session import AioSession
+
+        making = AioSession._create_client
+        threads: list[int] = []
+
+        async def observed(session: AioSession, *args: Any, **kwargs: Any) -> Any:
+            threads.append(threading.get_ident())
+            return await making(session, *args, **kwargs)
+
+        monkeypatch.setattr(AioSession, "_create_client", observed)
+        await storage.client()
+        assert len(threads) == 1
+        assert threads[0] != threading.get_ident()
 
     async def test_given_it_is_being_made_when_cancelled_then_the_next_one_gets_it(
         self, storage: BackblazeStorage

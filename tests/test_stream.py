@@ -19,8 +19,9 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
+from careflow_storage.testing.proxy import FaultProxy
 from tests.bodies import MIB, noise
-from tests.faults import FaultProxy
+from tests.hostile import HostileServer
 
 DATA = noise(2 * MIB)
 SIZE = len(DATA)
@@ -305,3 +306,28 @@ class TestOpenFile:
                     assert file.tell() == SIZE // 2
                     proxy.clear()
                     assert await file.read() == DATA[SIZE // 2 :]
+
+
+async def test_the_late_end_of_an_http_chunk_is_not_the_end_of_the_body() -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield (
+            b"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\n"
+            b'ETag: "e"\r\nLast-Modified: Mon, 23 Nov 2026 06:48:48 GMT\r\n'
+            b"Content-Range: bytes 1-8/9\r\n\r\n4\r\nrest"
+        )
+        await chunk_was_read.wait()
+        yield b"\r\n"
+        await asyncio.sleep(0)
+        yield b"4\r\nmore\r\n0\r\n\r\n"
+
+    chunk_was_read = asyncio.Event()
+    async with (
+        HostileServer(lambda _: slowly()) as server,
+        BackblazeStorage(server.settings()) as storage,
+    ):
+        received = b""
+        async for chunk in storage.stream_file("key", start=1):
+            received += chunk
+            chunk_was_read.set()
+    assert received == b"restmore"
+    assert len(server.asked) == 1
