@@ -5,13 +5,18 @@ from __future__ import annotations
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     AccessDeniedError,
+    BucketExistsError,
+    BucketNotEmptyError,
     CapExceededError,
     ChecksumMismatchError,
     ConnectionFailedError,
+    FileLockedError,
     InvalidCredentialsError,
     InvalidInputError,
     InvalidRangeError,
+    MissingExtraError,
     NoSuchBucketError,
+    NoSuchConfigurationError,
     NoSuchKeyError,
     NoSuchUploadError,
     NotConfiguredError,
@@ -39,6 +44,7 @@ from careflow_storage.models import (
     PurgeResult,
     UploadResult,
 )
+from careflow_storage.protection import CustomerKey, Encryption, Retention
 from careflow_storage.s3.listing import FileListing
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
@@ -49,14 +55,19 @@ from careflow_storage.transfer.stream import FileStream
 __all__ = [
     "AccessDeniedError",
     "BackblazeStorage",
+    "BucketExistsError",
+    "BucketNotEmptyError",
     "CapExceededError",
     "Checksum",
     "ChecksumMismatchError",
     "ConnectionFailedError",
+    "CustomerKey",
     "DeleteResult",
     "DownloadResult",
+    "Encryption",
     "FileInfo",
     "FileListing",
+    "FileLockedError",
     "FileMetadata",
     "FileReader",
     "FileStream",
@@ -64,7 +75,9 @@ __all__ = [
     "InvalidCredentialsError",
     "InvalidInputError",
     "InvalidRangeError",
+    "MissingExtraError",
     "NoSuchBucketError",
+    "NoSuchConfigurationError",
     "NoSuchKeyError",
     "NoSuchUploadError",
     "NotConfiguredError",
@@ -74,6 +87,7 @@ __all__ = [
     "Progress",
     "PurgeResult",
     "RecordingWriter",
+    "Retention",
     "ServerResponseError",
     "ServiceUnavailableError",
     "SizeMismatchError",

@@ -9,10 +9,14 @@
     ├── WrongLoopError              used from another event loop or after a fork
     ├── InvalidCredentialsError     the key ID or the application key is wrong
     ├── AccessDeniedError           (PermissionError) the key may not do this
-    │   └── CapExceededError        a cap of the account is used up
+    │   ├── CapExceededError        a cap of the account is used up
+    │   └── FileLockedError         object lock keeps this version
     ├── NoSuchBucketError
+    ├── BucketExistsError           the name of the bucket is taken, by anybody
+    ├── BucketNotEmptyError         the bucket still holds versions or unfinished uploads
     ├── NoSuchKeyError              (FileNotFoundError)
     ├── NoSuchUploadError           the multipart upload is unknown, completed or aborted
+    ├── NoSuchConfigurationError    the bucket has no such configuration
     ├── PreconditionFailedError     the object is there already, or changed meanwhile
     ├── InvalidRangeError           the range lies beyond the object's end
     ├── ChecksumMismatchError       the bytes were damaged on their way
@@ -24,6 +28,7 @@
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
     ├── ServerResponseError         the answer makes no sense
     ├── SourceError                 the URL to upload from failed, or gave what is refused
+    ├── MissingExtraError           (ImportError) a part of the package is not installed
     └── TransferError               anything else that the server refused
 
 Every one of them pickles (workers send them between processes) and none holds a secret.
@@ -151,8 +156,20 @@ class CapExceededError(AccessDeniedError):
     """A storage, download or transaction cap of the B2 account is used up."""
 
 
+class FileLockedError(AccessDeniedError):
+    """Object lock keeps this version: its retention has not ended, or it is under legal hold."""
+
+
 class NoSuchBucketError(StorageError):
     """The bucket does not exist (or belongs to another account or region)."""
+
+
+class BucketExistsError(StorageError):
+    """There is a bucket of this name, perhaps of somebody else: names are global."""
+
+
+class BucketNotEmptyError(StorageError):
+    """The bucket still holds files, hidden versions, delete markers or unfinished uploads."""
 
 
 class NoSuchKeyError(StorageError, FileNotFoundError):
@@ -161,6 +178,10 @@ class NoSuchKeyError(StorageError, FileNotFoundError):
 
 class NoSuchUploadError(StorageError):
     """The multipart upload is unknown: completed, aborted or never created."""
+
+
+class NoSuchConfigurationError(StorageError):
+    """The bucket (or object) has no such configuration: CORS, lifecycle, encryption, lock."""
 
 
 class PreconditionFailedError(StorageError):
@@ -212,6 +233,15 @@ class SourceError(StorageError):
     """
 
 
+class MissingExtraError(StorageError, ImportError):
+    """This needs an extra of the package that is not installed; ``extra`` names it."""
+
+    def __init__(self, extra: str, **fields: Any) -> None:
+        fields.setdefault("hint", f'pip install "careflow-storage[{extra}]"')
+        super().__init__(f"The extra {extra!r} is not installed.", **fields)
+        self.extra = extra
+
+
 class TransferError(StorageError):
     """The server refused the request for a reason that has no class of its own."""
 
@@ -233,6 +263,10 @@ _BUCKET_HINT = (
 )
 _BUSY_HINT = "Backblaze answers this as a matter of course under load; try again later."
 _CAP_HINT = "Raise the cap on the Caps & Alerts page of the Backblaze account."
+_TAKEN_HINT = "Names of buckets are shared by all accounts: choose another one."
+_NOT_EMPTY_HINT = (
+    "Deleted files are only hidden: purge them, and abort unfinished uploads, before the bucket."
+)
 _CLOCK_HINT = "The clock of this machine is off: synchronise it (NTP)."
 
 # One table decides what an S3 error code means: class, retryable, hint.
@@ -261,7 +295,15 @@ _BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     ),
     "NoSuchKey": (NoSuchKeyError, False, None),
     "NoSuchVersion": (NoSuchKeyError, False, None),
+    "BucketAlreadyExists": (BucketExistsError, False, _TAKEN_HINT),
+    "BucketAlreadyOwnedByYou": (BucketExistsError, False, None),
+    "BucketNotEmpty": (BucketNotEmptyError, False, _NOT_EMPTY_HINT),
     "NoSuchUpload": (NoSuchUploadError, False, None),
+    "NoSuchCORSConfiguration": (NoSuchConfigurationError, False, None),
+    "NoSuchLifecycleConfiguration": (NoSuchConfigurationError, False, None),
+    "NoSuchObjectLockConfiguration": (NoSuchConfigurationError, False, None),
+    "ObjectLockConfigurationNotFoundError": (NoSuchConfigurationError, False, None),
+    "ServerSideEncryptionConfigurationNotFoundError": (NoSuchConfigurationError, False, None),
     "PreconditionFailed": (PreconditionFailedError, False, None),
     "ConditionalRequestConflict": (PreconditionFailedError, False, None),
     "InvalidRange": (InvalidRangeError, False, None),

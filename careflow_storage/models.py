@@ -10,11 +10,13 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 ChecksumAlgorithm = Literal["md5", "crc32", "sha256"]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """The root of all results: frozen, and nothing but its fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Checksum(_Model):
+class Checksum(Model):
     """A checksum of an object's bytes that both sides agreed on.
 
     ``value`` is lower-case hex. With ``parts`` set it is composite, the hash of the parts'
@@ -26,7 +28,7 @@ class Checksum(_Model):
     parts: int | None = None
 
 
-class UploadResult(_Model):
+class UploadResult(Model):
     """An object that the server has confirmed.
 
     ``url`` is its address without a signature: in a private bucket it needs a presigned URL.
@@ -49,7 +51,7 @@ class UploadResult(_Model):
     partial: bool = False
 
 
-class DownloadResult(_Model):
+class DownloadResult(Model):
     """A file that was written completely.
 
     ``verified`` tells what the bytes were checked against: ``md5`` of the whole object, the
@@ -68,7 +70,7 @@ class DownloadResult(_Model):
     reused: int = 0
 
 
-class DeleteResult(_Model):
+class DeleteResult(Model):
     """What a deletion did.
 
     B2 keeps every version: deleting by key *hides* the object behind a delete marker
@@ -85,7 +87,7 @@ class DeleteResult(_Model):
     error_message: str | None = None
 
 
-class PurgeResult(_Model):
+class PurgeResult(Model):
     """How many versions, delete markers and unfinished uploads of a key were erased."""
 
     key: str
@@ -94,7 +96,7 @@ class PurgeResult(_Model):
     uploads: int
 
 
-class FileInfo(_Model):
+class FileInfo(Model):
     """One line of a listing. ``size`` is in bytes, ``last_modified`` in UTC."""
 
     key: str
@@ -103,7 +105,7 @@ class FileInfo(_Model):
     etag: str
 
 
-class FileMetadata(_Model):
+class FileMetadata(Model):
     """What the server knows about one object.
 
     ``metadata`` is the uploader's own. ``partial`` says that it is a recording that was cut off.
@@ -119,7 +121,7 @@ class FileMetadata(_Model):
     partial: bool = False
 
 
-class IncompleteUpload(_Model):
+class IncompleteUpload(Model):
     """A multipart upload that was begun, and neither completed nor aborted (yet).
 
     Its parts are stored and billed. ``initiated`` is in UTC.
@@ -130,7 +132,7 @@ class IncompleteUpload(_Model):
     initiated: AwareDatetime
 
 
-class Progress(_Model):
+class Progress(Model):
     """How far a transfer is: bytes moved so far, never falling, and the total if known."""
 
     transferred: int

@@ -305,10 +305,13 @@ class StorageSettings(BaseSettings):
         self.__dict__[name] = value
 
 
-def settings_from_environment() -> StorageSettings:
-    """Make settings of the environment; raise `InvalidInputError` where one is malformed."""
+def settings_from_environment(**values: Any) -> StorageSettings:
+    """Make settings of the environment; raise `InvalidInputError` where one is malformed.
+
+    ``values`` are arguments of `StorageSettings`, which win.
+    """
     try:
-        return StorageSettings()
+        return StorageSettings(**values)
     except ValidationError as error:
         problems = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise InvalidInputError(f"The settings are not valid: {problems}") from None

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     import aioboto3
     from aiobotocore.session import AioSession
 
+    from careflow_storage.admin import StorageAdmin
     from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.transfer.progress import ProgressCallback
     from careflow_storage.transfer.sources import UploadBody
@@ -121,6 +123,17 @@ class BackblazeStorage:
     async def close(self) -> None:
         """Close all connections. Safe to call twice; finish or cancel your tasks before."""
         await self._lifecycle.close()
+
+    @cached_property
+    def admin(self) -> StorageAdmin:
+        """The bucket itself: CORS, lifecycle, versions, object lock, keys, usage."""
+        from careflow_storage.admin import StorageAdmin
+
+        return StorageAdmin(self.settings, self._lifecycle)
+
+    def request_counts(self) -> dict[str, int]:
+        """Return how many requests this storage has sent, by S3 operation, retries included."""
+        return self._lifecycle.engine().session.counter.by_operation()
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.

@@ -14,7 +14,7 @@ import pytest
 from typer import BadParameter
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage.cli.app import parse_size
+from careflow_storage.cli.options import parse_size
 from careflow_storage.local import LocalServer
 
 COMMAND = [sys.executable, "-W", "error", "-m", "careflow_storage.cli"]
@@ -116,7 +116,7 @@ async def test_interrupted_the_demo_erases_what_it_stored(seaweedfs: LocalServer
 def test_a_wrong_key_is_one_error_with_a_hint_and_no_traceback(seaweedfs: LocalServer) -> None:
     environment = {**seaweedfs.environment(), "BACKBLAZE_APPLICATION_KEY": "wrong"}
     done = run("demo", **environment)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "Traceback" not in done.stderr
     assert "InvalidCredentialsError" in done.stderr
     assert "Hint" in done.stderr
@@ -124,7 +124,7 @@ def test_a_wrong_key_is_one_error_with_a_hint_and_no_traceback(seaweedfs: LocalS
 
 def test_a_malformed_setting_is_one_error_and_no_traceback() -> None:
     done = run("demo", BACKBLAZE_ENDPOINT="not a url")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "BACKBLAZE_ENDPOINT" in done.stderr
     assert "Traceback" not in done.stderr
 

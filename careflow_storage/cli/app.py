@@ -2,54 +2,58 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import aiohttp
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.text import Text
 
-from careflow_storage import StorageError, __version__
+from careflow_storage import __version__
+from careflow_storage.cli import (
+    buckets,
+    config,
+    cors,
+    doctor,
+    files,
+    keys,
+    lifecycle,
+    lock,
+    migrate,
+    uploads,
+    usage,
+    versions,
+)
+from careflow_storage.cli.options import parse_size
+from careflow_storage.cli.output import Output
+from careflow_storage.cli.run import Globals, errors_for_people
 
 # Without rich's tracebacks: they print local variables, and those may hold keys.
 app = typer.Typer(
     name="careflow-storage",
     help="Call recordings in Backblaze B2, or any S3-compatible store.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
-_BINARY = {"Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}
-_INTERRUPTED = 130
 
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Read the settings from here.  [default: .env]"
+        ),
+    ] = None,
+    bucket: Annotated[
+        str | None, typer.Option(help="Another bucket than BACKBLAZE_BUCKET_NAME.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Call recordings in Backblaze B2, or any S3-compatible store."""
+    context.obj = Globals(env_file, bucket)
     if version:
         print(__version__)
         raise typer.Exit
-
-
-def parse_size(text: str) -> int:
-    """Read a size such as 64MiB, 100MB or 5000 as bytes."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]i?)?B?", text.strip(), re.IGNORECASE)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a size such as 64MiB, 100MB or 5000.")
-    unit = (match[2] or "").capitalize()
-    size = int(float(match[1]) * (_UNITS | _BINARY)[unit])
-    if size < 1:
-        raise typer.BadParameter("The size must be at least one byte.")
-    return size
 
 
 @app.command()
@@ -87,10 +91,9 @@ def demo(
     from careflow_storage.cli.demo import run_demo
 
     local = local or data_dir is not None
-    with _errors_for_people():
-        run_demo(
-            Console(highlight=False), recording=recording, size=size, data_dir=data_dir, local=local
-        )
+    output = Output(as_json=False)
+    with errors_for_people(output):
+        run_demo(output.stdout, recording=recording, size=size, data_dir=data_dir, local=local)
 
 
 @app.command("serve-local")
@@ -109,29 +112,14 @@ def serve_local(
     """Run the embedded S3 server until Ctrl-C and print the variables that point to it."""
     from careflow_storage.cli.serve_local import serve
 
-    with _errors_for_people():
-        serve(Console(stderr=True, highlight=False), data_dir=data_dir, port=port, bucket=bucket)
+    output = Output(as_json=False)
+    with errors_for_people(output):
+        serve(output.stderr, data_dir=data_dir, port=port, bucket=bucket)
 
 
-@contextmanager
-def _errors_for_people() -> Iterator[None]:
-    """What went wrong and what to do about it, in place of a traceback."""
-    console = Console(stderr=True, highlight=False)
-    try:
-        yield
-    except StorageError as error:
-        hint, error.hint = error.hint, None
-        _complain(console, f"{type(error).__name__}: {error}", hint)
-        raise typer.Exit(1) from None
-    except (OSError, aiohttp.ClientError, ValidationError) as error:
-        _complain(console, f"{type(error).__name__}: {error}", None)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        console.print("Interrupted.", style="yellow")
-        raise typer.Exit(_INTERRUPTED) from None
-
-
-def _complain(console: Console, what: str, hint: str | None) -> None:
-    console.print(Text.assemble(("Failed ", "bold red"), what))
-    if hint:
-        console.print(Text.assemble(("Hint   ", "bold yellow"), hint))
+# In the order in which `--help` lists them.
+for _module in (
+    *(files, versions, uploads, buckets, cors, lifecycle, lock, keys, usage, doctor),
+    *(migrate, config),
+):
+    _module.add_to(app)

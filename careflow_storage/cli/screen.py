@@ -132,7 +132,7 @@ class Screen:
             TextColumn("   {task.description}"),
             BarColumn(bar_width=30),
             DownloadColumn(binary_units=True),
-            _MeanSpeedColumn(),
+            MeanSpeedColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._console,
         )
@@ -144,8 +144,11 @@ class Screen:
         self._console.print(Padding(content, _INDENT, expand=False))
 
 
-class _MeanSpeedColumn(ProgressColumn):
+class MeanSpeedColumn(ProgressColumn):
+    """Bytes per second since the beginning."""
+
     def render(self, task: Task) -> Text:
+        """Write it."""
         speed = task.completed / task.elapsed if task.elapsed else 0
         return Text(f"{human_size(speed)}/s", style="progress.data.speed")
 

@@ -102,7 +102,7 @@ class ControlPlane:
             attempts += 1
 
         async with self._live_read(live_read):
-            upload_id = await self._call(
+            upload_id = await self.call(
                 "create_multipart_upload",
                 key,
                 parameters,
@@ -135,7 +135,7 @@ class ControlPlane:
         self, source: str, version_id: str | None, key: str, headers: Mapping[str, str]
     ) -> Stored:
         """Copy up to 5 GB within the bucket; ``headers`` take the place of the source's."""
-        return await self._call(
+        return await self.call(
             "copy_object",
             key,
             {
@@ -160,7 +160,7 @@ class ControlPlane:
         end: int,
     ) -> str:
         """Make a part of the bytes ``[start, end)`` of an object; return its ETag."""
-        return await self._call(
+        return await self.call(
             "upload_part_copy",
             key,
             {
@@ -198,7 +198,7 @@ class ControlPlane:
         }
         if unless_exists:
             parameters["IfNoneMatch"] = "*"
-        return await self._call(
+        return await self.call(
             "complete_multipart_upload",
             key,
             parameters,
@@ -207,11 +207,11 @@ class ControlPlane:
 
     async def abort_multipart_upload(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and the parts stored so far."""
-        await self._call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
+        await self.call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
 
     def list_versions(self, key: str) -> AsyncGenerator[Version]:
         """Yield each version and delete marker of exactly this key."""
-        return self._pages(
+        return self.pages(
             "list_object_versions",
             None,
             {"Prefix": key},
@@ -235,7 +235,7 @@ class ControlPlane:
 
     def incomplete_pages(self, prefix: str) -> AsyncIterator[UploadPage]:
         """Yield the unfinished multipart uploads with this prefix, 1000 per page and request."""
-        return self._pages(
+        return self.pages(
             "list_multipart_uploads",
             None,
             {"Prefix": prefix},
@@ -248,7 +248,7 @@ class ControlPlane:
 
         1 request per 1000 parts.
         """
-        parts = self._pages(
+        parts = self.pages(
             "list_parts",
             key,
             {"UploadId": upload_id},
@@ -257,7 +257,7 @@ class ControlPlane:
         )
         return sorted([part async for part in parts], key=lambda part: part.number)
 
-    async def _pages(
+    async def pages(
         self,
         method: str,
         key: str | None,
@@ -267,9 +267,10 @@ class ControlPlane:
         *,
         enough: Callable[[dict[str, Any]], bool] = lambda _: False,
     ) -> AsyncGenerator[T]:
+        """Yield what ``parse`` finds in each page of a listing; ``markers`` lead to the next."""
         position: dict[str, Any] = {}
         while True:
-            answer = await self._call(method, key, {**parameters, **position}, checked_page)
+            answer = await self.call(method, key, {**parameters, **position}, checked_page)
             try:
                 found = parse(answer)
                 ended = not answer["IsTruncated"] or enough(answer)
@@ -293,21 +294,25 @@ class ControlPlane:
             key=key,
         )
 
-    async def _call(
+    async def call(
         self,
         method: str,
         key: str | None,
         parameters: Mapping[str, Any],
         parse: Callable[[dict[str, Any]], T],
         *,
+        bucket: str | None = None,
         on_attempt: Callable[[], None] | None = None,
     ) -> T:
-        where: dict[str, Any] = {
-            "operation": _operation(method),
-            "bucket": self._session.bucket,
-            "key": key,
-        }
-        arguments = {"Bucket": self._session.bucket, **parameters}
+        """Make one call of the client and read its answer with ``parse``, with retries.
+
+        ``parse`` belongs to the attempt: a field that it misses (`KeyError`) is worth another.
+        ``bucket`` is another one than the storage's; "" for calls that are about none.
+        """
+        bucket = self._session.bucket if bucket is None else bucket
+        operation = _operation(method)
+        where: dict[str, Any] = {"operation": operation, "bucket": bucket or None, "key": key}
+        arguments = {"Bucket": bucket, **parameters} if bucket else dict(parameters)
         if key is not None:
             arguments["Key"] = key
 
@@ -317,6 +322,7 @@ class ControlPlane:
                 if on_attempt is not None:
                     on_attempt()
                 async with self._slots, asyncio.timeout(self._idle_timeout):
+                    self._session.counter.count(operation)
                     answer = await getattr(client, method)(**arguments)
                 return parse(answer)
             except StorageError:

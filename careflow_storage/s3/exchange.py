@@ -172,6 +172,7 @@ class Exchange:
         self, request: Request, fresh: bool, payload: BodyPayload | bytes | None
     ) -> aiohttp.ClientResponse:
         session = self.session
+        session.counter.count(request.operation)
         path = f"/{session.bucket}"
         if request.key is not None:
             path += "/" + encode_key(request.key)

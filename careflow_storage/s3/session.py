@@ -25,6 +25,7 @@ from careflow_storage.errors import (
     StorageClosedError,
     StorageError,
 )
+from careflow_storage.s3.counting import RequestCounter
 from careflow_storage.s3.guards import BoundedResponse, NoRedirects, Response, guard_client
 from careflow_storage.s3.redaction import guard_logs
 from careflow_storage.s3.signing import Credentials, Signer, host_header
@@ -112,6 +113,7 @@ class S3Session:
         self.url = URL(self.origin)
         self.host = host_header(self.origin)
         self.signer = Signer(settings.region)
+        self.counter = RequestCounter()
         self.slots = Slots(settings.max_connections, settings.pool_timeout)
         self._given = session
         self._static = None if session is not None else _static_credentials(settings)

@@ -1,0 +1,8 @@
+"""Application keys, by B2's native API: create, list, delete, rotate. The extra ``admin``."""
+
+from __future__ import annotations
+
+from careflow_storage.admin.keys.keys import ApplicationKeys
+from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, Preset, RotationResult
+
+__all__ = ["ApplicationKeys", "CreatedKey", "KeyInfo", "Preset", "RotationResult"]

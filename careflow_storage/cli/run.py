@@ -1,0 +1,146 @@
+"""How a command runs: settings, one event loop, errors for people, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import typer
+from pydantic import ValidationError
+
+from careflow_storage import (
+    AccessDeniedError,
+    BackblazeStorage,
+    InvalidCredentialsError,
+    InvalidInputError,
+    NoSuchBucketError,
+    NoSuchKeyError,
+    NoSuchUploadError,
+    NotConfiguredError,
+    StorageError,
+    StorageSettings,
+)
+from careflow_storage.cli.output import Output
+from careflow_storage.settings import settings_from_environment
+
+FAILED = 1
+"""The operation failed, or found what it was asked to find wrong."""
+WRONG_USE = 2
+"""An argument or a setting is missing or wrong; nothing was sent."""
+NOT_THERE = 3
+"""The file, version, upload or bucket does not exist."""
+NOT_ALLOWED = 4
+"""The key is wrong, or may not do this."""
+OVER_LIMIT = 5
+"""A threshold that was given is crossed."""
+INTERRUPTED = 130
+"""Ctrl-C (or SIGTERM); what was begun was cleaned up."""
+
+# The first that fits decides.
+_EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (InvalidInputError, WRONG_USE),
+    (NotConfiguredError, WRONG_USE),
+    (ValidationError, WRONG_USE),
+    (NoSuchKeyError, NOT_THERE),
+    (NoSuchBucketError, NOT_THERE),
+    (NoSuchUploadError, NOT_THERE),
+    (AccessDeniedError, NOT_ALLOWED),
+    (InvalidCredentialsError, NOT_ALLOWED),
+)
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The options before the command's name."""
+
+    env_file: Path | None = None
+    bucket: str | None = None
+
+
+def settings_of(context: typer.Context) -> StorageSettings:
+    """Read the settings as ``--env-file`` and ``--bucket`` say.
+
+    Raises:
+        InvalidInputError: A setting is malformed.
+    """
+    given: Globals = context.find_root().obj or Globals()
+    values: dict[str, Any] = {}
+    if given.bucket is not None:
+        values["bucket_name"] = given.bucket
+    if given.env_file is not None:
+        values["_env_file"] = given.env_file
+    return settings_from_environment(**values)
+
+
+def with_storage(
+    context: typer.Context,
+    job: Callable[[BackblazeStorage, Output], Awaitable[int | None]],
+    *,
+    as_json: bool,
+) -> None:
+    """Run ``job`` with an open storage; leave the command with the exit code that it returns."""
+
+    async def main(output: Output) -> int | None:
+        async with BackblazeStorage(settings_of(context)) as storage:
+            return await job(storage, output)
+
+    run(main, as_json=as_json)
+
+
+def run(main: Callable[[Output], Awaitable[int | None]], *, as_json: bool) -> None:
+    """Run ``main`` on an event loop of its own; leave with its exit code.
+
+    Ctrl-C and SIGTERM cancel it, and what it was doing is cleaned up before the command ends.
+    """
+    output = Output(as_json=as_json)
+
+    async def cancellable() -> int | None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is not None and sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        return await main(output)
+
+    with errors_for_people(output):
+        try:
+            code = asyncio.run(cancellable())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+        if code:
+            raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def errors_for_people(output: Output) -> Iterator[None]:
+    """What went wrong and what to do about it, in place of a traceback; then the exit code."""
+    try:
+        yield
+    except BrokenPipeError:
+        # Who reads our output, such as `head`, has seen enough.
+        _forget_stdout()
+        raise typer.Exit(0) from None
+    except (StorageError, OSError, aiohttp.ClientError, ValidationError) as error:
+        output.failed(error)
+        raise typer.Exit(exit_code(error)) from None
+    except KeyboardInterrupt:
+        output.interrupted()
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code that stands for this error."""
+    return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+
+
+def _forget_stdout() -> None:
+    # Python would flush it at its end, and complain.
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.close()
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the end
