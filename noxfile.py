@@ -58,7 +58,7 @@ def uvloop(session: nox.Session) -> None:
     install(session, "dev")
     files = ("upload", "download", "stream", "memory", "live", "faults_upload", "faults_download")
     session.run(
-        *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", FAST),
+        *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", "not integration"),
         *(f"tests/test_{name}.py" for name in files),
         *session.posargs,
     )

@@ -26,6 +26,8 @@ from tests.behind_proxy import (
 )
 from tests.cancelled import cancelled_at_request, cancelled_at_step
 
+pytestmark = pytest.mark.slow
+
 LARGE = random.Random(1).randbytes(3 * PART + 7)
 
 

@@ -34,6 +34,8 @@ from tests.bucket import Bucket
 from tests.every_call import CALLS, OTHER, Call, World
 from tests.url_source import Source
 
+pytestmark = pytest.mark.slow
+
 DICE = random.Random(7)
 SMALL = DICE.randbytes(100_000)
 LARGE = DICE.randbytes(3 * PART + 7)
@@ -92,7 +94,6 @@ UNSEEN = {
     (call, "GetObject", "bit flipped in the answer")
     for call in ("open_file", "stream_file, a range")
 }
-HOT = {"PutObject", "GetObject", "CompleteMultipartUpload"}
 NO_REQUEST = {"client", "close", "initialize", "is_configured", "get_signed_url", "get_signed_urls"}
 
 
@@ -117,20 +118,12 @@ def may_fail(operation: str, fault: str) -> bool:
 
 
 def combinations() -> Iterator[Any]:
-    """All combinations; fast are those of a few operations, and a third of the others."""
-    seen: set[tuple[str, str]] = set()
+    """All combinations of a method, one of its operations, and a fault."""
     for name, call in CALLS.items():
         for operation in call.operations:
-            for number, fault in enumerate(faults_of(operation)):
-                if (name, operation, fault) in UNSEEN:
-                    continue
-                is_first = (operation, fault) not in seen
-                seen.add((operation, fault))
-                is_turn = operation in HOT or (number + len(seen)) % 3 == 0
-                is_fast = is_first and (is_turn or fault == "lost answer")
-                yield pytest.param(
-                    name, operation, fault, marks=[] if is_fast else [pytest.mark.slow]
-                )
+            for fault in faults_of(operation):
+                if (name, operation, fault) not in UNSEEN:
+                    yield pytest.param(name, operation, fault)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -228,7 +221,6 @@ ON_A_REAL_SERVER = {
 }
 
 
-@pytest.mark.slow
 async def test_on_a_real_server_a_call_that_meets_a_fault_gives_the_right_result_or_an_error(
     seaweed_settings: StorageSettings, tmp_path: Path
 ) -> None:

@@ -28,6 +28,8 @@ from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 
+pytestmark = pytest.mark.slow
+
 SINGLE = random.Random(1).randbytes(PART)  # one PUT: its ETag is its MD5
 COMPOSITE = random.Random(2).randbytes(3 * PART + 7)  # four parts
 

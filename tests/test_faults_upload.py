@@ -34,6 +34,8 @@ from tests.behind_proxy import (
     versions,
 )
 
+pytestmark = pytest.mark.slow
+
 SMALL = b"a short recording"
 LARGE = random.Random(1).randbytes(3 * PART + 7)
 CREATE = {"method": "POST", "path": "uploads"}

@@ -24,6 +24,8 @@ from tests.behind_proxy import (
 from tests.bodies import noise, pieces
 from tests.cancelled import cancelled_at_request, cancelled_at_step
 
+pytestmark = pytest.mark.slow
+
 LONG = noise(2 * PART + 7)
 SHORT = LONG[:1000]
 

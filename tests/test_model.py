@@ -38,6 +38,8 @@ from careflow_storage.testing.proxy import Attempt, FaultProxy, Rule
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 from tests.bucket import Bucket
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["CA1/a", "CA1/a/b", "CA1/ä ö+&", "CA10/a", "CA2/%41"]
 PREFIXES = ["", "CA1", "CA1/", "CA1/a", "CA10/", "missing/"]
 FAULTS: dict[str, dict[str, Any]] = {
@@ -367,7 +369,6 @@ def test_whatever_is_called_in_whatever_order_the_storage_and_the_bucket_agree(
     run(made, PART, max_examples=20, stateful_step_count=15)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_on_a_real_server_they_agree_too(seaweedfs: LocalServer) -> None:
     bucket = f"model-{uuid.uuid4().hex[:16]}"

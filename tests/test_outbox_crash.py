@@ -28,6 +28,8 @@ from tests.behind_proxy import (
 )
 from tests.cancelled import cancelled_at_step
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 PRODUCER = """
@@ -141,7 +143,6 @@ async def test_processes_that_put_at_once_never_share_a_key(
     assert {file.key for file in await storage.list_files()} == set(keys)
 
 
-@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.timeout(300)
 def test_killed_at_random_moments_and_steps_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
