@@ -18,7 +18,7 @@ AWS_NAMES = {
 }
 
 # What goes together: half of one pair and half of another give an opaque signature error.
-_GROUPS = (("key_id", "application_key"), ("region", "endpoint"), ("bucket_name",))
+AWS_GROUPS = (("key_id", "application_key"), ("region", "endpoint"), ("bucket_name",))
 
 
 class AwsNamesSource(PydanticBaseSettingsSource):
@@ -45,14 +45,16 @@ class AwsNamesSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:
         """Give the values of the groups that are free."""
         given = self.current_state
-        free = [name for group in _GROUPS if not given.keys() & set(group) for name in group]
+        free = [name for group in AWS_GROUPS if not given.keys() & set(group) for name in group]
         if not free:
             return {}
-        aws = _AwsVariables(_env_file=self._env_file, _secrets_dir=self._secrets_dir)
+        aws = AwsVariables(_env_file=self._env_file, _secrets_dir=self._secrets_dir)
         return {name: getattr(aws, name) for name in free if name in aws.model_fields_set}
 
 
-class _AwsVariables(BaseSettings):
+class AwsVariables(BaseSettings):
+    """What stands under AWS's names, by field."""
+
     model_config = SettingsConfigDict(
         env_file_encoding="utf-8-sig",
         env_ignore_empty=True,

@@ -16,6 +16,7 @@
     ├── BucketNotEmptyError         the bucket still holds versions or unfinished uploads
     ├── NoSuchKeyError              (FileNotFoundError)
     ├── NoSuchUploadError           the multipart upload is unknown, completed or aborted
+    ├── NoSuchApplicationKeyError   the account has no such application key
     ├── NoSuchConfigurationError    the bucket has no such configuration
     ├── PreconditionFailedError     the object is there already, or changed meanwhile
     ├── InvalidRangeError           the range lies beyond the object's end
@@ -178,6 +179,10 @@ class NoSuchKeyError(StorageError, FileNotFoundError):
 
 class NoSuchUploadError(StorageError):
     """The multipart upload is unknown: completed, aborted or never created."""
+
+
+class NoSuchApplicationKeyError(StorageError):
+    """The account has no such application key: deleted, expired, or never there."""
 
 
 class NoSuchConfigurationError(StorageError):

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from careflow_storage.protection import Retention
+
 ChecksumAlgorithm = Literal["md5", "crc32", "sha256"]
 
 
@@ -88,12 +90,17 @@ class DeleteResult(Model):
 
 
 class PurgeResult(Model):
-    """How many versions, delete markers and unfinished uploads of a key were erased."""
+    """How many versions, delete markers and unfinished uploads were erased.
+
+    ``key`` is the key, or the prefix of all that were meant. ``bytes`` are those of the
+    versions; what the parts of unfinished uploads held is not counted.
+    """
 
     key: str
     versions: int
     delete_markers: int
     uploads: int
+    bytes: int = 0
 
 
 class FileInfo(Model):
@@ -105,10 +112,30 @@ class FileInfo(Model):
     etag: str
 
 
+class FileVersion(Model):
+    """One version of a file, or a delete marker (of ``size`` 0 and without an ETag).
+
+    ``is_latest`` says that it is what the key shows: the file, or as a delete marker that it is
+    hidden. ``version_id`` is None for what was stored while the bucket kept no versions (S3's
+    version "null"; B2 always keeps them).
+    """
+
+    key: str
+    version_id: str | None
+    is_latest: bool
+    delete_marker: bool
+    size: int
+    last_modified: AwareDatetime
+    etag: str
+
+
 class FileMetadata(Model):
     """What the server knows about one object.
 
     ``metadata`` is the uploader's own. ``partial`` says that it is a recording that was cut off.
+    ``encryption`` is None where the server tells none that B2 knows. ``retention`` and
+    ``legal_hold`` are told only to application keys with readFileRetentions and
+    readFileLegalHolds: to others every file looks unlocked. A ``retention`` may be over.
     """
 
     key: str
@@ -119,6 +146,9 @@ class FileMetadata(Model):
     version_id: str | None
     metadata: dict[str, str]
     partial: bool = False
+    encryption: Literal["SSE-B2", "SSE-C"] | None = None
+    retention: Retention | None = None
+    legal_hold: bool = False
 
 
 class IncompleteUpload(Model):

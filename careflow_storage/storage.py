@@ -21,10 +21,12 @@ from careflow_storage.models import (
     PurgeResult,
     UploadResult,
 )
+from careflow_storage.protection import check_customer_key, check_encryption
 from careflow_storage.recordings import RecordingClock, recording_key, validate_key
-from careflow_storage.s3.deletion import delete_keys, purge_key
+from careflow_storage.s3.deletion import delete_keys
 from careflow_storage.s3.listing import FileListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
+from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.signing import encode_key
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
@@ -40,6 +42,7 @@ from careflow_storage.transfer.hygiene import (
     list_incomplete,
 )
 from careflow_storage.transfer.live import RecordingWriter
+from careflow_storage.transfer.purging import purge_key
 from careflow_storage.transfer.reader import FileReader
 from careflow_storage.transfer.stream import FileStream
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
 
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.models import ChecksumAlgorithm
+    from careflow_storage.protection import CustomerKey, Encryption, Retention
+    from careflow_storage.s3.requests import ObjectHead
     from careflow_storage.transfer.progress import ProgressCallback
     from careflow_storage.transfer.sources import UploadBody
 
@@ -156,6 +161,9 @@ class BackblazeStorage:
         checksum: ChecksumAlgorithm | None = None,
         overwrite: bool = True,
         resume: bool = False,
+        encryption: Encryption | None = None,
+        retention: Retention | None = None,
+        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
     ) -> UploadResult:
@@ -187,13 +195,24 @@ class BackblazeStorage:
                 interrupted, by a crash too: parts that the server holds already are compared by
                 their MD5, not sent again. With it a failed upload is not aborted either, so that
                 the next call can go on; `abort_stale_uploads` cleans up what nobody resumes.
+                Not with a `CustomerKey`.
+            encryption: What the server encrypts the bytes with: ``"SSE-B2"`` for keys of its
+                own (so do new buckets of B2 by themselves), or your `CustomerKey` (SSE-C),
+                which every later call for this file must be given again. Metadata and the key
+                itself are never encrypted.
+            retention: Until when nobody can erase this version. The bucket must have object
+                lock, the application key writeFileRetentions. Extends, but never shortens,
+                what a resumed upload has.
+            legal_hold: Whether nobody can erase this version until
+                `admin.set_legal_hold` takes the hold off (writeFileLegalHolds).
             progress: Called with `Progress` events, cumulative; may be async. What it raises
                 aborts the upload.
             timeout: The seconds that the whole call may take, retries included; then
                 `StorageTimeoutError`. Every method that asks the server has it.
 
         Raises:
-            InvalidInputError: Before any request, for what cannot be stored.
+            InvalidInputError: Before any request, for what cannot be stored; or the bucket
+                cannot lock files. Then nothing is stored.
             SizeMismatchError: The body had more or fewer bytes than it declared.
             ChecksumMismatchError: The bytes were damaged on their way.
             StorageError: See `careflow_storage.errors`; what the body raised comes out as it is.
@@ -207,6 +226,9 @@ class BackblazeStorage:
             checksum=checksum or self.settings.checksum,
             overwrite=overwrite,
             resume=resume,
+            encryption=encryption,
+            retention=retention,
+            legal_hold=legal_hold,
         )
         async with self._call("upload_file", key, timeout):
             engine = self._lifecycle.engine()
@@ -227,6 +249,9 @@ class BackblazeStorage:
         size: int | None = None,
         checksum: ChecksumAlgorithm | None = None,
         resume: bool = False,
+        encryption: Encryption | None = None,
+        retention: Retention | None = None,
+        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
     ) -> UploadResult:
@@ -245,6 +270,9 @@ class BackblazeStorage:
             size=size,
             checksum=checksum or self.settings.checksum,
             resume=resume,
+            encryption=encryption,
+            retention=retention,
+            legal_hold=legal_hold,
         )
         async with self._call("upload_recording", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
@@ -264,6 +292,9 @@ class BackblazeStorage:
         on_error: Literal["abort", "keep"] = "abort",
         flush_interval: float | None = None,
         live_read: bool = False,
+        encryption: Encryption | None = None,
+        retention: Retention | None = None,
+        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
     ) -> RecordingWriter:
         """Return a writer for a call in progress; its bytes go out while they come.
@@ -285,6 +316,9 @@ class BackblazeStorage:
                 killed process loses more: `keep_incomplete_upload` makes a recording of it.
                 Every flush sends the unfinished part again, from its beginning.
             live_read: Ask B2 for Live Read: what is uploaded can be read during the call.
+            encryption: As for `upload_file`; so are ``retention`` and ``legal_hold``. A locked
+                recording in parts that is cut off is kept twice, with its mark and without,
+                until the lock ends.
         """
         with self._call("open_recording"):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
@@ -292,6 +326,9 @@ class BackblazeStorage:
                 content_type=content_type,
                 metadata=metadata,
                 checksum=checksum or self.settings.checksum,
+                encryption=encryption,
+                retention=retention,
+                legal_hold=legal_hold,
             )
             return RecordingWriter(
                 self._lifecycle.engine(),
@@ -321,6 +358,9 @@ class BackblazeStorage:
         recorded_at: datetime | None = None,
         metadata: dict[str, str] | None = None,
         checksum: ChecksumAlgorithm | None = None,
+        encryption: Encryption | None = None,
+        retention: Retention | None = None,
+        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
     ) -> UploadResult:
@@ -356,6 +396,9 @@ class BackblazeStorage:
             content_type=content_type,
             metadata=metadata,
             checksum=checksum or self.settings.checksum,
+            encryption=encryption,
+            retention=retention,
+            legal_hold=legal_hold,
         )
         async with self._call("upload_from_url", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
@@ -384,6 +427,7 @@ class BackblazeStorage:
         download_as: str | None = None,
         content_type: str | None = None,
         version_id: str | None = None,
+        encryption: Encryption | None = None,
     ) -> str:
         """Return a URL that lets anybody who holds it do one ``method`` on ``key``.
 
@@ -394,14 +438,19 @@ class BackblazeStorage:
             download_as: For GET: the name that a browser saves the file under.
             content_type: For GET what the answer says it is; for PUT what the uploader must
                 send as ``Content-Type``.
+            encryption: For a file with a `CustomerKey`: whoever uses the URL must send the
+                headers `CustomerKey.headers` as well. Their values are signed, not in the URL.
+                For PUT also "SSE-B2", with ``x-amz-server-side-encryption: AES256``.
         """
         with self._call("get_signed_url", key):
+            check_encryption(encryption, self.settings.endpoint)
             grant = Grant.checked(
                 expires_in,
                 method,
                 download_as=download_as,
                 content_type=content_type,
                 version_id=version_id,
+                encryption=encryption,
             )
             urls = await presign(self._lifecycle.engine().session, [validate_key(key)], grant)
             return urls[0]
@@ -413,10 +462,14 @@ class BackblazeStorage:
         *,
         method: SignedMethod = "GET",
         content_type: str | None = None,
+        encryption: Encryption | None = None,
     ) -> list[str]:
         """Return a URL for each key, in their order, for a page that lists recordings."""
         with self._call("get_signed_urls"):
-            grant = Grant.checked(expires_in, method, content_type=content_type)
+            check_encryption(encryption, self.settings.endpoint)
+            grant = Grant.checked(
+                expires_in, method, content_type=content_type, encryption=encryption
+            )
             return await presign(self._lifecycle.engine().session, _checked_keys(keys), grant)
 
     async def get_file(
@@ -425,19 +478,26 @@ class BackblazeStorage:
         *,
         version_id: str | None = None,
         verify: bool = True,
+        encryption: CustomerKey | None = None,
         timeout: float | None = None,
     ) -> bytes:
         """Return a whole object in memory; for large ones use `stream_file`. 1 request.
 
         Args:
             verify: Whether to check the MD5 where the ETag tells it; the length always is.
+            encryption: The `CustomerKey` that the file was stored with, if it was. Then only
+                the length is verified.
 
         Raises:
             NoSuchKeyError: It does not exist or is hidden.
+            AccessDeniedError: It may not be read, or the customer's key is missing or wrong.
             ChecksumMismatchError: The bytes were damaged on their way.
         """
         async with self._call("get_file", key, timeout):
-            return await self.stream_file(key, version_id=version_id, verify=verify).read()
+            stream = self.stream_file(
+                key, version_id=version_id, verify=verify, encryption=encryption
+            )
+            return await stream.read()
 
     def stream_file(
         self,
@@ -447,15 +507,18 @@ class BackblazeStorage:
         end: int | None = None,
         version_id: str | None = None,
         verify: bool = True,
+        encryption: CustomerKey | None = None,
         timeout: float | None = None,
     ) -> FileStream:
         """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
 
         Nothing is asked before the iteration begins. See `FileStream`. ``verify`` is for a
         whole object: whether to check its MD5, after the last chunk, where the ETag tells it.
-        ``timeout`` is the seconds from the first request to the last chunk.
+        ``timeout`` is the seconds from the first request to the last chunk. ``encryption`` is as
+        for `get_file`.
         """
         with self._call("stream_file", key):
+            check_customer_key(encryption, self.settings.endpoint)
             return FileStream(
                 self._lifecycle.engine(),
                 validate_key(key),
@@ -463,6 +526,7 @@ class BackblazeStorage:
                 end=end,
                 version_id=version_id,
                 verify=verify,
+                encryption=encryption,
                 timeout=timeout,
             )
 
@@ -474,6 +538,7 @@ class BackblazeStorage:
         version_id: str | None = None,
         verify: bool = True,
         resume: bool = False,
+        encryption: CustomerKey | None = None,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
     ) -> DownloadResult:
@@ -489,8 +554,10 @@ class BackblazeStorage:
             resume: Whether to go on where an earlier download of the same version to this path
                 was interrupted, by a crash too. With it a failed download leaves what it has in
                 a hidden file beside ``path``.
+            encryption: As for `get_file`. The file on the disk is not encrypted.
         """
         async with self._call("download_file", key, timeout):
+            check_customer_key(encryption, self.settings.endpoint)
             return await download(
                 self._lifecycle.engine(),
                 validate_key(key),
@@ -498,21 +565,28 @@ class BackblazeStorage:
                 version_id=version_id,
                 verify=verify,
                 resume=resume,
+                encryption=encryption,
                 progress=progress,
             )
 
     async def open_file(
-        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+        self,
+        key: str,
+        *,
+        version_id: str | None = None,
+        encryption: CustomerKey | None = None,
+        timeout: float | None = None,
     ) -> FileReader:
         """Open an object for reading and seeking; close it or use it with ``async with``.
 
         1 HEAD now, and one GET for each read that does not go on where the last one ended.
-        ``timeout`` is the seconds that this call, and then each read, may take.
+        ``timeout`` is the seconds that this call, and then each read, may take. ``encryption``
+        is as for `get_file`.
         """
         async with self._call("open_file", key, timeout):
+            head = await self._head(key, version_id, encryption)
             engine = self._lifecycle.engine()
-            head = await engine.requests.head_object(validate_key(key), version_id=version_id)
-            return FileReader(engine, head.file, timeout=timeout)
+            return FileReader(engine, head.file, encryption=encryption, timeout=timeout)
 
     async def delete_file(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
@@ -548,11 +622,11 @@ class BackblazeStorage:
         more for the uploads. Needs the capabilities listFiles, writeFiles and deleteFiles.
 
         Raises:
-            StorageError: A version could not be erased (it may be locked); others are gone.
+            FileLockedError: Object lock keeps a version; all others are gone.
+            StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", key, timeout):
-            engine = self._lifecycle.engine()
-            return await purge_key(engine.requests, engine.control, validate_key(key))
+            return await purge_key(self._lifecycle.engine(), validate_key(key))
 
     def list_files(
         self, prefix: str = "", max_keys: int | None = None, *, timeout: float | None = None
@@ -567,18 +641,28 @@ class BackblazeStorage:
             return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys, timeout)
 
     async def get_file_metadata(
-        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+        self,
+        key: str,
+        *,
+        version_id: str | None = None,
+        encryption: CustomerKey | None = None,
+        timeout: float | None = None,
     ) -> FileMetadata:
-        """Return size, content type, times and your own metadata of an object. 1 request."""
-        async with self._call("get_file_metadata", key, timeout):
-            requests = self._lifecycle.engine().requests
-            head = await requests.head_object(validate_key(key), version_id=version_id)
-            return head.file
+        """Return size, content type, times, protection and your own metadata of an object.
 
-    async def file_exists(self, key: str, *, timeout: float | None = None) -> bool:
+        1 request. A file with a customer's key tells even these to nobody without it: pass it
+        as ``encryption``. A missing or wrong one is an `AccessDeniedError` (2 requests).
+        """
+        async with self._call("get_file_metadata", key, timeout):
+            return (await self._head(key, version_id, encryption)).file
+
+    async def file_exists(
+        self, key: str, *, encryption: CustomerKey | None = None, timeout: float | None = None
+    ) -> bool:
         """Whether an object is there and not hidden. 1 request, 3 when access is denied.
 
-        The first file that is missing costs 2: one shows that at least the bucket is there.
+        The first file that is missing costs 2: one shows that at least the bucket is there. A
+        file with a customer's key is found without it, too, for 2; with ``encryption`` for 1.
 
         B2 answers 403 for a *missing* object when the application key lacks ``listBuckets``.
         Then a listing is asked; if that is denied too, nobody can tell:
@@ -588,7 +672,9 @@ class BackblazeStorage:
             NoSuchBucketError: The bucket does not exist.
         """
         async with self._call("file_exists", key, timeout):
-            return await self._lifecycle.engine().requests.object_exists(validate_key(key))
+            check_customer_key(encryption, self.settings.endpoint)
+            requests = self._lifecycle.engine().requests
+            return await requests.object_exists(validate_key(key), key_headers(encryption))
 
     async def list_incomplete_uploads(
         self, prefix: str = "", *, timeout: float | None = None
@@ -618,20 +704,38 @@ class BackblazeStorage:
             return await abort_stale(self._lifecycle.engine(), older_than, prefix)
 
     async def keep_incomplete_upload(
-        self, key: str, upload_id: str, *, timeout: float | None = None
+        self,
+        key: str,
+        upload_id: str,
+        *,
+        encryption: CustomerKey | None = None,
+        timeout: float | None = None,
     ) -> UploadResult:
         """Make a recording of the parts that an interrupted upload has stored.
 
         For live recordings whose process died: what they had sent, the last flush included,
         becomes the object, marked as partial in its metadata. Not for uploads that are still
-        running. About 5 requests.
+        running. About 5 requests. ``encryption`` is the customer's key that it was begun with.
 
         Raises:
             NoSuchUploadError: It was completed or aborted meanwhile, or has no parts.
+            AccessDeniedError: The customer's key is missing or wrong. The recording is complete
+                then, without its mark.
         """
         async with self._call("keep_incomplete_upload", key, timeout):
+            check_customer_key(encryption, self.settings.endpoint)
             engine = self._lifecycle.engine()
-            return self._result(key, await keep_incomplete(engine, validate_key(key), upload_id))
+            done = await keep_incomplete(engine, validate_key(key), upload_id, encryption)
+            return self._result(key, done)
+
+    async def _head(
+        self, key: str, version_id: str | None, encryption: CustomerKey | None
+    ) -> ObjectHead:
+        check_customer_key(encryption, self.settings.endpoint)
+        requests = self._lifecycle.engine().requests
+        return await requests.head_object(
+            validate_key(key), version_id=version_id, headers=key_headers(encryption)
+        )
 
     def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
         return Call(operation, self.settings.bucket_name, key, timeout)

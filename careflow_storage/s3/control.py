@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
@@ -19,13 +26,14 @@ from careflow_storage.s3.botocore_errors import explain
 from careflow_storage.s3.control_pages import (
     ListedPart,
     UploadPage,
-    Version,
     checked_page,
     listed_parts,
     upload_page,
-    versions_of,
 )
-from careflow_storage.s3.metadata import META_PREFIX, is_header_value
+from careflow_storage.s3.copy_source import CopySource
+from careflow_storage.s3.metadata import is_header_value
+from careflow_storage.s3.object_parameters import object_parameters
+from careflow_storage.s3.protection_headers import key_headers_of, protection_parameters
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.requests import Stored
 from careflow_storage.s3.retry import RetryPolicy
@@ -34,11 +42,6 @@ from careflow_storage.s3.xml import unquote_etag
 
 T = TypeVar("T")
 
-_HEADER_PARAMETERS = {
-    "content-type": "ContentType",
-    "cache-control": "CacheControl",
-    "content-disposition": "ContentDisposition",
-}
 # A call costs milliseconds of the event loop: a thousand recordings that begin in the same moment
 # must not hold it for seconds.
 _CALLS_AT_ONCE = 16
@@ -92,7 +95,7 @@ class ControlPlane:
         ``live_read`` is the size in bytes of all its parts, if others shall read them before
         it is complete: B2's Live Read ("S3 Create Multipart Upload" of its API documents).
         """
-        parameters = _object_parameters(headers)
+        parameters = object_parameters(headers)
         if algorithm != "md5":
             parameters["ChecksumAlgorithm"] = algorithm.upper()
         attempts = 0
@@ -132,49 +135,54 @@ class ControlPlane:
             _more_headers.reset(token)
 
     async def copy_object(
-        self, source: str, version_id: str | None, key: str, headers: Mapping[str, str]
+        self,
+        source: CopySource,
+        key: str,
+        headers: Mapping[str, str],
+        *,
+        unless_exists: bool = False,
+        settle: Callable[[], Awaitable[Stored | None]] | None = None,
     ) -> Stored:
-        """Copy up to 5 GB within the bucket; ``headers`` take the place of the source's."""
-        return await self.call(
-            "copy_object",
-            key,
-            {
-                **_object_parameters(headers),
-                "CopySource": self._copy_source(source, version_id),
-                "MetadataDirective": "REPLACE",
-            },
-            lambda answer: Stored(
-                unquote_etag(answer["CopyObjectResult"]["ETag"]), answer.get("VersionId"), {}
-            ),
-        )
+        """Copy up to 5 GB within the bucket; ``headers`` take the place of the source's.
+
+        ``settle`` tells, before another attempt, whether an earlier one has made the copy.
+        """
+        parameters = {
+            **object_parameters(headers),
+            **source.parameters(self._session.bucket),
+            "MetadataDirective": "REPLACE",
+        }
+        if unless_exists:
+            parameters["IfNoneMatch"] = "*"
+        return await self.call("copy_object", key, parameters, _copied, settle=settle)
 
     async def upload_part_copy(
         self,
         key: str,
         upload_id: str,
         number: int,
-        source: str,
-        version_id: str | None,
+        source: CopySource,
+        headers: Mapping[str, str],
         *,
         start: int,
         end: int,
     ) -> str:
-        """Make a part of the bytes ``[start, end)`` of an object; return its ETag."""
+        """Make a part of the bytes ``[start, end)`` of an object; return its ETag.
+
+        ``headers`` are those of the object that it becomes a part of.
+        """
         return await self.call(
             "upload_part_copy",
             key,
             {
+                **protection_parameters(key_headers_of(headers)),
+                **source.parameters(self._session.bucket),
                 "UploadId": upload_id,
                 "PartNumber": number,
-                "CopySource": self._copy_source(source, version_id),
                 "CopySourceRange": f"bytes={start}-{end - 1}",
             },
             lambda answer: unquote_etag(answer["CopyPartResult"]["ETag"]),
         )
-
-    def _copy_source(self, key: str, version_id: str | None) -> dict[str, str]:
-        source = {"Bucket": self._session.bucket, "Key": key}
-        return source if version_id is None else {**source, "VersionId": version_id}
 
     async def complete_multipart_upload(
         self,
@@ -184,8 +192,13 @@ class ControlPlane:
         algorithm: ChecksumAlgorithm,
         *,
         unless_exists: bool = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Stored:
-        """Put the parts, given by ETag and digest in their order, together to one object."""
+        """Put the parts, given by ETag and digest in their order, together to one object.
+
+        ``headers`` are the object's: a customer's key is needed here, too, for parts with
+        checksums of their own (AWS "CompleteMultipartUpload").
+        """
         described: list[dict[str, Any]] = []
         for number, (etag, digest) in enumerate(parts, start=1):
             part: dict[str, Any] = {"PartNumber": number, "ETag": f'"{etag}"'}
@@ -198,6 +211,8 @@ class ControlPlane:
         }
         if unless_exists:
             parameters["IfNoneMatch"] = "*"
+        if algorithm != "md5":
+            parameters.update(protection_parameters(key_headers_of(headers or {})))
         return await self.call(
             "complete_multipart_upload",
             key,
@@ -208,18 +223,6 @@ class ControlPlane:
     async def abort_multipart_upload(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and the parts stored so far."""
         await self.call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
-
-    def list_versions(self, key: str) -> AsyncGenerator[Version]:
-        """Yield each version and delete marker of exactly this key."""
-        return self.pages(
-            "list_object_versions",
-            None,
-            {"Prefix": key},
-            lambda answer: versions_of(answer, key),
-            {"KeyMarker": "NextKeyMarker", "VersionIdMarker": "NextVersionIdMarker"},
-            # Keys come in order: past our own there is nothing left of it.
-            enough=lambda answer: answer["NextKeyMarker"] > key,
-        )
 
     async def list_uploads(self, key: str) -> AsyncIterator[str]:
         """Yield the upload ID of each unfinished multipart upload of exactly this key."""
@@ -264,8 +267,6 @@ class ControlPlane:
         parameters: Mapping[str, Any],
         parse: Callable[[dict[str, Any]], list[T]],
         markers: Mapping[str, str],
-        *,
-        enough: Callable[[dict[str, Any]], bool] = lambda _: False,
     ) -> AsyncGenerator[T]:
         """Yield what ``parse`` finds in each page of a listing; ``markers`` lead to the next."""
         position: dict[str, Any] = {}
@@ -273,7 +274,7 @@ class ControlPlane:
             answer = await self.call(method, key, {**parameters, **position}, checked_page)
             try:
                 found = parse(answer)
-                ended = not answer["IsTruncated"] or enough(answer)
+                ended = not answer["IsTruncated"]
                 # Some servers leave a marker out that would be empty.
                 following = {name: answer.get(marker, "") for name, marker in markers.items()}
             except KeyError as error:
@@ -303,11 +304,13 @@ class ControlPlane:
         *,
         bucket: str | None = None,
         on_attempt: Callable[[], None] | None = None,
+        settle: Callable[[], Awaitable[T | None]] | None = None,
     ) -> T:
         """Make one call of the client and read its answer with ``parse``, with retries.
 
         ``parse`` belongs to the attempt: a field that it misses (`KeyError`) is worth another.
         ``bucket`` is another one than the storage's; "" for calls that are about none.
+        ``settle`` is asked before each attempt but the first: what it gives is the result.
         """
         bucket = self._session.bucket if bucket is None else bucket
         operation = _operation(method)
@@ -316,13 +319,16 @@ class ControlPlane:
         if key is not None:
             arguments["Key"] = key
 
-        async def attempt(_fresh: bool) -> T:
+        async def attempt(again: bool) -> T:
+            if again and settle is not None:
+                settled = await settle()
+                if settled is not None:
+                    return settled
             try:
                 client = await self._session.client()
                 if on_attempt is not None:
                     on_attempt()
                 async with self._slots, asyncio.timeout(self._idle_timeout):
-                    self._session.counter.count(operation)
                     answer = await getattr(client, method)(**arguments)
                 return parse(answer)
             except StorageError:
@@ -351,18 +357,8 @@ class ControlPlane:
             raise
 
 
-def _object_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
-        parameter: headers[name]
-        for name, parameter in _HEADER_PARAMETERS.items()
-        if name in headers
-    }
-    parameters["Metadata"] = {
-        name.removeprefix(META_PREFIX): value
-        for name, value in headers.items()
-        if name.startswith(META_PREFIX)
-    }
-    return parameters
+def _copied(answer: dict[str, Any]) -> Stored:
+    return Stored(unquote_etag(answer["CopyObjectResult"]["ETag"]), answer.get("VersionId"), {})
 
 
 def _add_headers(params: dict[str, Any], **_: Any) -> None:

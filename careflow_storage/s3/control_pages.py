@@ -30,14 +30,6 @@ class UploadPage(NamedTuple):
     server_time: datetime | None
 
 
-class Version(NamedTuple):
-    """A version of a key, or a delete marker (whose ETag is empty)."""
-
-    version_id: str
-    is_marker: bool
-    etag: str
-
-
 def checked_page(answer: dict[str, Any]) -> dict[str, Any]:
     """Return a page as it is; raise `KeyError` for what is none."""
     # botocore takes an empty 200, or the web page of a proxy, for a listing of nothing. Every
@@ -63,16 +55,6 @@ def upload_page(answer: dict[str, Any], prefix: str) -> UploadPage:
         return UploadPage(uploads, parsedate_to_datetime(date).astimezone(UTC))
     except ValueError:
         return UploadPage(uploads, None)
-
-
-def versions_of(answer: dict[str, Any], key: str) -> list[Version]:
-    """Read what a page of ListObjectVersions says of exactly this key."""
-    return [
-        Version(version["VersionId"], is_marker, unquote_etag(version.get("ETag", "")))
-        for name, is_marker in (("Versions", False), ("DeleteMarkers", True))
-        for version in answer.get(name, ())
-        if version["Key"] == key
-    ]
 
 
 def listed_parts(answer: dict[str, Any]) -> list[ListedPart]:

@@ -1,55 +1,72 @@
-"""Many deletions at once, and erasing a key for good."""
+"""Many deletions at once: keys hidden, versions erased, unfinished uploads aborted."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from careflow_storage.errors import NoSuchUploadError, error_from_response
-from careflow_storage.models import DeleteResult, PurgeResult
+from careflow_storage.errors import (
+    AccessDeniedError,
+    CapExceededError,
+    FileLockedError,
+    NoSuchUploadError,
+    StorageError,
+)
+from careflow_storage.models import DeleteResult
 from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.protection_headers import read_protection
 from careflow_storage.s3.requests import S3Requests
 
-_BATCH_KEYS = 1000
+BATCH_KEYS = 1000
+# S3's name for the version of what was stored while the bucket kept no versions.
+NULL_VERSION = "null"
+
+Target = tuple[str, str | None]
 
 
 async def delete_keys(requests: S3Requests, keys: Sequence[str]) -> list[DeleteResult]:
     """Hide keys, 1000 per request, and return one result for each, in their order."""
+    return await delete_targets(requests, [(key, None) for key in keys])
+
+
+async def delete_targets(
+    requests: S3Requests, targets: Sequence[Target], *, bypass_governance: bool = False
+) -> list[DeleteResult]:
+    """Hide keys (without a version ID) or erase versions, 1000 per request.
+
+    Returns one result for each, in their order. What an answer leaves out counts as not deleted:
+    silence is no proof.
+    """
     results: list[DeleteResult] = []
-    for first in range(0, len(keys), _BATCH_KEYS):
-        batch = keys[first : first + _BATCH_KEYS]
-        answer = await requests.delete_objects((key, None) for key in batch)
-        by_key = {result.key: result for result in (*answer.deleted, *answer.failed)}
-        results += [by_key.get(key) or _unanswered(key) for key in batch]
+    for first in range(0, len(targets), BATCH_KEYS):
+        batch = targets[first : first + BATCH_KEYS]
+        answer = await requests.delete_objects(batch, bypass_governance=bypass_governance)
+        told = (*answer.deleted, *answer.failed)
+        # Hiding makes a version of its own, so there the key alone says which target it was.
+        by_key = {result.key: result for result in told}
+        by_version = {(result.key, result.version_id): result for result in told}
+        for key, version_id in batch:
+            found = by_key.get(key) if version_id is None else by_version.get((key, version_id))
+            if found is None and version_id is not None:
+                # Some servers name the key alone when they refuse.
+                found = _with_version(by_version.get((key, None)), version_id)
+            results.append(found or _unanswered(key, version_id))
     return results
 
 
-def _unanswered(key: str) -> DeleteResult:
+def _with_version(refused: DeleteResult | None, version_id: str) -> DeleteResult | None:
+    if refused is None or refused.deleted:
+        return None
+    return refused.model_copy(update={"version_id": version_id})
+
+
+def _unanswered(key: str, version_id: str | None) -> DeleteResult:
+    what = "key" if version_id is None else "version"
     return DeleteResult(
-        key=key, deleted=False, error_message="The server's answer does not mention this key."
-    )
-
-
-async def purge_key(requests: S3Requests, control: ControlPlane, key: str) -> PurgeResult:
-    """Erase all versions and delete markers of one key, and abort its unfinished uploads."""
-    found = [version async for version in control.list_versions(key)]
-    for first in range(0, len(found), _BATCH_KEYS):
-        batch = found[first : first + _BATCH_KEYS]
-        answer = await requests.delete_objects((key, version) for version, _, _ in batch)
-        for failure in answer.failed:
-            raise error_from_response(
-                operation="purge_file",
-                bucket=None,
-                key=key,
-                status=200,
-                code=failure.error_code,
-                message=f"Version {failure.version_id} was not erased: {failure.error_message}",
-                headers={},
-            )
-    uploads = await abort_uploads(control, key)
-    markers = sum(version.is_marker for version in found)
-    return PurgeResult(
-        key=key, versions=len(found) - markers, delete_markers=markers, uploads=uploads
+        key=key,
+        deleted=False,
+        version_id=version_id,
+        error_message=f"The server's answer does not mention this {what}.",
     )
 
 
@@ -61,3 +78,60 @@ async def abort_uploads(control: ControlPlane, key: str) -> int:
         with contextlib.suppress(NoSuchUploadError):
             await control.abort_multipart_upload(key, upload_id)
     return len(uploads)
+
+
+async def explain_denial(
+    requests: S3Requests, key: str, version_id: str, denied: AccessDeniedError
+) -> AccessDeniedError:
+    """Find out whether object lock is why a version could not be erased. 1 request.
+
+    B2 and Amazon answer the same to a locked version and to a key without deleteFiles. A HEAD of
+    the version tells its lock, to keys that may know (readFileRetentions, readFileLegalHolds).
+    """
+    if isinstance(denied, CapExceededError):
+        return denied
+    try:
+        head = await requests.head_object(key, version_id=version_id)
+    except StorageError:
+        lock = None
+    else:
+        lock = _lock_of(head.headers)
+    if lock is None:
+        denied.hint = (
+            "It may be locked (look with get_retention() and get_legal_hold()), or the "
+            "application key lacks deleteFiles."
+        )
+        return denied
+    why, hint = lock
+    locked = FileLockedError(
+        f"The version is locked: {why}.",
+        operation=denied.operation,
+        bucket=denied.bucket,
+        key=key,
+        code=denied.code,
+        status=denied.status,
+        request_id=denied.request_id,
+        hint=hint,
+    )
+    locked.__cause__ = denied
+    return locked
+
+
+def _lock_of(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """What keeps a version, and what a person can do; None if the headers tell of no lock."""
+    try:
+        protection = read_protection(headers)
+    except ValueError:
+        return None
+    if protection.legal_hold:
+        return "it is under legal hold", "set_legal_hold(key, False) takes the hold off."
+    retention = protection.retention
+    if retention is None:
+        return None
+    until = f"{retention.mode} retention until {retention.retain_until:%Y-%m-%d %H:%M:%S} UTC"
+    if retention.mode == "compliance":
+        return until, "Nobody can erase it before."
+    return until, (
+        "delete_file_version() with bypass_governance=True erases it before, by an application "
+        "key that has the capability bypassGovernance."
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.protection import Encryption
 from careflow_storage.s3.metadata import is_header_value
+from careflow_storage.s3.protection_headers import encryption_headers
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import MAX_EXPIRES_IN, encode_key
 
@@ -22,7 +24,7 @@ class Grant:
     method: SignedMethod
     expires_in: int
     params: dict[str, str]
-    headers: dict[str, str]
+    headers: dict[str, str] = field(repr=False)
 
     @classmethod
     def checked(
@@ -33,6 +35,7 @@ class Grant:
         download_as: str | None = None,
         content_type: str | None = None,
         version_id: str | None = None,
+        encryption: Encryption | None = None,
     ) -> Grant:
         """Refuse what no server would honour, before a URL is handed out."""
         if method not in get_args(SignedMethod):
@@ -63,7 +66,20 @@ class Grant:
                 headers["content-type"] = content_type
             else:
                 raise InvalidInputError(f"content_type means nothing for {method}.")
+        if encryption is not None:
+            headers |= _encryption_headers(encryption, method)
         return cls(method, expires_in, params, headers)
+
+
+def _encryption_headers(encryption: Encryption, method: SignedMethod) -> dict[str, str]:
+    if method == "DELETE":
+        raise InvalidInputError("encryption means nothing for DELETE.")
+    if encryption == "SSE-B2" and method != "PUT":
+        raise InvalidInputError(
+            f"encryption: SSE-B2 means nothing for {method}.",
+            hint="What B2 encrypts with its own keys is read without any.",
+        )
+    return encryption_headers(encryption)
 
 
 async def presign(session: S3Session, keys: Iterable[str], grant: Grant) -> list[str]:

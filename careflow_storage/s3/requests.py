@@ -23,8 +23,11 @@ from careflow_storage.s3 import xml
 from careflow_storage.s3.body import Body
 from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request
 from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
+from careflow_storage.s3.protection_headers import read_protection
+from careflow_storage.s3.protection_refusals import needs_customer_key, refusals_explained
 from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
+from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 
 _MONTHS = {
     name: number
@@ -35,6 +38,7 @@ _MONTHS = {
 _IMF_DATE = re.compile(
     rf"[A-Z][a-z]{{2}}, (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT"
 )
+_BYPASS = {"x-amz-bypass-governance-retention": "true"}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -102,58 +106,73 @@ class S3Requests:
                 raise self._nonsense(request.operation, request.key, "it has no ETag")
             return Stored(xml.unquote_etag(etag), _version_id(answer.headers), answer.headers)
 
-        stored = await self._exchange.send(request, parse)
+        with refusals_explained(request.headers):
+            stored = await self._exchange.send(request, parse)
         self._bucket_was_seen = True
         return stored
 
-    async def head_object(self, key: str, *, version_id: str | None = None) -> ObjectHead:
-        """Ask for an object's metadata.
+    async def head_object(
+        self,
+        key: str,
+        *,
+        version_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> ObjectHead:
+        """Ask for an object's metadata; ``headers`` hold the customer's key, if it has one.
 
         A HEAD answer has no body to tell why it failed. One GET of a single byte is spent to
         learn it, except for a 404 once the bucket is known to exist.
         """
-        query = _version_query(version_id)
+        with refusals_explained(headers or {}):
+            head = await self._head_or_reason(key, _version_query(version_id), headers)
+        self._bucket_was_seen = True
+        return head
+
+    async def _head_or_reason(
+        self, key: str, query: str, headers: Mapping[str, str] | None
+    ) -> ObjectHead:
         try:
-            head = await self._head(key, query)
+            return await self._head(key, query, headers)
         except StorageError as error:
             if error.code is not None or error.status is None or error.status >= 500:
                 raise
             if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
                 raise
-            head = await self._head_by_get(key, query)
-        self._bucket_was_seen = True
-        return head
+        return await self._head_by_get(key, query, headers)
 
-    async def _head(self, key: str, query: str) -> ObjectHead:
+    async def _head(self, key: str, query: str, headers: Mapping[str, str] | None) -> ObjectHead:
         return await self._exchange.send(
-            Request("HeadObject", "HEAD", key, query),
+            Request("HeadObject", "HEAD", key, query, dict(headers or {})),
             lambda answer: self.describe(key, answer.headers),
         )
 
-    async def _head_by_get(self, key: str, query: str) -> ObjectHead:
+    async def _head_by_get(
+        self, key: str, query: str, headers: Mapping[str, str] | None
+    ) -> ObjectHead:
         """Learn what stood behind an error, or what the HEAD should have told."""
         try:
             stream = await self._exchange.open(
-                Request("HeadObject", "GET", key, query, {"range": "bytes=0-0"})
+                Request("HeadObject", "GET", key, query, {**(headers or {}), "range": "bytes=0-0"})
             )
         except NoSuchKeyError:
             self._bucket_was_seen = True
             raise
         except InvalidRangeError:
             # An empty object has no byte to ask for, but now it can be read.
-            return await self._head(key, query)
+            return await self._head(key, query, headers)
         # Whatever it was has passed: B2's RequestTimeout is a 400, and in a HEAD it has no name.
         await stream.aclose()
         return self.describe(key, stream.headers)
 
-    async def object_exists(self, key: str) -> bool:
+    async def object_exists(self, key: str, headers: Mapping[str, str] | None = None) -> bool:
         """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
 
         B2 answers 403 for a missing object when the application key lacks ``listBuckets``.
-        Then a listing is asked.
+        Then a listing is asked. ``headers`` hold the customer's key, if it has one; but a server
+        that asks for one tells by that that it is there.
         """
         try:
-            await self.head_object(key)
+            await self._head_or_reason(key, "", headers)
         except NoSuchKeyError:
             return False
         except CapExceededError:
@@ -168,6 +187,10 @@ class S3Requests:
                 )
                 raise denied from None
             return any(file.key == key for file in page.files)
+        except StorageError as error:
+            if not needs_customer_key(error):
+                raise
+        self._bucket_was_seen = True
         return True
 
     async def get_object(
@@ -178,17 +201,22 @@ class S3Requests:
         end: int | None = None,
         if_match: str | None = None,
         version_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AnswerStream:
-        """Open an object's bytes ``[start, end)``; the caller closes the stream."""
-        headers: dict[str, str] = {}
+        """Open an object's bytes ``[start, end)``; the caller closes the stream.
+
+        ``headers`` hold the customer's key, if it has one.
+        """
+        asked = dict(headers or {})
         ranged = start > 0 or end is not None
         if ranged:
-            headers["range"] = f"bytes={start}-{'' if end is None else end - 1}"
+            asked["range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if if_match is not None:
-            headers["if-match"] = f'"{if_match}"'
-        stream = await self._exchange.open(
-            Request("GetObject", "GET", key, _version_query(version_id), headers)
-        )
+            asked["if-match"] = f'"{if_match}"'
+        with refusals_explained(asked):
+            stream = await self._exchange.open(
+                Request("GetObject", "GET", key, _version_query(version_id), asked)
+            )
         self._bucket_was_seen = True
         if ranged and stream.status != 206:
             await stream.aclose()
@@ -208,6 +236,7 @@ class S3Requests:
                 size = int(ranged[3]) if ranged else int(headers["Content-Length"])
                 etag = xml.unquote_etag(headers["ETag"])
                 modified = _http_date(headers["Last-Modified"])
+            protection = read_protection(headers)
         except (KeyError, ValueError) as error:
             why = printable(f"bad headers ({error})", 200)
             raise self._nonsense("HeadObject", key, why) from error
@@ -223,22 +252,33 @@ class S3Requests:
             version_id=_version_id(headers),
             metadata=metadata,
             partial=partial,
+            encryption=protection.encryption,
+            retention=protection.retention,
+            legal_hold=protection.legal_hold,
         )
         return ObjectHead(file, mark, headers)
 
     async def delete_object(
-        self, key: str, *, version_id: str | None = None
+        self, key: str, *, version_id: str | None = None, bypass_governance: bool = False
     ) -> tuple[str | None, bool]:
         """Delete an object or a version; return its version ID and whether it is a marker."""
         return await self._exchange.send(
-            Request("DeleteObject", "DELETE", key, _version_query(version_id)),
+            Request(
+                "DeleteObject",
+                "DELETE",
+                key,
+                _version_query(version_id),
+                dict(_BYPASS) if bypass_governance else {},
+            ),
             lambda answer: (
                 _version_id(answer.headers),
                 answer.headers.get("x-amz-delete-marker") == "true",
             ),
         )
 
-    async def delete_objects(self, targets: Iterable[tuple[str, str | None]]) -> xml.DeleteDocument:
+    async def delete_objects(
+        self, targets: Iterable[tuple[str, str | None]], *, bypass_governance: bool = False
+    ) -> xml.DeleteDocument:
         """Delete up to 1000 keys, or versions, with one request."""
         body = xml.build_delete_request(targets)
         # Every S3 server since 2006 takes Content-MD5 here; newer checksums not all do.
@@ -252,6 +292,7 @@ class S3Requests:
                 {
                     "content-md5": base64.b64encode(digest).decode(),
                     "content-type": "application/xml",
+                    **(_BYPASS if bypass_governance else {}),
                 },
                 body,
                 hashlib.sha256(body).hexdigest(),
@@ -278,6 +319,31 @@ class S3Requests:
         page = await self._exchange.send(
             Request("ListObjectsV2", "GET", None, canonical_query(params)),
             lambda answer: xml.parse_listing(answer.body),
+        )
+        self._bucket_was_seen = True
+        return page
+
+    async def list_versions(
+        self, prefix: str, *, max_keys: int = 1000, after: Position | None = None
+    ) -> VersionPage:
+        """List one page of at most 1000 versions and delete markers.
+
+        By key in UTF-8 byte order, within a key the newest first. ``after`` is the
+        ``next_position`` of the page before.
+        """
+        params = {
+            "encoding-type": "url",
+            "max-keys": str(max_keys),
+            "prefix": prefix,
+            "versions": "",
+        }
+        if after is not None:
+            params["key-marker"], version_id = after
+            if version_id is not None:
+                params["version-id-marker"] = version_id
+        page = await self._exchange.send(
+            Request("ListObjectVersions", "GET", None, canonical_query(params)),
+            lambda answer: parse_versions(answer.body),
         )
         self._bucket_was_seen = True
         return page

@@ -10,6 +10,8 @@ import asyncio
 import ssl
 import urllib.parse
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +129,7 @@ class S3Session:
     async def open(self) -> None:
         """Make the connection pool; reading the CA certificates happens in a thread."""
         if self.origin.startswith("https://"):
-            self._tls = await asyncio.to_thread(_tls_context, self.settings)
+            self._tls = await asyncio.to_thread(tls_context, self.settings)
         self._pooled = self._http_session(keepalive_timeout=_KEEPALIVE_SECONDS)
 
     async def close(self) -> None:
@@ -197,7 +199,7 @@ class S3Session:
             auto_decompress=False,
             read_bufsize=_READ_BUFFER_BYTES,
             response_class=response_class,
-            proxy=_environment_proxy(self.origin),
+            proxy=environment_proxy(self.origin),
         )
         # aiohttp's hidden resend would make a second version or delete marker of one call.
         http._retry_connection = False
@@ -292,8 +294,43 @@ class S3Session:
 
         client = asyncio.run(enter())
         guard_client(client)
+        client.meta.events.register("request-created.s3", self._count)
         guard_logs()
         return client
+
+    def _count(self, operation_name: str, **_: Any) -> None:
+        self.counter.count(operation_name)
+
+
+@asynccontextmanager
+async def plain_client(settings: StorageSettings, **config: Any) -> AsyncIterator[Any]:
+    """Give the client that other programs make of these settings: aioboto3's defaults.
+
+    Neither what our own client is configured with, nor what this machine holds for others.
+    ``config`` are arguments of botocore's ``Config``. Made in a thread, as ours.
+    """
+    from aiobotocore.config import AioConfig
+
+    def make() -> Any:
+        context = _session_without_surroundings(_static_credentials(settings)).client(
+            "s3",
+            region_name=settings.region,
+            endpoint_url=settings.endpoint,
+            verify=None if settings.ca_file is None else str(settings.ca_file),
+            config=AioConfig(**config),
+        )
+
+        async def enter() -> Any:
+            return await context.__aenter__()
+
+        return asyncio.run(enter())
+
+    client = await asyncio.to_thread(make)
+    guard_logs()
+    try:
+        yield client
+    finally:
+        await client.__aexit__(None, None, None)
 
 
 def _session_without_surroundings(credentials: Credentials) -> Any:
@@ -319,7 +356,7 @@ def _session_without_surroundings(credentials: Credentials) -> Any:
     )
 
 
-def _tls_context(settings: StorageSettings) -> ssl.SSLContext:
+def tls_context(settings: StorageSettings) -> ssl.SSLContext:
     """Verify certificates and host names; there is no setting that turns this off.
 
     Without a CA file the system's authorities count, or those of ``SSL_CERT_FILE``.
@@ -335,7 +372,8 @@ def _static_credentials(settings: StorageSettings) -> Credentials:
     return Credentials(settings.key_id, settings.application_key.get_secret_value())
 
 
-def _environment_proxy(origin: str) -> str | None:
+def environment_proxy(origin: str) -> str | None:
+    """Return the proxy that the environment names for this origin, if any."""
     # Once per session: aiohttp's trust_env asks the environment in a thread per request.
     parts = urllib.parse.urlsplit(origin)
     if is_loopback(parts.hostname or "") or urllib.request.proxy_bypass(parts.netloc):

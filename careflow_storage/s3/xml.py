@@ -30,13 +30,14 @@ from careflow_storage.s3.xml_reader import WHITE_SPACE, Document, Fields, read_d
 MAX_LISTING_BYTES: Final = 8 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 1024 * 1024
 MAX_DELETE_KEYS: Final = 1000
+NO_WAY_ON: Final = "the listing is truncated but tells no way to go on"
 
 _LISTING_FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
 _LISTING_RECORDS: Final = {
     "Contents": frozenset({"Key", "LastModified", "ETag", "Size"}),
     "CommonPrefixes": frozenset({"Prefix"}),
 }
-_ERROR_FIELDS: Final = frozenset({"Code", "Message", "RequestId", "Region", "Endpoint"})
+ERROR_FIELDS: Final = frozenset({"Code", "Message", "RequestId", "Region", "Endpoint"})
 _DELETE_RECORDS: Final = {
     "Deleted": frozenset({"Key", "VersionId", "DeleteMarker", "DeleteMarkerVersionId"}),
     "Error": frozenset({"Key", "VersionId", "Code", "Message"}),
@@ -111,23 +112,21 @@ def parse_listing(data: bytes) -> ListPage:
         raise refused(f"the listing is larger than {MAX_LISTING_BYTES} bytes")
     try:
         document, entries = _read_listing(data)
-        encoded = _text(document.fields, "EncodingType").lower() == "url"
+        encoded = field_text(document.fields, "EncodingType").lower() == "url"
         prefixes = [record["Prefix"] for record in document.records_of("CommonPrefixes")]
         files = _files(entries, encoded)
         if encoded:
-            prefixes = [_unquoted(prefix) for prefix in prefixes]
+            prefixes = [url_decoded(prefix) for prefix in prefixes]
     except KeyError as error:
         raise refused(f"an entry has no {error.args[0]}") from error
     except (ValueError, OverflowError) as error:
         raise refused("an entry has a malformed value") from error
-    truncated = _text(document.fields, "IsTruncated").lower() or "false"
-    if truncated not in {"true", "false"}:
-        raise refused("IsTruncated is neither true nor false")
-    token = document.fields.get("NextContinuationToken") if truncated == "true" else None
-    if truncated == "true" and not token:
+    truncated = is_truncated(document)
+    token = document.fields.get("NextContinuationToken") if truncated else None
+    if truncated and not token:
         # Going on as if it were the last page would silently lose files.
-        raise refused("the listing is truncated but tells no way to go on")
-    return ListPage(files, prefixes, token, truncated == "true")
+        raise refused(NO_WAY_ON)
+    return ListPage(files, prefixes, token, truncated)
 
 
 def parse_error(data: bytes) -> ErrorDocument | None:
@@ -138,7 +137,7 @@ def parse_error(data: bytes) -> ErrorDocument | None:
     if len(data) > MAX_ERROR_BYTES:
         return None
     try:
-        document = read_document(data, _ERROR_FIELDS, {})
+        document = read_document(data, ERROR_FIELDS, {})
     except ServerResponseError:
         return None
     return _error(document) if document.root == "Error" else None
@@ -153,8 +152,8 @@ def parse_delete_result(data: bytes) -> DeleteDocument:
     """
     if len(data) > MAX_LISTING_BYTES:
         raise refused(f"the result is larger than {MAX_LISTING_BYTES} bytes")
-    document = read_document(data, _ERROR_FIELDS, _DELETE_RECORDS)
-    _require_root(document, "DeleteResult", "DeleteObjects")
+    document = read_document(data, ERROR_FIELDS, _DELETE_RECORDS)
+    require_root(document, "DeleteResult", "DeleteObjects")
     try:
         return DeleteDocument(
             deleted=[_deleted(record) for record in document.records_of("Deleted")],
@@ -189,14 +188,14 @@ def build_delete_request(targets: Iterable[tuple[str, str | None]]) -> bytes:
 
 
 def _read_listing(data: bytes) -> tuple[Document, list[Entry]]:
-    fields = _LISTING_FIELDS | _ERROR_FIELDS
+    fields = _LISTING_FIELDS | ERROR_FIELDS
     split = split_entries(data)
     if split is not None:
         document = read_document(split.envelope, fields, _LISTING_RECORDS)
         if document.root == "ListBucketResult" and document.records_of("Contents") == [{}]:
             return document, split.entries
     document = read_document(data, fields, _LISTING_RECORDS)
-    _require_root(document, "ListBucketResult", "ListObjectsV2")
+    require_root(document, "ListBucketResult", "ListObjectsV2")
     return document, [
         (record["Key"], record["LastModified"], record.get("ETag", ""), record["Size"])
         for record in document.records_of("Contents")
@@ -208,22 +207,32 @@ def _files(entries: list[Entry], url_encoded: bool) -> list[FileInfo]:
     return _FILES.validate_python(
         [
             {
-                "key": _unquoted(key) if url_encoded else key,
-                "last_modified": _timestamp(modified),
+                "key": url_decoded(key) if url_encoded else key,
+                "last_modified": timestamp(modified),
                 "etag": unquote_etag(etag),
-                "size": _size(size),
+                "size": number_of_bytes(size),
             }
             for key, modified, etag, size in entries
         ]
     )
 
 
-def _unquoted(text: str) -> str:
+def is_truncated(document: Document) -> bool:
+    """Whether a listing goes on after this page; a document that does not say so ends it."""
+    truncated = field_text(document.fields, "IsTruncated").lower() or "false"
+    if truncated not in {"true", "false"}:
+        raise refused("IsTruncated is neither true nor false")
+    return truncated == "true"
+
+
+def url_decoded(text: str) -> str:
+    """Undo ``encoding-type=url``; raise `ValueError` for what is no UTF-8 then."""
     # Most keys have nothing to decode, and there are a thousand to a page.
     return unquote_plus(text, errors="strict") if "%" in text or "+" in text else text
 
 
-def _timestamp(text: str) -> datetime:
+def timestamp(text: str) -> datetime:
+    """Read a time of ISO 8601 or RFC 5322, in UTC; raise `ValueError`."""
     text = text.strip(WHITE_SPACE)
     try:
         moment = datetime.fromisoformat(text)
@@ -234,7 +243,8 @@ def _timestamp(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def _size(text: str) -> int:
+def number_of_bytes(text: str) -> int:
+    """Read a size; raise `ValueError`."""
     text = text.strip(WHITE_SPACE)
     # int() alone would also take "1_000", "+1" and digits of other scripts.
     if not _is_size(text):
@@ -242,7 +252,8 @@ def _size(text: str) -> int:
     return int(text)
 
 
-def _require_root(document: Document, root: str, operation: str) -> None:
+def require_root(document: Document, root: str, operation: str) -> None:
+    """Raise `ServerResponseError`, or the error that the document tells, if it is another one."""
     if document.root == root:
         return
     if document.root != "Error":
@@ -260,23 +271,24 @@ def _require_root(document: Document, root: str, operation: str) -> None:
     )
 
 
-def _text(fields: Fields, name: str) -> str:
+def field_text(fields: Fields, name: str) -> str:
+    """Return a field without the white space around it; "" if it is missing."""
     return fields.get(name, "").strip(WHITE_SPACE)
 
 
 def _error(document: Document) -> ErrorDocument:
     fields = document.fields
     return ErrorDocument(
-        code=printable(_text(fields, "Code"), MAX_CODE) or None,
-        message=printable(_text(fields, "Message")) or None,
-        request_id=printable(_text(fields, "RequestId"), MAX_CODE) or None,
-        region=printable(_text(fields, "Region"), MAX_CODE) or None,
-        endpoint=printable(_text(fields, "Endpoint"), MAX_CODE) or None,
+        code=printable(field_text(fields, "Code"), MAX_CODE) or None,
+        message=printable(field_text(fields, "Message")) or None,
+        request_id=printable(field_text(fields, "RequestId"), MAX_CODE) or None,
+        region=printable(field_text(fields, "Region"), MAX_CODE) or None,
+        endpoint=printable(field_text(fields, "Endpoint"), MAX_CODE) or None,
     )
 
 
 def _deleted(record: Fields) -> DeleteResult:
-    marker = _text(record, "DeleteMarker").lower() == "true"
+    marker = field_text(record, "DeleteMarker").lower() == "true"
     # Deleting by key makes a marker, whose ID is not that of the version that was asked for.
     version_id = record.get("DeleteMarkerVersionId") if marker else None
     return DeleteResult(
@@ -292,8 +304,8 @@ def _failed(record: Fields) -> DeleteResult:
         key=record["Key"],
         deleted=False,
         version_id=record.get("VersionId") or None,
-        error_code=printable(_text(record, "Code"), MAX_CODE) or None,
-        error_message=printable(_text(record, "Message")) or None,
+        error_code=printable(field_text(record, "Code"), MAX_CODE) or None,
+        error_message=printable(field_text(record, "Message")) or None,
     )
 
 

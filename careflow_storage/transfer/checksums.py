@@ -12,6 +12,7 @@ from typing import Protocol
 
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import Checksum, ChecksumAlgorithm
+from careflow_storage.s3.protection_headers import has_customer_key
 from careflow_storage.s3.requests import Stored
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD
 
@@ -70,11 +71,18 @@ def request_headers(algorithm: ChecksumAlgorithm, digest: bytes) -> tuple[dict[s
 
 
 def verify_stored(
-    algorithm: ChecksumAlgorithm, digest: bytes, stored: Stored, *, operation: str, key: str
+    algorithm: ChecksumAlgorithm,
+    digest: bytes,
+    stored: Stored,
+    sent: Mapping[str, str],
+    *,
+    operation: str,
+    key: str,
 ) -> None:
-    """Compare what the server says it stored with what was sent."""
+    """Compare what the server says it stored with what was sent, with the headers ``sent``."""
     if algorithm == "md5":
-        intact = not is_md5(stored.etag, stored.headers) or stored.etag == digest.hex()
+        known = is_md5(stored.etag, stored.headers) and is_md5(stored.etag, sent)
+        intact = not known or stored.etag == digest.hex()
     else:
         echoed = stored.headers.get(f"x-amz-checksum-{algorithm}")
         intact = echoed is None or base64.b64decode(echoed) == digest
@@ -89,12 +97,16 @@ def verify_stored(
 
 def is_md5(etag: str, headers: Mapping[str, str]) -> bool:
     """Whether an ETag is the MD5 of the object's bytes."""
-    # With keys of a customer or of a KMS the ETag is not the MD5 of the bytes.
-    return (
-        _PLAIN_MD5.fullmatch(etag) is not None
-        and headers.get("x-amz-server-side-encryption", "AES256") == "AES256"
-        and "x-amz-server-side-encryption-customer-algorithm" not in headers
-    )
+    return _PLAIN_MD5.fullmatch(etag) is not None and tells_md5s(headers)
+
+
+def tells_md5s(headers: Mapping[str, str]) -> bool:
+    """Whether an object's ETag is made of MD5s of its bytes, as far as its headers tell.
+
+    With keys of a customer or of a KMS it is not (Amazon S3 API reference, "Object").
+    """
+    kms = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
+    return not kms and not has_customer_key(headers)
 
 
 def composite(algorithm: ChecksumAlgorithm, digests: Sequence[bytes]) -> Checksum:

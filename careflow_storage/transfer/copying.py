@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from careflow_storage.errors import StorageError
+from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
+from careflow_storage.protection import Encryption
+from careflow_storage.s3.copy_source import CopySource
 from careflow_storage.s3.metadata import META_PREFIX, PARTIAL_MARK
+from careflow_storage.s3.protection_headers import key_headers_of
 from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload
 from careflow_storage.transfer.parts import PartSizes
 from careflow_storage.transfer.tasks import task_group
@@ -23,38 +27,106 @@ _COPIED_PART_BYTES = 1024 * 1024 * 1024
 PARTIAL_HEADER = f"{META_PREFIX}{PARTIAL_MARK}"
 
 
-@dataclass(frozen=True, slots=True)
-class CopySource:
-    """What to copy: one version of a key, and its size in bytes."""
+class Copied(NamedTuple):
+    """What the server made, and of how many parts."""
 
-    key: str
-    version_id: str | None
-    size: int
+    stored: Stored
+    parts: int
 
 
-async def copy(engine: Engine, source: CopySource, key: str, headers: Mapping[str, str]) -> Stored:
+async def copy(
+    engine: Engine,
+    source: CopySource,
+    key: str,
+    headers: Mapping[str, str],
+    *,
+    mark: UploadMark | None = None,
+    unless_exists: bool = False,
+) -> Copied:
     """Copy an object of any size; ``headers`` (all of them) take the place of its own.
 
     Up to 5 GB 1 request, whose ETag is then that of a single PUT on most servers; beyond, 1 per
-    GiB and 2 more. A failure leaves nothing behind.
+    GiB and 2 more. A failure leaves no multipart upload behind; but a copy whose every answer
+    was lost may be there.
+
+    Args:
+        mark: Left in the copy's metadata, to find it by after a lost answer. Without it a
+            repeated request may leave one more version of the copy.
+        unless_exists: Let the server refuse where the key exists, if it can.
     """
     await engine.control.prepare()
-    if source.size <= MAX_COPY_BYTES:
-        return await engine.control.copy_object(source.key, source.version_id, key, headers)
-    return await _copy_in_parts(engine, source, key, headers)
+    if source.size > MAX_COPY_BYTES:
+        return await _copy_in_parts(engine, source, key, headers, unless_exists)
+    if mark is None:
+        return Copied(await engine.control.copy_object(source, key, headers), 1)
+    one = _OneRequest(engine, source, key, {**headers, MARK_HEADER: str(mark)}, str(mark))
+    return Copied(await one.copy(unless_exists=unless_exists), 1)
+
+
+class _OneRequest:
+    """A CopyObject whose answer may be lost."""
+
+    def __init__(
+        self, engine: Engine, source: CopySource, key: str, headers: Mapping[str, str], mark: str
+    ) -> None:
+        self._engine = engine
+        self._source = source
+        self._key = key
+        self._headers = headers
+        self._mark = mark
+
+    async def copy(self, *, unless_exists: bool) -> Stored:
+        try:
+            return await self._engine.control.copy_object(
+                self._source,
+                self._key,
+                self._headers,
+                unless_exists=unless_exists,
+                settle=self._made,
+            )
+        except NotSupportedError:
+            if not unless_exists:
+                raise
+            return await self.copy(unless_exists=False)
+        except StorageError as error:
+            if not (error.retryable or isinstance(error, PreconditionFailedError)):
+                raise
+            made = await self._made()
+            if made is None:
+                raise
+            return made
+
+    async def _made(self) -> Stored | None:
+        """The copy, if it is what the key shows."""
+        try:
+            head = await self._engine.requests.head_object(
+                self._key, headers=key_headers_of(self._headers)
+            )
+        except StorageError as error:
+            logger.debug("whether the copy was made is unknown: %s", error)
+            return None
+        if head.upload_mark != self._mark:
+            return None
+        return Stored(head.file.etag, head.file.version_id, head.headers)
 
 
 async def _copy_in_parts(
-    engine: Engine, source: CopySource, key: str, headers: Mapping[str, str]
-) -> Stored:
+    engine: Engine,
+    source: CopySource,
+    key: str,
+    headers: Mapping[str, str],
+    unless_exists: bool,
+) -> Copied:
     sizes = PartSizes(_COPIED_PART_BYTES, source.size)
-    upload = MultipartUpload(engine, key, headers, sizes, algorithm="md5")
+    upload = MultipartUpload(
+        engine, key, headers, sizes, algorithm="md5", conditional=unless_exists, copied=True
+    )
     window = asyncio.Semaphore(engine.settings.transfer_concurrency)
 
     async def copy_part(number: int, start: int) -> None:
         async with window:
             end = min(start + sizes.base, source.size)
-            await upload.copy(number, source.key, source.version_id, start=start, end=end)
+            await upload.copy(number, source, start=start, end=end)
 
     try:
         await upload.begin()
@@ -65,11 +137,17 @@ async def _copy_in_parts(
     except BaseException as error:
         await upload.abandon(error)
         raise
-    return stored
+    return Copied(stored, len(upload.sent))
 
 
 async def mark_partial(
-    engine: Engine, key: str, stored: Stored, size: int, headers: Mapping[str, str]
+    engine: Engine,
+    key: str,
+    stored: Stored,
+    size: int,
+    headers: Mapping[str, str],
+    *,
+    encryption: Encryption | None = None,
 ) -> Stored:
     """Give a stored object the mark of a recording that was cut off.
 
@@ -77,9 +155,9 @@ async def mark_partial(
     the version without the mark is erased. 2 requests (see `copy` for more than 5 GB). If the
     application key may not erase, the unmarked version stays behind the marked one.
     """
-    marked = await copy(
+    marked, _ = await copy(
         engine,
-        CopySource(key, stored.version_id, size),
+        CopySource(key, stored.version_id, size, encryption=encryption),
         key,
         {**headers, PARTIAL_HEADER: "true"},
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from careflow_storage.errors import ChecksumMismatchError, InvalidInputError
 from careflow_storage.models import DownloadResult
+from careflow_storage.protection import CustomerKey
+from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.partial import PartialFile
@@ -38,6 +40,7 @@ async def download(
     verify: bool,
     progress: ProgressCallback | None,
     resume: bool = False,
+    encryption: CustomerKey | None = None,
 ) -> DownloadResult:
     """Write the object ``key`` to ``target``; an existing file is replaced at the end.
 
@@ -46,13 +49,15 @@ async def download(
     """
     path = _checked_path(target)
     await engine.threads.run(_check_target, path)
-    head = await engine.requests.head_object(key, version_id=version_id)
+    head = await engine.requests.head_object(
+        key, version_id=version_id, headers=key_headers(encryption)
+    )
     identity = _identity(engine, head) if resume else None
     async with (
         metered(progress, head.file.size) as meter,
         _partial_file(engine, path, identity) as file,
     ):
-        run = _Download(engine, head, file, meter, verify=verify)
+        run = _Download(engine, head, file, meter, verify=verify, encryption=encryption)
         try:
             verified = await run.run()
         except ChecksumMismatchError:
@@ -114,12 +119,20 @@ async def _partial_file(
 
 class _Download:
     def __init__(
-        self, engine: Engine, head: ObjectHead, file: PartialFile, meter: Meter, *, verify: bool
+        self,
+        engine: Engine,
+        head: ObjectHead,
+        file: PartialFile,
+        meter: Meter,
+        *,
+        verify: bool,
+        encryption: CustomerKey | None,
     ) -> None:
         self._engine = engine
         self._object = head.file
         self._file = file
         self._meter = meter
+        self._encryption = encryption
         self.reused = 0
         self._ends = self._hashed_ends(head) if verify else []
 
@@ -188,6 +201,7 @@ class _Download:
             end=end,
             version_id=self._object.version_id,
             if_match=self._object.etag,
+            encryption=self._encryption,
         )
         position, crc, batch, batched = start, 0, list[bytes](), 0
         try:

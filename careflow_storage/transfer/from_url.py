@@ -66,7 +66,7 @@ async def upload_from_url(
 
     The source needs no request slot: waiting for it holds up no other transfer.
     """
-    options.headers()  # refuses before the source is asked
+    options.headers(engine.settings.endpoint)  # refuses before the source is asked
     rules = RemoteRules(
         headers=_request_headers(auth, headers),
         max_size=_whole("max_size", max_size) if max_size is not None else None,

@@ -14,9 +14,11 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import IncompleteUpload
+from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.control_pages import ListedPart
 from careflow_storage.s3.listing import checked_prefix
 from careflow_storage.s3.metadata import META_PREFIX
+from careflow_storage.s3.protection_headers import encryption_headers, lock_headers
 from careflow_storage.transfer.checksums import composite_etag
 from careflow_storage.transfer.copying import mark_partial
 from careflow_storage.transfer.engine import Engine
@@ -102,7 +104,9 @@ async def _abort_all(engine: Engine, uploads: Sequence[IncompleteUpload]) -> lis
     return [upload for upload in uploads if upload.upload_id in aborted]
 
 
-async def keep_incomplete(engine: Engine, key: str, upload_id: str) -> Uploaded:
+async def keep_incomplete(
+    engine: Engine, key: str, upload_id: str, encryption: CustomerKey | None = None
+) -> Uploaded:
     """Complete an upload with the parts that the server has, and mark the object as partial.
 
     Taken are the parts from the first on up to the first gap, or to the first that is too small
@@ -124,16 +128,20 @@ async def keep_incomplete(engine: Engine, key: str, upload_id: str) -> Uploaded:
             key=key,
         )
     algorithm = parts[0].checksum[0] if parts[0].checksum is not None else "md5"
-    upload = MultipartUpload(engine, key, {}, PartSizes(parts[0].size, None), algorithm=algorithm)
+    sizes, key_headers = PartSizes(parts[0].size, None), encryption_headers(encryption)
+    upload = MultipartUpload(engine, key, key_headers, sizes, algorithm=algorithm)
     upload.adopt(upload_id, {part.number: _sent(part) for part in parts})
     stored, checksum = await upload.complete()
-    head = await engine.requests.head_object(key, version_id=stored.version_id)
+    head = await engine.requests.head_object(key, version_id=stored.version_id, headers=key_headers)
     headers = {
         name.lower(): value
         for name, value in head.headers.items()
         if name.lower() in _OWN_HEADERS or name.lower().startswith(META_PREFIX)
     }
-    marked = await mark_partial(engine, key, stored, upload.size, headers)
+    file = head.file
+    headers |= encryption_headers(encryption or ("SSE-B2" if file.encryption == "SSE-B2" else None))
+    headers |= lock_headers(file.retention, file.legal_hold)
+    marked = await mark_partial(engine, key, stored, upload.size, headers, encryption=encryption)
     return Uploaded(
         marked,
         upload.size,

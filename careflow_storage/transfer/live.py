@@ -13,7 +13,7 @@ from careflow_storage.errors import InvalidInputError, StorageClosedError, Stora
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
 from careflow_storage.s3.deadline import is_duration
-from careflow_storage.transfer.checksums import request_headers, verify_stored
+from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.copying import PARTIAL_HEADER, mark_partial
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.live_parts import Flusher, LiveParts
@@ -103,7 +103,8 @@ class RecordingWriter:
         self._sizes = PartSizes(part_size, 0 if live_read else None)
         self._engine = engine
         self._key = key
-        self._headers = options.headers()
+        self._headers = options.headers(engine.settings.endpoint)
+        self._encryption = options.encryption
         self._algorithm = options.checksum
         self._name = name
         self._to_result = to_result
@@ -312,7 +313,12 @@ class RecordingWriter:
     async def _mark_partial(self, done: Uploaded, upload: MultipartUpload) -> None:
         try:
             marked = await mark_partial(
-                self._engine, self._key, done.stored, done.size, upload.headers
+                self._engine,
+                self._key,
+                done.stored,
+                done.size,
+                upload.headers,
+                encryption=self._encryption,
             )
         except StorageError as error:
             logger.warning(
@@ -332,8 +338,7 @@ class RecordingWriter:
             if partial and not part.size:
                 return
             self._tell_content_type(part.head)
-            digest = await part.digest(algorithm, engine.threads)
-            check, payload_hash = request_headers(algorithm, digest)
+            digest, check, payload_hash = await part.proof(algorithm, engine.threads, self._headers)
             headers = {**self._headers, **check, **({PARTIAL_HEADER: "true"} if partial else {})}
             async with metered(self._progress, part.size) as meter:
                 stored = await put_part(
@@ -341,7 +346,7 @@ class RecordingWriter:
                 )
         finally:
             await part.release()
-        verify_stored(algorithm, digest, stored, operation="PutObject", key=self._key)
+        verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
         checksum = Checksum(algorithm=algorithm, value=digest.hex())
         content_type = self._headers["content-type"]
         done = Uploaded(stored, self._written, 1, content_type, checksum, partial=partial)

@@ -19,6 +19,7 @@ from typing import Self
 
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.s3.metadata import UPLOAD_MARK
+from careflow_storage.s3.protection_headers import lasting
 from careflow_storage.transfer.parts import PartSizes
 
 MARK_HEADER = f"x-amz-meta-{UPLOAD_MARK}"
@@ -57,7 +58,11 @@ class UploadMark:
 
 
 def fingerprint_of(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> str:
-    """Return 16 hex digits that stand for an object's headers, its mark left out."""
-    told = sorted((name, value) for name, value in headers.items() if name != MARK_HEADER)
+    """Return 16 hex digits that stand for an object's headers, its mark left out.
+
+    Left out are a customer's key as well, of which not even a hash is stored in the open, and
+    the lock, which may change.
+    """
+    told = sorted((name, value) for name, value in lasting(headers).items() if name != MARK_HEADER)
     text = json.dumps([told, algorithm])
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]

@@ -19,11 +19,15 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 from careflow_storage.s3.control import Creation
+from careflow_storage.s3.copy_source import CopySource
+from careflow_storage.s3.protection_headers import key_headers_of
+from careflow_storage.s3.protection_refusals import refusals_explained
 from careflow_storage.s3.requests import ObjectHead, Stored
+from careflow_storage.s3.versions import versions_of_key
 from careflow_storage.transfer.checksums import (
     composite,
     composite_etag,
-    request_headers,
+    tells_md5s,
     verify_stored,
 )
 from careflow_storage.transfer.engine import Engine
@@ -55,7 +59,8 @@ class SentPart:
 class MultipartUpload:
     """Begin it, send its parts in any order, and complete it; or abandon it, or leave it as it is.
 
-    ``headers`` are the object's. Requests: one per part and two more.
+    ``headers`` are the object's. ``copied`` says that its parts are made by `copy`, not sent.
+    Requests: one per part and two more.
 
     Attributes:
         sent: The parts that the server has confirmed, by their number.
@@ -73,6 +78,7 @@ class MultipartUpload:
         algorithm: ChecksumAlgorithm,
         conditional: bool = False,
         live_read: bool = False,
+        copied: bool = False,
     ) -> None:
         self.sizes = sizes
         self.sent: dict[int, SentPart] = {}
@@ -80,7 +86,10 @@ class MultipartUpload:
         self._key = key
         self.fingerprint = fingerprint_of(headers, algorithm)
         self.unfinished: str | None = None
-        self._mark = UploadMark.new(sizes, self.fingerprint)
+        # The ETag of a part that the server copied is not its MD5 everywhere (SeaweedFS's is not):
+        # downloads must not expect what its size would tell them.
+        told = PartSizes(0, 0) if copied else sizes
+        self._mark = UploadMark.new(told, self.fingerprint)
         self._headers = {**headers, MARK_HEADER: str(self._mark)}
         self._algorithm = algorithm
         self._conditional = conditional
@@ -121,7 +130,8 @@ class MultipartUpload:
             )
         )
         started = asyncio.get_running_loop().time()
-        created = await asyncio.shield(self._creation)
+        with refusals_explained(self._headers):
+            created = await asyncio.shield(self._creation)
         if created.attempts > 1:
             took = asyncio.get_running_loop().time() - started
             self._orphans = Orphans(self._engine, self._key, created.upload_id, took)
@@ -137,28 +147,30 @@ class MultipartUpload:
 
         The part stays the caller's, who releases it.
         """
-        digest = await part.digest(self._algorithm, self._engine.threads)
-        check, payload_hash = request_headers(self._algorithm, digest)
+        digest, headers, payload_hash = await part.proof(
+            self._algorithm, self._engine.threads, self._headers
+        )
+        headers |= key_headers_of(self._headers)
         part_meter = meter.part()
         stored = await self._engine.requests.upload_part(
             self._key,
             self._known_id(),
             number,
             part.payload(),
-            check,
+            headers,
             payload_hash=payload_hash,
             on_sent=part_meter.reach,
         )
         part_meter.reach(part.size)
-        verify_stored(self._algorithm, digest, stored, operation="UploadPart", key=self._key)
+        verify_stored(
+            self._algorithm, digest, stored, headers, operation="UploadPart", key=self._key
+        )
         self.sent[number] = SentPart(part.size, stored.etag, digest)
 
-    async def copy(
-        self, number: int, source: str, version_id: str | None, *, start: int, end: int
-    ) -> None:
+    async def copy(self, number: int, source: CopySource, *, start: int, end: int) -> None:
         """Make one part of the bytes ``[start, end)`` of another object, on the server."""
         etag = await self._engine.control.upload_part_copy(
-            self._key, self._known_id(), number, source, version_id, start=start, end=end
+            self._key, self._known_id(), number, source, self._headers, start=start, end=end
         )
         # Of bytes that never came here nobody knows more than the server's word.
         self.sent[number] = SentPart(end - start, etag, etag.encode())
@@ -174,6 +186,7 @@ class MultipartUpload:
                 [(part.etag, part.digest) for part in sent],
                 self._algorithm,
                 unless_exists=self._conditional,
+                headers=self._headers,
             )
         except NotSupportedError:
             if not self._conditional:
@@ -181,11 +194,16 @@ class MultipartUpload:
             self._conditional = False
             return await self.complete()
         except StorageError as error:
-            stored = await self._completed_anyway(error, composite_etag([p.etag for p in sent]))
+            etag = composite_etag([part.etag for part in sent]) if self._tells_md5s else None
+            stored = await self._completed_anyway(error, etag)
         self._completed = True
         self._verify(stored, checksum)
         await self._abort_orphans()
         return stored, checksum
+
+    @property
+    def _tells_md5s(self) -> bool:
+        return tells_md5s(self._headers)
 
     def _known_id(self) -> str:
         upload_id = self.upload_id
@@ -208,9 +226,9 @@ class MultipartUpload:
         return Stored(found.file.etag, found.file.version_id, {})
 
     async def _find_completed(self, etag: str | None) -> ObjectHead | None:
-        requests, newest = self._engine.requests, None
+        requests, key_headers = self._engine.requests, key_headers_of(self._headers)
         try:
-            newest = await requests.head_object(self._key)
+            newest = await requests.head_object(self._key, headers=key_headers)
             if self._is_ours(newest, etag):
                 return newest
             if newest.file.version_id is None:
@@ -220,7 +238,9 @@ class MultipartUpload:
         # Somebody may have written or hidden the key right after us.
         try:
             for version in await self._versions(etag):
-                head = await requests.head_object(self._key, version_id=version)
+                head = await requests.head_object(
+                    self._key, version_id=version, headers=key_headers
+                )
                 if self._is_ours(head, etag):
                     return head
         except NotSupportedError:
@@ -230,15 +250,16 @@ class MultipartUpload:
     async def _versions(self, etag: str | None) -> list[str]:
         """The newest versions of the key, those with this ETag, if it is known."""
         found: list[str] = []
-        looked_at = 0
-        async with aclosing(self._engine.control.list_versions(self._key)) as versions:
-            async for version in versions:
-                looked_at += 1
-                is_object = not version.is_marker and version.version_id != "null"
-                if is_object and etag in (None, version.etag):
-                    found.append(version.version_id)
-                if looked_at == _VERSIONS_LOOKED_AT:
-                    break
+        pages = versions_of_key(self._engine.requests, self._key, limit=_VERSIONS_LOOKED_AT)
+        async with aclosing(pages):
+            async for page in pages:
+                found += [
+                    version.version_id
+                    for version in page
+                    if version.version_id is not None
+                    and not version.delete_marker
+                    and etag in (None, version.etag)
+                ]
         return found
 
     def _is_ours(self, head: ObjectHead, etag: str | None) -> bool:
@@ -249,7 +270,9 @@ class MultipartUpload:
 
     def _verify(self, stored: Stored, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)
-        parts_are_md5 = all(part.etag == part.digest.hex() for part in self.sent.values())
+        parts_are_md5 = self._tells_md5s and all(
+            part.etag == part.digest.hex() for part in self.sent.values()
+        )
         if self._algorithm != "md5" or etag is None or not parts_are_md5:
             return
         if (etag[1], int(etag[2])) != (checksum.value, checksum.parts):

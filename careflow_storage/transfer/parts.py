@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.s3.body import SLICE_BYTES, Body
-from careflow_storage.transfer.checksums import digest_of, new_hasher
+from careflow_storage.s3.protection_headers import has_lock
+from careflow_storage.transfer.checksums import digest_of, new_hasher, request_headers
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 
 MIB = 1024 * 1024
@@ -134,6 +135,20 @@ class Part:
         if self.size <= INLINE_BYTES:
             return digest_of(algorithm, self.body.view)
         return await threads.run(digest_of, algorithm, self.body.view)
+
+    async def proof(
+        self, algorithm: ChecksumAlgorithm, threads: Threads, about: Mapping[str, str]
+    ) -> tuple[bytes, dict[str, str], str]:
+        """Return the digest, the headers that make the server verify it, and the payload hash.
+
+        ``about`` are the object's headers. B2 refuses what shall be locked without Content-MD5,
+        whatever other checksum it has; Amazon's "UploadPart" asks for it, too.
+        """
+        digest = await self.digest(algorithm, threads)
+        headers, payload_hash = request_headers(algorithm, digest)
+        if algorithm != "md5" and has_lock(about):
+            headers |= request_headers("md5", await self.digest("md5", threads))[0]
+        return digest, headers, payload_hash
 
     async def release(self) -> None:
         """Free the memory or the temporary file; safe to call twice."""

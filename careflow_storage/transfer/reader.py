@@ -9,6 +9,7 @@ from typing import Self
 
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageClosedError
 from careflow_storage.models import FileMetadata
+from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.deadline import Deadline
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.stream import FileStream
@@ -24,10 +25,16 @@ class FileReader:
     """
 
     def __init__(
-        self, engine: Engine, metadata: FileMetadata, *, timeout: float | None = None
+        self,
+        engine: Engine,
+        metadata: FileMetadata,
+        *,
+        encryption: CustomerKey | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.metadata = metadata
         self._engine = engine
+        self._encryption = encryption
         self._timeout = timeout
         self._position = 0
         self._stream: FileStream | None = None
@@ -116,6 +123,7 @@ class FileReader:
                 version_id=self.metadata.version_id,
                 if_match=self.metadata.etag,
                 verify=False,
+                encryption=self._encryption,
             )
             self._chunks = aiter(self._stream)
         chunk = await anext(self._chunks, b"")

@@ -3,7 +3,7 @@
 No state file: the server knows what it has. ListMultipartUploads names the unfinished uploads
 of the key, ListParts their parts, and a part's ETag is its MD5 (Amazon S3 API reference,
 "Object"; B2 likewise). So a part is used again only if the local bytes at its place have the
-same MD5 now. Where ETags are no MD5s (SSE-C, KMS) nothing matches, and the upload starts anew.
+same MD5 now. Where ETags are no MD5s (KMS) nothing matches, and the upload starts anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
 from careflow_storage.s3.control_pages import ListedPart
+from careflow_storage.s3.object_lock import lock_at_least
 from careflow_storage.s3.requests import ObjectHead, Stored
 from careflow_storage.transfer.checksums import composite, composite_etag
 from careflow_storage.transfer.engine import Engine
@@ -160,6 +161,7 @@ class ResumableUpload:
         if not self._anew and mark is not None and mark.has(self._fingerprint):
             done = await self._same_object(head, mark.sizes)
             if done is not None:
+                await lock_at_least(self._engine.control, head.file, self._headers)
                 self._meter.add(self._size)
                 return done
         if not self._overwrite:
@@ -262,11 +264,15 @@ class ResumableUpload:
             # Where no versions are kept: somebody has written the key since, that is what counts.
             return True
         mark = UploadMark.parse(head.upload_mark)
-        return (
+        ours = (
             mark is not None
             and mark.has(self._fingerprint)
             and _plan(mark.sizes, self._size) == _plan(sizes, self._size)
         )
+        if ours:
+            # It is locked as the run wanted that began it, perhaps days ago.
+            await lock_at_least(self._engine.control, head.file, self._headers)
+        return ours
 
     # --- what is missing ----------------------------------------------------------------
 

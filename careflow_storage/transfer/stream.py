@@ -19,8 +19,10 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import FileMetadata
+from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.exchange import AnswerStream
+from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.verify import EtagHasher, check_digests, part_ends
@@ -63,6 +65,7 @@ class FileStream:
         version_id: str | None = None,
         if_match: str | None = None,
         verify: bool = True,
+        encryption: CustomerKey | None = None,
         timeout: float | None = None,
     ) -> None:
         check_range(start, end)
@@ -76,6 +79,7 @@ class FileStream:
         self._version_id = version_id
         self._if_match = if_match
         self._verify = verify
+        self._key_headers = key_headers(encryption)
         self._head: ObjectHead | None = None
         self._answer: AnswerStream | None = None
         # Weak: who leaves the loop drops the generator, and at once it gives its slot back. In
@@ -95,9 +99,7 @@ class FileStream:
     async def __aenter__(self) -> Self:
         if self._start == self._end:
             # No range request asks for nothing.
-            self._head = await self._deadline.wait(
-                self._engine.requests.head_object(self._key, version_id=self._version_id)
-            )
+            self._head = await self._deadline.wait(self._head_object())
         else:
             await self._deadline.wait(self._open(self._start))
         return self
@@ -168,6 +170,12 @@ class FileStream:
             end=end,
             if_match=self._if_match,
             version_id=self._version_id,
+            headers=self._key_headers,
+        )
+
+    async def _head_object(self) -> ObjectHead:
+        return await self._engine.requests.head_object(
+            self._key, version_id=self._version_id, headers=self._key_headers
         )
 
     def _check_answer(self, answer: AnswerStream, position: int) -> None:
@@ -260,9 +268,7 @@ class FileStream:
         if self._hashes and not digests and head is not None and head.upload_mark is not None:
             # A mark that does not fit: a copy with other parts, or an answer that was cut short
             # together with its length? A second opinion, now that the slot is free.
-            found = await self._deadline.wait(
-                self._engine.requests.head_object(self._key, version_id=self._version_id)
-            )
+            found = await self._deadline.wait(self._head_object())
             if found.file.etag == head.file.etag and found.file.size != head.file.size:
                 raise self._violation(
                     f"it has {head.file.size} bytes, but the object has {found.file.size}"

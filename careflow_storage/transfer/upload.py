@@ -15,10 +15,22 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
+from careflow_storage.protection import (
+    CustomerKey,
+    Encryption,
+    Retention,
+    check_encryption,
+    check_lock,
+)
 from careflow_storage.recordings import HEAD_BYTES, detect_content_type
 from careflow_storage.s3.metadata import encode_metadata, is_header_value
+from careflow_storage.s3.protection_headers import (
+    encryption_headers,
+    key_headers_of,
+    lock_headers,
+)
 from careflow_storage.s3.requests import Stored
-from careflow_storage.transfer.checksums import request_headers, verify_stored
+from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload
@@ -44,9 +56,15 @@ class UploadOptions:
     checksum: ChecksumAlgorithm = "md5"
     overwrite: bool = True
     resume: bool = False
+    encryption: Encryption | None = None
+    retention: Retention | None = None
+    legal_hold: bool = False
 
-    def headers(self) -> dict[str, str]:
-        """Return the object's headers; raise `InvalidInputError` for what cannot be sent."""
+    def headers(self, endpoint: str | None = None) -> dict[str, str]:
+        """Return the object's headers; raise `InvalidInputError` for what cannot be sent.
+
+        ``endpoint`` is where: a customer's key goes over https alone.
+        """
         if self.checksum not in get_args(ChecksumAlgorithm):
             raise InvalidInputError(
                 f"checksum must be one of {', '.join(get_args(ChecksumAlgorithm))}, "
@@ -63,7 +81,19 @@ class UploadOptions:
                     hint="For other characters use the form filename*=UTF-8''... (RFC 8187).",
                 )
             headers[name.replace("_", "-")] = value
-        return headers
+        return headers | self._protection_headers(endpoint)
+
+    def _protection_headers(self, endpoint: str | None) -> dict[str, str]:
+        check_encryption(self.encryption, endpoint)
+        check_lock(self.retention, self.legal_hold)
+        if self.resume and isinstance(self.encryption, CustomerKey):
+            raise InvalidInputError(
+                "resume=True and a customer's key exclude each other.",
+                hint="With such a key the server tells no MD5 of the parts that it has, so nobody "
+                "can tell whether they are of these bytes. Upload without resume.",
+            )
+        lock = lock_headers(self.retention, self.legal_hold)
+        return encryption_headers(self.encryption) | lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +119,7 @@ async def upload(
     progress: ProgressCallback | None,
 ) -> Uploaded:
     """Upload ``body`` to ``key``; ``name`` helps to tell its content type."""
-    headers = options.headers()
+    headers = options.headers(engine.settings.endpoint)
     async with open_source(body, engine.threads, size=options.size) as source:
         if options.resume:
             _check_resumable(source)
@@ -132,8 +162,8 @@ def _check_resumable(source: Source) -> None:
         )
 
 
-async def _refuse_existing(engine: Engine, key: str) -> None:
-    if await engine.requests.object_exists(key):
+async def _refuse_existing(engine: Engine, key: str, headers: Mapping[str, str]) -> None:
+    if await engine.requests.object_exists(key, key_headers_of(headers)):
         raise PreconditionFailedError(
             "The key exists already.", operation="upload_file", key=key, status=412
         )
@@ -194,7 +224,7 @@ class _Upload:
         if size is not None and in_parts and self._options.resume:
             return await self._resume(size)
         if not self._options.overwrite:
-            await _refuse_existing(engine, self._key)
+            await _refuse_existing(engine, self._key, self._headers)
         reader = PartReader(self._source, engine)
         if size is not None and not in_parts:
             # One byte more than declared shows a body that is too long.
@@ -271,11 +301,14 @@ class _Upload:
         algorithm = self._options.checksum
         try:
             check_size(self._source.size, part.size, ended=True, key=self._key)
-            digest = await part.digest(algorithm, self._engine.threads)
-            stored = await self._put_once_or_twice(part, digest)
+            digest, check, payload_hash = await part.proof(
+                algorithm, self._engine.threads, self._headers
+            )
+            headers = {**self._headers, **check}
+            stored = await self._put_once_or_twice(part, headers, payload_hash)
         finally:
             await part.release()
-        verify_stored(algorithm, digest, stored, operation="PutObject", key=self._key)
+        verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
         return Uploaded(
             stored,
             part.size,
@@ -284,21 +317,23 @@ class _Upload:
             Checksum(algorithm=algorithm, value=digest.hex()),
         )
 
-    async def _put_once_or_twice(self, part: Part, digest: bytes) -> Stored:
-        check, payload_hash = request_headers(self._options.checksum, digest)
-        headers = {**self._headers, **check}
+    async def _put_once_or_twice(
+        self, part: Part, headers: dict[str, str], payload_hash: str
+    ) -> Stored:
         if not self._conditional:
             return await self._put_object(part, headers, payload_hash)
         mark = UploadMark.new(PartSizes(part.size, part.size))
-        headers |= {MARK_HEADER: str(mark), "if-none-match": "*"}
+        once = {**headers, MARK_HEADER: str(mark), "if-none-match": "*"}
         try:
-            return await self._put_object(part, headers, payload_hash)
+            return await self._put_object(part, once, payload_hash)
         except NotSupportedError:
             self._conditional = False
-            return await self._put_once_or_twice(part, digest)
+            return await self._put_object(part, headers, payload_hash)
         except PreconditionFailedError:
             # Was it our own first attempt, whose answer was lost, that is in the way?
-            head = await self._engine.requests.head_object(self._key)
+            head = await self._engine.requests.head_object(
+                self._key, headers=key_headers_of(headers)
+            )
             if head.upload_mark != str(mark):
                 raise
             return Stored(head.file.etag, head.file.version_id, {})

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from careflow_storage.errors import ChecksumMismatchError
-from careflow_storage.transfer.checksums import is_md5
+from careflow_storage.transfer.checksums import is_md5, tells_md5s
 from careflow_storage.transfer.mark import UploadMark
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 
@@ -28,7 +28,7 @@ def part_ends(size: int, etag: str, headers: Mapping[str, str], mark: str | None
         return [size]
     _, dash, count = etag.partition("-")
     upload = UploadMark.parse(mark)
-    if not dash or not count.isdigit() or upload is None:
+    if not dash or not count.isdigit() or upload is None or not tells_md5s(headers):
         return []
     ends: list[int] = []
     position = 0

@@ -1,0 +1,123 @@
+"""What a server's refusal means where encryption or object lock is why.
+
+Servers say it in many words, and with codes that stand for anything: a HEAD of a file with a
+customer's key is a bare 400 without it, and a 403 with the wrong one. So what is told here goes
+by the request as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    CapExceededError,
+    FileLockedError,
+    InvalidInputError,
+    StorageError,
+)
+from careflow_storage.s3.protection_headers import asks_retention, has_customer_key, has_lock
+
+_READS = ("GetObject", "HeadObject")
+_VAGUE_CODES = ("InvalidRequest", "InvalidArgument", "BadRequest")
+_about_encryption = re.compile(r"encrypt|customer.?(provided.)?key|sse-?c", re.IGNORECASE).search
+_about_bucket_lock = re.compile(r"(object|file).?lock", re.IGNORECASE).search
+_about_md5 = re.compile(r"content-?md5", re.IGNORECASE).search
+_not_encrypted = re.compile(r"not applicable", re.IGNORECASE).search
+
+
+@contextmanager
+def refusals_explained(headers: Mapping[str, str]) -> Iterator[None]:
+    """Raise what a refusal within means for a request, or an object, with these headers."""
+    try:
+        yield
+    except StorageError as error:
+        if error.operation in _READS:
+            explained = _of_key(error, headers)
+        else:
+            explained = _of_lock(error, headers)
+        if explained is error:
+            raise
+        raise explained from error
+
+
+def needs_customer_key(error: StorageError) -> bool:
+    """Whether a GET or HEAD was refused as it had no customer's key, so that the file exists."""
+    vague = error.status == 400 and error.code in _VAGUE_CODES
+    return vague and _about_encryption(error.message) is not None
+
+
+def bucket_cannot_lock(field: str, error: StorageError) -> InvalidInputError:
+    """The refusal of a retention or legal hold in a bucket that was not made for it."""
+    return InvalidInputError(
+        f"{field}: the bucket cannot lock files.",
+        hint="Enable object lock with storage.admin.set_object_lock(). It is for ever.",
+        **_where(error),
+    )
+
+
+def is_bucket_without_lock(error: StorageError) -> bool:
+    """Whether a refusal says that object lock is not enabled."""
+    return error.status in (400, 404, 409) and _about_bucket_lock(error.message) is not None
+
+
+def _of_lock(error: StorageError, headers: Mapping[str, str]) -> StorageError:
+    field = "retention" if asks_retention(headers) else "legal_hold"
+    if error.status == 400 and _about_md5(error.message) and "content-md5" not in headers:
+        # So B2 answers where the bucket locks all that comes.
+        error.hint = "Object lock needs Content-MD5, which checksum='md5' sends."
+    elif not has_lock(headers):
+        return error
+    elif error.status == 400 and is_bucket_without_lock(error):
+        return bucket_cannot_lock(field, error)
+    elif error.status == 400 and error.code in _VAGUE_CODES:
+        return InvalidInputError(
+            f"{field}: the server refuses it ({error.message.rstrip('.')}).",
+            hint="The bucket must have object lock: storage.admin.get_object_lock() tells, "
+            "and set_object_lock() enables it.",
+            **_where(error),
+        )
+    elif _is_plain_denial(error):
+        error.hint = (
+            "To lock a file the application key needs writeFileRetentions, or "
+            f"writeFileLegalHolds for a legal hold. {error.hint or ''}".rstrip()
+        )
+    return error
+
+
+def _of_key(error: StorageError, headers: Mapping[str, str]) -> StorageError:
+    if not has_customer_key(headers):
+        if not needs_customer_key(error):
+            return error
+        return AccessDeniedError(
+            "The file is encrypted with a customer's key (SSE-C), which was not given.",
+            hint="Pass encryption=CustomerKey(...) with the key that it was stored with.",
+            **_where(error),
+        )
+    if error.status == 400 and _not_encrypted(error.message):
+        return InvalidInputError(
+            "encryption: the file is not encrypted with a customer's key.", **_where(error)
+        )
+    refused = error.status == 400 and error.code in _VAGUE_CODES
+    if refused or _is_plain_denial(error):
+        return AccessDeniedError(
+            f"The customer's key may be the wrong one ({error.message.rstrip('.')}).",
+            hint="It must be the key that the file was stored with. Else check the key's "
+            "capabilities: with encryption B2 and S3 answer the same to both.",
+            **_where(error),
+        )
+    return error
+
+
+def _is_plain_denial(error: StorageError) -> bool:
+    return isinstance(error, AccessDeniedError) and not isinstance(
+        error, CapExceededError | FileLockedError
+    )
+
+
+def _where(error: StorageError) -> dict[str, Any]:
+    names = ("operation", "bucket", "key", "code", "status", "request_id")
+    return {name: getattr(error, name) for name in names}

@@ -1,0 +1,189 @@
+"""Erasing for good: all versions and unfinished uploads of a key, or of all below a prefix."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from typing import TypeVar
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    NoSuchUploadError,
+    StorageError,
+    error_from_response,
+)
+from careflow_storage.models import DeleteResult, FileVersion, IncompleteUpload, PurgeResult
+from careflow_storage.s3.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage.s3.versions import version_pages, versions_of_key
+from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.tasks import task_group
+
+T = TypeVar("T")
+
+# Each is a request that erases up to 1000 versions, and the listing is one more.
+_BATCHES_AT_ONCE = 3
+# What S3 does not call a failure, and some servers do: somebody else erased it first.
+_GONE = frozenset({"NoSuchKey", "NoSuchVersion"})
+
+
+async def purge_key(engine: Engine, key: str) -> PurgeResult:
+    """Erase all versions and delete markers of one key, and abort its unfinished uploads.
+
+    Raises:
+        FileLockedError: Object lock keeps a version; all others are gone.
+        StorageError: A version could not be erased for another reason; others are gone.
+    """
+    purge = _Purge(engine, key)
+    await purge.run(versions_of_key(engine.requests, key), exactly=True)
+    return purge.result()
+
+
+async def purge_prefix(engine: Engine, prefix: str, *, dry_run: bool = False) -> PurgeResult:
+    """Do as `purge_key` for all keys with this prefix; only count them if ``dry_run``.
+
+    About 5 MiB of memory, however many versions there are. What is stored while it runs may
+    stay.
+    """
+    purge = _Purge(engine, prefix, dry_run=dry_run)
+    await purge.run(version_pages(engine.requests, prefix))
+    return purge.result()
+
+
+class _Purge:
+    def __init__(self, engine: Engine, prefix: str, *, dry_run: bool = False) -> None:
+        self._engine = engine
+        self._prefix = prefix
+        self._dry_run = dry_run
+        self._aborting = asyncio.Semaphore(engine.settings.transfer_concurrency)
+        self._versions = 0
+        self._markers = 0
+        self._bytes = 0
+        self._uploads = 0
+        self._left = 0
+        self._first_left: DeleteResult | None = None
+        self._unaborted: StorageError | None = None
+
+    def result(self) -> PurgeResult:
+        return PurgeResult(
+            key=self._prefix,
+            versions=self._versions,
+            delete_markers=self._markers,
+            uploads=self._uploads,
+            bytes=self._bytes,
+        )
+
+    async def run(
+        self, versions: AsyncGenerator[list[FileVersion]], *, exactly: bool = False
+    ) -> None:
+        try:
+            # First, so that none of them becomes a version behind the listing's back.
+            await self._each(self._upload_pages(exactly), self._abort)
+            await self._each(versions, self._erase)
+        except StorageError as error:
+            error.add_note(f"Until then were erased: {self._told()}.")
+            raise
+        if self._first_left is not None:
+            raise await self._failure(self._first_left)
+        if self._unaborted is not None:
+            self._unaborted.add_note(f"All else was erased: {self._told()}.")
+            raise self._unaborted
+
+    async def _each(
+        self, pages: AsyncGenerator[Sequence[T]], work: Callable[[Sequence[T]], Awaitable[None]]
+    ) -> None:
+        window = asyncio.Semaphore(_BATCHES_AT_ONCE)
+
+        async def do(page: Sequence[T]) -> None:
+            try:
+                await work(page)
+            finally:
+                window.release()
+
+        async with aclosing(pages), task_group() as group:
+            async for page in _one_behind(pages):
+                await window.acquire()
+                group.create_task(do(page))
+
+    async def _upload_pages(self, exactly: bool) -> AsyncGenerator[list[IncompleteUpload]]:
+        async for page in self._engine.control.incomplete_pages(self._prefix):
+            yield [each for each in page.uploads if not exactly or each.key == self._prefix]
+
+    async def _abort(self, uploads: Sequence[IncompleteUpload]) -> None:
+        async with task_group() as group:
+            for upload in uploads:
+                group.create_task(self._abort_one(upload))
+
+    async def _abort_one(self, upload: IncompleteUpload) -> None:
+        control = self._engine.control
+        async with self._aborting:
+            try:
+                # Gone already: our own abort, whose answer was lost, or its owner was faster.
+                with suppress(NoSuchUploadError):
+                    if not self._dry_run:
+                        await control.abort_multipart_upload(upload.key, upload.upload_id)
+            except StorageError as error:
+                self._unaborted = self._unaborted or error
+            else:
+                self._uploads += 1
+
+    async def _erase(self, versions: Sequence[FileVersion]) -> None:
+        if self._dry_run:
+            for version in versions:
+                self._count(version)
+            return
+        targets = [(each.key, each.version_id or NULL_VERSION) for each in versions]
+        results = await delete_targets(self._engine.requests, targets)
+        for version, result in zip(versions, results, strict=True):
+            if result.deleted or result.error_code in _GONE:
+                self._count(version)
+            else:
+                self._left += 1
+                self._first_left = self._first_left or result
+
+    def _count(self, version: FileVersion) -> None:
+        if version.delete_marker:
+            self._markers += 1
+        else:
+            self._versions += 1
+            self._bytes += version.size
+
+    async def _failure(self, left: DeleteResult) -> StorageError:
+        error = error_from_response(
+            operation="DeleteObjects",
+            bucket=self._engine.requests.bucket,
+            key=left.key,
+            status=200,
+            code=left.error_code,
+            message=left.error_message,
+            headers={},
+        )
+        if isinstance(error, AccessDeniedError) and left.version_id is not None:
+            error = await explain_denial(self._engine.requests, left.key, left.version_id, error)
+        count = "One version was" if self._left == 1 else f"{self._left} versions were"
+        error.message = (
+            f"{count} not erased; {self._told()} were. The first of them is the version "
+            f"{left.version_id} of {left.key!r}: {error.message}"
+        )
+        return error
+
+    def _told(self) -> str:
+        return (
+            f"{self._versions} versions, {self._markers} delete markers, "
+            f"{self._uploads} unfinished uploads"
+        )
+
+
+async def _one_behind(pages: AsyncGenerator[Sequence[T]]) -> AsyncGenerator[Sequence[T]]:
+    """Yield each page when the next one is there already.
+
+    A page is asked for by the last entry of the one before: not all servers find their way on
+    from an entry that was erased meanwhile.
+    """
+    held: Sequence[T] = ()
+    async for page in pages:
+        if held:
+            yield held
+        held = page
+    if held:
+        yield held
