@@ -15,10 +15,12 @@ from xml.sax.saxutils import escape
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.s3.metadata import META_PREFIX
 from careflow_storage.s3.xml_reader import Document, read_document
-from careflow_storage.testing import listings, live_read, rules
+from careflow_storage.testing import bucket_rules, listings, live_read, rules
 from careflow_storage.testing.keys import ApplicationKey, KeyRing
-from careflow_storage.testing.operations import Target, read_target
+from careflow_storage.testing.native import NativeApi
+from careflow_storage.testing.operations import NATIVE_PATH, Target, read_target
 from careflow_storage.testing.payload import verified_body
+from careflow_storage.testing.protection import ObjectProtection
 from careflow_storage.testing.refusal import Answer, RefusedError, denied, unsupported
 from careflow_storage.testing.signatures import authenticate
 
@@ -38,6 +40,7 @@ class Account:
     """What the outside may change while requests come in."""
 
     region: str
+    tls: bool = False
     keys: KeyRing = field(default_factory=KeyRing)
     capped: frozenset[str] = frozenset()
     clock_skew: timedelta = timedelta(0)
@@ -53,9 +56,12 @@ class Emulator:
     def __init__(self, account: Account, store: MotoStore) -> None:
         self._account = account
         self._store = store
+        self._native = NativeApi(account, store)
+        self._protection = ObjectProtection(store)
         self._own: dict[str, Callable[[_Call], Answer]] = {
-            "Preflight": self._ask,
+            **bucket_rules.answers(store, self._ask),
             "CreateBucket": self._create_bucket,
+            "HeadBucket": self._head_bucket,
             "GetObject": self._get,
             "HeadObject": self._get,
             "PutObject": self._put,
@@ -98,9 +104,11 @@ class Emulator:
         return Answer(answer.status, {**common, **given}, answer.body)
 
     def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+        if target.startswith(NATIVE_PATH):
+            return self._native.answer(target, headers, body)
         read = read_target(method, target, headers)
         if read.operation == "Preflight":
-            return self._ask(_Call(_ANYBODY, method, read, headers, body))
+            return self._own[read.operation](_Call(_ANYBODY, method, read, headers, body))
         account = self._account
         signer = authenticate(
             method, target, headers, keys=account.keys, region=account.region, now=account.now()
@@ -122,12 +130,17 @@ class Emulator:
         if sent.get("content-encoding", "").startswith("aws-chunked"):
             sent["content-encoding"] = sent["content-encoding"][len("aws-chunked") :].lstrip(", ")
         sent["x-amz-content-sha256"] = "UNSIGNED-PAYLOAD"
-        call = _Call(key, method, read, sent, body)
+        protection = self._protection
+        call = _Call(key, method, read, protection.without(sent), body)
         if read.bucket and read.operation != "CreateBucket":
             self._store.backend.get_bucket(read.bucket)
         if "uploadId" in read.query:
             self._upload(call)
-        return self._own.get(read.operation, self._ask)(call)
+        protection.check(key, read, sent)
+        about_locks = protection.answer(key, read, sent, body)
+        if about_locks is not None:
+            return about_locks
+        return protection.done(key, read, sent, self._own.get(read.operation, self._ask)(call))
 
     def _anonymous(self, target: Target) -> ApplicationKey:
         """Without a key nothing but objects of public buckets (the page on app keys)."""
@@ -156,6 +169,9 @@ class Emulator:
         if call.headers.get("x-amz-acl") == "public-read":
             self._store.set_public(name)
         return Answer(200, {"Location": f"/{name}"})
+
+    def _head_bucket(self, _call: _Call) -> Answer:
+        return Answer(200, {"x-amz-bucket-region": self._account.region})
 
     def _get(self, call: _Call) -> Answer:
         """A hidden key is a 404 that says so (b2-mcp); a missing one may be a 403."""
@@ -200,12 +216,17 @@ class Emulator:
         return answer
 
     def _copy(self, call: _Call) -> Answer:
-        source = unquote(call.headers["x-amz-copy-source"].partition("?")[0]).removeprefix("/")
-        bucket, _, key = source.partition("/")
+        source, _, query = call.headers["x-amz-copy-source"].partition("?")
+        bucket, _, key = unquote(source).removeprefix("/").partition("/")
+        version_id = unquote(query.removeprefix("versionId="))
         call.key.require("GetObject", bucket, key, version_id=None)
-        found = self._store.newest(bucket, key)
+        if version_id:
+            found = self._store.find(bucket, key, version_id)
+        else:
+            found = self._store.newest(bucket, key)
         if found is None or self._store.is_marker(found):
-            raise RefusedError(404, "NoSuchKey", "The specified key does not exist.")
+            code = "NoSuchVersion" if version_id else "NoSuchKey"
+            raise RefusedError(404, code, "The specified key does not exist.")
         return self._ask(call)
 
     def _delete(self, call: _Call) -> Answer:
@@ -230,9 +251,10 @@ class Emulator:
         name = f"<Key>{escape(key)}</Key>"
         if version_id:
             name += f"<VersionId>{escape(version_id)}</VersionId>"
+        bypass = call.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
         try:
             call.key.require("DeleteObject", bucket, key, version_id=version_id)
-            headers = self._store.delete(bucket, key, version_id)
+            headers = self._store.delete(bucket, key, version_id, bypass=bypass)
         except RefusedError as refusal:
             why = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"
             return f"<Error>{name}{why}</Error>"

@@ -25,7 +25,7 @@ CAPABILITIES = frozenset(
         *("readBucketLifecycleRules", "writeBucketLifecycleRules", "listFiles"),
         *("readFiles", "shareFiles", "writeFiles", "deleteFiles", "readFileLegalHolds"),
         *("writeFileLegalHolds", "readFileRetentions", "writeFileRetentions"),
-        *("bypassGovernance"),
+        "bypassGovernance",
     }
 )
 """All that a key can be given, as `b2_create_key` of the native API names it."""
@@ -80,14 +80,15 @@ _WELL_FORMED = re.compile(r"[0-9a-f]{24,25}")
 
 @dataclass(frozen=True, slots=True)
 class ApplicationKey:
-    """A key pair and its limits. ``bucket`` None: all buckets; ``expires_at`` is aware."""
+    """A key pair and its limits. ``buckets`` None: all of them; ``expires_at`` is aware."""
 
     key_id: str
     application_key: str = field(repr=False)
     capabilities: frozenset[str]
-    bucket: str | None = None
+    buckets: frozenset[str] | None = None
     name_prefix: str = ""
     expires_at: datetime | None = None
+    name: str = "emulator"
 
     def require(self, operation: str, bucket: str, key: str, *, version_id: str | None) -> None:
         """Refuse what the key may not do.
@@ -105,7 +106,7 @@ class ApplicationKey:
             needed = _NEEDED.get(operation, "")
         if needed and needed not in self.capabilities:
             raise denied()
-        if bucket and self.bucket not in (None, bucket):
+        if bucket and self.buckets is not None and bucket not in self.buckets:
             raise denied()
         if key and not key.startswith(self.name_prefix):
             raise denied()
@@ -137,9 +138,10 @@ class KeyRing:
     def create(
         self,
         capabilities: Iterable[str] | None,
-        bucket: str | None,
+        buckets: Iterable[str] | None,
         name_prefix: str,
         expires_at: datetime | None,
+        name: str = "emulator",
     ) -> ApplicationKey:
         """Make a key in B2's format: 25 hexadecimal digits, and K, 3 digits, 27 characters.
 
@@ -154,7 +156,8 @@ class KeyRing:
             )
         self._count += 1
         key_id = f"{_CLUSTER}{self.account_id}{self._count:010d}"
-        made = ApplicationKey(key_id, _new_secret(), wanted, bucket, name_prefix, expires_at)
+        only = None if buckets is None else frozenset(buckets)
+        made = ApplicationKey(key_id, _new_secret(), wanted, only, name_prefix, expires_at, name)
         self._keys[key_id] = made
         return made
 
@@ -166,6 +169,17 @@ class KeyRing:
         """
         if self._keys.pop(key_id, None) is None:
             raise InvalidInputError("There is no such application key.")
+
+    def living(self, now: datetime) -> list[ApplicationKey]:
+        """Return all keys but the master key, by ID; "when the time expires, the key disappears".
+
+        (docs/cloud-storage-key-create-command)
+        """
+        return [
+            key
+            for _, key in sorted(self._keys.items())
+            if key.expires_at is None or key.expires_at > now
+        ]
 
     def keep_only(self, key: ApplicationKey) -> None:
         """Delete all other keys."""

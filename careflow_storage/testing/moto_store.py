@@ -19,6 +19,7 @@ from moto.core.request import Request
 from moto.s3 import models, responses
 from moto.s3.exceptions import S3ClientError
 
+from careflow_storage.testing.bucket_rules import encrypt
 from careflow_storage.testing.operations import Target
 from careflow_storage.testing.refusal import Answer, RefusedError
 from careflow_storage.testing.stored import StoredUpload, StoredVersion
@@ -40,6 +41,7 @@ class Upload(models.FakeMultipart):
     min_part_size: int
     sizes: Sequence[int] = ()
     live_read: bool = False
+    completed: bool = False
     live_part_size: int | None = None
 
     def complete(self, body: Any) -> tuple[bytes, str, Any]:
@@ -88,6 +90,7 @@ class _Backend(models.S3Backend):
             bucket = _Bucket(bucket_name, self.account_id, self.region_name)
         models.s3_backends.bucket_accounts.pop(bucket_name, None)
         bucket.versioning_status = "Enabled"
+        encrypt(bucket)
         self.buckets[bucket_name] = bucket
         return bucket
 
@@ -99,8 +102,13 @@ class _Backend(models.S3Backend):
 
     def put_object(self, bucket_name: str, *args: Any, **kwargs: Any) -> models.FakeKey:
         key = super().put_object(bucket_name, *args, **kwargs)
-        # The ID of a finished large file is that of its upload.
-        key._version_id = key.multipart.id if key.multipart else new_id()
+        # The ID of a finished large file is that of its upload. A copy of it has its own.
+        upload = key.multipart
+        if isinstance(upload, Upload) and not upload.completed:
+            upload.completed = True
+            key._version_id = upload.id
+        else:
+            key._version_id = new_id()
         return key
 
     def _set_delete_marker(self, bucket_name: str, key_name: str) -> models.FakeDeleteMarker:

@@ -44,9 +44,15 @@ _PLAIN_OBJECT = {
 }
 _LISTINGS = {"versions": "ListObjectVersions", "uploads": "ListMultipartUploads"}
 
+NATIVE_PATH = "/b2api/"
+"""Where B2's native API is; no bucket has a name this short."""
+
 
 class Target(NamedTuple):
-    """What a request is about. ``operation`` is ``""`` where S3 knows none; no ``key``: ""."""
+    """What a request is about. ``operation`` is ``""`` where S3 knows none; no ``key``: "".
+
+    A call of the native API is an operation by its own name, such as ``b2_create_key``.
+    """
 
     operation: str
     bucket: str
@@ -57,6 +63,8 @@ class Target(NamedTuple):
 def read_target(method: str, target: str, headers: Mapping[str, str]) -> Target:
     """Read a request's line and headers (names in lower case); the bucket is in the path."""
     path, _, text = target.partition("?")
+    if path.startswith(NATIVE_PATH):
+        return Target(path.rpartition("/")[2], "", "", {})
     bucket, _, key = path.removeprefix("/").partition("/")
     query = {
         unquote_plus(name): unquote_plus(value)

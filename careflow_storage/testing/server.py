@@ -67,7 +67,7 @@ class B2Server:
         self.faults = Faults()
         self._min_part_size = min_part_size
         self._tls = tls
-        self._account = Account(region)
+        self._account = Account(region, tls=tls is not None)
         self._key = self._account.keys.create(None, None, "", None)
         self._running: _Running | None = None
         self._log: list[Attempt] = []
@@ -191,7 +191,8 @@ class B2Server:
             InvalidInputError: There is no such capability.
         """
         ends = expiry(self._account.now(), expires_in)
-        return self._account.keys.create(capabilities, bucket, name_prefix, ends)
+        only = None if bucket is None else [bucket]
+        return self._account.keys.create(capabilities, only, name_prefix, ends)
 
     def delete_key(self, key: ApplicationKey) -> None:
         """Delete a key: what it signed, presigned URLs too, is refused from now on."""

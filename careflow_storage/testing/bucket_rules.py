@@ -1,0 +1,289 @@
+"""What B2 does with a bucket's own settings: CORS, lifecycle, encryption, and its end.
+
+As in `rules`, each function cites what it follows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from careflow_storage.errors import ServerResponseError
+from careflow_storage.s3.xml_reader import decoded
+from careflow_storage.testing.listings import document
+from careflow_storage.testing.refusal import Answer, RefusedError, invalid
+
+if TYPE_CHECKING:
+    from careflow_storage.testing.moto_store import MotoStore
+    from careflow_storage.testing.operations import Target
+
+MAX_RULES = 100
+_MAX_CORS_DOCUMENT = 100_000
+_MAX_CORS_RULE = 1000
+_MAX_AGE = 86_400
+_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
+_XML = {"Content-Type": "application/xml"}
+_ENCRYPTED = {"Rule": {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}}
+# An action of S3, the element with its days, and the clock of B2 that it is.
+_CLOCKS = (
+    ("Expiration", "Days", "hide"),
+    ("NoncurrentVersionExpiration", "NoncurrentDays", "erase"),
+    ("AbortIncompleteMultipartUpload", "DaysAfterInitiation", "cancel"),
+)
+
+Clocks = dict[str, dict[str, int]]
+
+
+class Call(Protocol):
+    """A request that is allowed."""
+
+    @property
+    def target(self) -> Target:
+        """What it is about."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By name in lower case."""
+
+    @property
+    def body(self) -> bytes:
+        """As it was meant."""
+
+
+def answers(store: MotoStore, ask: Callable[[Any], Answer]) -> dict[str, Callable[[Any], Answer]]:
+    """Return what answers each operation; ``ask`` lets moto do it."""
+    return {
+        "Preflight": partial(_preflight, store),
+        "PutBucketCors": partial(_put_cors, ask),
+        "GetBucketLifecycleConfiguration": partial(_get_lifecycle, store),
+        "PutBucketLifecycleConfiguration": partial(_put_lifecycle, store),
+        "DeleteBucketLifecycleConfiguration": partial(_delete_lifecycle, store),
+        "PutBucketEncryption": partial(_put_encryption, ask),
+        "DeleteBucket": partial(_delete_bucket, store, ask),
+    }
+
+
+def encrypt(bucket: Any) -> None:
+    """New buckets encrypt (docs/cloud-storage-server-side-encryption-with-the-native-api)."""
+    bucket.encryption = _ENCRYPTED
+
+
+def _delete_bucket(store: MotoStore, ask: Callable[[Call], Answer], call: Call) -> Answer:
+    """Hidden versions, delete markers and unfinished uploads keep a bucket (apidocs)."""
+    bucket = call.target.bucket
+    if store.versions(bucket, None) or store.uploads(bucket):
+        raise RefusedError(409, "BucketNotEmpty", "The bucket you tried to delete is not empty")
+    return ask(call)
+
+
+def _put_encryption(ask: Callable[[Call], Answer], call: Call) -> Answer:
+    """SSE-B2 is all there is (backblaze-labs/b2-mcp, src/s3/multipart.ts: no SSE-KMS)."""
+    algorithms = [each.text for each in _parsed(call.body).iter() if _name(each) == "SSEAlgorithm"]
+    if algorithms != ["AES256"]:
+        raise invalid("Unsupported server side encryption algorithm")
+    return ask(call)
+
+
+# --- CORS -----------------------------------------------------------------------------------
+
+
+def _put_cors(ask: Callable[[Call], Answer], call: Call) -> Answer:
+    """At most 100 rules of less than 1,000 bytes each, and what else B2 says it refuses.
+
+    docs/cloud-storage-cross-origin-resource-sharing-rules, and for the document's size, the age
+    and empty origins docs/cloud-storage-enable-cors-with-the-s3-compatible-api. IDs may be what
+    they like: that of the example of apidocs/s3-put-bucket-cors breaks the native API's rule.
+    """
+    if len(call.body) > _MAX_CORS_DOCUMENT:
+        raise _malformed()
+    rules = [each for each in _parsed(call.body) if _name(each) == "CORSRule"]
+    if not 1 <= len(rules) <= MAX_RULES:
+        raise _malformed()
+    ids = [text for rule in rules for name, text in _texts(rule) if name == "ID" and text]
+    if len(set(ids)) != len(ids):
+        raise invalid("The names of CORS rules must be unique")
+    for rule in rules:
+        _check_cors_rule(list(_texts(rule)))
+    return ask(call)
+
+
+def _check_cors_rule(texts: list[tuple[str, str]]) -> None:
+    found = {name for name, _ in texts}
+    if not {"AllowedOrigin", "AllowedMethod"} <= found:
+        raise _malformed()
+    size = 0
+    for name, text in texts:
+        size += len(text.encode()) if name != "MaxAgeSeconds" else 0
+        size += len("s3_") if name == "AllowedMethod" else 0
+        if name == "AllowedOrigin" and not text:
+            raise invalid("illegal empty string in allowedOrigins.")
+        if name in ("AllowedOrigin", "AllowedHeader") and text.count("*") > 1:
+            raise invalid(f"{name} can not have more than one wildcard")
+        if name == "AllowedMethod" and text not in _METHODS:
+            raise RefusedError(400, "InvalidRequest", f"Found unsupported HTTP method: {text}")
+        if name == "MaxAgeSeconds" and not (text.isdigit() and int(text) <= _MAX_AGE):
+            raise invalid(f"maxAgeSeconds must be in the range [0, {_MAX_AGE}]")
+    if size >= _MAX_CORS_RULE:
+        raise invalid(f"A CORS rule must be less than {_MAX_CORS_RULE} bytes")
+
+
+def _preflight(store: MotoStore, call: Call) -> Answer:
+    """The first rule that allows all of it answers; without one browsers are refused.
+
+    docs/cloud-storage-cross-origin-resource-sharing-rules; what the refusal says is Amazon's.
+    """
+    origin = call.headers.get("origin", "")
+    method = call.headers.get("access-control-request-method", "")
+    asked = call.headers.get("access-control-request-headers", "").lower()
+    headers = [name.strip() for name in asked.split(",") if name.strip()]
+    bucket = store.backend.buckets.get(call.target.bucket)
+    for rule in bucket.cors if bucket is not None else ():
+        if (
+            any(_matches(each, origin) for each in _many(rule.allowed_origins))
+            and method in _many(rule.allowed_methods)
+            and all(
+                any(_matches(each.lower(), name) for each in _many(rule.allowed_headers))
+                for name in headers
+            )
+        ):
+            return Answer(200, _allowance(rule, origin, headers))
+    raise RefusedError(403, "AccessDenied", "CORSResponse: This CORS request is not allowed.")
+
+
+def _allowance(rule: Any, origin: str, headers: list[str]) -> dict[str, str]:
+    given = {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": ", ".join(_many(rule.allowed_methods)),
+        "Access-Control-Allow-Headers": ", ".join(headers),
+        "Access-Control-Expose-Headers": ", ".join(_many(rule.exposed_headers)),
+        "Access-Control-Max-Age": str(rule.max_age_seconds or ""),
+        "Vary": "Origin, Access-Control-Request-Headers, Access-Control-Request-Method",
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def _matches(pattern: str, text: str) -> bool:
+    expression = ".*".join(re.escape(piece) for piece in pattern.split("*"))
+    return re.fullmatch(expression, text) is not None
+
+
+def _many(texts: Any) -> list[str]:
+    return [texts] if isinstance(texts, str) else list(texts or ())
+
+
+# --- lifecycle ------------------------------------------------------------------------------
+
+
+def _put_lifecycle(store: MotoStore, call: Call) -> Answer:
+    """S3's rules become B2's, one for each prefix (apidocs/s3-put-lifecycle-configuration).
+
+    At most 100 of them, with positive days (docs/cloud-storage-lifecycle-rules); storage classes
+    and tags are not there to be used (backblaze-labs/b2-mcp, src/s3/buckets.ts). With what codes
+    they are refused was not seen.
+    """
+    clocks: Clocks = {}
+    for rule in _parsed(call.body):
+        if _name(rule) == "Rule":
+            _add_clocks(clocks, rule)
+    if not clocks:
+        raise _malformed()
+    if len(clocks) > MAX_RULES:
+        raise invalid(f"A bucket can have at most {MAX_RULES} lifecycle rules")
+    for prefix, mine in clocks.items():
+        if not mine:
+            raise invalid(
+                f"Rule with prefix '{prefix}' must have at least one additional property defined"
+            )
+    _bucket(store, call).b2_lifecycle = clocks
+    return Answer(200)
+
+
+def _add_clocks(clocks: Clocks, rule: ElementTree.Element) -> None:
+    known = {"ID", "Status", "Prefix", "Filter", *(action for action, _, _ in _CLOCKS)}
+    elements = {_name(each): each for each in rule}
+    for name in elements:
+        if name not in known:
+            raise invalid(f"{name} is not supported in lifecycle rules")
+    status = elements["Status"].text if "Status" in elements else None
+    if status != "Enabled":
+        raise invalid("Only enabled lifecycle rules are supported")
+    mine = clocks.setdefault(_prefix(elements), {})
+    for action, days, clock in _CLOCKS:
+        for name, text in _texts(elements[action]) if action in elements else ():
+            if name == days and text.isdigit() and int(text) > 0:
+                mine[clock] = min(int(text), mine.get(clock, int(text)))
+            elif (name, text) != ("ExpiredObjectDeleteMarker", "true"):
+                raise invalid(f"Unsupported {name} in {action}")
+
+
+def _prefix(elements: Mapping[str, ElementTree.Element]) -> str:
+    """Of the filter, or as in the first S3 of the rule itself."""
+    where = elements.get("Filter", elements.get("Prefix"))
+    if where is None:
+        raise _malformed()
+    inner = [each for each in where.iter() if _name(each) not in ("Filter", "And")]
+    if any(_name(each) != "Prefix" for each in inner):
+        raise invalid("Lifecycle rules can be limited by prefix only")
+    return next((each.text or "" for each in inner), "")
+
+
+def _get_lifecycle(store: MotoStore, call: Call) -> Answer:
+    """A rule that hides comes as two (apidocs/s3-get-lifecycle-configuration)."""
+    clocks = getattr(_bucket(store, call), "b2_lifecycle", None)
+    if clocks is None:
+        raise RefusedError(
+            404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"
+        )
+    rules = [
+        f"<Rule><ID>{number}</ID><Filter><Prefix>{escape(prefix)}</Prefix></Filter>"
+        f"<Status>Enabled</Status>{action}</Rule>"
+        for number, (prefix, action) in enumerate(_actions(clocks), 1)
+    ]
+    return Answer(200, _XML, document("LifecycleConfiguration", "".join(rules)))
+
+
+def _actions(clocks: Clocks) -> Iterator[tuple[str, str]]:
+    for prefix, mine in clocks.items():
+        for action, days, clock in _CLOCKS:
+            if clock in mine:
+                yield prefix, f"<{action}><{days}>{mine[clock]}</{days}></{action}>"
+            if clock in mine and clock == "hide":
+                marker = "<ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker>"
+                yield prefix, f"<{action}>{marker}</{action}>"
+
+
+def _delete_lifecycle(store: MotoStore, call: Call) -> Answer:
+    _bucket(store, call).b2_lifecycle = None
+    return Answer(204)
+
+
+def _bucket(store: MotoStore, call: Call) -> Any:
+    # What moto has for lifecycle rules knows no clocks: they are kept beside it.
+    return store.backend.get_bucket(call.target.bucket)
+
+
+def _parsed(body: bytes) -> ElementTree.Element:
+    try:
+        # No document type gets through, so there are no entities to expand.
+        return ElementTree.fromstring(decoded(body))  # noqa: S314
+    except (ServerResponseError, ElementTree.ParseError):
+        raise _malformed() from None
+
+
+def _texts(element: ElementTree.Element) -> Iterator[tuple[str, str]]:
+    for each in element:
+        yield _name(each), each.text or ""
+
+
+def _name(element: ElementTree.Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _malformed() -> RefusedError:
+    return RefusedError(
+        400, "MalformedXML", "The XML you provided was not well-formed or did not validate"
+    )
