@@ -6,7 +6,16 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from careflow_storage.admin import buckets, copies, cors, lifecycle_rules, lock, usage, versions
+from careflow_storage.admin import (
+    buckets,
+    copies,
+    cors,
+    lifecycle_rules,
+    lock,
+    preflight,
+    usage,
+    versions,
+)
 from careflow_storage.calls import Call
 from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.recordings import validate_key
@@ -16,13 +25,13 @@ from careflow_storage.transfer.engine import Engine
 if TYPE_CHECKING:
     from careflow_storage.admin.buckets import BucketInfo
     from careflow_storage.admin.copies import CopyResult
-    from careflow_storage.admin.cors import CorsCheck, CorsMethod, CorsRule
+    from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule
     from careflow_storage.admin.keys import ApplicationKeys
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
     from careflow_storage.admin.usage import UsageReport
-    from careflow_storage.admin.versions import FileVersion, RestoreResult, VersionListing
-    from careflow_storage.models import DeleteResult, PurgeResult
+    from careflow_storage.admin.versions import RestoreResult, VersionListing
+    from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
 
 
@@ -51,6 +60,9 @@ class StorageAdmin:
     ) -> BucketInfo:
         """Create a private bucket: the settings' own, one by ``name``, or that of an ``env``.
 
+        Needs writeBuckets, and writeBucketEncryption for the encryption. 2 requests, or 1
+        without encryption. The bucket is made in the endpoint's region.
+
         Args:
             env: An environment such as ``prod``: the bucket is ``careflow-recordings-prod``.
             object_lock: Whether files can be locked; it cannot be switched off later.
@@ -58,7 +70,10 @@ class StorageAdmin:
 
         Raises:
             InvalidInputError: The name cannot be one, or both ``name`` and ``env`` are given.
-            BucketExistsError: The name is taken. Nothing is changed then.
+            BucketExistsError: The name is taken, perhaps by yourself (the hint tells). Nothing is
+                changed then.
+            StorageError: If the encryption was refused after the bucket had been made, the
+                message says so: `set_bucket_encryption` with ``name`` finishes it.
         """
         async with self._call("create_bucket", timeout=timeout):
             return await buckets.create_bucket(
@@ -73,7 +88,16 @@ class StorageAdmin:
     async def head_bucket(
         self, name: str | None = None, *, timeout: float | None = None
     ) -> BucketInfo:
-        """Ask whether a bucket is there and may be used, and for its region. 1 request."""
+        """Ask whether a bucket is there and may be used, and for its region.
+
+        Needs listBuckets. 1 request, and another one where the first does not tell the region.
+
+        Raises:
+            NoSuchBucketError: There is none, or it lives in another region (status 301); the
+                hint names the endpoint where the server tells it.
+            AccessDeniedError: It is somebody else's, or the key may not see it. B2 also says so
+                of a bucket in another region.
+        """
         async with self._call("head_bucket", timeout=timeout):
             return await buckets.head_bucket(self._engine(), name)
 
@@ -81,6 +105,9 @@ class StorageAdmin:
         self, name: str | None = None, *, confirm: str, timeout: float | None = None
     ) -> None:
         """Delete an empty bucket. ``confirm`` must be its name.
+
+        Needs deleteBuckets and listFiles. 3 requests: two that look whether it is empty, since
+        some servers do not, and one that deletes.
 
         Raises:
             InvalidInputError: ``confirm`` is another name; nothing was asked.
@@ -90,26 +117,40 @@ class StorageAdmin:
             await buckets.delete_bucket(self._engine(), name, confirm=confirm)
 
     async def get_bucket_encryption(
-        self, *, timeout: float | None = None
+        self, *, name: str | None = None, timeout: float | None = None
     ) -> Literal["SSE-B2"] | None:
-        """Return what new files are encrypted with by default. Needs readBucketEncryption."""
+        """Return what new files are encrypted with by default, None if they are not.
+
+        Needs readBucketEncryption. 1 request. ``name`` is another bucket than the storage's.
+
+        Raises:
+            NotSupportedError: It is something that B2 does not have, such as ``aws:kms``.
+        """
         async with self._call("get_bucket_encryption", timeout=timeout):
-            return await buckets.get_encryption(self._engine())
+            return await buckets.get_encryption(self._engine(), name)
 
     async def set_bucket_encryption(
-        self, encryption: Literal["SSE-B2"] | None, *, timeout: float | None = None
+        self,
+        encryption: Literal["SSE-B2"] | None,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Set what new files are encrypted with by default; files that are there stay as they are.
 
-        Needs writeBucketEncryption. 1 request.
+        Needs writeBucketEncryption. 1 request. ``name`` is another bucket than the storage's.
+        B2 encrypts buckets made since 2026 by itself (its document "Server-Side Encryption").
         """
         async with self._call("set_bucket_encryption", timeout=timeout):
-            await buckets.set_encryption(self._engine(), encryption)
+            await buckets.set_encryption(self._engine(), encryption, name)
 
     # --- CORS ---------------------------------------------------------------------------
 
     async def get_cors_rules(self, *, timeout: float | None = None) -> list[CorsRule]:
-        """Return the CORS rules of the bucket, none if there are none. Needs readBuckets."""
+        """Return the CORS rules of the bucket, in their order. Needs readBuckets. 1 request.
+
+        Those of other tools are among them; one without an ID has the name "".
+        """
         async with self._call("get_cors_rules", timeout=timeout):
             return await cors.get_rules(self._engine())
 
@@ -118,7 +159,11 @@ class StorageAdmin:
     ) -> None:
         """Replace all CORS rules; with none, browsers of other origins are locked out.
 
-        Needs writeBuckets. Checked against B2's limits before anything is sent.
+        Needs writeBuckets. 1 request.
+
+        Raises:
+            InvalidInputError: B2 would refuse them; the message names the field, such as
+                ``rules[2].allowed_origins[0]``. Nothing was sent.
         """
         async with self._call("set_cors_rules", timeout=timeout):
             await cors.set_rules(self._engine(), rules)
@@ -126,12 +171,23 @@ class StorageAdmin:
     async def put_cors_rule(
         self, rule: CorsRule, *, timeout: float | None = None
     ) -> list[CorsRule]:
-        """Add a CORS rule, or replace the one of its name; all others stay. 2 requests."""
+        """Add a CORS rule, or replace the one of its name; all others stay as they are.
+
+        Needs readBuckets and writeBuckets. 2 requests: S3 can only replace all rules, so of two
+        calls in the same moment one may undo the other.
+
+        Raises:
+            InvalidInputError: B2 would refuse it; the message names the field. Or the bucket has
+                100 rules already. Nothing was changed.
+        """
         async with self._call("put_cors_rule", timeout=timeout):
             return await cors.put_rule(self._engine(), rule)
 
     async def remove_cors_rule(self, name: str, *, timeout: float | None = None) -> list[CorsRule]:
-        """Take the CORS rule of this name away; all others stay. 2 requests."""
+        """Take the CORS rule of this name away; return all others, which stay.
+
+        Needs readBuckets and writeBuckets. 2 requests, or 1 if there is no such rule.
+        """
         async with self._call("remove_cors_rule", timeout=timeout):
             return await cors.remove_rule(self._engine(), name)
 
@@ -152,6 +208,12 @@ class StorageAdmin:
         Args:
             origins: Such as ``https://app.example`` or ``http://localhost:3000``: scheme, host
                 and port, no path. ``*`` for all, and ``https://*.example`` for subdomains.
+            methods: B2 has no POST uploads (501); ask for POST only where another server has.
+            name: Of the rule. Less than 1,000 bytes of text fit into one; give others more names.
+
+        Raises:
+            InvalidInputError: An origin cannot be one; the message names it, and what may be
+                meant. Nothing was sent.
         """
         async with self._call("allow_browser_uploads", timeout=timeout):
             rule = cors.browser_upload_rule(
@@ -171,15 +233,23 @@ class StorageAdmin:
         """Find out whether, and by which rule, a browser of ``origin`` may do ``method``.
 
         Reads the rules, and sends the preflight request that a browser would send. 2 requests.
-        The result tells both, and what to change if it is refused.
+        The result tells both, and what to change if it is refused. Needs readBuckets.
+
+        Args:
+            headers: That the page sends with its request, but for those that browsers add.
+            key: To ask about; a made-up one by default, since rules are the bucket's.
         """
         async with self._call("check_cors", timeout=timeout):
-            return await cors.check(self._engine(), origin, method, headers, key=key)
+            return await preflight.check(self._engine(), origin, method, headers, key=key)
 
     # --- lifecycle ----------------------------------------------------------------------
 
     async def get_lifecycle_rules(self, *, timeout: float | None = None) -> list[LifecycleRule]:
-        """Return the lifecycle rules of the bucket, by prefix. Needs readBucketLifecycleRules."""
+        """Return the lifecycle rules of the bucket, one for each prefix. 1 request.
+
+        Needs readBucketLifecycleRules. What other S3 servers know and B2 does not is told in
+        ``unsupported``.
+        """
         async with self._call("get_lifecycle_rules", timeout=timeout):
             return await lifecycle_rules.get_rules(self._engine())
 
@@ -188,7 +258,11 @@ class StorageAdmin:
     ) -> None:
         """Replace all lifecycle rules; with none, everything is kept (and billed) for ever.
 
-        Needs writeBucketLifecycleRules. B2 applies them about once a day.
+        Needs writeBucketLifecycleRules. 1 request. B2 applies them about once a day.
+
+        Raises:
+            InvalidInputError: B2 would refuse them; the message names the field, such as
+                ``rules[2].hide_after_days``. Nothing was sent.
         """
         async with self._call("set_lifecycle_rules", timeout=timeout):
             await lifecycle_rules.set_rules(self._engine(), rules)
@@ -196,14 +270,29 @@ class StorageAdmin:
     async def put_lifecycle_rule(
         self, rule: LifecycleRule, *, timeout: float | None = None
     ) -> list[LifecycleRule]:
-        """Add a lifecycle rule, or replace the one of its prefix; others stay. 2 requests."""
+        """Add a lifecycle rule, or replace the one of its prefix; others stay as they are.
+
+        Needs readBucketLifecycleRules and writeBucketLifecycleRules. 2 requests.
+
+        Raises:
+            InvalidInputError: B2 would refuse it; the message names the field.
+            NotSupportedError: The prefix has rules that B2 does not know, which would be lost.
+                Nothing was changed.
+        """
         async with self._call("put_lifecycle_rule", timeout=timeout):
             return await lifecycle_rules.put_rule(self._engine(), rule)
 
     async def remove_lifecycle_rule(
         self, prefix: str, *, timeout: float | None = None
     ) -> list[LifecycleRule]:
-        """Take the lifecycle rule of this prefix away; others stay. 2 requests."""
+        """Take the lifecycle rule of this prefix away; return the others, which stay.
+
+        Needs readBucketLifecycleRules and writeBucketLifecycleRules. 2 requests, or 1 if there
+        is no such rule.
+
+        Raises:
+            NotSupportedError: The prefix has rules that B2 does not know. Nothing was changed.
+        """
         async with self._call("remove_lifecycle_rule", timeout=timeout):
             return await lifecycle_rules.remove_rule(self._engine(), prefix)
 
@@ -217,6 +306,9 @@ class StorageAdmin:
         timeout: float | None = None,
     ) -> list[LifecycleRule]:
         """Set how long recordings are kept; rules of other prefixes stay. 2 requests.
+
+        All of the prefix's rule is set: what is not given now is never done any more.
+        As `put_lifecycle_rule`.
 
         Args:
             hide_after_days: Days from upload until a recording is hidden; None for never.
@@ -255,13 +347,22 @@ class StorageAdmin:
         bypass_governance: bool = False,
         timeout: float | None = None,
     ) -> DeleteResult:
-        """Erase one version, or take one delete marker away, for ever. 1 request.
+        """Erase one version, or take one delete marker away, for ever. 2 requests.
 
-        Needs deleteFiles, and bypassGovernance to erase what is locked by governance.
+        A listing of the key's versions comes first, 1 request per 1000: S3 calls it a success to
+        erase a version that was never there, and a mistyped ID would pass for an erasure. Who
+        can do without that has `BackblazeStorage.delete_file` with ``version_id``, 1 request.
+
+        Needs listFiles and deleteFiles, and bypassGovernance to erase what governance locks.
+
+        Args:
+            version_id: As listings tell it; "null" for what has none.
+            bypass_governance: Erase it though it is locked by governance.
 
         Raises:
             NoSuchKeyError: There is no such version.
             FileLockedError: Object lock keeps it; the message says until when.
+            AccessDeniedError: It may be locked, or the key lacks deleteFiles: nobody can tell.
         """
         async with self._call("delete_file_version", key, timeout):
             return await versions.delete_version(
@@ -277,7 +378,12 @@ class StorageAdmin:
     ) -> list[DeleteResult]:
         """Erase many versions, 1000 per request; one result for each, in their order.
 
-        What could not be erased has ``deleted=False`` and the server's reason.
+        What could not be erased has ``deleted=False`` and the server's reason (AccessDenied for
+        what is locked): look at the results, this method raises only when a whole request fails.
+        A version that is not there counts as erased, as S3 has it.
+
+        Args:
+            targets: From `list_file_versions`, or pairs of a key and a version ID.
         """
         async with self._call("delete_file_versions", timeout=timeout):
             return await versions.delete_versions(
@@ -285,19 +391,34 @@ class StorageAdmin:
             )
 
     async def restore_file(
-        self, key: str, version_id: str | None = None, *, timeout: float | None = None
+        self,
+        key: str,
+        version_id: str | None = None,
+        *,
+        encryption: Encryption | None = None,
+        timeout: float | None = None,
     ) -> RestoreResult:
         """Bring a file back: un-hide it, or put an old version on top.
 
         Without ``version_id`` the delete markers above the newest version are taken away. With
         it that version is copied on top of all others (server side), unless it only was hidden.
-        Restoring what can be seen already changes nothing.
+        Restoring what can be seen already changes nothing. The versions are read again after
+        each change, so that what others do meanwhile is seen.
+
+        1 request per 1000 versions if it was there, 3 to un-hide, and to copy those of
+        `copy_file` more. Needs listFiles and deleteFiles; to copy, readFiles and writeFiles.
+
+        Args:
+            encryption: The customer's key of a version that is copied, if it has one; the copy
+                is encrypted with it, too.
 
         Raises:
             NoSuchKeyError: It has no version (or not this one) to go back to.
         """
         async with self._call("restore_file", key, timeout):
-            return await versions.restore(self._engine(), validate_key(key), version_id)
+            return await versions.restore(
+                self._engine(), validate_key(key), version_id, encryption=encryption
+            )
 
     async def purge_file(
         self, key: str, *, confirm: str, timeout: float | None = None
@@ -306,6 +427,11 @@ class StorageAdmin:
 
         As ``storage.purge_file``, for interfaces where a person must say it twice: ``confirm``
         must be the key.
+
+        Raises:
+            InvalidInputError: ``confirm`` is another key; nothing was asked.
+            FileLockedError: Object lock keeps a version; all others are gone.
+            StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", key, timeout):
             return await versions.purge(self._engine(), validate_key(key), confirm=confirm)
@@ -320,10 +446,22 @@ class StorageAdmin:
     ) -> PurgeResult:
         """Erase every version of all files below a prefix, and their unfinished uploads.
 
+        For ever. A prefix is no folder: ``calls/1`` is also that of ``calls/10/a.webm``. Nobody
+        should store below it meanwhile: what comes behind the listing stays.
+
+        2 requests per 1000 versions and 1 per unfinished upload; the memory stays the same for
+        any number. Needs listFiles, writeFiles and deleteFiles. Safe to run again.
+
         Args:
             confirm: Must be the prefix, unless ``dry_run``. "" purges the whole bucket and
                 must be confirmed by the name of the bucket.
             dry_run: Only count.
+
+        Raises:
+            InvalidInputError: ``confirm`` is not what it must be; nothing was asked.
+            FileLockedError: Object lock keeps versions: the message says how many, and until
+                when the first of them. All others are gone.
+            StorageError: Versions could not be erased for another reason; others are gone.
         """
         async with self._call("purge_files", timeout=timeout):
             return await versions.purge_all(
@@ -345,14 +483,30 @@ class StorageAdmin:
     ) -> CopyResult:
         """Copy a file within the bucket, on the server: no byte of it comes here.
 
-        2 requests up to 5 GB, beyond that 1 per GiB more. What a copy is not given anew it
-        takes from the source: content type, metadata, Cache-Control, Content-Disposition. A
-        copy of a version onto its own key puts it on top.
+        What a copy is not given anew it takes from the source: content type, metadata,
+        Cache-Control, Content-Disposition, Content-Encoding, Content-Language, Expires, and the
+        mark of a recording that was cut off. A retention or legal hold stays with the source.
+
+        The copy is of one version, whatever is stored under the source's key meanwhile, and it
+        is verified: by the ETag, or else by a HEAD of its size. A copy of a version onto its own
+        key puts it on top; onto itself it must change something.
+
+        2 requests up to 5 GB, and 1 more where the ETag is no proof; beyond that 1 per GiB more.
+        Needs readFiles and writeFiles. If it is cancelled the copy may still appear.
 
         Args:
-            overwrite: As for ``upload_file``.
+            version_id: An older version; the newest one when None.
+            metadata: Takes the place of all of the source's own metadata.
+            overwrite: As for ``upload_file``: on B2 False looks first, and does not see who
+                stores the key in between.
             source_encryption: The customer's key of the source, if it has one.
             encryption: What the copy is encrypted with; the bucket's default when None.
+
+        Raises:
+            NoSuchKeyError: The source, or that version of it, is not there.
+            PreconditionFailedError: The target is there and must not be overwritten; or, where
+                there are no versions, the source was overwritten meanwhile.
+            SizeMismatchError, ChecksumMismatchError: The copy is not what was copied.
         """
         async with self._call("copy_file", source, timeout):
             return await copies.copy_file(
@@ -373,16 +527,31 @@ class StorageAdmin:
         target: str,
         *,
         overwrite: bool = True,
+        encryption: Encryption | None = None,
         timeout: float | None = None,
     ) -> CopyResult:
-        """Copy a file within the bucket, then hide the source. 3 requests.
+        """Copy a file within the bucket, then hide the source. 4 requests up to 5 GB.
 
-        The source's versions stay until a lifecycle rule or a purge erases them. It is hidden
-        only if it is still the version that was copied.
+        As `copy_file`. The source's versions stay until a lifecycle rule or a purge erases them.
+        It is hidden only if it is still the version that was copied; what is stored in the
+        moment between looking and hiding gets hidden, too, and `restore_file` brings it back.
+
+        Args:
+            encryption: The customer's key of the source, if it has one; the copy is encrypted
+                with it, too.
+
+        Raises:
+            PreconditionFailedError: The target is there and must not be overwritten; or the
+                source was overwritten meanwhile: then the copy exists, and nothing was hidden.
+            StorageError: The source could not be hidden; the hint says that the copy exists.
         """
         async with self._call("move_file", source, timeout):
             return await copies.move_file(
-                self._engine(), validate_key(source), validate_key(target), overwrite=overwrite
+                self._engine(),
+                validate_key(source),
+                validate_key(target),
+                overwrite=overwrite,
+                encryption=encryption,
             )
 
     # --- object lock --------------------------------------------------------------------
@@ -467,21 +636,33 @@ class StorageAdmin:
     def keys(self) -> ApplicationKeys:
         """The application keys of the account, by the native API. The extra ``admin``.
 
-        It signs in with the storage's own key, which must have listKeys, writeKeys and
-        deleteKeys. For another one (the master key, say) make an `ApplicationKeys` yourself.
+        It signs in with the storage's own key, which must have listKeys, writeKeys, deleteKeys
+        and listBuckets. For another one (the master key, say) make an `ApplicationKeys` yourself.
+
+        Raises:
+            NotConfiguredError: The settings have no key or no endpoint.
+            InvalidInputError: The endpoint is neither Backblaze's nor on this machine.
         """
         from careflow_storage.admin.keys import ApplicationKeys
 
         return ApplicationKeys.of_settings(self._settings)
 
-    async def usage(self, prefix: str = "", *, timeout: float | None = None) -> UsageReport:
+    async def usage(
+        self, prefix: str = "", *, top: int = 100, timeout: float | None = None
+    ) -> UsageReport:
         """Count what is stored: files, hidden versions, unfinished uploads; bytes of each.
 
         By folder, by call and by month. Streams the listing: memory stays the same for any
-        number of files. 1 request per 1000 versions, and 1 per unfinished upload.
+        number of files. 1 request per 1000 versions, and 1 per unfinished upload (all class C).
+        Needs listFiles, and writeFiles for the bytes of unfinished uploads: without it the rest
+        is counted, and ``notes`` say so.
+
+        Args:
+            prefix: With what keys begin; "" for the whole bucket.
+            top: How many folders and calls to name, those with the most bytes.
         """
         async with self._call("usage", timeout=timeout):
-            return await usage.measure(self._engine(), prefix)
+            return await usage.measure(self._engine(), prefix, top=top)
 
     def _engine(self) -> Engine:
         return self._lifecycle.engine()

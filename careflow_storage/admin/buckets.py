@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any, Literal
 
 from pydantic import AwareDatetime
 
+from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of, is_b2_host
+from careflow_storage.errors import (
+    AccessDeniedError,
+    BucketExistsError,
+    BucketNotEmptyError,
+    CapExceededError,
+    InvalidInputError,
+    NoSuchBucketError,
+    NoSuchConfigurationError,
+    NoSuchKeyError,
+    NotSupportedError,
+    StorageError,
+)
 from careflow_storage.models import Model
+from careflow_storage.s3.control_pages import checked_page
 from careflow_storage.transfer.engine import Engine
+
+_OF_ENV = "careflow-recordings-"
+_SSE_B2 = "AES256"
+_SSE_B2_NAME: Literal["SSE-B2"] = "SSE-B2"
+_REGION_HEADER = "x-amz-bucket-region"
+_HEAD_DENIED_HINT = (
+    "A HEAD has no reason. The bucket may belong to another account or region, or the key lacks "
+    "listBuckets (and listAllBucketNames, if it is limited to a bucket)."
+)
 
 
 class BucketInfo(Model):
-    """A bucket. ``created`` is told by listings only, ``region`` by ``head_bucket`` only."""
+    """A bucket. ``created`` is told by listings only; ``region`` is None where nobody tells it."""
 
     name: str
     created: AwareDatetime | None = None
@@ -26,24 +51,234 @@ async def create_bucket(
     object_lock: bool,
     encryption: Literal["SSE-B2"] | None,
 ) -> BucketInfo:
-    raise NotImplementedError
+    bucket = _new_name(engine, name, env)
+    _check_encryption(encryption)
+    if not isinstance(object_lock, bool):
+        raise InvalidInputError(f"object_lock must be True or False, not {object_lock!r}.")
+    parameters: dict[str, Any] = {"ACL": "private"}
+    if object_lock:
+        parameters["ObjectLockEnabledForBucket"] = True
+    try:
+        await engine.control.call("create_bucket", None, parameters, _nothing, bucket=bucket)
+    except BucketExistsError as error:
+        if error.code == "BucketAlreadyOwnedByYou":
+            error.hint = (
+                "It is your own; it was not changed. If creating it failed half-way, or an answer "
+                "was lost, set_bucket_encryption('SSE-B2', name=...) finishes it."
+            )
+        raise
+    if encryption is not None:
+        await _encrypt_new(engine, bucket)
+    return BucketInfo(name=bucket, region=engine.settings.region)
+
+
+async def _encrypt_new(engine: Engine, bucket: str) -> None:
+    try:
+        await set_encryption(engine, _SSE_B2_NAME, bucket)
+    except StorageError as error:
+        # The bucket stays: deleting what others may have begun to use is worse.
+        error.message = (
+            "The bucket was created, but its default encryption could not be set: " + error.message
+        )
+        error.hint = (
+            f"set_bucket_encryption('SSE-B2', name={bucket!r}) finishes it, with a key that has "
+            "writeBucketEncryption; or ask for none with encryption=None."
+        )
+        raise
 
 
 async def list_buckets(engine: Engine) -> list[BucketInfo]:
-    raise NotImplementedError
+    return await engine.control.call("list_buckets", None, {}, _listed, bucket="")
+
+
+def _listed(answer: Mapping[str, Any]) -> list[BucketInfo]:
+    return [
+        BucketInfo(
+            name=bucket["Name"],
+            created=bucket["CreationDate"].astimezone(UTC) if "CreationDate" in bucket else None,
+            region=bucket.get("BucketRegion"),
+        )
+        for bucket in answer["Buckets"]
+    ]
 
 
 async def head_bucket(engine: Engine, name: str | None) -> BucketInfo:
-    raise NotImplementedError
+    bucket = _existing_name(engine, name)
+    try:
+        region = await engine.control.call("head_bucket", None, {}, _region_of, bucket=bucket)
+    except NoSuchKeyError as error:
+        # Without a body a 404 looks like that of a file.
+        raise NoSuchBucketError(
+            "There is no such bucket.",
+            operation=error.operation,
+            bucket=bucket,
+            status=error.status,
+            request_id=error.request_id,
+            hint="Check its name, and that the endpoint is that of its account's region.",
+        ) from error
+    except NoSuchBucketError as error:
+        error.hint = _moved_hint(error) or error.hint
+        raise
+    except CapExceededError:
+        raise
+    except AccessDeniedError as error:
+        error.hint = _HEAD_DENIED_HINT
+        raise
+    return BucketInfo(name=bucket, region=region or await _location(engine, bucket))
+
+
+def _region_of(answer: Mapping[str, Any]) -> str | None:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = answer.get("BucketRegion") or headers.get(_REGION_HEADER)
+    return str(region) if region else None
+
+
+async def _location(engine: Engine, bucket: str) -> str | None:
+    """Ask for the region by a call of its own; None if that is not for this key or server."""
+    try:
+        return await engine.control.call(
+            "get_bucket_location",
+            None,
+            {},
+            # S3 says nothing of its first region.
+            lambda answer: str(answer["LocationConstraint"] or "us-east-1"),
+            bucket=bucket,
+        )
+    except (AccessDeniedError, NotSupportedError):
+        return None
+
+
+def _moved_hint(error: StorageError) -> str | None:
+    """Name the endpoint of the region in which the server says the bucket lives."""
+    answer = getattr(error.__cause__, "response", None)
+    region = _region_of(answer) if isinstance(answer, dict) else None
+    endpoint = b2_endpoint(region) if region else None
+    if endpoint is None:
+        return None
+    return f"The bucket lives in another region: its endpoint is {endpoint}."
 
 
 async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> None:
-    raise NotImplementedError
+    bucket = _existing_name(engine, name)
+    if confirm != bucket:
+        raise InvalidInputError(
+            f"confirm must be the bucket's name, {bucket!r}, not {confirm!r}.",
+            bucket=bucket,
+            hint="Nothing was deleted.",
+        )
+    await _refuse_unless_empty(engine, bucket)
+    attempts = 0
+
+    def count() -> None:
+        nonlocal attempts
+        attempts += 1
+
+    try:
+        await engine.control.call(
+            "delete_bucket", None, {}, _nothing, bucket=bucket, on_attempt=count
+        )
+    except NoSuchBucketError:
+        # Deleted by the attempt before, whose answer was lost.
+        if attempts < 2:
+            raise
 
 
-async def get_encryption(engine: Engine) -> Literal["SSE-B2"] | None:
-    raise NotImplementedError
+async def _refuse_unless_empty(engine: Engine, bucket: str) -> None:
+    """Look first: some servers delete a bucket with all that is in it.
+
+    B2's own answer would come without a reason; hidden versions, delete markers and unfinished
+    uploads count.
+    """
+    for method, limit, entries, what in (
+        ("list_object_versions", "MaxKeys", ("Versions", "DeleteMarkers"), "versions of files"),
+        ("list_multipart_uploads", "MaxUploads", ("Uploads",), "unfinished uploads"),
+    ):
+        page = await engine.control.call(method, None, {limit: 1}, checked_page, bucket=bucket)
+        if any(page.get(name) for name in entries):
+            raise BucketNotEmptyError(
+                f"The bucket still holds {what}; it was not deleted.",
+                operation="delete_bucket",
+                bucket=bucket,
+                hint="Deleting a file only hides it. purge_files('', confirm='') erases all "
+                "versions, delete markers and unfinished uploads of the storage's bucket.",
+            )
 
 
-async def set_encryption(engine: Engine, encryption: Literal["SSE-B2"] | None) -> None:
-    raise NotImplementedError
+async def get_encryption(engine: Engine, name: str | None = None) -> Literal["SSE-B2"] | None:
+    bucket = _existing_name(engine, name)
+    try:
+        algorithm = await engine.control.call(
+            "get_bucket_encryption", None, {}, _algorithm, bucket=bucket
+        )
+    except NoSuchConfigurationError:
+        return None
+    if algorithm is None:
+        return None
+    if algorithm != _SSE_B2:
+        raise NotSupportedError(
+            f"The bucket encrypts with {algorithm}, which B2 does not know.", bucket=bucket
+        )
+    return _SSE_B2_NAME
+
+
+def _algorithm(answer: Mapping[str, Any]) -> str | None:
+    rules = answer["ServerSideEncryptionConfiguration"].get("Rules", ())
+    defaults = (rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules)
+    return next((default["SSEAlgorithm"] for default in defaults if default), None)
+
+
+async def set_encryption(
+    engine: Engine, encryption: Literal["SSE-B2"] | None, name: str | None = None
+) -> None:
+    bucket = _existing_name(engine, name)
+    _check_encryption(encryption)
+    if encryption is None:
+        await engine.control.call("delete_bucket_encryption", None, {}, _nothing, bucket=bucket)
+        return
+    default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": _SSE_B2}}
+    await engine.control.call(
+        "put_bucket_encryption",
+        None,
+        {"ServerSideEncryptionConfiguration": {"Rules": [default]}},
+        _nothing,
+        bucket=bucket,
+    )
+
+
+def _check_encryption(encryption: object) -> None:
+    if encryption not in (None, _SSE_B2_NAME):
+        raise InvalidInputError(
+            "encryption must be 'SSE-B2' or None: the default of a bucket cannot be another.",
+            hint="B2 has no SSE-KMS. A CustomerKey (SSE-C) is given with each upload.",
+        )
+
+
+def _new_name(engine: Engine, name: str | None, env: str | None) -> str:
+    if name is not None and env is not None:
+        raise InvalidInputError("Either name or env can be given, not both.")
+    if env is None:
+        bucket, field = engine.session.bucket if name is None else name, "name"
+    else:
+        _check_text(env, "env")
+        bucket, field = _OF_ENV + env, "env"
+    _check_text(bucket, field)
+    problem = bucket_name_problem(bucket, b2=is_b2_host(host_of(engine.session.origin)))
+    if problem is not None:
+        raise InvalidInputError(f"{field}: the bucket's name {bucket!r} {problem}.", bucket=bucket)
+    return bucket
+
+
+def _existing_name(engine: Engine, name: str | None) -> str:
+    if name is None:
+        return engine.session.bucket
+    _check_text(name, "name")
+    return name
+
+
+def _check_text(text: object, field: str) -> None:
+    if not isinstance(text, str) or not text:
+        raise InvalidInputError(f"{field} must be a str that is not empty, not {text!r}.")
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """All that matters of the answer is that it was no error."""

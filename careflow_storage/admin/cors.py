@@ -1,53 +1,25 @@
-"""CORS: which web pages may reach the bucket."""
+"""CORS: which web pages may reach the bucket. Read, and written rule by rule."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-from careflow_storage.models import Model
+from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules, check_text
+from careflow_storage.admin.cors_models import CorsMethod, CorsRule
+from careflow_storage.errors import InvalidInputError, NoSuchConfigurationError
 from careflow_storage.transfer.engine import Engine
 
-CorsMethod = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
-
-
-class CorsRule(Model):
-    """One CORS rule. ``name`` is S3's ID of it."""
-
-    name: str
-    allowed_origins: tuple[str, ...]
-    allowed_methods: tuple[CorsMethod, ...]
-    allowed_headers: tuple[str, ...] = ()
-    expose_headers: tuple[str, ...] = ()
-    max_age_seconds: int | None = None
-
-
-class Preflight(Model):
-    """What the server answered to a browser's preflight request."""
-
-    status: int
-    allowed: bool
-    allow_origin: str | None
-    allow_methods: tuple[str, ...]
-    allow_headers: tuple[str, ...]
-    expose_headers: tuple[str, ...]
-    max_age_seconds: int | None
-
-
-class CorsCheck(Model):
-    """Whether a browser may: by which ``rule``, and what the server says to it.
-
-    ``allowed`` is the server's word. ``problems`` says, in sentences, what stands in the way, or
-    what a page will miss (such as an ETag that it cannot read).
-    """
-
-    origin: str
-    method: CorsMethod
-    headers: tuple[str, ...]
-    allowed: bool
-    rule: CorsRule | None
-    preflight: Preflight
-    problems: tuple[str, ...] = ()
+# What a page needs to check an upload, to play a part of a recording and to report an error.
+# Browsers let pages read Content-Type and Last-Modified anyway.
+_EXPOSED = (
+    "ETag",
+    "Content-Length",
+    "Content-Range",
+    "Accept-Ranges",
+    "x-amz-version-id",
+    "x-amz-request-id",
+)
 
 
 def browser_upload_rule(
@@ -57,31 +29,108 @@ def browser_upload_rule(
     name: str,
     max_age_seconds: int,
 ) -> CorsRule:
-    raise NotImplementedError
+    """Make the rule for pages that upload and play by presigned URLs.
+
+    All headers are allowed: the signature of the URL decides what may be sent, and a header that
+    is missing here fails in a way that a browser does not explain.
+    """
+    given = {"allowed_origins": origins, "allowed_methods": methods}
+    texts = {
+        field: (each,) if isinstance(each, str) else tuple(each) for field, each in given.items()
+    }
+    for field, each in texts.items():
+        for position, text in enumerate(each):
+            check_text(text, f"{field}[{position}]")
+    if type(max_age_seconds) is not int:
+        raise InvalidInputError(f"max_age_seconds must be an int, not {max_age_seconds!r}.")
+    check_text(name, "name")
+    return CorsRule(
+        name=name,
+        **texts,
+        allowed_headers=("*",),
+        expose_headers=_EXPOSED,
+        max_age_seconds=max_age_seconds,
+    )
 
 
 async def get_rules(engine: Engine) -> list[CorsRule]:
-    raise NotImplementedError
+    return [_from_s3(rule) for rule in await _read(engine)]
 
 
 async def set_rules(engine: Engine, rules: Iterable[CorsRule]) -> None:
-    raise NotImplementedError
+    wanted = list(rules)
+    check_rules(wanted)
+    await _write(engine, [_to_s3(rule) for rule in wanted])
 
 
 async def put_rule(engine: Engine, rule: CorsRule) -> list[CorsRule]:
-    raise NotImplementedError
+    check_rule(rule, named=True)
+    found = await _read(engine)
+    # The rules of others are written back as S3 gave them; the order decides which one matches.
+    names = [each.get("ID") for each in found]
+    place = names.index(rule.name) if rule.name in names else len(found)
+    merged = [*found[:place], _to_s3(rule)]
+    merged += [each for each in found[place:] if each.get("ID") != rule.name]
+    if len(merged) > MAX_RULES:
+        raise InvalidInputError(
+            f"The bucket has {len(found)} CORS rules already, and may have {MAX_RULES}.",
+            hint="remove_cors_rule makes room; nothing was changed.",
+        )
+    await _write(engine, merged)
+    return [_from_s3(each) for each in merged]
 
 
 async def remove_rule(engine: Engine, name: str) -> list[CorsRule]:
-    raise NotImplementedError
+    check_text(name, "name")
+    found = await _read(engine)
+    left = [each for each in found if each.get("ID") != name]
+    if len(left) < len(found):
+        await _write(engine, left)
+    return [_from_s3(each) for each in left]
 
 
-async def check(
-    engine: Engine,
-    origin: str,
-    method: CorsMethod,
-    headers: Iterable[str],
-    *,
-    key: str | None,
-) -> CorsCheck:
-    raise NotImplementedError
+async def _read(engine: Engine) -> list[dict[str, Any]]:
+    try:
+        return await engine.control.call("get_bucket_cors", None, {}, _rules_of)
+    except NoSuchConfigurationError:
+        return []
+
+
+def _rules_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(answer["CORSRules"])
+
+
+async def _write(engine: Engine, rules: list[dict[str, Any]]) -> None:
+    if not rules:
+        await engine.control.call("delete_bucket_cors", None, {}, _nothing)
+        return
+    await engine.control.call(
+        "put_bucket_cors", None, {"CORSConfiguration": {"CORSRules": rules}}, _nothing
+    )
+
+
+def _from_s3(rule: Mapping[str, Any]) -> CorsRule:
+    return CorsRule(
+        name=rule.get("ID", ""),
+        allowed_origins=tuple(rule.get("AllowedOrigins", ())),
+        allowed_methods=tuple(rule.get("AllowedMethods", ())),
+        allowed_headers=tuple(rule.get("AllowedHeaders", ())),
+        expose_headers=tuple(rule.get("ExposeHeaders", ())),
+        max_age_seconds=rule.get("MaxAgeSeconds"),
+    )
+
+
+def _to_s3(rule: CorsRule) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "ID": rule.name,
+        "AllowedOrigins": list(rule.allowed_origins),
+        "AllowedMethods": list(rule.allowed_methods),
+        "AllowedHeaders": list(rule.allowed_headers),
+        "ExposeHeaders": list(rule.expose_headers),
+        "MaxAgeSeconds": rule.max_age_seconds,
+    }
+    return {name: value for name, value in described.items() if value not in (None, "", [])}
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """All that matters of the answer is that it was no error."""

@@ -1,20 +1,47 @@
-"""Lifecycle rules: B2's three clocks for each prefix."""
+"""Lifecycle rules: B2's three clocks for each prefix, as S3's XML has them.
+
+B2 has one rule for a prefix, with three clocks. S3 has a list of rules with one or more actions
+each. They map as Backblaze's "S3 Put Lifecycle Configuration" and "S3 Get Lifecycle
+Configuration" say: hide is Expiration, erase is NoncurrentVersionExpiration, cancel is
+AbortIncompleteMultipartUpload, and a rule that hides comes with another one that removes delete
+markers below which nothing is left (ExpiredObjectDeleteMarker), which B2 does anyway.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from pydantic import StrictInt
+
+from careflow_storage.admin.lifecycle_s3 import actions_of, foreign_parts, prefix_of, to_s3
+from careflow_storage.errors import (
+    InvalidInputError,
+    NoSuchConfigurationError,
+    NotSupportedError,
+)
 from careflow_storage.models import Model
+from careflow_storage.s3.listing import checked_prefix
 from careflow_storage.transfer.engine import Engine
+
+_MAX_RULES = 100
+_CLOCKS = ("hide_after_days", "erase_after_days", "cancel_unfinished_after_days")
+_MINIMUM_SIZE = "TransitionDefaultMinimumObjectSize"
 
 
 class LifecycleRule(Model):
-    """What happens by itself to the files below ``prefix``; days are positive, None is never."""
+    """What happens by itself to the files below ``prefix``; days are positive, None is never.
+
+    ``unsupported`` tells of rules for the same prefix that have no place in these fields, such
+    as transitions to other storage classes, which other servers know. B2 has none. A rule with
+    such parts can be read, not written.
+    """
 
     prefix: str
-    hide_after_days: int | None = None
-    erase_after_days: int | None = None
-    cancel_unfinished_after_days: int | None = None
+    hide_after_days: StrictInt | None = None
+    erase_after_days: StrictInt | None = None
+    cancel_unfinished_after_days: StrictInt | None = None
+    unsupported: tuple[str, ...] = ()
 
 
 def recordings_rule(
@@ -24,20 +51,176 @@ def recordings_rule(
     cancel_unfinished_after_days: int | None,
     prefix: str,
 ) -> LifecycleRule:
-    raise NotImplementedError
+    """Make the rule of `expire_recordings`; raise `InvalidInputError` if it cannot be one."""
+    clocks = dict(
+        zip(
+            _CLOCKS,
+            (hide_after_days, erase_after_days, cancel_unfinished_after_days),
+            strict=True,
+        )
+    )
+    _check_clocks(clocks, "")
+    return LifecycleRule(prefix=checked_prefix(prefix), **clocks)
 
 
 async def get_rules(engine: Engine) -> list[LifecycleRule]:
-    raise NotImplementedError
+    found, _ = await _read(engine)
+    return _from_s3(found)
 
 
 async def set_rules(engine: Engine, rules: Iterable[LifecycleRule]) -> None:
-    raise NotImplementedError
+    wanted = list(rules)
+    _check_rules(wanted)
+    await _write(engine, [each for rule in wanted for each in _to_s3(rule)], {})
 
 
 async def put_rule(engine: Engine, rule: LifecycleRule) -> list[LifecycleRule]:
-    raise NotImplementedError
+    _check_rule(rule, "")
+    found, extras = await _read(engine)
+    others = _without(found, rule.prefix)
+    merged = others + _to_s3(rule)
+    rules = _from_s3(merged)
+    if len(rules) > _MAX_RULES:
+        raise InvalidInputError(
+            f"The bucket has rules for {len(rules) - 1} prefixes already, B2 has {_MAX_RULES}.",
+            hint="remove_lifecycle_rule makes room; nothing was changed.",
+        )
+    await _write(engine, merged, extras)
+    return rules
 
 
 async def remove_rule(engine: Engine, prefix: str) -> list[LifecycleRule]:
-    raise NotImplementedError
+    checked_prefix(prefix)
+    found, extras = await _read(engine)
+    left = _without(found, prefix)
+    if len(left) < len(found):
+        await _write(engine, left, extras)
+    return _from_s3(left)
+
+
+def _without(found: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any]]:
+    """All rules but those of this prefix, as S3 gave them; none is lost unsaid."""
+    gone = [each for each in found if prefix_of(each) == prefix]
+    unsupported = [part for each in gone for part in foreign_parts(each)]
+    if unsupported:
+        raise NotSupportedError(
+            f"The prefix {prefix!r} has rules that cannot be kept: {'; '.join(unsupported)}.",
+            hint="Nothing was changed. set_lifecycle_rules replaces all rules, these too; or "
+            "change them with the client that (await storage.client()) gives.",
+        )
+    return [each for each in found if prefix_of(each) != prefix]
+
+
+async def _read(engine: Engine) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The rules as S3 gives them, and what else must be sent back with them."""
+    try:
+        return await engine.control.call(
+            "get_bucket_lifecycle_configuration",
+            None,
+            {},
+            lambda answer: (
+                list(answer["Rules"]),
+                {name: answer[name] for name in (_MINIMUM_SIZE,) if answer.get(name)},
+            ),
+        )
+    except NoSuchConfigurationError:
+        return [], {}
+
+
+async def _write(
+    engine: Engine, rules: Sequence[dict[str, Any]], extras: Mapping[str, Any]
+) -> None:
+    if not rules:
+        await engine.control.call("delete_bucket_lifecycle", None, {}, _nothing)
+        return
+    await engine.control.call(
+        "put_bucket_lifecycle_configuration",
+        None,
+        {"LifecycleConfiguration": {"Rules": list(rules)}, **extras},
+        _nothing,
+    )
+
+
+def _from_s3(found: Iterable[Mapping[str, Any]]) -> list[LifecycleRule]:
+    """Join S3's rules to one for each prefix, in the order in which S3 has them.
+
+    Of two clocks of one kind the shorter counts, as it does for the files.
+    """
+    clocks: dict[str, dict[str, int]] = {}
+    unsupported: dict[str, list[str]] = {}
+    for each in found:
+        prefix = prefix_of(each)
+        mine, foreign = clocks.setdefault(prefix, {}), unsupported.setdefault(prefix, [])
+        parts = foreign_parts(each)
+        foreign += parts
+        if parts:
+            continue  # its days are not those of all files
+        for name, days in zip(_CLOCKS, actions_of(each), strict=True):
+            if days is not None:
+                mine[name] = min(days, mine.get(name, days))
+    for prefix, mine in clocks.items():
+        if not mine and not unsupported[prefix]:
+            unsupported[prefix].append("nothing but delete markers is removed")
+    return [
+        LifecycleRule(prefix=prefix, unsupported=tuple(unsupported[prefix]), **mine)
+        for prefix, mine in clocks.items()
+    ]
+
+
+def _to_s3(rule: LifecycleRule) -> list[dict[str, Any]]:
+    return to_s3(
+        rule.prefix,
+        rule.hide_after_days,
+        rule.erase_after_days,
+        rule.cancel_unfinished_after_days,
+    )
+
+
+def _check_rules(rules: Sequence[LifecycleRule]) -> None:
+    """Raise `InvalidInputError` for rules that B2 would not take; it names the field.
+
+    The limits are those of Backblaze's "Lifecycle Rules".
+    """
+    if len(rules) > _MAX_RULES:
+        raise InvalidInputError(f"rules: {len(rules)} are too many, B2 has {_MAX_RULES} a bucket.")
+    places: dict[str, int] = {}
+    for position, rule in enumerate(rules):
+        _check_rule(rule, f"rules[{position}]")
+        if rule.prefix in places:
+            raise InvalidInputError(
+                f"rules[{position}].prefix: {rule.prefix!r} is the prefix of "
+                f"rules[{places[rule.prefix]}] already."
+            )
+        places[rule.prefix] = position
+
+
+def _check_rule(rule: LifecycleRule, where: str) -> None:
+    if not isinstance(rule, LifecycleRule):
+        raise InvalidInputError(f"{where or 'rule'} must be a LifecycleRule, not {rule!r}.")
+    field = f"{where}." if where else ""
+    try:
+        checked_prefix(rule.prefix)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{field}{error.message}") from error
+    if rule.unsupported:
+        raise InvalidInputError(
+            f"{field}unsupported: {'; '.join(rule.unsupported)}: this cannot be written.",
+            hint="model_copy(update={'unsupported': ()}) leaves it out.",
+        )
+    _check_clocks({name: getattr(rule, name) for name in _CLOCKS}, field)
+
+
+def _check_clocks(clocks: Mapping[str, object], field: str) -> None:
+    for name, days in clocks.items():
+        if days is not None and (type(days) is not int or days < 1):
+            raise InvalidInputError(
+                f"{field}{name} must be 1 day or more, or None for never, not {days!r}."
+            )
+    if all(days is None for days in clocks.values()):
+        raise InvalidInputError(
+            f"{field}{', '.join(_CLOCKS)}: one of them must be set, else the rule does nothing."
+        )
+
+
+def _nothing(_: Mapping[str, Any]) -> None:
+    """All that matters of the answer is that it was no error."""

@@ -1,10 +1,30 @@
-"""Object lock: retention and legal hold, of files that are there already."""
+"""Object lock: retention and legal hold, of files that are there already.
+
+Backblaze, "Object Lock": a bucket that can lock files can do so for ever, and the default
+retention is 3000 days at the most.
+"""
 
 from __future__ import annotations
 
+from typing import Any, get_args
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    CapExceededError,
+    FileLockedError,
+    InvalidInputError,
+    NoSuchConfigurationError,
+    StorageError,
+    TransferError,
+)
 from careflow_storage.models import Model
-from careflow_storage.protection import Retention, RetentionMode
+from careflow_storage.protection import Retention, RetentionMode, check_lock
+from careflow_storage.s3 import object_lock
+from careflow_storage.s3.protection_headers import mode_of
 from careflow_storage.transfer.engine import Engine
+
+MAX_DEFAULT_DAYS = 3000
+_DAYS_PER_YEAR = 365
 
 
 class DefaultRetention(Model):
@@ -22,15 +42,38 @@ class ObjectLock(Model):
 
 
 async def get_object_lock(engine: Engine) -> ObjectLock:
-    raise NotImplementedError
+    """Return the bucket's object lock. 1 request."""
+    try:
+        return await engine.control.call("get_object_lock_configuration", None, {}, _object_lock)
+    except NoSuchConfigurationError:
+        return ObjectLock(enabled=False)
 
 
 async def set_object_lock(engine: Engine, default: DefaultRetention | None) -> None:
-    raise NotImplementedError
+    """Enable object lock, and set or take away the default retention. 1 request."""
+    configuration: dict[str, Any] = {"ObjectLockEnabled": "Enabled"}
+    if default is not None:
+        _check_default(default)
+        configuration["Rule"] = {
+            "DefaultRetention": {"Mode": default.mode.upper(), "Days": default.days}
+        }
+    parameters = {
+        "ObjectLockConfiguration": configuration,
+        # Without it B2 refuses to enable the lock of a bucket that was made without
+        # (backblaze-labs/b2-mcp, CHANGELOG 1.5.1: 400 "cannot be enabled on existing buckets").
+        "Token": "1",
+    }
+    try:
+        await engine.control.call("put_object_lock_configuration", None, parameters, lambda _: None)
+    except AccessDeniedError as error:
+        if not isinstance(error, CapExceededError):
+            error.hint = "The application key needs writeBucketRetentions."
+        raise
 
 
 async def get_retention(engine: Engine, key: str, version_id: str | None) -> Retention | None:
-    raise NotImplementedError
+    """Return the retention of a version, also one that is over. 1 request."""
+    return await object_lock.get_retention(engine.control, key, version_id)
 
 
 async def set_retention(
@@ -41,12 +84,91 @@ async def set_retention(
     *,
     bypass_governance: bool,
 ) -> None:
-    raise NotImplementedError
+    """Set or take away the retention of a version. 1 request; 2 when it is refused."""
+    check_lock(retention, False)
+    try:
+        await object_lock.put_retention(
+            engine.control, key, retention, version_id, bypass_governance=bypass_governance
+        )
+    except AccessDeniedError as error:
+        if isinstance(error, CapExceededError):
+            raise
+        raise await _why_denied(
+            engine, key, version_id, error, bypassed=bypass_governance
+        ) from error
+    except TransferError as error:
+        if retention is None and error.status == 400:
+            error.hint = (
+                "This server may not take a retention away: give one that ends soon instead."
+            )
+        raise
 
 
 async def get_legal_hold(engine: Engine, key: str, version_id: str | None) -> bool:
-    raise NotImplementedError
+    """Return whether a version is under legal hold. 1 request."""
+    return await object_lock.get_legal_hold(engine.control, key, version_id)
 
 
 async def set_legal_hold(engine: Engine, key: str, on: bool, version_id: str | None) -> None:
-    raise NotImplementedError
+    """Put a version under legal hold, or take it off. 1 request."""
+    if type(on) is not bool:
+        raise InvalidInputError(f"on must be True or False, not {on!r}.")
+    try:
+        await object_lock.put_legal_hold(engine.control, key, on, version_id)
+    except AccessDeniedError as error:
+        if not isinstance(error, CapExceededError):
+            error.hint = "The application key needs writeFileLegalHolds."
+        raise
+
+
+def _check_default(default: DefaultRetention) -> None:
+    if not isinstance(default, DefaultRetention):
+        raise InvalidInputError(
+            f"default must be a DefaultRetention, not {type(default).__name__}."
+        )
+    if default.mode not in get_args(RetentionMode):
+        raise InvalidInputError(f"default.mode must be governance or compliance: {default.mode!r}.")
+    if type(default.days) is not int or not 1 <= default.days <= MAX_DEFAULT_DAYS:
+        raise InvalidInputError(
+            f"default.days must be from 1 to {MAX_DEFAULT_DAYS}, not {default.days!r}."
+        )
+
+
+async def _why_denied(
+    engine: Engine, key: str, version_id: str | None, denied: AccessDeniedError, *, bypassed: bool
+) -> AccessDeniedError:
+    """Tell the lock that cannot be shortened from a capability that is missing. 1 request."""
+    try:
+        kept = await object_lock.get_retention(engine.control, key, version_id)
+    except StorageError:
+        kept = None
+    if kept is None or (kept.mode == "governance" and bypassed):
+        needed = "bypassGovernance" if bypassed else "writeFileRetentions"
+        denied.hint = f"The application key needs {needed}, or the version is locked for longer."
+        return denied
+    hint = "It can be made longer only."
+    if kept.mode == "governance":
+        hint = "bypass_governance=True shortens it, with a key that has bypassGovernance."
+    return FileLockedError(
+        f"The version is locked: {kept.mode} retention until {kept.retain_until.isoformat()}.",
+        operation=denied.operation,
+        bucket=denied.bucket,
+        key=key,
+        code=denied.code,
+        status=denied.status,
+        request_id=denied.request_id,
+        hint=hint,
+    )
+
+
+def _object_lock(answer: dict[str, Any]) -> ObjectLock:
+    configuration = answer["ObjectLockConfiguration"]
+    enabled = configuration.get("ObjectLockEnabled") == "Enabled"
+    found = (configuration.get("Rule") or {}).get("DefaultRetention")
+    if not found:
+        return ObjectLock(enabled=enabled)
+    mode = mode_of(found.get("Mode"))
+    days = found.get("Days") or _DAYS_PER_YEAR * (found.get("Years") or 0)
+    if mode is None or not isinstance(days, int) or days < 1:
+        raise KeyError("default retention that makes sense")
+    return ObjectLock(enabled=enabled, default=DefaultRetention(mode=mode, days=days))

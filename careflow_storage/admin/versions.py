@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
-from typing import Any, Literal
+from contextlib import aclosing
+from typing import Any, Literal, NamedTuple
 
-from pydantic import AwareDatetime
-
-from careflow_storage.models import DeleteResult, Model, PurgeResult
+from careflow_storage.admin import copies
+from careflow_storage.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    NoSuchKeyError,
+    StorageError,
+    TransferError,
+    error_from_response,
+)
+from careflow_storage.models import DeleteResult, FileVersion, Model, PurgeResult
+from careflow_storage.protection import Encryption
+from careflow_storage.recordings import validate_key
+from careflow_storage.s3.deadline import Deadline
+from careflow_storage.s3.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage.s3.listing import checked_prefix
 from careflow_storage.s3.requests import S3Requests
+from careflow_storage.s3.versions import checked_version_id, version_pages, versions_of_key
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.purging import purge_key, purge_prefix
 
-
-class FileVersion(Model):
-    """A version of a file, or a delete marker (``size`` 0, no ETag)."""
-
-    key: str
-    version_id: str | None
-    is_latest: bool
-    delete_marker: bool
-    size: int
-    last_modified: AwareDatetime
-    etag: str
+# Somebody may hide the file again while it is being restored; not for ever.
+_RESTORE_ROUNDS = 5
 
 
 class RestoreResult(Model):
@@ -36,7 +42,11 @@ class RestoreResult(Model):
 
 
 class VersionListing:
-    """All versions and delete markers below a prefix: awaited, iterated, or page by page."""
+    """All versions and delete markers below a prefix: awaited, iterated, or page by page.
+
+    By key in UTF-8 byte order, and within a key the newest first. Costs one request per 1000
+    (class C on B2), sent as they are needed. Every iteration begins a new listing.
+    """
 
     def __init__(
         self,
@@ -45,23 +55,65 @@ class VersionListing:
         max_versions: int | None,
         timeout: float | None = None,
     ) -> None:
-        raise NotImplementedError
+        self._requests = requests
+        self._prefix = checked_prefix(prefix)
+        if max_versions is not None and (type(max_versions) is not int or max_versions < 1):
+            raise InvalidInputError(
+                f"max_versions must be 1 or more, not {max_versions!r}.",
+                hint="None lists all versions.",
+            )
+        self._max_versions = max_versions
+        self._timeout = Deadline(timeout).timeout
 
     def __await__(self) -> Generator[Any, None, list[FileVersion]]:
-        raise NotImplementedError
+        return self._all().__await__()
 
-    def __aiter__(self) -> AsyncIterator[FileVersion]:
-        raise NotImplementedError
+    async def __aiter__(self) -> AsyncIterator[FileVersion]:
+        async for page in self.pages():
+            for version in page:
+                yield version
 
-    def pages(self) -> AsyncIterator[list[FileVersion]]:
-        """Yield lists of up to 1000 versions."""
-        raise NotImplementedError
+    async def pages(self) -> AsyncIterator[list[FileVersion]]:
+        """Yield lists of up to 1000 versions; none for an empty listing."""
+        requests = self._requests()
+        deadline = Deadline(self._timeout, operation="list_file_versions", bucket=requests.bucket)
+        pages = version_pages(requests, self._prefix, limit=self._max_versions)
+        async with aclosing(pages):
+            while True:
+                try:
+                    page = await deadline.wait(anext(pages, None))
+                except StorageError as error:
+                    # What cannot be parsed does not know where it came from.
+                    error.operation = error.operation or "list_file_versions"
+                    error.bucket = error.bucket or requests.bucket
+                    raise
+                if page is None:
+                    return
+                yield page
+
+    async def _all(self) -> list[FileVersion]:
+        return [version async for page in self.pages() for version in page]
 
 
 async def delete_version(
     engine: Engine, key: str, version_id: str, *, bypass_governance: bool
 ) -> DeleteResult:
-    raise NotImplementedError
+    version_id = checked_version_id(version_id)
+    requests = engine.requests
+    found = (await _look(requests, key, version_id)).wanted
+    if found is None:
+        raise _no_such_version(requests, key, version_id)
+    try:
+        await requests.delete_object(
+            key, version_id=version_id, bypass_governance=bypass_governance
+        )
+    except NoSuchKeyError:
+        pass  # It was there: an attempt of ours whose answer was lost, or somebody was faster.
+    except AccessDeniedError as denied:
+        raise await explain_denial(requests, key, version_id, denied) from denied
+    return DeleteResult(
+        key=key, deleted=True, version_id=found.version_id, delete_marker=found.delete_marker
+    )
 
 
 async def delete_versions(
@@ -70,18 +122,162 @@ async def delete_versions(
     *,
     bypass_governance: bool,
 ) -> list[DeleteResult]:
-    raise NotImplementedError
+    checked = _checked_targets(targets)
+    return await delete_targets(engine.requests, checked, bypass_governance=bypass_governance)
 
 
-async def restore(engine: Engine, key: str, version_id: str | None) -> RestoreResult:
-    raise NotImplementedError
+async def restore(
+    engine: Engine, key: str, version_id: str | None, *, encryption: Encryption | None = None
+) -> RestoreResult:
+    if version_id is not None:
+        version_id = checked_version_id(version_id)
+    how: Literal["unhidden", "was_there"] = "was_there"
+    for _ in range(_RESTORE_ROUNDS):
+        # Read anew after each change: others hide and store, too.
+        history = await _look(engine.requests, key, version_id)
+        wanted = history.wanted if version_id is not None else history.newest
+        if wanted is None or wanted.delete_marker:
+            raise _nothing_to_restore(engine.requests, key, version_id, wanted)
+        if wanted != history.newest:
+            return await _copy_to_top(engine, key, wanted, encryption)
+        if not history.markers:
+            return RestoreResult(key=key, how=how, version_id=wanted.version_id)
+        await _unhide(engine.requests, key, history.markers)
+        how = "unhidden"
+    raise TransferError(
+        "The file is hidden again and again while it is being restored.",
+        operation="restore_file",
+        bucket=engine.requests.bucket,
+        key=key,
+        retryable=True,
+    )
 
 
 async def purge(engine: Engine, key: str, *, confirm: str) -> PurgeResult:
-    raise NotImplementedError
+    if confirm != key:
+        raise InvalidInputError("confirm must be the key that is to be purged.")
+    return await purge_key(engine, key)
 
 
 async def purge_all(
     engine: Engine, prefix: str, *, confirm: str | None, dry_run: bool
 ) -> PurgeResult:
-    raise NotImplementedError
+    prefix = checked_prefix(prefix)
+    if not dry_run and confirm != (prefix or engine.requests.bucket):
+        what = "the prefix that is" if prefix else "the name of the bucket, as all of it is"
+        raise InvalidInputError(
+            f"confirm must be {what} to be purged.", hint="dry_run=True counts what it would erase."
+        )
+    return await purge_prefix(engine, prefix, dry_run=dry_run)
+
+
+def _checked_targets(targets: object) -> list[tuple[str, str]]:
+    # A model iterates over pairs of a name and a value, which look like keys and version IDs.
+    if isinstance(targets, str | FileVersion) or not isinstance(targets, Iterable):
+        raise InvalidInputError(
+            f"targets must be several versions, not one {type(targets).__name__}."
+        )
+    return [_checked_target(target, at) for at, target in enumerate(targets)]
+
+
+def _checked_target(target: object, at: int) -> tuple[str, str]:
+    if isinstance(target, FileVersion):
+        return target.key, target.version_id or NULL_VERSION
+    if not isinstance(target, tuple) or len(target) != 2:
+        raise InvalidInputError(f"targets[{at}] must be a FileVersion, or a key and a version ID.")
+    key, version_id = target
+    try:
+        return validate_key(key), checked_version_id(version_id)
+    except InvalidInputError as error:
+        error.message = f"targets[{at}]: {error.message}"
+        raise
+
+
+class _History(NamedTuple):
+    """What a key holds, as far as it was read.
+
+    ``markers`` are the delete markers above its ``newest`` real version; ``wanted`` is the
+    version, or delete marker, that was asked for.
+    """
+
+    markers: list[FileVersion]
+    newest: FileVersion | None
+    wanted: FileVersion | None
+
+
+async def _look(requests: S3Requests, key: str, version_id: str | None) -> _History:
+    """Read the versions of a key until all is known. 1 request per 1000."""
+    markers: list[FileVersion] = []
+    newest: FileVersion | None = None
+    wanted: FileVersion | None = None
+    async with aclosing(versions_of_key(requests, key)) as pages:
+        async for page in pages:
+            for version in page:
+                if newest is None:
+                    if version.delete_marker:
+                        markers.append(version)
+                    else:
+                        newest = version
+                if (version.version_id or NULL_VERSION) == version_id:
+                    wanted = version
+            # Not sooner: within a page everything is known already.
+            if newest is not None and (version_id is None or wanted is not None):
+                break
+    return _History(markers, newest, wanted)
+
+
+async def _unhide(requests: S3Requests, key: str, markers: list[FileVersion]) -> None:
+    targets = [(key, marker.version_id or NULL_VERSION) for marker in markers]
+    for result in await delete_targets(requests, targets):
+        if not result.deleted and result.error_code not in {"NoSuchKey", "NoSuchVersion"}:
+            raise error_from_response(
+                operation="DeleteObjects",
+                bucket=requests.bucket,
+                key=key,
+                status=200,
+                code=result.error_code,
+                message=f"A delete marker could not be taken away: {result.error_message}",
+                headers={},
+            )
+
+
+async def _copy_to_top(
+    engine: Engine, key: str, version: FileVersion, encryption: Encryption | None
+) -> RestoreResult:
+    copied = await copies.copy_file(
+        engine,
+        key,
+        key,
+        version_id=version.version_id or NULL_VERSION,
+        source_encryption=encryption,
+        encryption=encryption,
+    )
+    return RestoreResult(key=key, how="copied", version_id=copied.version_id)
+
+
+def _no_such_version(requests: S3Requests, key: str, version_id: str) -> NoSuchKeyError:
+    return NoSuchKeyError(
+        f"The file has no version {version_id!r}.",
+        bucket=requests.bucket,
+        key=key,
+        code="NoSuchVersion",
+        hint="list_file_versions() tells which it has.",
+    )
+
+
+def _nothing_to_restore(
+    requests: S3Requests, key: str, version_id: str | None, found: FileVersion | None
+) -> NoSuchKeyError:
+    if version_id is None:
+        return NoSuchKeyError(
+            "The file has no version to go back to.",
+            bucket=requests.bucket,
+            key=key,
+            code="NoSuchKey",
+            hint="What was erased, by a purge or a lifecycle rule, is gone for ever.",
+        )
+    error = _no_such_version(requests, key, version_id)
+    if found is not None:
+        error.message = f"{version_id!r} is a delete marker: it holds no file."
+        error.hint = "restore_file() without version_id takes the delete markers on top away."
+    return error

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from careflow_storage.admin.keys.keys import ApplicationKeys
-from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, Preset, RotationResult
+from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
+from careflow_storage.admin.keys.presets import CAPABILITIES, PRESETS, Preset
 
-__all__ = ["ApplicationKeys", "CreatedKey", "KeyInfo", "Preset", "RotationResult"]
+__all__ = [
+    "CAPABILITIES",
+    "PRESETS",
+    "ApplicationKeys",
+    "CreatedKey",
+    "KeyInfo",
+    "Preset",
+    "RotationResult",
+]

@@ -1,0 +1,393 @@
+"""What the key may do: each call tried on a probe that is erased again."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+
+from careflow_storage.admin.doctor.examination import PROBE, PROBE_MD5, Examination
+from careflow_storage.admin.doctor.explain import (
+    ACCESS_SOLUTION,
+    NO_BUCKET_CAUSE,
+    NO_BUCKET_SOLUTION,
+    NOT_S3_CAUSE,
+    NOT_S3_SOLUTION,
+    REGION_SOLUTION,
+    in_words,
+    is_not_s3_enabled,
+    outcome_of,
+)
+from careflow_storage.admin.doctor.model import Outcome, failed, passed, skipped, warned
+from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.errors import (
+    AccessDeniedError,
+    CapExceededError,
+    InvalidCredentialsError,
+    NoSuchBucketError,
+    StorageError,
+)
+from careflow_storage.s3.presign import Grant, presign
+from careflow_storage.s3.redaction import printable
+from careflow_storage.s3.requests import Stored
+from careflow_storage.s3.signing import canonical_query
+
+_GRANT = (
+    "Create a key that has it (`careflow-storage keys create`; keys cannot be changed). A key "
+    "that is limited to a prefix is tried with --probe-prefix (probe_prefix=) below that."
+)
+
+
+async def credentials(examination: Examination) -> Outcome:
+    """A signed listing of one key: whatever else it says, does it know who asks?"""
+    reply = await _list(examination)
+    examination.listing = reply
+    if reply.ok:
+        return passed("The server knows the key, and the signature is right")
+    error = reply.error()
+    if isinstance(error, InvalidCredentialsError):
+        cause, solution = _wrong_credentials(examination, error)
+        return failed(in_words(error), cause, solution)
+    return passed(f"The server knows the key (and answers {reply.short})")
+
+
+async def _list(examination: Examination) -> Reply:
+    query = {"list-type": "2", "max-keys": "1", "prefix": examination.probe_prefix}
+    wire = await examination.wire()
+    return await wire.ask("ListObjectsV2", "GET", query=canonical_query(query))
+
+
+def _wrong_credentials(examination: Examination, error: StorageError) -> tuple[str, str]:
+    code, message = error.code, error.message.lower()
+    skewed = examination.skew is not None and abs(examination.skew.total_seconds()) > 600
+    if code == "RequestTimeTooSkewed" or (skewed and code == "SignatureDoesNotMatch"):
+        return (
+            "The clock of this machine is off: S3 refuses signatures beyond 15 minutes.",
+            "Synchronise the clock (NTP: `timedatectl set-ntp true`).",
+        )
+    if code == "InvalidAccessKeyId" and "malformed" in message:
+        return (
+            "Incorrect credentials: it is the master key, or BACKBLAZE_KEY_ID is mangled. B2's "
+            "S3 API takes application keys only.",
+            "Create an application key on the console's page Application Keys, and use its "
+            "keyID and applicationKey.",
+        )
+    if code == "InvalidAccessKeyId":
+        return (
+            "Incorrect credentials: this key was deleted, has expired, or belongs to another "
+            "account or region than the endpoint.",
+            "Compare BACKBLAZE_KEY_ID with the console's page Application Keys, and "
+            "BACKBLAZE_ENDPOINT with the bucket's; else create a new key.",
+        )
+    if code == "AuthorizationHeaderMalformed":
+        return ("The request was signed for another region.", REGION_SOLUTION)
+    if code == "SignatureDoesNotMatch":
+        return (
+            "Incorrect credentials: BACKBLAZE_APPLICATION_KEY does not belong to "
+            "BACKBLAZE_KEY_ID, or BACKBLAZE_REGION is not the server's.",
+            "Copy both anew, from the same key; the application key is shown only once, so "
+            "create a new key if it is lost. Give no BACKBLAZE_REGION for B2.",
+        )
+    return ("Incorrect credentials or insufficient permissions.", error.hint or ACCESS_SOLUTION)
+
+
+async def bucket(examination: Examination) -> Outcome:
+    """There, of this account, in this region, open to the S3 API."""
+    wire = await examination.wire()
+    head = await wire.ask("HeadBucket", "HEAD")
+    name = examination.current.bucket_name
+    region = head.headers.get("x-amz-bucket-region")
+    here = examination.current.region
+    if head.status in (301, 307):
+        return failed(
+            f"{name} is in {printable(region or 'another region', 60)}, not in {here}.",
+            "The endpoint is that of another region.",
+            f"Set BACKBLAZE_ENDPOINT=https://s3.{printable(region, 60)}.backblazeb2.com"
+            if region and examination.current.is_b2
+            else REGION_SOLUTION,
+        )
+    if head.ok:
+        if region not in (None, here):
+            return warned(
+                f"{name} is there, but in {printable(region, 60)}, not in {here}.",
+                "The server says so and takes requests for another region all the same.",
+                "Set BACKBLAZE_REGION to it.",
+            )
+        return passed(f"{name} is there{f', in {region}' if region else ''}")
+    # A HEAD has no body that would tell why; the listing had one.
+    listing = examination.listing
+    if listing is not None and listing.ok:
+        return passed(f"{name} is there (HeadBucket answers {head.short}: no listBuckets)")
+    error = (listing or head).error()
+    if isinstance(error, NoSuchBucketError) or head.status == 404:
+        if error.status in (301, 307):
+            return failed(in_words(error), "The endpoint is of another region.", REGION_SOLUTION)
+        return failed(f"There is no bucket {name}.", NO_BUCKET_CAUSE, NO_BUCKET_SOLUTION)
+    if is_not_s3_enabled(error):
+        return failed(in_words(error), NOT_S3_CAUSE, NOT_S3_SOLUTION)
+    if isinstance(error, CapExceededError):
+        return outcome_of(error)
+    return warned(
+        f"Whether {name} is there cannot be told ({in_words(error)}).",
+        "The key may not list (listBuckets, listFiles), or the bucket is of another account, or "
+        "the key is limited to another bucket.",
+        f"{ACCESS_SOLUTION} If putting works below, all is well.",
+    )
+
+
+async def list_files(examination: Examination) -> Outcome:
+    """The first listing again, judged by itself."""
+    reply = examination.listing
+    if reply is None or not reply.ok:
+        return _refused(examination, reply, "listFiles", "list_files, usage and resuming uploads")
+    return passed("ListObjectsV2 works")
+
+
+async def put(examination: Examination) -> Outcome:
+    """Store the probe, with the checksum that uploads carry."""
+    engine = await examination.engine()
+    key = examination.store("probe.txt")
+    headers = {
+        "content-type": "text/plain",
+        "content-md5": base64.b64encode(bytes.fromhex(PROBE_MD5)).decode(),
+    }
+    try:
+        stored = await engine.requests.put_object(key, PROBE, headers)
+    except AccessDeniedError as error:
+        examination.traces.refused(key)
+        examination.sample = await _any_key(examination)
+        return _denied(examination, error, "writeFiles", "uploads and delete_file")
+    examination.traces.stored(key, stored.version_id)
+    examination.sample = key
+    examination.may["put"] = True
+    return _verified(stored)
+
+
+async def _any_key(examination: Examination) -> str | None:
+    """Some file that is there, to try on it whether the key may read."""
+    requests = (await examination.engine()).requests
+    for prefix in (examination.probe_prefix, ""):
+        with contextlib.suppress(AccessDeniedError):
+            page = await requests.list_objects(prefix, max_keys=1)
+            if page.files:
+                return page.files[0].key
+    return None
+
+
+def _verified(stored: Stored) -> Outcome:
+    encrypted = stored.headers.get("x-amz-server-side-encryption", "")
+    if stored.etag == PROBE_MD5 or encrypted not in ("", "AES256"):
+        return passed(f"PutObject works, {len(PROBE)} bytes below the probe prefix")
+    return warned(
+        "PutObject works, but its ETag is not the MD5 of what was sent.",
+        "A gateway or an encryption of its own stands before the store.",
+        "Downloads of single-part files are verified by length only.",
+    )
+
+
+async def head(examination: Examination) -> Outcome:
+    """Ask for the metadata of the probe, or of a file that is there."""
+    key = examination.sample
+    if key is None:
+        return _nothing_to_read()
+    engine = await examination.engine()
+    try:
+        await engine.requests.head_object(key)
+    except AccessDeniedError as error:
+        return _denied(examination, error, "readFiles", "get_file_metadata and file_exists")
+    return passed(f"HeadObject works{_whose(examination)}")
+
+
+async def get(examination: Examination) -> Outcome:
+    """Read the probe back; of a file that is somebody's, one byte at most."""
+    key = examination.sample
+    if key is None:
+        return await _read_nothing(examination)
+    wire = await examination.wire()
+    headers = {} if key == examination.probe else {"range": "bytes=0-0"}
+    reply = await wire.ask("GetObject", "GET", key, headers=headers)
+    # An empty file has no first byte: that, too, only a reader learns.
+    if not reply.ok and reply.status != 416:
+        return _refused(examination, reply, "readFiles", "downloads and URLs to play from")
+    if key == examination.probe and reply.body != PROBE:
+        return failed(
+            "GetObject gives other bytes than were put.",
+            "Something between here and the store changes what it passes on.",
+            "Do not store recordings this way. Look for a proxy or gateway in between.",
+        )
+    examination.may["get"] = True
+    return passed(f"GetObject works{_whose(examination)}")
+
+
+async def _read_nothing(examination: Examination) -> Outcome:
+    """With nothing to read, a missing file tells: 404 is an answer to who may read."""
+    wire = await examination.wire()
+    reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
+    if reply.status == 404:
+        examination.may["get"] = True
+        return passed("GetObject works (it says that a missing file is missing)")
+    if "cannot access bucket" in in_words(reply.error()).lower():
+        # B2's words for a missing file where the key lacks listBuckets, and for nothing else.
+        examination.may["get"] = True
+        return skipped("There is no file to read.")
+    return _refused(examination, reply, "readFiles", "downloads and URLs to play from")
+
+
+async def missing_file(examination: Examination) -> Outcome:
+    """B2 answers 403 for a missing file if the key lacks listBuckets (kopia#5329)."""
+    wire = await examination.wire()
+    reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
+    if reply.status == 404:
+        return passed("A missing file is a 404")
+    if reply.status != 403:
+        return outcome_of(reply.error())
+    if examination.may.get("get") is None:
+        return skipped("The key may not read, so what is missing cannot be told.")
+    return warned(
+        f"A missing file is a 403 ({in_words(reply.error())}).",
+        "Without listBuckets B2 denies access to files that do not exist.",
+        "Give the key listBuckets. Until then get_file raises AccessDeniedError for a missing "
+        "file, and file_exists needs a listing (listFiles) to tell.",
+    )
+
+
+async def presigned_url(examination: Examination) -> Outcome:
+    """Fetch a presigned URL as a browser would: without any key."""
+    key = examination.sample
+    if key is None:
+        return _nothing_to_read()
+    engine = await examination.engine()
+    (url,) = await presign(engine.session, [key], Grant.checked(60, "GET"))
+    wire = await examination.wire()
+    whole = key == examination.probe
+    reply = await wire.fetch("GetObject", "GET", url, {} if whole else {"range": "bytes=0-0"})
+    if reply.ok or reply.status == 416:
+        return passed(f"A presigned URL plays without a key{_whose(examination)}")
+    return _refused(examination, reply, "readFiles", "get_signed_url: URLs play nothing")
+
+
+async def multipart(examination: Examination) -> Outcome:
+    """Begin an upload of parts and abort it."""
+    engine = await examination.engine()
+    key = examination.store("multipart.txt")
+    try:
+        begun = await engine.control.create_multipart_upload(
+            key, {"content-type": "text/plain"}, "md5"
+        )
+        await engine.control.abort_multipart_upload(key, begun.upload_id)
+    except AccessDeniedError as error:
+        examination.traces.refused(key)
+        return _denied(
+            examination, error, "writeFiles", "uploads of large files and live recordings"
+        )
+    examination.traces.refused(key)
+    return passed("CreateMultipartUpload and AbortMultipartUpload work")
+
+
+async def list_versions(examination: Examination) -> Outcome:
+    """Versions and delete markers of the probe."""
+    engine = await examination.engine()
+    parameters = {"Prefix": examination.folder, "MaxKeys": 1}
+    try:
+        await engine.control.call("list_object_versions", None, parameters, dict)
+    except AccessDeniedError as error:
+        return _denied(examination, error, "listFiles", "purge_file, restore_file and usage")
+    return passed("ListObjectVersions works")
+
+
+async def list_uploads(examination: Examination) -> Outcome:
+    """Unfinished uploads below the probe prefix."""
+    engine = await examination.engine()
+    parameters = {"Prefix": examination.probe_prefix, "MaxUploads": 1}
+    try:
+        await engine.control.call("list_multipart_uploads", None, parameters, dict)
+    except AccessDeniedError as error:
+        return _denied(examination, error, "listFiles", "resuming, and abort_stale_uploads")
+    return passed("ListMultipartUploads works")
+
+
+async def delete(examination: Examination) -> Outcome:
+    """Delete by name: B2 hides the file, by a delete marker."""
+    if "put" not in examination.may:
+        return _nothing_to_read()
+    engine = await examination.engine()
+    key = examination.probe
+    try:
+        version_id, is_marker = await engine.requests.delete_object(key)
+    except AccessDeniedError as error:
+        return _denied(examination, error, "writeFiles", "delete_file")
+    examination.traces.stored(key, version_id, marker=is_marker)
+    if is_marker or version_id:
+        return passed("DeleteObject hides a file; its versions stay until they are erased")
+    return warned(
+        "DeleteObject erases at once: there is no delete marker.",
+        "The bucket keeps no versions. B2's always do.",
+        "On another server switch versioning on, or accept that deleting is for ever.",
+    )
+
+
+async def erase(examination: Examination) -> Outcome:
+    """Erase the version that was stored, for ever."""
+    if "put" not in examination.may:
+        return _nothing_to_read()
+    version_id = examination.traces.version_of(examination.probe)
+    if version_id is None:
+        return skipped("The server gave the probe no version ID: there is no version to erase.")
+    wire = await examination.wire()
+    query = canonical_query({"versionId": version_id})
+    reply = await wire.ask("DeleteObject", "DELETE", examination.probe, query)
+    if not reply.ok:
+        return _refused(
+            examination, reply, "deleteFiles", "purge_file and delete_file with a version ID"
+        )
+    examination.traces.erased(examination.probe, version_id)
+    return passed("DeleteObject of a version erases it for ever")
+
+
+async def usable(examination: Examination) -> Outcome | None:
+    """A key that only writes, or only reads, is as good as what it is for."""
+    reads, writes = examination.may.get("get", False), examination.may.get("put", False)
+    if reads and writes:
+        return None
+    if reads or writes:
+        kind = "reads only" if reads else "writes only"
+        return passed(f"The key {kind}: fine if that is what it is for")
+    return failed(
+        "The key can neither read nor write here.",
+        "Incorrect credentials or insufficient permissions.",
+        f"{ACCESS_SOLUTION} {_GRANT}",
+    )
+
+
+# --- refusals ---------------------------------------------------------------------------
+
+
+def _refused(examination: Examination, reply: Reply | None, capability: str, loss: str) -> Outcome:
+    if reply is None:
+        return skipped("There was no answer to judge.")
+    error = reply.error()
+    if isinstance(error, AccessDeniedError):
+        return _denied(examination, error, capability, loss)
+    return outcome_of(error)
+
+
+def _denied(
+    examination: Examination, error: AccessDeniedError, capability: str, loss: str
+) -> Outcome:
+    if isinstance(error, CapExceededError):
+        return outcome_of(error)
+    if is_not_s3_enabled(error):
+        return failed(in_words(error), NOT_S3_CAUSE, NOT_S3_SOLUTION)
+    return warned(
+        f"Denied ({in_words(error)}). What does not work: {loss}.",
+        f"The application key lacks {capability}, or is limited to another bucket, or to a "
+        f"prefix other than {examination.probe_prefix}.",
+        _GRANT,
+    )
+
+
+def _nothing_to_read() -> Outcome:
+    return skipped("There is nothing to try it on: the key could not put the probe.")
+
+
+def _whose(examination: Examination) -> str:
+    return "" if examination.sample == examination.probe else ", on a file that is there"

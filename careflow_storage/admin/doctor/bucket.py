@@ -1,0 +1,255 @@
+"""How the bucket is configured: read, never changed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from careflow_storage.admin import preflight
+from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
+from careflow_storage.admin.doctor.examination import Examination
+from careflow_storage.admin.doctor.explain import in_words, outcome_of
+from careflow_storage.admin.doctor.model import Outcome, passed, skipped, warned
+from careflow_storage.errors import (
+    AccessDeniedError,
+    CapExceededError,
+    NoSuchConfigurationError,
+    NotSupportedError,
+    StorageError,
+)
+from careflow_storage.models import IncompleteUpload
+from careflow_storage.s3.control_pages import upload_page
+from careflow_storage.s3.redaction import printable
+
+# What each is called by the client, and which capability of B2's it takes.
+_READS = {
+    "CORS rules": ("get_bucket_cors", "readBuckets"),
+    "lifecycle rules": ("get_bucket_lifecycle_configuration", "readBucketLifecycleRules"),
+    "access list": ("get_bucket_acl", "readBuckets"),
+    "encryption": ("get_bucket_encryption", "readBucketEncryption"),
+    "versioning": ("get_bucket_versioning", "listBuckets"),
+    "object lock": ("get_object_lock_configuration", "readBucketRetentions"),
+}
+_STALE = timedelta(days=1)
+_MEASURED_UPLOADS = 20
+_EVERYBODY = "AllUsers"
+_UNFINISHED = "AbortIncompleteMultipartUpload"
+
+
+async def configuration(examination: Examination) -> Outcome:
+    """Read all that the bucket says of itself; the checks after this one judge it."""
+    engine = await examination.engine()
+    denied: list[str] = []
+    for name, (method, capability) in _READS.items():
+        try:
+            examination.configuration[name] = await engine.control.call(method, None, {}, dict)
+        except NoSuchConfigurationError:
+            examination.configuration[name] = {}
+        except CapExceededError:
+            raise
+        except StorageError as error:
+            examination.unread[name] = error
+            if isinstance(error, AccessDeniedError):
+                denied.append(f"{name} ({capability})")
+    if denied:
+        return warned(
+            f"The key may not read: {', '.join(denied)}.",
+            "It lacks the capabilities in brackets. A key that only moves recordings needs none "
+            "of them.",
+            "Run the doctor with the key that administers the bucket to have these checked, too.",
+        )
+    return passed("The bucket's configuration can be read")
+
+
+async def cors(examination: Examination) -> list[Outcome] | Outcome:
+    """Ask as a browser of the origin would, for what it needs to upload and to play."""
+    if examination.origin is None:
+        return _cors_rules(examination)
+    engine = await examination.engine()
+    outcomes: list[Outcome] = []
+    asked: tuple[tuple[CorsMethod, tuple[str, ...]], ...] = (
+        ("PUT", ("content-type",)),
+        ("GET", ()),
+    )
+    for method, headers in asked:
+        try:
+            check = await preflight.check(engine, examination.origin, method, headers, key=None)
+        except NotSupportedError as error:
+            return outcome_of(error)
+        outcomes.append(_cors_outcome(examination.origin, method, check))
+    return outcomes
+
+
+def _cors_outcome(origin: str, method: str, check: CorsCheck) -> Outcome:
+    name = f"cors {method}"
+    problems = " ".join(check.problems)
+    if check.allowed and not problems:
+        rule = f" (rule {check.rule.name})" if check.rule is not None else ""
+        return Outcome("pass", f"A page of {origin} may {method}{rule}", check=name)
+    solution = (
+        "Add the domain to the CORS rules, check allowed methods and origins: "
+        f"`careflow-storage cors allow {origin}`, or storage.admin.allow_browser_uploads"
+        f'(["{origin}"]). Browsers remember a refusal for a while.'
+    )
+    if check.allowed:
+        return Outcome("warn", f"A page of {origin} may {method}", problems, solution, name)
+    return Outcome(
+        "fail",
+        f"A page of {origin} may not {method}: the browser blocks it.",
+        problems or "No CORS rule of the bucket allows it.",
+        solution,
+        name,
+    )
+
+
+def _cors_rules(examination: Examination) -> Outcome:
+    unread = _unread(examination, "CORS rules")
+    if unread is not None:
+        return unread
+    rules = examination.configuration["CORS rules"].get("CORSRules", [])
+    if not rules:
+        return passed("No CORS rules: web pages cannot reach the bucket (--origin checks one)")
+    origins = sorted({origin for rule in rules for origin in rule.get("AllowedOrigins", ())})
+    shown = printable(", ".join(origins[:5]), 200) + (" …" if len(origins) > 5 else "")
+    return passed(f"{len(rules)} CORS rules, for {shown} (--origin checks one)")
+
+
+async def lifecycle(examination: Examination) -> Outcome:
+    """Without a rule everything is kept, and billed, for ever."""
+    unread = _unread(examination, "lifecycle rules")
+    if unread is not None:
+        return unread
+    rules = examination.configuration["lifecycle rules"].get("Rules", [])
+    active = [rule for rule in rules if rule.get("Status", "Enabled") == "Enabled"]
+    solution = (
+        "Set one: `careflow-storage lifecycle expire --erase-after 30d`, or await "
+        "storage.admin.expire_recordings(erase_after_days=30, cancel_unfinished_after_days=7)."
+    )
+    if not active:
+        return warned(
+            "There is no lifecycle rule.",
+            "Deleted and overwritten recordings are only hidden: all versions are kept and "
+            "billed for ever, and so are the parts of unfinished uploads.",
+            solution,
+        )
+    if not any(_UNFINISHED in rule for rule in active):
+        return warned(
+            f"{len(active)} lifecycle rules, none of which cancels unfinished uploads.",
+            "The parts of uploads that nobody finished are kept and billed for ever.",
+            solution,
+        )
+    return passed(f"{len(active)} lifecycle rules")
+
+
+async def stale_uploads(examination: Examination) -> Outcome:
+    """Uploads that were begun more than a day ago and never finished; the first 1000."""
+    engine = await examination.engine()
+    try:
+        page = await engine.control.call(
+            "list_multipart_uploads", None, {"Prefix": ""}, lambda answer: upload_page(answer, "")
+        )
+    except CapExceededError:
+        raise
+    except AccessDeniedError as error:
+        return skipped(f"The key may not list the unfinished uploads ({in_words(error)}).")
+    now = page.server_time or datetime.now(UTC)
+    stale = [each for each in page.uploads if now - each.initiated > _STALE]
+    if not stale:
+        return passed(f"No stale uploads ({len(page.uploads)} are under way)")
+    more = "at least " if len(page.uploads) >= 1000 or len(stale) > _MEASURED_UPLOADS else ""
+    size = await _stored(examination, stale[:_MEASURED_UPLOADS])
+    return warned(
+        f"{len(stale)} uploads were begun more than a day ago and never finished: {more}"
+        f"{size:,} bytes.",
+        "Crashed or abandoned uploads: their parts are stored and billed.",
+        "`careflow-storage uploads abort --older-than 1d`, or await "
+        "storage.abort_stale_uploads(timedelta(days=1)); a lifecycle rule does it by itself.",
+    )
+
+
+async def _stored(examination: Examination, uploads: list[IncompleteUpload]) -> int:
+    engine = await examination.engine()
+    total = 0
+    for upload in uploads:
+        try:
+            parts = await engine.control.list_parts(upload.key, upload.upload_id)
+        except StorageError:
+            # Ended meanwhile, or not ours to see: the sum is "at least" anyway.
+            continue
+        total += sum(part.size for part in parts)
+    return total
+
+
+async def public(examination: Examination) -> Outcome:
+    """A bucket with recordings must be private."""
+    unread = _unread(examination, "access list")
+    if unread is not None:
+        return unread
+    grants = examination.configuration["access list"].get("Grants", [])
+    if not any(_EVERYBODY in grant.get("Grantee", {}).get("URI", "") for grant in grants):
+        return passed("The bucket is private")
+    return warned(
+        "The bucket is public: whoever guesses a URL may read the recording.",
+        "Its type is Public in the console (ACL public-read).",
+        "Set it to Private on the console's page Buckets. Presigned URLs go on working.",
+    )
+
+
+async def encryption(examination: Examination) -> Outcome:
+    """New files are encrypted at rest, unless it was switched off."""
+    unread = _unread(examination, "encryption")
+    if unread is not None:
+        return unread
+    settings = examination.configuration["encryption"]
+    rules = settings.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
+    if rules:
+        return passed("New files are encrypted by default (SSE)")
+    return warned(
+        "New files are not encrypted at rest.",
+        "Default encryption is off; buckets from before 2026 began so.",
+        "Switch it on, it costs nothing: `careflow-storage buckets encryption SSE-B2`, or await "
+        'storage.admin.set_bucket_encryption("SSE-B2").',
+    )
+
+
+async def versioning(examination: Examination) -> Outcome:
+    """B2's buckets always keep versions."""
+    unread = _unread(examination, "versioning")
+    if unread is not None:
+        return unread
+    status = examination.configuration["versioning"].get("Status")
+    if status == "Enabled":
+        return passed("Versions are kept")
+    return warned(
+        "No versions are kept.",
+        "The bucket is not versioned. B2's always are.",
+        "On another server switch versioning on: overwriting and deleting are for ever without.",
+    )
+
+
+async def object_lock(examination: Examination) -> Outcome:
+    """Told, not judged: few need it."""
+    unread = _unread(examination, "object lock")
+    if unread is not None:
+        return unread
+    answer = examination.configuration["object lock"].get("ObjectLockConfiguration", {})
+    if answer.get("ObjectLockEnabled") != "Enabled":
+        return passed("Object lock is off")
+    return passed(f"Object lock is on{_retention(answer)}")
+
+
+def _retention(answer: dict[str, Any]) -> str:
+    default = answer.get("Rule", {}).get("DefaultRetention", {})
+    if not default:
+        return ", without a default retention"
+    span = f"{default['Days']} days" if "Days" in default else f"{default.get('Years')} years"
+    return f": {str(default.get('Mode', '')).lower()}, {span} by default"
+
+
+def _unread(examination: Examination, name: str) -> Outcome | None:
+    error = examination.unread.get(name)
+    if isinstance(error, NotSupportedError):
+        return skipped("This server does not know it.")
+    if isinstance(error, AccessDeniedError):
+        return skipped("The key may not read it.")
+    return None if error is None else outcome_of(error)

@@ -1,0 +1,226 @@
+"""The order of the checks, their time, and what is left out after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from careflow_storage.admin.cors_limits import origin_problem
+from careflow_storage.admin.doctor import access, bucket, identity, network
+from careflow_storage.admin.doctor.examination import Examination
+from careflow_storage.admin.doctor.explain import in_words, outcome_of
+from careflow_storage.admin.doctor.live import CHECKS as LIVE_CHECKS
+from careflow_storage.admin.doctor.model import (
+    Diagnosis,
+    Finding,
+    Group,
+    Outcome,
+    failed,
+    passed,
+    skipped,
+    warned,
+)
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.recordings import validate_key
+from careflow_storage.settings import StorageSettings
+
+_CHECK_SECONDS = 15.0
+_ALL_SECONDS = 50.0
+_LIVE_SECONDS = 120.0
+
+Answer = Outcome | list[Outcome] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check; skipped unless all of ``needs`` were looked at and did not fail.
+
+    It gives no outcome where it does not apply.
+    """
+
+    group: Group
+    name: str
+    run: Callable[[Examination], Awaitable[Answer]]
+    needs: tuple[str, ...] = ()
+
+
+_ENDPOINT = ("settings", "BACKBLAZE_ENDPOINT")
+_ALL_SETTINGS = (
+    *_ENDPOINT,
+    *("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY", "BACKBLAZE_BUCKET_NAME"),
+)
+_BUCKET = ("credentials", "bucket")
+_PUT = (*_BUCKET, "put")
+
+CHECKS: tuple[Check, ...] = (
+    Check("settings", "settings", identity.settings),
+    Check("settings", "key form", identity.key_form, _ALL_SETTINGS),
+    Check("network", "endpoint", network.endpoint, _ENDPOINT),
+    Check("network", "dns", network.dns, ("endpoint",)),
+    Check("network", "tcp", network.tcp, ("dns",)),
+    Check("network", "tls", network.tls, ("tcp",)),
+    Check("network", "http", network.http, ("tcp", "tls")),
+    Check("network", "clock", network.clock, ("http",)),
+    Check("access", "credentials", access.credentials, ("http", *_ALL_SETTINGS)),
+    Check("access", "bucket", access.bucket, ("credentials",)),
+    Check("access", "list", access.list_files, _BUCKET),
+    Check("access", "put", access.put, _BUCKET),
+    Check("access", "head", access.head, _BUCKET),
+    Check("access", "get", access.get, _BUCKET),
+    Check("access", "missing file", access.missing_file, _BUCKET),
+    Check("access", "presigned url", access.presigned_url, _BUCKET),
+    Check("access", "multipart", access.multipart, _BUCKET),
+    Check("access", "list versions", access.list_versions, _BUCKET),
+    Check("access", "list uploads", access.list_uploads, _BUCKET),
+    Check("access", "delete", access.delete, _PUT),
+    Check("access", "erase", access.erase, _PUT),
+    Check("access", "usable", access.usable, _BUCKET),
+    Check("bucket", "configuration", bucket.configuration, _BUCKET),
+    Check("bucket", "cors", bucket.cors, ("configuration",)),
+    Check("bucket", "lifecycle", bucket.lifecycle, ("configuration",)),
+    Check("bucket", "public", bucket.public, ("configuration",)),
+    Check("bucket", "encryption", bucket.encryption, ("configuration",)),
+    Check("bucket", "versioning", bucket.versioning, ("configuration",)),
+    Check("bucket", "object lock", bucket.object_lock, ("configuration",)),
+    Check("bucket", "stale uploads", bucket.stale_uploads, _BUCKET),
+)
+
+
+async def diagnose(
+    settings: StorageSettings | Mapping[str, Any] | None = None,
+    *,
+    origin: str | None = None,
+    live: bool = False,
+    probe_prefix: str = "careflow-doctor/",
+    on_finding: Callable[[Finding], None] | None = None,
+) -> Diagnosis:
+    """Find out why it does not work: settings, network, key, bucket, CORS, lifecycle.
+
+    Nothing of it raises for what is wrong: every failure is a finding with its cause and its
+    solution. It stores probes of some bytes below ``probe_prefix`` and erases them, also when
+    cancelled; where the key may not erase, they are hidden and the finding ``clean up`` names
+    them. About 40 requests, of B2's classes A to C; no more than about a minute (two with
+    ``live``) whatever the server does.
+
+    Args:
+        settings: Those in use; or arguments of `StorageSettings`, to learn what is malformed
+            in them; None for the environment.
+        origin: A web page's, such as ``https://app.example``: may it upload and play?
+        live: Also try what only a real B2 account can answer, and compare it with what this
+            library takes for granted. About 40 more requests.
+        probe_prefix: Where the probes are stored. For a key that is limited to a prefix it
+            must begin with that.
+        on_finding: Called with each finding as soon as it is made.
+
+    Raises:
+        InvalidInputError: The ``probe_prefix`` cannot begin a key, or ``origin`` is none.
+    """
+    validate_key(f"{probe_prefix}probe")
+    problem = origin_problem(origin) if origin is not None else None
+    if problem is not None:
+        raise InvalidInputError(f"origin: {problem}.")
+    given = settings if isinstance(settings, StorageSettings) else None
+    values = {} if settings is None or given is not None else dict(settings)
+    examination = Examination(values, given, origin, live, probe_prefix)
+    findings: list[Finding] = []
+    run = _Run(examination, findings, on_finding or (lambda _: None))
+    try:
+        await run.all()
+    finally:
+        await examination.close()
+    return Diagnosis(findings=tuple(findings))
+
+
+class _Run:
+    """Goes through the checks."""
+
+    def __init__(
+        self,
+        examination: Examination,
+        findings: list[Finding],
+        tell: Callable[[Finding], None],
+    ) -> None:
+        self._examination = examination
+        self._findings = findings
+        self._tell = tell
+        self._ends = time.monotonic() + (_LIVE_SECONDS if examination.live else _ALL_SECONDS)
+        self._verdicts: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
+
+    async def all(self) -> None:
+        """Run every check, then erase the probes."""
+        more = LIVE_CHECKS if self._examination.live else {}
+        checks = (*CHECKS, *(Check("live", name, run, _PUT) for name, run in more.items()))
+        for check in checks:
+            await self._one(check)
+        if self._examination.traces.keys:
+            await self._one(Check("end", "clean up", _clean_up))
+
+    async def _one(self, check: Check) -> None:
+        started = time.perf_counter()
+        outcomes = self._left_out(check) or await self._outcomes(check)
+        seconds = time.perf_counter() - started
+        # A check that does not apply holds up nothing.
+        self._verdicts.setdefault(check.name, "pass")
+        for outcome in outcomes:
+            name = outcome.check or check.name
+            self._verdicts[name] = outcome.verdict
+            finding = Finding(
+                group=check.group,
+                check=name,
+                verdict=outcome.verdict,
+                found=outcome.found,
+                cause=outcome.cause,
+                solution=outcome.solution,
+                seconds=round(seconds, 3),
+            )
+            self._findings.append(finding)
+            self._tell(finding)
+
+    def _left_out(self, check: Check) -> list[Outcome]:
+        for needed in check.needs:
+            verdict = self._verdicts.get(needed)
+            if verdict == "fail" or (verdict == "skip" and needed in self._reasons):
+                self._reasons[check.name] = root = self._reasons.get(needed, needed)
+                return [skipped(f"Not looked at, since {root} failed.")]
+        if check.group != "end" and time.monotonic() > self._ends:
+            return [skipped("Not looked at: the diagnosis took too long already.")]
+        return []
+
+    async def _outcomes(self, check: Check) -> list[Outcome]:
+        try:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                answer = await check.run(self._examination)
+        except Exception as error:  # noqa: BLE001 - it becomes a finding; the others go on
+            if type(error) is TimeoutError and error.errno is None:
+                return [_too_slow()]
+            return [outcome_of(error)]
+        if answer is None:
+            return []
+        return answer if isinstance(answer, list) else [answer]
+
+
+def _too_slow() -> Outcome:
+    return failed(
+        f"It was not done within {_CHECK_SECONDS:g} s.",
+        "Network or location: the server is slow, or drops what it does not like.",
+        "Check the network, and that BACKBLAZE_ENDPOINT is the region nearest to you.",
+    )
+
+
+async def _clean_up(examination: Examination) -> Outcome:
+    try:
+        left = await examination.clean_up()
+    except Exception as error:  # noqa: BLE001 - what could not be erased must be told
+        left = [in_words(error)]
+    if not left:
+        return passed("All probes are erased: nothing is left in the bucket.")
+    return warned(
+        f"Left in the bucket: {', '.join(left)}",
+        "The application key may not erase versions (deleteFiles, listFiles).",
+        "Harmless: some bytes. A lifecycle rule erases what is hidden, or a key that may: "
+        f"`careflow-storage rm --prefix {examination.probe_prefix} --all-versions`.",
+    )

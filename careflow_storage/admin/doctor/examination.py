@@ -1,0 +1,190 @@
+"""What the checks of one diagnosis share: settings, connections, what was learnt, traces left."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+
+from careflow_storage.admin.doctor.traces import Traces
+from careflow_storage.admin.doctor.wire import Reply, Wire
+from careflow_storage.errors import StorageError
+from careflow_storage.lifecycle import Lifecycle
+from careflow_storage.s3.session import environment_proxy, tls_context
+from careflow_storage.settings import StorageSettings
+from careflow_storage.transfer.engine import Engine
+
+logger = logging.getLogger("careflow_storage")
+
+REQUEST_SECONDS = 6.0
+_CONNECT_SECONDS = 5.0
+_CLEANUP_SECONDS = 8.0
+_PATIENCE: dict[str, Any] = {
+    # A busy B2 is asked once more; a dead one must not hold the diagnosis up.
+    "retry_attempts": 2,
+    "retry_base_delay": 0.2,
+    "retry_max_delay": 2.0,
+}
+PROBE = b"A probe of careflow-storage's doctor. It may be erased.\n"
+PROBE_MD5 = hashlib.md5(PROBE, usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """An answer to a request without a signature, and how long it took."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+
+@dataclass
+class Examination:
+    """One diagnosis while it runs."""
+
+    values: Mapping[str, Any]
+    given: StorageSettings | None
+    origin: str | None
+    live: bool
+    probe_prefix: str
+    settings: StorageSettings | None = None
+    skew: timedelta | None = None
+    """By how much the server's clock is ahead."""
+    listing: Reply | None = None
+    """The answer to the first signed request."""
+    sample: str | None = None
+    """A key that is there: the probe's, or else the first of a listing."""
+    may: dict[str, bool] = field(default_factory=dict)
+    configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the bucket says of itself; nothing for what it has not configured."""
+    unread: dict[str, StorageError] = field(default_factory=dict)
+    """Why some of that could not be read."""
+    server_date: str | None = None
+    _engine: Engine | None = None
+    _lifecycle: Lifecycle | None = None
+    _wire: Wire | None = None
+
+    def __post_init__(self) -> None:
+        self.traces = Traces(f"{self.probe_prefix}{secrets.token_hex(6)}/")
+
+    @property
+    def current(self) -> StorageSettings:
+        """The settings; only asked for by checks that need them."""
+        if self.settings is None:
+            raise AssertionError("a check without settings")
+        return self.settings
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint; only asked for by checks that need it."""
+        if self.current.endpoint is None:
+            raise AssertionError("a check without an endpoint")
+        return self.current.endpoint
+
+    def patient(self) -> StorageSettings:
+        """The settings, with the patience of a doctor."""
+        settings = self.current
+        return settings.model_copy(
+            update={
+                **_PATIENCE,
+                "connect_timeout": min(settings.connect_timeout, _CONNECT_SECONDS),
+                "idle_timeout": min(settings.idle_timeout, REQUEST_SECONDS),
+            }
+        )
+
+    async def engine(self) -> Engine:
+        """The two planes, opened when first needed."""
+        if self._engine is None:
+            self._lifecycle = Lifecycle(self.patient(), None)
+            await self._lifecycle.open()
+            self._engine = self._lifecycle.engine()
+        return self._engine
+
+    async def wire(self) -> Wire:
+        """For requests that no method would send."""
+        if self._wire is None:
+            engine = await self.engine()
+            self._wire = Wire(engine.session, engine.retry, REQUEST_SECONDS)
+        return self._wire
+
+    @property
+    def folder(self) -> str:
+        """The prefix of all that this diagnosis stores."""
+        return self.traces.folder
+
+    @property
+    def probe(self) -> str:
+        """The key of the probe."""
+        return f"{self.folder}probe.txt"
+
+    def store(self, name: str) -> str:
+        """Return the key of something that will be stored now, and erased at the end."""
+        key = f"{self.folder}{name}"
+        self.traces.expect(key)
+        return key
+
+    async def unsigned(self) -> Unsigned:
+        """Ask the endpoint something without a signature, twice."""
+        settings = self.patient()
+        tls = await asyncio.to_thread(tls_context, settings)
+        timeout = aiohttp.ClientTimeout(
+            total=REQUEST_SECONDS, sock_connect=settings.connect_timeout
+        )
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout, auto_decompress=False
+        ) as http:
+            first = await self._ask_unsigned(http)
+            # Over a connection that stands: the way there and back alone.
+            second = await self._ask_unsigned(http)
+        return min(first, second, key=lambda answer: answer.seconds)
+
+    async def _ask_unsigned(self, http: aiohttp.ClientSession) -> Unsigned:
+        proxy = environment_proxy(self.endpoint)
+        started = time.perf_counter()
+        async with http.get(f"{self.endpoint}/", allow_redirects=False, proxy=proxy) as response:
+            body = await response.content.read(64 * 1024)
+        seconds = time.perf_counter() - started
+        return Unsigned(response.status, response.headers, body, seconds)
+
+    # --- the end ------------------------------------------------------------------------
+
+    async def clean_up(self) -> list[str]:
+        """Erase every probe; return what is left, in words."""
+        return await self.traces.erase(await self.engine(), await self.wire())
+
+    async def close(self) -> None:
+        """Erase what is left of the probes, also when cancelled, and close the connections."""
+        try:
+            if self.traces.keys and self._engine is not None:
+                await _to_the_end(self._erase_in_time())
+        finally:
+            if self._lifecycle is not None:
+                await self._lifecycle.close()
+
+    async def _erase_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(_CLEANUP_SECONDS):
+                left = await self.clean_up()
+        except (StorageError, TimeoutError):
+            left = list(self.traces.keys)
+        if left:
+            logger.warning("probes of the doctor are left in the bucket: %s", ", ".join(left))
+
+
+async def _to_the_end(work: Any) -> None:
+    """Await it though cancelled meanwhile; the cancellation comes out after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,30 @@
+"""What was expected of B2, and what the server did."""
+
+from __future__ import annotations
+
+from careflow_storage.admin.doctor.explain import in_words
+from careflow_storage.admin.doctor.model import Outcome, passed, warned
+from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.s3.redaction import printable
+
+_CAUSE = (
+    "This library takes something else for granted, from Backblaze's documents and reports of "
+    "its users. On another server than B2 that is no surprise."
+)
+_REPORT = "If this is B2: please report this line to the maintainers of careflow-storage."
+
+
+def refused_as(reply: Reply, status: int, code: str) -> Outcome:
+    """Judge an answer that should be a refusal of this kind."""
+    expected = f"{status} {code}"
+    return as_expected(reply, expected, reply.short, expected)
+
+
+def as_expected(reply: Reply | None, what: str, found: object, expected: object) -> Outcome:
+    """Judge an answer by what it should have told; ``what`` says that in words."""
+    if found == expected:
+        return passed(f"As expected: {what}")
+    words = printable(str(found), 120)
+    refused = reply is not None and not reply.ok
+    why = f" ({in_words(reply.error())})" if reply is not None and refused else ""
+    return warned(f"B2 behaves differently: expected {what}, got {words}{why}.", _CAUSE, _REPORT)

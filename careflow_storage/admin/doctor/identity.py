@@ -1,0 +1,199 @@
+"""The settings: there, from where, well-formed, and fit for each other."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+from pydantic import ValidationError
+
+from careflow_storage._endpoint import b2_region, host_of
+from careflow_storage.admin.doctor.examination import Examination
+from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
+from careflow_storage.admin.provenance import (
+    SettingOrigin,
+    places_searched,
+    settings_problems,
+    settings_with_origin,
+)
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.settings import StorageSettings
+
+_SHOWN = ("key_id", "application_key", "bucket_name", "endpoint", "region")
+# Others are only told of when somebody has set them.
+_NOTEWORTHY = ("ca_file", "allow_http")
+_WHERE_TO_GET = {
+    "BACKBLAZE_KEY_ID": "the console's page Application Keys (keyID; it starts with 00)",
+    "BACKBLAZE_APPLICATION_KEY": "the console, once, when the key is created (applicationKey)",
+    "BACKBLAZE_BUCKET_NAME": "the console's page Buckets",
+    "BACKBLAZE_ENDPOINT": "the console's page Buckets, at the bucket",
+    "BACKBLAZE_REGION": "the endpoint: it is its second part, and follows from it",
+}
+_KEY_ID = re.compile(r"[0-9a-f]{24,25}", re.IGNORECASE)
+_APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
+_PLACEHOLDER = re.compile(r"your[-_]|x{6}|<.*>|changeme|example", re.IGNORECASE)
+
+
+async def settings(examination: Examination) -> list[Outcome]:
+    """Which settings are there and where they come from; files are read in a thread."""
+    try:
+        return await asyncio.to_thread(_settings, examination)
+    except InvalidInputError as error:
+        # A file that is no text.
+        return [failed(error.message, "A settings file cannot be read.", error.hint or "Fix it.")]
+
+
+def _settings(examination: Examination) -> list[Outcome]:
+    values = examination.values
+    problems = () if examination.given is not None else settings_problems(**values)
+    try:
+        examination.settings = examination.given or StorageSettings(**values)
+    except ValidationError:
+        examination.settings = None
+    origins = {
+        each.name: each for each in settings_with_origin(examination.given, **examination.values)
+    }
+    searched = ", ".join(places_searched(**values))
+    outcomes = [_one(origins[name], searched) for name in _SHOWN]
+    outcomes += [
+        _one(origins[name], searched)
+        for name in _NOTEWORTHY
+        if origins[name].source not in ("default", "missing")
+    ]
+    own = {each.problem for each in origins.values()}
+    malformed = [each for each in origins.values() if each.problem and each.name not in _SHOWN]
+    outcomes += [_one(each, searched) for each in malformed]
+    outcomes += [_together(problem) for problem in problems if problem not in own]
+    if problems:
+        outcomes.append(
+            Outcome(
+                "fail",
+                "The settings are not valid, so nothing can be asked.",
+                "See above.",
+                "Correct what is marked above.",
+                check="settings",
+            )
+        )
+    pair = [origins[name] for name in ("key_id", "application_key")]
+    if not problems and pair[0].where.partition(" in ")[2] != pair[1].where.partition(" in ")[2]:
+        outcomes += _from_two_places(*pair)
+    return outcomes
+
+
+def _one(origin: SettingOrigin, searched: str) -> Outcome:
+    name = origin.variable
+    if origin.problem is not None:
+        return Outcome(
+            "fail",
+            f"{origin.problem} ({origin.where.removeprefix(f'{name} ')})",
+            "The value is malformed. It is not shown, since it may be a secret.",
+            f"Correct it; it is shown on {_WHERE_TO_GET.get(name, 'docs/settings.md')}.",
+            check=name,
+        )
+    if origin.source == "missing" and origin.name == "region":
+        return Outcome("skip", "It follows from the endpoint.", check=name)
+    if origin.source == "missing":
+        return Outcome(
+            "fail",
+            "is not set",
+            f"It is in none of: {searched}.",
+            f"Set it; get it from {_WHERE_TO_GET[name]}.",
+            check=name,
+        )
+    found = f"{origin.value}  ({origin.where.removeprefix(f'{name} ')})"
+    if origin.shadowed:
+        return Outcome(
+            "warn",
+            found,
+            f"Another value stands in: {', '.join(origin.shadowed)}. It is not used.",
+            "Remove one of the two, lest the wrong one is corrected.",
+            check=name,
+        )
+    return Outcome("pass", found, check=name)
+
+
+def _together(problem: str) -> Outcome:
+    return Outcome(
+        "fail",
+        problem,
+        "Two settings contradict each other, or one does not fit the server.",
+        "Correct it: see docs/settings.md.",
+        check="settings together",
+    )
+
+
+def _from_two_places(key_id: SettingOrigin, application_key: SettingOrigin) -> list[Outcome]:
+    if "missing" in (key_id.source, application_key.source):
+        return []
+    return [
+        Outcome(
+            "warn",
+            f"{key_id.where}, but {application_key.where}",
+            "The two halves of the key come from two places: they may be of two keys.",
+            "Put both into one place.",
+            check="key pair",
+        )
+    ]
+
+
+async def key_form(examination: Examination) -> Outcome | None:
+    """What B2's keys look like; other servers' may look like anything."""
+    current = examination.settings
+    if current is None or current.key_id is None or current.application_key is None:
+        return None
+    key_id, secret = current.key_id, current.application_key.get_secret_value()
+    region = b2_region(host_of(current.endpoint or ""))
+    if region is None:
+        return None
+    if _PLACEHOLDER.search(key_id) or _PLACEHOLDER.search(secret):
+        return failed(
+            "A placeholder of an example stands where the key belongs.",
+            "Incorrect credentials.",
+            "Create an application key on the console's page Application Keys; copy both parts.",
+        )
+    return _key_id_form(key_id) or _secret_form(secret) or _cluster(key_id, secret, region)
+
+
+def _key_id_form(key_id: str) -> Outcome | None:
+    if re.fullmatch(r"[0-9a-f]{12}", key_id, re.IGNORECASE):
+        return failed(
+            "BACKBLAZE_KEY_ID has 12 digits: it is the ID of the master key.",
+            'B2\'s S3 API refuses the master key: "Malformed Access Key Id".',
+            "Create an application key on the console's page Application Keys.",
+        )
+    if _KEY_ID.fullmatch(key_id):
+        return None
+    return warned(
+        f"BACKBLAZE_KEY_ID has {len(key_id)} characters that are not 25 hexadecimal digits.",
+        "It is cut off, of another service, or something else was pasted.",
+        "Copy keyID anew from the console's page Application Keys.",
+    )
+
+
+def _secret_form(secret: str) -> Outcome | None:
+    if _APPLICATION_KEY.fullmatch(secret):
+        return None
+    return warned(
+        f"BACKBLAZE_APPLICATION_KEY has {len(secret)} characters and not the form of B2's keys: "
+        "K, 3 digits, 27 letters, digits, + or /.",
+        "It is cut off, of another service, or its + and / were changed on the way.",
+        "It is shown only once: if it is lost, create a new key and delete the old one.",
+    )
+
+
+def _cluster(key_id: str, secret: str, region: str) -> Outcome:
+    """The first digits of a key tell its cluster, the last ones of a region too."""
+    of_id, of_secret, of_region = key_id[:3], secret[1:4], region[-3:]
+    if of_id != of_secret:
+        return warned(
+            f"The key ID is of cluster {of_id}, the application key of {of_secret}.",
+            "They are halves of two different keys.",
+            "Take both from the same key.",
+        )
+    if of_region.isdigit() and of_region != of_id:
+        return warned(
+            f"The key is of cluster {of_id}, the endpoint of region {region}.",
+            "An account has its buckets in one region; the endpoint is that of another one.",
+            "Set BACKBLAZE_ENDPOINT to the Endpoint that the console shows with the bucket.",
+        )
+    return passed(f"Looks like an application key of cluster {of_id}, as the endpoint.")

@@ -1,0 +1,104 @@
+"""What B2 thinks of signatures that a browser or somebody else would carry."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from datetime import UTC, datetime, timedelta
+
+from careflow_storage.admin.doctor.examination import PROBE, Examination
+from careflow_storage.admin.doctor.expectation import as_expected, refused_as
+from careflow_storage.admin.doctor.model import Outcome
+from careflow_storage.s3.signing import MAX_EXPIRES_IN, derive_signing_key, encode_key
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_BOUNDARY = "careflow-doctor-form"
+
+
+async def signed_length(examination: Examination) -> Outcome:
+    """A presigned PUT with a signed Content-Length takes no other length."""
+    session = (await examination.engine()).session
+    key = examination.store("length.txt")
+    url = session.signer.presign(
+        await session.credentials(),
+        "PUT",
+        session.origin,
+        f"/{session.bucket}/{encode_key(key)}",
+        {},
+        {"content-length": str(len(PROBE) - 1)},
+        60,
+    )
+    wire = await examination.wire()
+    reply = await wire.fetch("PutObject", "PUT", url, body=PROBE)
+    if reply.ok:
+        examination.traces.stored(key, reply.headers.get("x-amz-version-id"))
+    return refused_as(reply, 403, "SignatureDoesNotMatch")
+
+
+async def url_too_long(examination: Examination) -> Outcome:
+    """URLs live for 7 days at most. One for 8 is signed here, which no method would do."""
+    session = (await examination.engine()).session
+    credentials = await session.credentials()
+    now, path = datetime.now(UTC), f"/{session.bucket}/{encode_key(examination.probe)}"
+    scope = f"{now:%Y%m%d}/{session.signer.region}/s3/aws4_request"
+    who = f"{credentials.access_key_id}/{scope}".replace("/", "%2F")
+    query = (
+        f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={who}&X-Amz-Date={now:%Y%m%dT%H%M%SZ}"
+        f"&X-Amz-Expires={MAX_EXPIRES_IN + 86_400}&X-Amz-SignedHeaders=host"
+    )
+    canonical = f"GET\n{path}\n{query}\nhost:{session.host}\n\nhost\nUNSIGNED-PAYLOAD"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    to_sign = f"{_ALGORITHM}\n{now:%Y%m%dT%H%M%SZ}\n{scope}\n{digest}"
+    signature = _signature(credentials.secret_access_key, session.signer.region, now, to_sign)
+    wire = await examination.wire()
+    reply = await wire.fetch(
+        "GetObject", "GET", f"{session.origin}{path}?{query}&X-Amz-Signature={signature}"
+    )
+    return as_expected(reply, "a refusal (400 or 403)", reply.status in (400, 403), True)
+
+
+async def post_policy(examination: Examination) -> Outcome:
+    """Uploads by an HTML form are not implemented: browsers must PUT."""
+    session = (await examination.engine()).session
+    credentials = await session.credentials()
+    key, now = examination.store("form.txt"), datetime.now(UTC)
+    fields = {
+        "key": key,
+        "x-amz-algorithm": _ALGORITHM,
+        "x-amz-credential": (
+            f"{credentials.access_key_id}/{now:%Y%m%d}/{session.signer.region}/s3/aws4_request"
+        ),
+        "x-amz-date": f"{now:%Y%m%dT%H%M%SZ}",
+    }
+    conditions = [{"bucket": session.bucket}, *({name: fields[name]} for name in fields)]
+    ends = now + timedelta(minutes=5)
+    policy = {"expiration": f"{ends:%Y-%m-%dT%H:%M:%SZ}", "conditions": conditions}
+    fields["policy"] = base64.b64encode(json.dumps(policy).encode()).decode()
+    fields["x-amz-signature"] = _signature(
+        credentials.secret_access_key, session.signer.region, now, fields["policy"]
+    )
+    wire = await examination.wire()
+    reply = await wire.fetch(
+        "PostObject",
+        "POST",
+        f"{session.origin}/{session.bucket}",
+        {"content-type": f"multipart/form-data; boundary={_BOUNDARY}"},
+        _form(fields),
+    )
+    if reply.ok:
+        examination.traces.stored(key, reply.headers.get("x-amz-version-id"))
+    return refused_as(reply, 501, "NotImplemented")
+
+
+def _form(fields: dict[str, str]) -> bytes:
+    head = f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name="
+    parts = [f'{head}"{name}"\r\n\r\n{value}\r\n' for name, value in fields.items()]
+    file = f'{head}"file"; filename="probe.txt"\r\nContent-Type: text/plain\r\n\r\n'
+    return "".join([*parts, file]).encode() + PROBE + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def _signature(secret: str, region: str, now: datetime, text: str) -> str:
+    key = derive_signing_key(secret, f"{now:%Y%m%d}", region, "s3")
+    return hmac.digest(key, text.encode(), "sha256").hex()

@@ -1,0 +1,333 @@
+"""The way to the server: name, connection, certificate, HTTP, and its clock."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import ssl
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from careflow_storage._endpoint import b2_region, host_of, is_loopback
+from careflow_storage.admin.doctor.examination import REQUEST_SECONDS, Examination, Unsigned
+from careflow_storage.admin.doctor.explain import in_words
+from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
+from careflow_storage.s3 import xml
+from careflow_storage.s3.redaction import printable
+from careflow_storage.s3.session import environment_proxy, tls_context
+
+_CONNECT_SECONDS = 5.0
+_SLOW_SECONDS = 0.5
+_SOON = timedelta(days=14)
+_SKEW_WARNED = timedelta(minutes=1)
+_SKEW_FAILED = timedelta(minutes=10)
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the module ssl has no name for.
+_WITHOUT_TIME = 0x200000
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_CHECK_NETWORK = "Check BACKBLAZE_ENDPOINT, the network and its firewall."
+
+
+async def endpoint(examination: Examination) -> Outcome:
+    """What kind of server it is; its form was checked by the settings."""
+    url = examination.endpoint
+    host = host_of(url)
+    region = b2_region(host)
+    if region is not None:
+        return passed(f"{url} is Backblaze B2, region {region}")
+    proxy = environment_proxy(url)
+    if url.startswith("http://") and not is_loopback(host):
+        return warned(
+            f"{url} has no TLS",
+            "Whoever is on the way can read the recordings and change them.",
+            "Use an https:// endpoint.",
+        )
+    place = "on this machine" if is_loopback(host) else "not Backblaze's"
+    way = ", through the proxy of the environment" if proxy else ""
+    return passed(f"{url} is an S3 server {place}{way}")
+
+
+async def dns(examination: Examination) -> Outcome:
+    """Ask for the addresses of the host, or of the proxy before it."""
+    host, port, is_proxy = _first_hop(examination)
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return passed(f"{host} is an address already")
+    loop = asyncio.get_running_loop()
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError) as error:
+        what = "the proxy's name" if is_proxy else "this name"
+        reason = "no answer" if type(error) is TimeoutError else getattr(error, "strerror", error)
+        return failed(
+            f"No address was found for {host} ({reason}).",
+            f"DNS does not know {what}, or cannot be reached.",
+            "Check BACKBLAZE_ENDPOINT for typing errors, then the network and its DNS.",
+        )
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+    shown = ", ".join(addresses[:4]) + (" …" if len(addresses) > 4 else "")
+    return passed(f"{host} is {shown} ({_ms(time.perf_counter() - started)})")
+
+
+async def tcp(examination: Examination) -> Outcome:
+    """Connect, and close again."""
+    host, port, is_proxy = _first_hop(examination)
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return failed(
+            f"{host}:{port} refuses the connection.",
+            "Nothing listens there: the server is not running, or the port is another one.",
+            "Start the server, or correct BACKBLAZE_ENDPOINT.",
+        )
+    except TimeoutError:
+        return failed(
+            f"No connection to {host}:{port} within {_CONNECT_SECONDS:g} s.",
+            "A firewall drops the packets, or the address is wrong.",
+            _CHECK_NETWORK,
+        )
+    except OSError as error:
+        return failed(
+            f"No connection to {host}:{port} ({error.strerror or type(error).__name__}).",
+            "The network does not reach it.",
+            _CHECK_NETWORK,
+        )
+    seconds = time.perf_counter() - started
+    await _close(writer)
+    what = "the proxy" if is_proxy else "connected"
+    return passed(f"{host}:{port} {what} ({_ms(seconds)})")
+
+
+async def tls(examination: Examination) -> Outcome | None:
+    """The certificate, as the storage would judge it. Nothing for http and behind a proxy."""
+    url = examination.endpoint
+    if not url.startswith("https://") or environment_proxy(url) is not None:
+        return None
+    host, port, _ = _first_hop(examination)
+    context = await asyncio.to_thread(tls_context, examination.patient())
+    try:
+        connection = await _tls_session(host, port, context)
+    except ssl.SSLCertVerificationError as error:
+        return await _untrusted(examination, host, port, error)
+    except ssl.SSLError as error:
+        return failed(
+            f"No TLS with {host}:{port} ({error.reason or 'handshake failed'}).",
+            "The port speaks no TLS (an http server, or a proxy), or only versions below 1.2.",
+            "Check the port and the scheme in BACKBLAZE_ENDPOINT.",
+        )
+    except (OSError, TimeoutError) as error:
+        return failed(
+            f"The TLS handshake with {host}:{port} broke off ({type(error).__name__}).",
+            "The port speaks no TLS (an http server?), or something on the way breaks it off.",
+            "Check the port and the scheme in BACKBLAZE_ENDPOINT, and the firewall.",
+        )
+    version, certificate = connection
+    found = f"{version}, {_described(certificate)}"
+    ends = _ends(certificate)
+    if ends is not None and ends - datetime.now(UTC) < _SOON:
+        return warned(
+            found, "The certificate ends soon.", "Renew it, or ask the server's operator."
+        )
+    return passed(found)
+
+
+async def _untrusted(
+    examination: Examination, host: str, port: int, error: ssl.SSLCertVerificationError
+) -> Outcome:
+    reason = printable(error.verify_message.rstrip("."), 200)
+    certificate = await _whatever_certificate(host, port)
+    found = f"The certificate is not trusted: {reason}."
+    if certificate:
+        found += f" It is {_described(certificate)}."
+    ca_file = examination.current.ca_file
+    if "expired" in reason or "not yet valid" in reason:
+        return failed(
+            found,
+            "The certificate's time is over or has not come, or the clock of this machine is off.",
+            "Check the clock; else the server's operator must renew it.",
+        )
+    if "mismatch" in reason.lower() or "not valid for" in reason.lower():
+        return failed(
+            found,
+            "The certificate is for another name: another server answers, or a proxy.",
+            "Use the name that is in the certificate in BACKBLAZE_ENDPOINT.",
+        )
+    if ca_file is not None:
+        return failed(
+            found,
+            f"It was not signed by an authority in {ca_file} (BACKBLAZE_CA_FILE), which "
+            "takes the place of the system's.",
+            "Put the certificate of the right authority into that file, or remove the setting.",
+        )
+    return failed(
+        found,
+        "A private authority signed it (an own server, or a proxy that reads along), or the "
+        "system's list of authorities is missing.",
+        "For a private authority set BACKBLAZE_CA_FILE to its certificate (PEM).",
+    )
+
+
+async def http(examination: Examination) -> Outcome:
+    """Ask something without a signature: any answer of S3 will do, a refusal too."""
+    try:
+        response = await examination.unsigned()
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        silent = isinstance(error, TimeoutError)
+        return failed(
+            f"No answer within {REQUEST_SECONDS:g} s." if silent else f"No answer: {_why(error)}",
+            "Something accepts connections there, but speaks no HTTP (or https on an http port).",
+            "Check BACKBLAZE_ENDPOINT: scheme, host and port; and a proxy in between.",
+        )
+    seconds = response.seconds
+    examination.server_date = response.headers.get("Date")
+    server = printable(response.headers.get("Server", ""), 60)
+    found = f"HTTP {response.status}{f' from {server}' if server else ''} ({_ms(seconds)})"
+    if 300 <= response.status < 400 and "Location" in response.headers:
+        target = urlsplit(response.headers["Location"]).hostname or "another page"
+        return failed(
+            f"{found}, a redirect to {printable(target, 100)}",
+            "A portal, a proxy or a web server answers in the place of S3.",
+            "Use the S3 endpoint (https://s3.<region>.backblazeb2.com), and a way out of the "
+            "network without a portal.",
+        )
+    if not _is_s3(response):
+        return warned(
+            f"{found}, which does not look like S3",
+            "A web server or a proxy answers, perhaps in the place of S3.",
+            "Check BACKBLAZE_ENDPOINT. If the checks below pass, all is well.",
+        )
+    if seconds > _SLOW_SECONDS:
+        return warned(
+            found,
+            "Network or location: each request waits that long for its answer.",
+            "Use the region closest to your users, and multipart upload for large files (it is "
+            "on; BACKBLAZE_TRANSFER_CONCURRENCY sends more parts at once).",
+        )
+    return passed(found)
+
+
+async def clock(examination: Examination) -> Outcome:
+    """Compare clocks: a signature is good for 15 minutes."""
+    now = datetime.now(UTC)
+    try:
+        theirs = parsedate_to_datetime(examination.server_date or "")
+    except ValueError:
+        return warned(
+            "The server does not tell the time.",
+            "Its answers have no Date, which S3's have.",
+            "Check that BACKBLAZE_ENDPOINT is an S3 server.",
+        )
+    examination.skew = skew = theirs - now
+    ahead = "behind" if skew > timedelta() else "ahead of"
+    amount = _duration(abs(skew))
+    cause = "S3 refuses signatures that are more than 15 minutes old or early."
+    solution = "Synchronise the clock of this machine (NTP: `timedatectl set-ntp true`)."
+    if abs(skew) >= _SKEW_FAILED:
+        return failed(f"This machine's clock is {amount} {ahead} the server's.", cause, solution)
+    if abs(skew) >= _SKEW_WARNED:
+        return warned(f"This machine's clock is {amount} {ahead} the server's.", cause, solution)
+    return passed("This machine's clock agrees with the server's")
+
+
+# --- details ----------------------------------------------------------------------------
+
+
+def _first_hop(examination: Examination) -> tuple[str, int, bool]:
+    """Where a connection goes: the server or the proxy of the environment."""
+    url = examination.endpoint
+    proxy = environment_proxy(url)
+    parts = urlsplit(url if proxy is None else proxy if "//" in proxy else f"//{proxy}")
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
+    return parts.hostname or "", port, proxy is not None
+
+
+async def _tls_session(host: str, port: int, context: ssl.SSLContext) -> tuple[str, dict[str, Any]]:
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+    session = writer.get_extra_info("ssl_object")
+    found = str(session.version()), cast("dict[str, Any]", session.getpeercert() or {})
+    await _close(writer)
+    return found
+
+
+async def _whatever_certificate(host: str, port: int) -> dict[str, Any]:
+    """Read a certificate that nobody vouches for; nothing is sent over that connection."""
+    blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    blind.check_hostname = False
+    blind.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port, ssl=blind)
+        binary = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        await _close(writer)
+        # Only a certificate that is trusted is taken apart by ssl: so trust this very one.
+        knowing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        knowing.check_hostname = False
+        knowing.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _WITHOUT_TIME
+        knowing.load_verify_locations(cadata=binary)
+        _, certificate = await _tls_session(host, port, knowing)
+    except (OSError, ValueError, TimeoutError):
+        return {}
+    return certificate
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(1):
+            await writer.wait_closed()
+
+
+def _described(certificate: dict[str, Any]) -> str:
+    subject = _name(certificate, "subject")
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind != "email"]
+    ends = _ends(certificate)
+    until = f", until {ends:%Y-%m-%d}" if ends is not None else ""
+    whom = printable(", ".join(names[:3]) or subject, 100)
+    return f"for {whom}, by {printable(_name(certificate, 'issuer'), 100)}{until}"
+
+
+def _name(certificate: dict[str, Any], role: str) -> str:
+    fields = {name: value for part in certificate.get(role, ()) for name, value in part}
+    found = (fields.get("organizationName"), fields.get("commonName"))
+    return " ".join(each for each in found if each) or "nobody"
+
+
+def _ends(certificate: dict[str, Any]) -> datetime | None:
+    text = certificate.get("notAfter")
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC) if text else None
+
+
+def _is_s3(response: Unsigned) -> bool:
+    if any(name.lower().startswith("x-amz-") for name in response.headers):
+        return True
+    if xml.parse_error(response.body) is not None:
+        return True
+    return b"ListAllMyBucketsResult" in response.body
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientError):
+        return f"{type(error).__name__}"
+    return in_words(error)
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
+
+
+def _duration(span: timedelta) -> str:
+    seconds = round(span.total_seconds())
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,112 @@
+"""What a diagnosis has stored, and how it is erased again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+from careflow_storage.admin.doctor.wire import Wire
+from careflow_storage.errors import NoSuchUploadError, StorageError
+from careflow_storage.s3.signing import canonical_query
+from careflow_storage.transfer.engine import Engine
+
+# Else nothing would be left of the time for cleaning up.
+_LISTING_SECONDS = 4.0
+
+logger = logging.getLogger("careflow_storage")
+
+
+class Traces:
+    """The probes of one diagnosis, all in one folder of their own.
+
+    Attributes:
+        keys: Under which something is stored, or may be: an answer can be lost.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.keys: list[str] = []
+        self._versions: list[tuple[str, str]] = []
+        self._hidden: set[str] = set()
+
+    def expect(self, key: str) -> None:
+        """Something will be stored under this key now."""
+        if key not in self.keys:
+            self.keys.append(key)
+
+    def refused(self, key: str) -> None:
+        """The server said no, or it is gone: there is nothing under this key."""
+        self.keys = [each for each in self.keys if each != key]
+
+    def stored(self, key: str, version_id: str | None, *, marker: bool = False) -> None:
+        """This version, or delete marker, is there; None where the server keeps none."""
+        if version_id is not None:
+            self._versions.append((key, version_id))
+        if marker:
+            self._hidden.add(key)
+
+    def version_of(self, key: str) -> str | None:
+        """The first version that was stored under a key."""
+        return next((version for each, version in self._versions if each == key), None)
+
+    def erased(self, key: str, version_id: str) -> None:
+        """This version is gone."""
+        self._versions.remove((key, version_id))
+
+    async def erase(self, engine: Engine, wire: Wire) -> list[str]:
+        """Erase every version and unfinished upload; return what is left, in words.
+
+        What the key may not erase is hidden.
+        """
+        if not self.keys:
+            return []
+        kept = await self._erase_listed(engine)
+        if kept is None:
+            kept = await self._erase_known(wire)
+        left = []
+        for key in kept:
+            hidden = key in self._hidden or await _hide(wire, key)
+            left.append(f"{key} (hidden)" if hidden else key)
+        self.keys.clear()
+        return left
+
+    async def _erase_listed(self, engine: Engine) -> list[str] | None:
+        """Erase what a listing finds; return the keys that are left. None if there is none."""
+        control = engine.control
+        try:
+            async with asyncio.timeout(_LISTING_SECONDS):
+                answer = await control.call(
+                    "list_object_versions", None, {"Prefix": self.folder}, dict
+                )
+                uploads = [each async for each in control.list_incomplete(self.folder)]
+        except (StorageError, TimeoutError) as error:
+            logger.debug("the doctor cannot list its probes: %s", type(error).__name__)
+            return None
+        for upload in uploads:
+            with contextlib.suppress(NoSuchUploadError):
+                await control.abort_multipart_upload(upload.key, upload.upload_id)
+        found = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
+        targets = [(each["Key"], each["VersionId"]) for each in found]
+        failed = (await engine.requests.delete_objects(targets)).failed if targets else []
+        return sorted({each.key for each in failed})
+
+    async def _erase_known(self, wire: Wire) -> list[str]:
+        """Erase the versions that are known; return the keys of which something may be left."""
+        left = {key for key in self.keys if self.version_of(key) is None}
+        for key, version_id in self._versions:
+            query = canonical_query({"versionId": version_id})
+            try:
+                gone = (await wire.ask("DeleteObject", "DELETE", key, query)).ok
+            except StorageError:
+                gone = False
+            if not gone:
+                left.add(key)
+        return sorted(left)
+
+
+async def _hide(wire: Wire, key: str) -> bool:
+    try:
+        return (await wire.ask("DeleteObject", "DELETE", key)).ok
+    except StorageError:
+        return False

@@ -1,0 +1,270 @@
+"""B2's native API for application keys, by b2sdk in threads.
+
+There is no other way to make a key: the S3 API has no call for it. b2sdk speaks version 4 of
+the native API by its interface ``b2sdk.v3``; with versions 1 to 3 a listing leaves out keys
+for several buckets (apidocs/b2-list-keys).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from pydantic import SecretStr
+
+from careflow_storage.admin.keys.logs import Unanswered, guard_logs
+from careflow_storage.admin.keys.models import CreatedKey, KeyInfo
+from careflow_storage.admin.keys.native_errors import CAPABILITY, typed_error
+from careflow_storage.admin.keys.presets import KeyLimits
+from careflow_storage.errors import (
+    AccessDeniedError,
+    MissingExtraError,
+    NoSuchBucketError,
+    ServerResponseError,
+    StorageError,
+)
+
+T = TypeVar("T")
+
+logger = logging.getLogger("careflow_storage")
+
+_PAGE = 1000  # More is billed as several calls (apidocs/b2-list-keys).
+_CONNECT_SECONDS = 10.0
+_READ_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What b2_authorize_account tells: what the key may do, and where the S3 API is."""
+
+    capabilities: frozenset[str]
+    s3_url: str
+
+
+class NativeApi:
+    """The account of one application key. It signs in when first needed.
+
+    b2sdk repeats what fails for a while (5 attempts, about 8 s). Its calls cannot be
+    interrupted, only left alone: of a cancelled call the answer is dropped, except that a key
+    that was made meanwhile is deleted again.
+    """
+
+    def __init__(self, key_id: str, application_key: SecretStr, realm: str) -> None:
+        self.key_id = key_id
+        self._application_key = application_key
+        self._realm = realm
+        # Within the threads: b2sdk's connections are for one at a time.
+        self._turn = threading.Lock()
+        self._api: Any = None
+        self._unanswered = Unanswered("b2_create_key")
+        self._bucket_names: dict[str, str] = {}
+
+    async def sign_in(self) -> SignedIn:
+        """Return what the key may do. 1 request, the first time only."""
+        return await asyncio.to_thread(self._locked, "b2_authorize_account", self._allowance)
+
+    async def list_keys(self) -> list[KeyInfo]:
+        """List all keys but the master key. 1 request per 1000, and 1 for buckets' names."""
+        entries = await asyncio.to_thread(self._locked, "b2_list_keys", self._entries)
+        ids = {each for entry in entries for each in entry.get("bucketIds") or ()}
+        if ids - self._bucket_names.keys():
+            await asyncio.to_thread(self._locked, "b2_list_buckets", self._learn_buckets)
+        return [_key_info(entry, self._bucket_names) for entry in entries]
+
+    async def bucket_id(self, name: str) -> str:
+        """Look a bucket's ID up. 1 request.
+
+        Raises:
+            NoSuchBucketError: The account has none of this name, or the key may not use it.
+        """
+        await asyncio.to_thread(self._locked, "b2_list_buckets", self._learn_buckets, name)
+        for each, found in self._bucket_names.items():
+            if found == name:
+                return each
+        raise NoSuchBucketError(
+            "The account has no such bucket, or the key that signs in may not use it.",
+            operation="b2_list_buckets",
+            bucket=name,
+        )
+
+    async def create_key(self, name: str, limits: KeyLimits) -> CreatedKey:
+        """Make a key. 1 request. When cancelled, no key is left behind."""
+        job = asyncio.ensure_future(
+            asyncio.to_thread(self._locked, "b2_create_key", self._create, name, limits)
+        )
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await to_its_end(self._discard(job))
+            raise
+
+    async def delete_key(self, key_id: str) -> KeyInfo:
+        """Delete a key. 1 request.
+
+        Raises:
+            NoSuchApplicationKeyError: There is no such key.
+        """
+        entry = await asyncio.to_thread(self._locked, "b2_delete_key", self._delete, key_id)
+        return _key_info(entry, self._bucket_names)
+
+    async def _discard(self, job: asyncio.Future[CreatedKey]) -> None:
+        await asyncio.wait({job})
+        if job.exception() is not None:
+            return
+        key_id = job.result().key_id
+        try:
+            await self.delete_key(key_id)
+        except StorageError as error:
+            # The cancellation is what comes out.
+            logger.error("the key %s is useless and could not be deleted: %s", key_id, error)
+
+    # --- in a thread, one at a time -----------------------------------------------------
+
+    def _locked(self, operation: str, function: Callable[..., T], *given: object) -> T:
+        with self._turn:
+            if self._api is None:
+                self._api = _translated("b2_authorize_account", self._signed_in)
+            self._require(operation)
+            return _translated(operation, function, *given)
+
+    def _signed_in(self) -> Any:
+        api = new_api()
+        # The session's own, which does not fail for a key whose bucket was deleted.
+        api.session.authorize_account(
+            self._realm, self.key_id, self._application_key.get_secret_value()
+        )
+        http = getattr(api.session.raw_api, "b2_http", None)
+        if http is not None:
+            http.add_callback(self._unanswered)
+        for each in api.account_info.get_allowed()["buckets"] or ():
+            if each["name"] is not None:
+                self._bucket_names[each["id"]] = each["name"]
+        return api
+
+    def _require(self, operation: str) -> None:
+        needed = CAPABILITY.get(operation)
+        if needed is not None and needed not in self._allowance().capabilities:
+            raise AccessDeniedError(
+                f"The key {self.key_id} may not do this.",
+                operation=operation,
+                code="unauthorized",
+                hint=f"The key that signs in needs {needed}.",
+            )
+
+    def _allowance(self) -> SignedIn:
+        info = self._api.account_info
+        return SignedIn(frozenset(info.get_allowed()["capabilities"]), info.get_s3_api_url())
+
+    def _entries(self) -> list[dict[str, Any]]:
+        account, found = self._api.account_info.get_account_id(), []
+        start: str | None = None
+        while True:
+            page = self._api.session.list_keys(account, _PAGE, start)
+            found += page["keys"]
+            following = page.get("nextApplicationKeyId")
+            if following is None:
+                return found
+            if start is not None and following <= start:
+                raise ServerResponseError(
+                    "The listing of keys goes in circles.", operation="b2_list_keys"
+                )
+            start = following
+
+    def _learn_buckets(self, name: str | None = None) -> None:
+        allowed = self._api.account_info.get_allowed()["buckets"]
+        if allowed:
+            return  # B2 refuses to list all with such a key; signing in told their names.
+        account = self._api.account_info.get_account_id()
+        answer = self._api.session.list_buckets(account, bucket_name=name)
+        for each in answer["buckets"]:
+            self._bucket_names[each["bucketId"]] = each["bucketName"]
+
+    def _create(self, name: str, limits: KeyLimits) -> CreatedKey:
+        self._unanswered.count = 0
+        lifetime = limits.lifetime
+        # The session's own: that of the API drops a key whose capabilities B2 changed.
+        entry = self._api.session.create_key(
+            self._api.account_info.get_account_id(),
+            sorted(limits.capabilities),
+            name,
+            None if lifetime is None else int(lifetime.total_seconds()),
+            None if limits.bucket_ids is None else list(limits.bucket_ids),
+            limits.prefix,
+        )
+        if self._unanswered.count > 0:
+            logger.warning(
+                "B2 did not answer at first when the key %s was created: there may be a second "
+                "key of this name, whose secret nobody knows; delete it",
+                name,
+            )
+        info = _key_info(entry, self._bucket_names)
+        return CreatedKey(**dict(info), application_key=SecretStr(entry["applicationKey"]))
+
+    def _delete(self, key_id: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self._api.session.delete_key(key_id)
+        return answer
+
+
+def new_api() -> Any:
+    """Make b2sdk's API: nothing of it is written to disk, and every request ends."""
+    try:
+        import requests
+        from b2sdk.v3 import B2Api, B2HttpApiConfig, InMemoryAccountInfo
+    except ImportError as error:
+        raise MissingExtraError("admin") from error
+    guard_logs()
+
+    class Session(requests.Session):
+        def request(self, *given: Any, **named: Any) -> requests.Response:
+            # b2sdk waits up to 20 minutes for an answer.
+            named["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
+            return super().request(*given, **named)
+
+    # The hook fails on answers without a Date, and changes the locale of the whole process.
+    config = B2HttpApiConfig(http_session_factory=Session, install_clock_skew_hook=False)
+    return B2Api(InMemoryAccountInfo(), api_config=config)
+
+
+async def to_its_end(work: Any) -> Any:
+    """Await a last job that must not be cut short, however often the task is cancelled."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            continue
+    return task.result()
+
+
+def _translated(operation: str, function: Callable[..., T], *given: object) -> T:
+    try:
+        return function(*given)
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - b2sdk asserts, and indexes what it was answered
+        typed = typed_error(operation, error)
+    # Out here: the frames of the original hold the key and the headers.
+    raise typed
+
+
+def _key_info(entry: Mapping[str, Any], names: Mapping[str, str]) -> KeyInfo:
+    ids = entry.get("bucketIds")
+    expires = entry.get("expirationTimestamp")
+    return KeyInfo(
+        key_id=entry["applicationKeyId"],
+        name=entry["keyName"],
+        capabilities=_ordered(entry["capabilities"]),
+        bucket_ids=None if ids is None else tuple(ids),
+        bucket_names=None if ids is None else tuple(names[each] for each in ids if each in names),
+        prefix=entry.get("namePrefix") or None,
+        expires_at=None if expires is None else datetime.fromtimestamp(expires / 1000, UTC),
+    )
+
+
+def _ordered(capabilities: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(capabilities))

@@ -1,0 +1,119 @@
+"""From b2sdk's exceptions to ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from careflow_storage.errors import (
+    CONNECTION_HINT,
+    AccessDeniedError,
+    CapExceededError,
+    ConnectionFailedError,
+    InvalidCredentialsError,
+    NoSuchApplicationKeyError,
+    ServerResponseError,
+    ServiceUnavailableError,
+    StorageError,
+    StorageTimeoutError,
+    TransferError,
+)
+from careflow_storage.s3.redaction import printable, redact
+
+# What each call needs, by docs/cloud-storage-application-key-capabilities.
+CAPABILITY = {
+    "b2_create_key": "writeKeys",
+    "b2_delete_key": "deleteKeys",
+    "b2_list_keys": "listKeys",
+    "b2_list_buckets": "listBuckets",
+}
+_SIGN_IN_HINT = (
+    "Verify the key ID and the application key; a key that was deleted or has expired is unknown."
+)
+_BUSY_HINT = "Backblaze answers this as a matter of course under load; try again later."
+
+
+def typed_error(operation: str, error: Exception) -> StorageError:
+    """Say in our words what b2sdk raised; it holds no header and no secret."""
+    from b2sdk.v3.exception import B2Error
+
+    made = _of_b2(operation, error) if isinstance(error, B2Error) else None
+    if made is None:
+        # An assertion or a missing field: what was answered is not B2's native API.
+        made = ServerResponseError(f"The server's answer makes no sense ({_text(error)}).")
+    made.operation = operation
+    made.code = made.code or getattr(error, "code", None)
+    return made
+
+
+def _of_b2(operation: str, error: Any) -> StorageError:
+    from b2sdk.v3 import exception as b2
+
+    text = _text(error)
+    if isinstance(error, b2.Unauthorized):
+        return _unauthorized(operation, error, text)
+    if isinstance(error, (b2.CapExceeded, b2.TransactionCapExceeded)):
+        return CapExceededError(
+            text, status=403, hint="Raise the cap on the Caps & Alerts page of the account."
+        )
+    if isinstance(error, b2.AccessDenied):
+        return AccessDeniedError(text, status=403, hint=_missing(operation))
+    if isinstance(error, b2.B2RequestTimeout):
+        return StorageTimeoutError(text, retryable=True, hint=_lost(operation))
+    if isinstance(error, (b2.B2ConnectionError, b2.UnknownHost, b2.ConnectionReset, b2.BrokenPipe)):
+        return ConnectionFailedError(text, retryable=True, hint=_lost(operation) or CONNECTION_HINT)
+    if error.should_retry_http():
+        seconds = error.retry_after_seconds
+        return ServiceUnavailableError(
+            text,
+            retryable=True,
+            hint=_BUSY_HINT,
+            status=429 if isinstance(error, b2.TooManyRequests) else 503,
+            retry_after=None if seconds is None else float(seconds),
+        )
+    return _refused(operation, error, text)
+
+
+def _unauthorized(operation: str, error: Exception, text: str) -> StorageError:
+    from b2sdk.v3 import exception as b2
+
+    if isinstance(error, (b2.EmailNotVerified, b2.NoPaymentHistory)):
+        return AccessDeniedError(
+            text, status=401, hint="Complete the account in the Backblaze console."
+        )
+    if isinstance(error, b2.InvalidAuthToken) or operation == "b2_authorize_account":
+        return InvalidCredentialsError(text, status=401, hint=_SIGN_IN_HINT)
+    return AccessDeniedError(text, status=401, hint=_missing(operation))
+
+
+def _refused(operation: str, error: Exception, text: str) -> StorageError:
+    from b2sdk.v3 import exception as b2
+
+    if isinstance(error, (b2.BadRequest, b2.BadJson)):
+        if operation == "b2_delete_key":
+            return NoSuchApplicationKeyError(
+                text,
+                status=400,
+                hint="list() tells which there are; B2 forgets keys that have expired.",
+            )
+        return TransferError(text, status=400)
+    if isinstance(error, b2.InvalidJsonResponse):
+        return ServerResponseError(text, hint="The realm must be the URL of B2's native API.")
+    return TransferError(text)
+
+
+def _missing(operation: str) -> str | None:
+    needed = CAPABILITY.get(operation)
+    return None if needed is None else f"The key that signs in needs {needed}."
+
+
+def _lost(operation: str) -> str | None:
+    if operation != "b2_create_key":
+        return None
+    return (
+        "The key may have been made all the same, and nobody knows its secret: look for its name "
+        "in list(), and delete it."
+    )
+
+
+def _text(error: Exception) -> str:
+    return printable(redact(str(error) or type(error).__name__))

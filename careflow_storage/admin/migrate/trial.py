@@ -1,0 +1,198 @@
+"""One trial of what old code does: a client as such code has it, and a prefix to try it below."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import aiohttp
+
+from careflow_storage.errors import (
+    AccessDeniedError,
+    ConnectionFailedError,
+    InvalidCredentialsError,
+    NoSuchBucketError,
+    StorageError,
+)
+from careflow_storage.models import Model
+from careflow_storage.s3.botocore_errors import explain
+from careflow_storage.s3.redaction import printable
+from careflow_storage.s3.session import S3Session
+
+_CLEANING_SECONDS = 30.0
+_CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,64})</Code>")
+# Without the first of these there is nothing to try; it is the caller's to mend.
+_HOPELESS = (
+    AccessDeniedError,
+    ConnectionFailedError,
+    InvalidCredentialsError,
+    NoSuchBucketError,
+)
+
+
+class OldCodeFinding(Model):
+    """What became of one thing that code for AWS S3 does.
+
+    Attributes:
+        what: What it does.
+        code: The call.
+        verdict: ``works``, ``differs`` (it is accepted and means something else), ``fails``,
+            or ``skipped`` (the key may not do it, so nothing is known).
+        answer: What the server said, where it did not just work.
+        change: What to change in the code, where it needs a change.
+    """
+
+    what: str
+    code: str
+    verdict: Literal["works", "differs", "fails", "skipped"]
+    answer: str | None = None
+    change: str | None = None
+
+
+class DiffersError(Exception):
+    """It was accepted, but does not do what it does on AWS."""
+
+
+class RefusedError(Exception):
+    """A presigned request was refused; the text says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One thing to try. ``change`` is told when it does not just work."""
+
+    what: str
+    code: str
+    run: Callable[[Trial], Awaitable[None]]
+    change: str
+    needed: bool = False
+
+    def finding(
+        self, verdict: Literal["works", "differs", "fails", "skipped"], answer: str | None
+    ) -> OldCodeFinding:
+        return OldCodeFinding(
+            what=self.what,
+            code=self.code,
+            verdict=verdict,
+            answer=answer,
+            change=None if verdict in ("works", "skipped") else self.change,
+        )
+
+
+class Trial:
+    """Tries one thing after the other with a client, below one prefix."""
+
+    def __init__(self, session: S3Session, client: Any, prefix: str) -> None:
+        self.settings = session.settings
+        self.client = client
+        self.bucket = session.bucket
+        self.key = f"{prefix}recording.webm"
+        self._session = session
+        self._prefix = prefix
+
+    def other(self, name: str) -> dict[str, str]:
+        """Name another object, as arguments of a call."""
+        return {"Bucket": self.bucket, "Key": f"{self._prefix}{name}"}
+
+    @property
+    def same(self) -> dict[str, str]:
+        """Name the object that all reading is done with, as arguments of a call."""
+        return {"Bucket": self.bucket, "Key": self.key}
+
+    async def try_out(self, attempt: Attempt) -> OldCodeFinding:
+        try:
+            async with asyncio.timeout(self.settings.idle_timeout):
+                await attempt.run(self)
+        except DiffersError as difference:
+            return attempt.finding("differs", str(difference))
+        except RefusedError as refusal:
+            return attempt.finding("fails", str(refusal))
+        except TimeoutError:
+            return attempt.finding("fails", f"no answer in {self.settings.idle_timeout:g} s")
+        except Exception as error:
+            explained = self._explained(error, attempt)
+            if attempt.needed and isinstance(explained, _HOPELESS):
+                raise explained from error
+            if isinstance(explained, AccessDeniedError):
+                return attempt.finding("skipped", _answer(explained))
+            return attempt.finding("fails", _answer(explained))
+        return attempt.finding("works", None)
+
+    async def send(self, method: str, url: str, **options: Any) -> bytes:
+        """Send a presigned request as a browser would; raise what refuses it."""
+        http = self._session.http(fresh=False)
+        try:
+            async with http.request(method, url, allow_redirects=False, **options) as answer:
+                body = await answer.content.read(4096)
+                if answer.status < 300:
+                    return body
+        except aiohttp.ClientError as error:
+            raise RefusedError(f"the connection failed ({type(error).__name__})") from None
+        code = _CODE.search(body.decode(errors="replace"))
+        raise RefusedError(f"{answer.status} {code[1] if code else answer.reason}")
+
+    async def clean_up(self) -> tuple[str, ...]:
+        """Erase all that was stored; return the keys of what could not be."""
+        left: set[str] = set()
+        try:
+            async with asyncio.timeout(_CLEANING_SECONDS):
+                await self._erase_all(left)
+        except TimeoutError:
+            left.add(f"{self._prefix}...")
+        return tuple(sorted(left))
+
+    async def _erase_all(self, left: set[str]) -> None:
+        where = {"Bucket": self.bucket, "Prefix": self._prefix}
+        everything = f"{self._prefix}..."
+        uploads = await self._erase(everything, left, self.client.list_multipart_uploads, where)
+        for upload in uploads.get("Uploads", ()):
+            # Some servers take the prefix for a hint: nothing else may be lost.
+            if upload["Key"].startswith(self._prefix):
+                target = {
+                    "Bucket": self.bucket,
+                    "Key": upload["Key"],
+                    "UploadId": upload["UploadId"],
+                }
+                await self._erase(upload["Key"], left, self.client.abort_multipart_upload, target)
+        versions = await self._erase(everything, left, self.client.list_object_versions, where)
+        for version in (*versions.get("Versions", ()), *versions.get("DeleteMarkers", ())):
+            if not version["Key"].startswith(self._prefix):
+                continue
+            target = {
+                "Bucket": self.bucket,
+                "Key": version["Key"],
+                "VersionId": version["VersionId"],
+            }
+            await self._erase(version["Key"], left, self.client.delete_object, target)
+
+    async def _erase(
+        self, what: str, left: set[str], call: Callable[..., Awaitable[Any]], where: dict[str, str]
+    ) -> dict[str, Any]:
+        """Make one call of the cleaning; what it fails for is left."""
+        try:
+            answer: dict[str, Any] = await call(**where)
+        except Exception as error:
+            if explain(error, self._where("clean_up")) is None:
+                raise
+            left.add(what)
+            return {}
+        return answer
+
+    def _explained(self, error: Exception, attempt: Attempt) -> StorageError:
+        """Say what a client's error means; raise what is none of its own."""
+        explained = explain(error, self._where(attempt.code))
+        if explained is None:
+            raise error
+        return explained
+
+    def _where(self, operation: str) -> dict[str, str | None]:
+        return {"operation": operation, "bucket": self.bucket, "key": None}
+
+
+def _answer(error: StorageError) -> str:
+    return " ".join(
+        str(each) for each in (error.status, error.code, printable(error.message)) if each
+    )

@@ -1,0 +1,174 @@
+"""The question that a browser asks before a page may reach the bucket, asked by us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+
+import aiohttp
+from yarl import URL
+
+from careflow_storage.admin.cors import get_rules
+from careflow_storage.admin.cors_limits import (
+    check_text,
+    header_problem,
+    method_problem,
+    origin_problem,
+)
+from careflow_storage.admin.cors_matching import matching_rule, unreadable, why_not
+from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
+from careflow_storage.errors import InvalidInputError, error_from_response
+from careflow_storage.recordings import validate_key
+from careflow_storage.s3.exchange import Exchange, Request
+from careflow_storage.s3.signing import encode_key
+from careflow_storage.transfer.engine import Engine
+
+_OPERATION = "Preflight"
+_MADE_UP_KEY = "careflow-cors-check"
+# Methods that pages of any origin may use (Fetch standard, "CORS-safelisted method").
+_SAFE_METHODS = ("GET", "HEAD", "POST")
+_TOO_NEW = (
+    "The rules allow it, but the server does not (yet): rules made a moment ago take up to a "
+    "minute, and rules made for b2_* operations do not open the S3 endpoint."
+)
+_TOO_OPEN = (
+    "No rule allows it, but the server does: rules removed a moment ago take up to a minute, and "
+    "some servers and proxies let in whom no rule names."
+)
+
+
+async def check(
+    engine: Engine,
+    origin: str,
+    method: CorsMethod,
+    headers: Iterable[str],
+    *,
+    key: str | None,
+) -> CorsCheck:
+    """Ask the rules and the server whether a page of ``origin`` may do ``method``."""
+    headers = _checked(origin, method, headers)
+    path_key = _MADE_UP_KEY if key is None else validate_key(key)
+    rules = await get_rules(engine)
+    rule = matching_rule(rules, origin, method, headers)
+    preflight = await _ask(engine, path_key, origin, method, headers)
+    return CorsCheck(
+        origin=origin,
+        method=method,
+        headers=headers,
+        allowed=preflight.allowed,
+        rule=rule,
+        preflight=preflight,
+        problems=tuple(_problems(rules, rule, preflight, origin, method, headers)),
+    )
+
+
+def _checked(origin: str, method: str, headers: Iterable[str]) -> tuple[str, ...]:
+    names = (headers,) if isinstance(headers, str) else tuple(headers)
+    check_text(origin, "origin")
+    check_text(method, "method")
+    problem = origin_problem(origin) or ("must be one origin, without *" if "*" in origin else None)
+    if problem is not None:
+        raise InvalidInputError(f"origin: {problem}.")
+    problem = method_problem(method)
+    if problem is not None:
+        raise InvalidInputError(f"method: {problem}.")
+    for position, name in enumerate(names):
+        check_text(name, f"headers[{position}]")
+        problem = header_problem(name) or ("must be one header, without *" if "*" in name else None)
+        if problem is not None:
+            raise InvalidInputError(f"headers[{position}]: {problem}.")
+    return names
+
+
+def _problems(
+    rules: Sequence[CorsRule],
+    rule: CorsRule | None,
+    preflight: Preflight,
+    origin: str,
+    method: str,
+    headers: Sequence[str],
+) -> list[str]:
+    if rule is None:
+        found = why_not(rules, origin, method, headers)
+        return [*found, _TOO_OPEN] if preflight.allowed else found
+    found = unreadable(rule, method)
+    return found if preflight.allowed else [_TOO_NEW, *found]
+
+
+async def _ask(
+    engine: Engine, key: str, origin: str, method: str, headers: Sequence[str]
+) -> Preflight:
+    """Send the preflight as a browser does, unsigned, over the storage's own connections."""
+    session = engine.session
+    exchange, request = Exchange(session, engine.retry), Request(_OPERATION, "OPTIONS", key)
+    sent = {"Origin": origin, "Access-Control-Request-Method": method}
+    if headers:
+        names = sorted({name.lower() for name in headers})
+        sent["Access-Control-Request-Headers"] = ",".join(names)
+    url = URL.build(
+        scheme=session.url.scheme,
+        authority=session.url.authority,
+        path=f"/{session.bucket}/{encode_key(key)}",
+        encoded=True,
+    )
+
+    async def attempt(fresh: bool) -> Preflight:
+        async with session.slots:
+            session.counter.count(_OPERATION)
+            try:
+                async with (
+                    asyncio.timeout(session.settings.idle_timeout),
+                    session.http(fresh=fresh).options(
+                        url, headers=sent, allow_redirects=False
+                    ) as answer,
+                ):
+                    status, given = answer.status, answer.headers
+            except (TimeoutError, OSError, aiohttp.ClientError) as error:
+                raise exchange.explain(error, request) from error
+        if status >= 500 or status == 429:
+            raise error_from_response(
+                operation=_OPERATION,
+                bucket=session.bucket,
+                key=key,
+                status=status,
+                code=None,
+                message=None,
+                headers=given,
+            )
+        return _read(status, given, origin, method, headers)
+
+    return await engine.retry.run(attempt)
+
+
+def _read(
+    status: int, answer: Mapping[str, str], origin: str, method: str, headers: Sequence[str]
+) -> Preflight:
+    """Decide as a browser does (Fetch standard, "CORS-preflight fetch")."""
+    allow_origin = answer.get("Access-Control-Allow-Origin")
+    allow_methods = _list(answer.get("Access-Control-Allow-Methods"))
+    allow_headers = _list(answer.get("Access-Control-Allow-Headers"))
+    names = {name.lower() for name in allow_headers}
+    age = answer.get("Access-Control-Max-Age", "")
+    return Preflight(
+        status=status,
+        allowed=(
+            200 <= status < 300
+            and allow_origin in ("*", origin)
+            and (method in _SAFE_METHODS or method in allow_methods or "*" in allow_methods)
+            and all(name.lower() in names or _starred(name, names) for name in headers)
+        ),
+        allow_origin=allow_origin,
+        allow_methods=allow_methods,
+        allow_headers=allow_headers,
+        expose_headers=_list(answer.get("Access-Control-Expose-Headers")),
+        max_age_seconds=int(age) if age.isascii() and age.isdigit() else None,
+    )
+
+
+def _starred(name: str, allowed: set[str]) -> bool:
+    # The one header that a * does not stand for.
+    return "*" in allowed and name.lower() != "authorization"
+
+
+def _list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

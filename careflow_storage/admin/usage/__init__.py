@@ -1,0 +1,47 @@
+"""Usage: what is stored, what it costs, whether it is too much, and a picture of its growth."""
+
+from __future__ import annotations
+
+from careflow_storage.admin.usage.chart import draw_growth
+from careflow_storage.admin.usage.cost import (
+    Comparison,
+    CostEstimate,
+    CostItem,
+    classes,
+    compare,
+    estimate,
+)
+from careflow_storage.admin.usage.measuring import measure
+from careflow_storage.admin.usage.models import Stored, UsageReport
+from careflow_storage.admin.usage.prices import (
+    AWS_S3,
+    B2_GUIDE,
+    B2_TODAY,
+    CallPrice,
+    Prices,
+    load_prices,
+)
+from careflow_storage.admin.usage.thresholds import Alert, Thresholds, check_thresholds, watch
+
+__all__ = [
+    "AWS_S3",
+    "B2_GUIDE",
+    "B2_TODAY",
+    "Alert",
+    "CallPrice",
+    "Comparison",
+    "CostEstimate",
+    "CostItem",
+    "Prices",
+    "Stored",
+    "Thresholds",
+    "UsageReport",
+    "check_thresholds",
+    "classes",
+    "compare",
+    "draw_growth",
+    "estimate",
+    "load_prices",
+    "measure",
+    "watch",
+]

@@ -1,0 +1,178 @@
+"""What storage costs: prices with the date on which they were right."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.models import Model
+
+CallClass = Literal["A", "B", "C", "D"]
+CALL_CLASSES: tuple[CallClass, ...] = ("A", "B", "C", "D")
+
+
+class CallPrice(Model):
+    """The price of 1000 calls of a class, beyond those that are free on each day."""
+
+    per_1000: Decimal
+    free_per_day: int = 0
+
+
+class Prices(Model):
+    """What is paid to a provider for a month of 30 days. Prices change: look at ``as_of``.
+
+    Attributes:
+        as_of: When these prices were right.
+        source: Where they are from.
+        gb_bytes: How many bytes the provider calls a GB: 10^9 at Backblaze, 2^30 at AWS.
+        storage_per_gb_month: For a GB stored for a month.
+        free_storage_gb: How much of it is free.
+        egress_per_gb: For a GB downloaded.
+        free_egress_gb: How many GB a month are free to download.
+        free_egress_times_stored: As many times the average stored are free, too.
+        calls: By class; a class that is not there is free.
+    """
+
+    name: str
+    currency: str
+    as_of: date
+    source: str
+    storage_per_gb_month: Decimal
+    egress_per_gb: Decimal
+    gb_bytes: int = 1_000_000_000
+    free_storage_gb: Decimal = Decimal(0)
+    free_egress_gb: Decimal = Decimal(0)
+    free_egress_times_stored: Decimal = Decimal(0)
+    calls: dict[CallClass, CallPrice] = Field(default_factory=dict)
+
+
+B2_TODAY = Prices(
+    name="Backblaze B2",
+    currency="USD",
+    as_of=date(2026, 9, 29),
+    source="reports of backblaze.com/cloud-storage/pricing: $6.95/TB, pay as you go",
+    storage_per_gb_month=Decimal("0.00695"),
+    free_storage_gb=Decimal(10),
+    egress_per_gb=Decimal("0.01"),
+    free_egress_times_stored=Decimal(3),
+    calls={"D": CallPrice(per_1000=Decimal("0.0004"), free_per_day=2500)},
+)
+"""Backblaze's pay-as-you-go prices. Calls of classes A, B and C are free."""
+
+B2_GUIDE = Prices(
+    name="Backblaze B2, as in the guide",
+    currency="USD",
+    as_of=date(2023, 9, 30),
+    source="the table of CareFlow's Backblaze guide, two price rises ago; without what was free",
+    storage_per_gb_month=Decimal("0.005"),
+    egress_per_gb=Decimal("0.01"),
+    calls={
+        "A": CallPrice(per_1000=Decimal("0.004")),
+        "B": CallPrice(per_1000=Decimal("0.004")),
+        "C": CallPrice(per_1000=Decimal("0.004")),
+    },
+)
+"""What the guide of the Node system promised, to see what has changed since."""
+
+AWS_S3 = Prices(
+    name="AWS S3",
+    currency="USD",
+    as_of=date(2026, 3, 13),
+    source="reports of aws.amazon.com/s3/pricing: Standard, US East (N. Virginia), lowest volume",
+    gb_bytes=1 << 30,
+    storage_per_gb_month=Decimal("0.023"),
+    egress_per_gb=Decimal("0.09"),
+    free_egress_gb=Decimal(100),
+    # AWS has two prices: one to write, copy and list, one to read.
+    calls={
+        "A": CallPrice(per_1000=Decimal("0.005")),
+        "B": CallPrice(per_1000=Decimal("0.0004")),
+        "C": CallPrice(per_1000=Decimal("0.005")),
+    },
+)
+"""AWS's list prices for the same calls, to compare with."""
+
+
+class _Place(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="BACKBLAZE_",
+        env_file=".env",
+        env_file_encoding="utf-8-sig",
+        env_ignore_empty=True,
+        extra="ignore",
+    )
+
+    prices_file: Path | None = None
+
+
+def load_prices(path: str | os.PathLike[str] | None = None) -> Prices:
+    """Read prices from a TOML file: ``path``, or what ``BACKBLAZE_PRICES_FILE`` names.
+
+    Its fields are those of `Prices`; ``name``, ``currency``, ``as_of``, ``source``,
+    ``storage_per_gb_month`` and ``egress_per_gb`` must be there. Without any file it is
+    `B2_TODAY`. The variable may stand in ``.env``, too. Blocks for the reading of a small file.
+
+    Raises:
+        InvalidInputError: The file cannot be read; or fields are missing, unknown or cannot be:
+            each is named.
+    """
+    place = _Place().prices_file if path is None else Path(path)
+    if place is None:
+        return B2_TODAY
+    try:
+        with place.open("rb") as file:
+            content = tomllib.load(file, parse_float=Decimal)
+    except OSError as error:
+        raise InvalidInputError(
+            f"The prices in {place} cannot be read ({error.strerror or type(error).__name__}).",
+            hint="BACKBLAZE_PRICES_FILE names it." if path is None else None,
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"The prices in {place} are not TOML: {error}.") from error
+    try:
+        prices = Prices.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(_problem(each["loc"], each["msg"]) for each in error.errors())
+        raise InvalidInputError(f"The prices in {place} are not complete: {problems}.") from None
+    return checked_prices(prices)
+
+
+def checked_prices(prices: Prices) -> Prices:
+    """Return prices that can be; raise `InvalidInputError` naming each field that cannot."""
+    wrong = "; ".join(_wrong_fields(prices))
+    if wrong:
+        raise InvalidInputError(f"The prices of {prices.name!r} cannot be: {wrong}.")
+    return prices
+
+
+def _wrong_fields(prices: Prices) -> Iterator[str]:
+    amounts: dict[str, Decimal | int] = {
+        name: getattr(prices, name)
+        for name in (
+            *("storage_per_gb_month", "egress_per_gb", "free_storage_gb", "free_egress_gb"),
+            "free_egress_times_stored",
+        )
+    }
+    for call_class, price in prices.calls.items():
+        amounts[f"calls.{call_class}.per_1000"] = price.per_1000
+        amounts[f"calls.{call_class}.free_per_day"] = price.free_per_day
+    for name, amount in amounts.items():
+        if not (Decimal(amount).is_finite() and amount >= 0):
+            yield f"{name} is {amount}, not 0 or more"
+    if prices.gb_bytes < 1:
+        yield f"gb_bytes is {prices.gb_bytes}, not 1 or more"
+    if not prices.currency.strip():
+        yield "currency is blank"
+
+
+def _problem(place: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(map(str, place))}: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,25 @@
+"""Bytes and money, written for people."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+
+def decimal_size(count: int) -> str:
+    """Bytes as they are billed, in decimal units: 12.3 GB."""
+    size = Decimal(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size} bytes" if unit == "bytes" else f"{_rounded(size)} {unit}"
+        size /= 1000
+    return f"{_rounded(size)} TB"
+
+
+def _rounded(size: Decimal) -> str:
+    return f"{size:.2f}" if size < 10 else f"{size:,.1f}"
+
+
+def money(amount: Decimal) -> str:
+    """An amount with two digits, and with more only where it has them: 12.50, 0.0042."""
+    whole, _, digits = f"{amount:f}".partition(".")
+    return f"{whole}.{digits.rstrip('0').ljust(2, '0')}"
