@@ -16,6 +16,9 @@ def main() -> None:
         if error.name is None or error.name.partition(".")[0] not in _NEEDED:
             raise
         sys.exit(_missing(error.name))
+    except KeyboardInterrupt:
+        # Before anything was begun.
+        sys.exit(130)
     app()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated
 
@@ -17,14 +18,15 @@ from careflow_storage.cli import (
     keys,
     lifecycle,
     lock,
+    look,
     migrate,
     uploads,
     usage,
     versions,
 )
-from careflow_storage.cli.options import parse_size
+from careflow_storage.cli.options import LOCAL, Json, examples, parse_size
 from careflow_storage.cli.output import Output
-from careflow_storage.cli.run import Globals, errors_for_people
+from careflow_storage.cli.run import Globals, errors_for_people, run
 
 # Without rich's tracebacks: they print local variables, and those may hold keys.
 app = typer.Typer(
@@ -41,7 +43,10 @@ def options(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Read the settings from here.  [default: .env]"
+            exists=True,
+            dir_okay=False,
+            help="Read the settings from here.",
+            show_default=".env in this folder, if there is one",
         ),
     ] = None,
     bucket: Annotated[
@@ -56,7 +61,13 @@ def options(
         raise typer.Exit
 
 
-@app.command()
+@app.command(
+    rich_help_panel=LOCAL,
+    epilog=examples(
+        "careflow-storage demo",
+        "careflow-storage demo --recording call.mp3 --size 500MB --data-dir ./storage",
+    ),
+)
 def demo(
     recording: Annotated[
         Path | None,
@@ -64,8 +75,8 @@ def demo(
             exists=True,
             dir_okay=False,
             readable=True,
-            help="Your own recording to store.  [default: a few seconds of synthetic speech]",
-            show_default=False,
+            help="Your own recording to store.",
+            show_default="a few seconds of synthetic speech",
         ),
     ] = None,
     size: Annotated[
@@ -83,6 +94,7 @@ def demo(
         bool,
         typer.Option("--local", help="Use the embedded server even if BACKBLAZE_* is set."),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Store recordings, play one back, verify every byte, and clean up.
 
@@ -91,35 +103,61 @@ def demo(
     from careflow_storage.cli.demo import run_demo
 
     local = local or data_dir is not None
-    output = Output(as_json=False)
-    with errors_for_people(output):
-        run_demo(output.stdout, recording=recording, size=size, data_dir=data_dir, local=local)
+
+    async def main(output: Output) -> None:
+        await run_demo(output, recording=recording, size=size, data_dir=data_dir, local=local)
+
+    run(main, as_json=as_json)
 
 
-@app.command("serve-local")
+@app.command(
+    "serve-local",
+    rich_help_panel=LOCAL,
+    epilog=examples(
+        "careflow-storage serve-local --data-dir ./storage --port 9000",
+        "careflow-storage serve-local --json > server.json",
+    ),
+)
 def serve_local(
     data_dir: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Keep the data here.  [default: forgotten at the end]"),
+        typer.Option(
+            file_okay=False, help="Keep the data here.", show_default="forgotten at the end"
+        ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Listen here.  [default: any free port]")
+        int | None,
+        typer.Option(min=1, max=65535, help="Listen here.", show_default="any free port"),
     ] = None,
     bucket: Annotated[
         str, typer.Option(help="The bucket to create.")
     ] = "careflow-recordings-local",
+    as_json: Json = False,
 ) -> None:
     """Run the embedded S3 server until Ctrl-C and print the variables that point to it."""
     from careflow_storage.cli.serve_local import serve
 
-    output = Output(as_json=False)
+    output = Output(as_json=as_json)
     with errors_for_people(output):
-        serve(output.stderr, data_dir=data_dir, port=port, bucket=bucket)
+        serve(output, data_dir=data_dir, port=port, bucket=bucket)
 
 
 # In the order in which `--help` lists them.
 for _module in (
-    *(files, versions, uploads, buckets, cors, lifecycle, lock, keys, usage, doctor),
+    *(files, look, versions, uploads, buckets, cors, lifecycle, lock, keys, usage, doctor),
     *(migrate, config),
 ):
     _module.add_to(app)
+
+
+def _let_help_flow(commands: typer.Typer) -> None:
+    """Let paragraphs of --help fill the terminal; typer keeps the line breaks of the source."""
+    for command in commands.registered_commands:
+        text = command.help or inspect.getdoc(command.callback) or ""
+        command.help = "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _let_help_flow(group.typer_instance)
+
+
+_let_help_flow(app)

@@ -14,32 +14,32 @@ from importlib import resources
 from pathlib import Path
 
 import aiohttp
-from rich.console import Console
 from yarl import URL
 
 from careflow_storage import BackblazeStorage, Progress, StorageError, StorageSettings
+from careflow_storage.cli.bars import human_size
 from careflow_storage.cli.call import LongCall
-from careflow_storage.cli.screen import Screen, human_size
+from careflow_storage.cli.output import Output
+from careflow_storage.cli.screen import Screen
 from careflow_storage.local import LocalServer
 from careflow_storage.models import UploadResult
 
 _EXPIRES_IN = 300
 
 
-def run_demo(
-    console: Console, *, recording: Path | None, size: int, data_dir: Path | None, local: bool
+async def run_demo(
+    output: Output, *, recording: Path | None, size: int, data_dir: Path | None, local: bool
 ) -> None:
-    """Run the demo to its end, or clean up after Ctrl-C.
+    """Run the demo to its end; cancelled, it erases what it had stored.
 
     Raises:
         StorageError: Something failed, or bytes came back changed.
-        KeyboardInterrupt: Ctrl-C; what the demo had stored is erased.
     """
     with contextlib.ExitStack() as files:
         if recording is None:
             packaged = resources.files("careflow_storage.cli") / "data" / "greeting.webm"
             recording = files.enter_context(resources.as_file(packaged))
-        asyncio.run(_run(Screen(console), recording, LongCall(size), data_dir, local))
+        await _run(Screen(output), recording, LongCall(size), data_dir, local)
 
 
 async def _run(
@@ -57,13 +57,18 @@ async def _run(
             storage = BackblazeStorage(server.settings())
         else:
             screen.note("BACKBLAZE_* is set: using your bucket. What the demo stores is erased.")
-        settings = storage.settings
-        screen.note(f"Bucket {settings.bucket_name} at {settings.endpoint}")
+        bucket, endpoint = str(storage.settings.bucket_name), str(storage.settings.endpoint)
+        screen.note(f"Bucket {bucket} at {endpoint}")
         await opened.enter_async_context(storage)
         demo = _Demo(screen, storage, recording, call, keep=data_dir is not None)
         await demo.run()
     seconds = time.perf_counter() - started
-    screen.finish("Everything was stored, played, verified and cleaned up", seconds)
+    screen.finish(
+        "Everything was stored, played, verified and cleaned up",
+        seconds,
+        bucket=bucket,
+        endpoint=endpoint,
+    )
     if data_dir is not None:
         screen.note(f"The recording is kept: careflow-storage serve-local --data-dir {data_dir}")
 

@@ -2,8 +2,88 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from careflow_storage.cli.options import ACCOUNT, Json, examples
+from careflow_storage.cli.output import Output
+from careflow_storage.cli.run import Globals, run
+
+if TYPE_CHECKING:
+    from careflow_storage.admin.doctor import Diagnosis
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
+    """Register the command."""
+    app.command(
+        "doctor",
+        rich_help_panel=ACCOUNT,
+        epilog=examples(
+            "careflow-storage doctor",
+            "careflow-storage doctor --origin https://app.example",
+            "careflow-storage --env-file prod.env doctor --strict --json > health.json || alert",
+        ),
+    )(doctor)
+
+
+def doctor(
+    context: typer.Context,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="May web pages of this origin upload and play? Such as https://app.example.",
+            show_default=False,
+        ),
+    ] = None,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Also compare B2 with what this library takes for granted."),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 for warnings, too.")
+    ] = False,
+    probe_prefix: Annotated[
+        str,
+        typer.Option(
+            metavar="PREFIX",
+            help="Where the probes are stored; for a key that is limited to a prefix, below that.",
+        ),
+    ] = "careflow-doctor/",
+    as_json: Json = False,
+) -> None:
+    """Find out why it does not work, and what to do.
+
+    Looks at the settings, the network, the key, the bucket and its rules. Stores probes of some
+    bytes and erases them. Exits with 1 when something fails.
+    """
+    given: Globals = context.find_root().obj or Globals()
+    values: dict[str, Any] = {}
+    if given.bucket is not None:
+        values["bucket_name"] = given.bucket
+    if given.env_file is not None:
+        values["_env_file"] = given.env_file
+
+    async def main(output: Output) -> int:
+        diagnosis = await _examined(
+            output, values, origin=origin, live=live, probe_prefix=probe_prefix
+        )
+        output.data(diagnosis)
+        return diagnosis.exit_code(strict=strict)
+
+    run(main, as_json=as_json)
+
+
+async def _examined(output: Output, values: dict[str, Any], **options: Any) -> Diagnosis:
+    """Diagnose, and for people show each finding as it comes."""
+    # Here, since both cost time that other commands need not spend.
+    from careflow_storage.admin.doctor import diagnose
+    from careflow_storage.cli.findings import Findings
+
+    if output.as_json:
+        return await diagnose(values, **options)
+    with Findings(output.stdout) as findings:
+        diagnosis = await diagnose(values, on_finding=findings.add, **options)
+    findings.summary(diagnosis)
+    return diagnosis

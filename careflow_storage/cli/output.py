@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TextIO
 
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from careflow_storage.cli.screen import MeanSpeedColumn, human_size
+from careflow_storage.cli.bars import Transfers, human_size, make_bars
 from careflow_storage.errors import StorageError
-from careflow_storage.s3.redaction import printable
 
-_WHOLE = 100_000
+# Wide enough for any key, version ID and hint beside each other.
+_UNLIMITED = 10_000
+# Not printable by Unicode's tables, but letters of Persian and of many scripts of India need
+# them, and so do emoji.
+_JOINERS = "\u200c\u200d"
+_NOT_FOR_TERMINALS = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Output:
     """Where a command says what it found: results to stdout, all else to stderr.
 
     With ``as_json`` stdout gets one JSON document (``data``, or one line per ``item``), stderr
-    gets errors as JSON, and notes and progress are dropped.
+    gets warnings and errors as JSON, and notes and progress are dropped. Into a pipe or a file
+    nothing is coloured, wrapped or cut.
     """
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.stdout = Console(highlight=False)
-        self.stderr = Console(stderr=True, highlight=False)
-        fancy = self.stdout.encoding.lower().startswith("utf")
+        _write_any_character(sys.stdout)
+        _write_any_character(sys.stderr)
+        self.stdout = _console(stderr=False)
+        self.stderr = _console(stderr=True)
+        fancy = self.stderr.encoding.lower().startswith("utf")
         self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
 
     # --- results ------------------------------------------------------------------------
@@ -41,12 +49,12 @@ class Output:
     def data(self, value: Any) -> None:
         """With --json: print this one document. Models become objects."""
         if self.as_json:
-            print(json.dumps(plain(value), ensure_ascii=False, indent=2), flush=True)
+            print(json_text(value, indent=2), flush=True)
 
     def item(self, value: Any) -> None:
         """With --json: print this as one line, of a list that may be endless."""
         if self.as_json:
-            print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+            print(json_text(value), flush=True)
 
     def print(self, content: RenderableType) -> None:
         """For people: something on stdout."""
@@ -54,20 +62,32 @@ class Output:
             self.stdout.print(content)
 
     def line(self, text: str | Text) -> None:
-        """For people: one line on stdout, never wrapped, so that it can be piped."""
-        if not self.as_json:
-            content = text if isinstance(text, Text) else Text(clean(text))
-            self.stdout.print(content, soft_wrap=True)
+        """For people: one line on stdout, never wrapped, so that it can be piped.
+
+        A ``str`` is cleaned, and costs next to nothing; a ``Text`` may have colours.
+        """
+        if self.as_json:
+            return
+        if isinstance(text, Text):
+            self.stdout.print(text, soft_wrap=True)
+        else:
+            print(clean(text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """For people: a table. A column's name that ends with ">" is aligned to the right."""
+        """For people: a table. A column's name that ends with ">" is aligned to the right.
+
+        What is too wide for the terminal is folded, never cut.
+        """
         if self.as_json:
             return
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:
             right = column.endswith(">")
             table.add_column(
-                column.rstrip(">"), justify="right" if right else "left", no_wrap=right
+                column.rstrip(">"),
+                justify="right" if right else "left",
+                no_wrap=right,
+                overflow="fold",
             )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else clean(cell) for cell in row))
@@ -81,26 +101,33 @@ class Output:
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, value in model.items() if isinstance(model, dict) else model:
-            if value is not None and value != ():
+            if value is not None and value not in ((), {}, []):
                 grid.add_row(name, shown(value))
         self.stdout.print(grid)
 
     # --- remarks ------------------------------------------------------------------------
 
-    def done(self, text: str) -> None:
+    def done(self, text: str | Text) -> None:
         """For people, on stderr: something is done."""
         if not self.as_json:
-            self.stderr.print(Text.assemble((f"{self._yes} ", "bold green"), clean(text)))
+            text = text if isinstance(text, Text) else Text(clean(text))
+            self._say(Text.assemble((f"{self._yes} ", "bold green"), text))
 
     def note(self, text: str) -> None:
         """For people, on stderr: something to know."""
         if not self.as_json:
-            self.stderr.print(Text(clean(text), style="dim"), soft_wrap=True)
+            self._say(Text(clean(text), style="dim"))
 
     def warn(self, text: str) -> None:
-        """For people, on stderr: something to do something about."""
-        if not self.as_json:
-            self.stderr.print(Text.assemble(("! ", "bold yellow"), clean(text)), soft_wrap=True)
+        """On stderr: something to do something about."""
+        if self.as_json:
+            print(json_text({"warning": text}), file=sys.stderr, flush=True)
+        else:
+            self._say(Text.assemble(("! ", "bold yellow"), clean(text)))
+
+    def _say(self, text: Text) -> None:
+        # A log file keeps its lines whole; a terminal alone would break them within words.
+        self.stderr.print(text, soft_wrap=not self.stderr.is_terminal)
 
     @contextmanager
     def transfer(self, verb: str, size: int | None) -> Iterator[Callable[[int], None]]:
@@ -108,49 +135,93 @@ class Output:
         if self.as_json or not self.stderr.is_terminal:
             yield lambda _: None
             return
-        progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            DownloadColumn(binary_units=True),
-            MeanSpeedColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=self.stderr,
-        )
+        progress = make_bars(self.stderr)
         with progress:
             task = progress.add_task(clean(verb), total=size)
             yield lambda moved: progress.update(task, completed=moved)
+
+    def transfers(self, *, several: bool) -> Transfers:
+        """Bars on stderr, for one file or for several at once."""
+        moving = self.stderr.is_terminal and not self.as_json
+        return Transfers(self.stderr if moving else None, several=several)
 
     # --- the end ------------------------------------------------------------------------
 
     def failed(self, error: Exception) -> None:
         """Say what went wrong and what can be done; with --json as an object."""
-        hint = error.hint if isinstance(error, StorageError) else None
         if self.as_json:
-            print(json.dumps({"error": described(error)}, ensure_ascii=False), file=sys.stderr)
+            print(json_text({"error": described(error)}), file=sys.stderr, flush=True)
             return
-        text = str(error).removesuffix(f" Hint: {hint}") if hint else str(error)
-        what = clean(f"{type(error).__name__}: {text}")
-        self.stderr.print(Text.assemble(("Failed ", "bold red"), what))
+        known = described(error)
+        hint = known.pop("hint", None)
+        message = f"{known.pop('type')}: {known.pop('message')}"
+        self._remark("Failed", "bold red", "\n".join(map(clean, message.split("\n"))))
+        where = [f"{name} {known[name]}" for name in known if name != "retryable"]
+        if where:
+            self._remark("", "", Text(clean(", ".join(where)), style="dim"))
         if hint:
-            self.stderr.print(Text.assemble(("Hint   ", "bold yellow"), clean(hint)))
+            self._remark("Hint", "bold yellow", clean(hint))
 
     def interrupted(self) -> None:
         """Say that it was stopped."""
         if self.as_json:
-            print(json.dumps({"error": {"type": "Interrupted"}}), file=sys.stderr)
+            error = {"type": "Interrupted", "message": "It was stopped by a signal."}
+            print(json_text({"error": error}), file=sys.stderr, flush=True)
         else:
             self.stderr.print("Interrupted.", style="yellow")
 
+    def _remark(self, label: str, style: str, content: str | Text) -> None:
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(min_width=6, no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(label, style=style), content)
+        self.stderr.print(grid)
+
+
+class _Console(Console):
+    """A console whose broken pipe is an exception like that of any file."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def _console(*, stderr: bool) -> Console:
+    console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _UNLIMITED
+    return console
+
+
+def _write_any_character(stream: TextIO) -> None:
+    # A key may have characters that the code page of a Windows console has not.
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
 
 def clean(text: str) -> str:
-    """Take out of a text what would steer a terminal: servers and uploaders write anything."""
-    return "\n".join(printable(line, _WHOLE) for line in text.split("\n"))
+    r"""Write out what would steer a terminal, as ``\x1b``: uploaders choose any key.
+
+    Line breaks, too: the result is one line. Different texts stay different.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in _JOINERS else ascii(char)[1:-1] for char in text
+    )
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Write any value as JSON that is safe to look at in a terminal, too."""
+    utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json.dumps(plain(value), ensure_ascii=not utf8, indent=indent)
+    # Only strings can have these, so the escapes of strings fit.
+    return _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def shown(value: object) -> Text:
     """One value, as people read it."""
     if isinstance(value, bool):
-        return Text("yes" if value else "no", style="green" if value else "red")
+        return Text("yes" if value else "no", style="green" if value else "dim")
     if isinstance(value, int):
         return Text(f"{value:,}", style="cyan")
     if isinstance(value, datetime):
@@ -163,6 +234,11 @@ def shown(value: object) -> Text:
         given = [f"{name}={each}" for name, each in value if each is not None]
         return Text(clean(" ".join(given)))
     return Text(clean(str(value)))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: 1 file, 2,000 files."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def moment(value: datetime) -> str:

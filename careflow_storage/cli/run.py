@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from careflow_storage import (
     BackblazeStorage,
     InvalidCredentialsError,
     InvalidInputError,
+    NoSuchApplicationKeyError,
     NoSuchBucketError,
     NoSuchKeyError,
     NoSuchUploadError,
@@ -28,6 +30,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
+from careflow_storage.cli.logs import logs_for_people
 from careflow_storage.cli.output import Output
 from careflow_storage.settings import settings_from_environment
 
@@ -42,7 +45,7 @@ NOT_ALLOWED = 4
 OVER_LIMIT = 5
 """A threshold that was given is crossed."""
 INTERRUPTED = 130
-"""Ctrl-C (or SIGTERM); what was begun was cleaned up."""
+"""Ctrl-C; what was begun was cleaned up. SIGTERM is 143 (128 and the signal's number)."""
 
 # The first that fits decides.
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
@@ -52,6 +55,7 @@ _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (NoSuchKeyError, NOT_THERE),
     (NoSuchBucketError, NOT_THERE),
     (NoSuchUploadError, NOT_THERE),
+    (NoSuchApplicationKeyError, NOT_THERE),
     (AccessDeniedError, NOT_ALLOWED),
     (InvalidCredentialsError, NOT_ALLOWED),
 )
@@ -98,23 +102,39 @@ def with_storage(
 def run(main: Callable[[Output], Awaitable[int | None]], *, as_json: bool) -> None:
     """Run ``main`` on an event loop of its own; leave with its exit code.
 
-    Ctrl-C and SIGTERM cancel it, and what it was doing is cleaned up before the command ends.
+    Ctrl-C, SIGTERM and a closed terminal cancel it, and what it was doing is cleaned up before
+    the command ends.
     """
     output = Output(as_json=as_json)
+    received: list[int] = []
 
     async def cancellable() -> int | None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        if task is not None and sys.platform != "win32":
-            loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        _cancel_on_signals(received)
         return await main(output)
 
-    with errors_for_people(output):
+    with errors_for_people(output), logs_for_people(output):
         try:
             code = asyncio.run(cancellable())
         except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+            raise KeyboardInterrupt(*received[:1]) from None
         if code:
             raise typer.Exit(code)
+
+
+def _cancel_on_signals(received: list[int]) -> None:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int) -> None:
+        received.append(number)
+        if task is not None:
+            task.cancel()
+
+    # asyncio itself does so for Ctrl-C. Under nohup a closed terminal is to be ignored.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stop, number)
 
 
 @contextlib.contextmanager
@@ -129,9 +149,9 @@ def errors_for_people(output: Output) -> Iterator[None]:
     except (StorageError, OSError, aiohttp.ClientError, ValidationError) as error:
         output.failed(error)
         raise typer.Exit(exit_code(error)) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         output.interrupted()
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(128 + stop.args[0] if stop.args else INTERRUPTED) from None
 
 
 def exit_code(error: Exception) -> int:
@@ -140,7 +160,8 @@ def exit_code(error: Exception) -> int:
 
 
 def _forget_stdout() -> None:
-    # Python would flush it at its end, and complain.
+    # Python flushes it at its end, and would complain.
     with contextlib.suppress(OSError, ValueError):
-        sys.stdout.close()
-    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the end
+        number, nowhere = sys.stdout.fileno(), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)

@@ -6,38 +6,30 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from careflow_storage.cli.output import Output, clean, plain
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import FileInfo
-from careflow_storage.s3.redaction import printable
 
 _INDENT = (0, 0, 0, 3)
-_WHOLE = 100_000
 
 
 class Screen:
-    """A terminal, or a log file: then without colours and moving bars."""
+    """A terminal, a log file (then without colours and moving bars), or one JSON document."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._steps = 0
-        fancy = console.encoding.lower().startswith("utf")
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._console = Console(quiet=True) if output.as_json else output.stdout
+        self._steps: list[dict[str, Any]] = []
+        fancy = self._console.encoding.lower().startswith("utf")
         self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
 
     def note(self, text: str) -> None:
@@ -46,7 +38,7 @@ class Screen:
 
     def warn(self, text: str) -> None:
         """Something to do something about."""
-        self._console.print(Text(text, style="yellow"), soft_wrap=True)
+        self._output.warn(text)
 
     def done(self, text: str, seconds: float) -> None:
         """Something took its time."""
@@ -54,12 +46,16 @@ class Screen:
             Text.assemble((f"{self._yes} ", "green"), text, (f"  {seconds:.2f} s", "dim"))
         )
 
-    def finish(self, text: str, seconds: float) -> None:
-        """The last line."""
+    def finish(self, text: str, seconds: float, *, bucket: str, endpoint: str) -> None:
+        """The last line; with --json the whole document."""
         self._console.print()
-        self._console.rule(style="green")
+        if self._console.is_terminal:
+            self._console.rule(style="green")
         self._console.print(
             Text.assemble((f"{self._yes} {text}", "bold green"), (f"  {seconds:.1f} s", "dim"))
+        )
+        self._output.data(
+            {"bucket": bucket, "endpoint": endpoint, "steps": self._steps, "seconds": seconds}
         )
 
     def working(self, text: str) -> AbstractContextManager[object]:
@@ -69,9 +65,10 @@ class Screen:
     @contextmanager
     def step(self, title: str, code: str) -> Iterator[None]:
         """One call of the library: what it is for, and how it is written."""
-        self._steps += 1
+        step: dict[str, Any] = {"step": title, "call": code, "results": [], "checks": []}
+        self._steps.append(step)
         self._console.print()
-        heading = Text.assemble((f"{self._steps}  ", "bold cyan"), (title, "bold"))
+        heading = Text.assemble((f"{len(self._steps)}  ", "bold cyan"), (title, "bold"))
         self._console.print(heading, soft_wrap=True)
         syntax = Syntax(code, "python", theme="ansi_dark", background_color="default")
         highlighted = syntax.highlight(code)
@@ -80,10 +77,12 @@ class Screen:
         self._indented(highlighted)
         started = time.perf_counter()
         yield
-        self._indented(Text(f"{time.perf_counter() - started:.2f} s", style="dim"))
+        step["seconds"] = seconds = time.perf_counter() - started
+        self._indented(Text(f"{seconds:.2f} s", style="dim"))
 
     def show(self, result: BaseModel) -> None:
         """A result: its type and every field that has a value."""
+        self._record("results", {"type": type(result).__name__, **plain(result)})
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
@@ -95,14 +94,14 @@ class Screen:
 
     def show_list(self, files: Sequence[FileInfo]) -> None:
         """A listing."""
+        for file in files:
+            self._record("results", {"type": "FileInfo", **plain(file)})
         table = Table.grid(padding=(0, 2))
         table.add_column(overflow="fold")
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True, style="cyan")
         for file in files:
-            table.add_row(
-                printable(file.key, _WHOLE), _value(file.size), f"{file.last_modified:%H:%M:%S}"
-            )
+            table.add_row(clean(file.key), _value(file.size), f"{file.last_modified:%H:%M:%S}")
         self._indented(Text(f"list[FileInfo], {len(files)} of them", style="magenta"))
         self._indented(table)
 
@@ -112,6 +111,7 @@ class Screen:
 
     def link(self, url: str) -> None:
         """A URL, whole, so that it can be copied."""
+        self._record("results", {"type": "URL", "url": url})
         self._console.print(Text(f"   {url}", style="blue"), soft_wrap=True)
 
     def check(self, holds: bool, claim: str) -> None:
@@ -120,6 +120,7 @@ class Screen:
         Raises:
             ChecksumMismatchError: It does not hold.
         """
+        self._record("checks", {"claim": claim, "holds": holds})
         mark = (f"{self._yes} ", "bold green") if holds else (f"{self._no} ", "bold red")
         self._indented(Text.assemble(mark, claim))
         if not holds:
@@ -128,49 +129,25 @@ class Screen:
     @contextmanager
     def transfer(self, verb: str, size: int) -> Iterator[Callable[[int], None]]:
         """A bar that moves as bytes do; gives the function to call with the bytes so far."""
-        progress = Progress(
-            TextColumn("   {task.description}"),
-            BarColumn(bar_width=30),
-            DownloadColumn(binary_units=True),
-            MeanSpeedColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=self._console,
-        )
-        with progress:
-            task = progress.add_task(verb, total=size)
-            yield lambda transferred: progress.update(task, completed=transferred)
+        with self._output.transfer(f"   {verb}", size) as moved:
+            yield moved
+
+    def _record(self, kind: str, value: dict[str, Any]) -> None:
+        self._steps[-1][kind].append(value)
 
     def _indented(self, content: RenderableType) -> None:
         self._console.print(Padding(content, _INDENT, expand=False))
 
 
-class MeanSpeedColumn(ProgressColumn):
-    """Bytes per second since the beginning."""
-
-    def render(self, task: Task) -> Text:
-        """Write it."""
-        speed = task.completed / task.elapsed if task.elapsed else 0
-        return Text(f"{human_size(speed)}/s", style="progress.data.speed")
-
-
 def _value(value: object) -> Text:
     if isinstance(value, bool):
-        return Text(str(value), style="green" if value else "red")
+        return Text(str(value), style="green" if value else "dim")
     if isinstance(value, int):
         return Text(f"{value:,}", style="cyan")
     if isinstance(value, datetime):
         return Text(f"{value:%Y-%m-%d %H:%M:%S %Z}", style="cyan")
     if isinstance(value, BaseModel):
         fields = [f"{name}={field}" for name, field in value if field is not None]
-        return Text(printable(" ".join(fields), _WHOLE))
+        return Text(clean(" ".join(fields)))
     # Text leaves escape sequences in, and this may be what a server or an uploader wrote.
-    return Text(printable(str(value), _WHOLE))
-
-
-def human_size(count: float) -> str:
-    """Bytes for people: 24.1 KiB."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+    return Text(clean(str(value)))

@@ -1,0 +1,62 @@
+"""``careflow-storage cat``: the bytes of a file, to stdout."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from careflow_storage import BackblazeStorage
+from careflow_storage.cli.keyfile import read_customer_key
+from careflow_storage.cli.output import Output, clean
+from careflow_storage.cli.pipes import stdout_writer
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.transfer.stream import FileStream
+
+_TEXT = ("text/", "application/json", "application/x-subrip")
+
+
+@dataclass(frozen=True)
+class CatJob:
+    """Which bytes of which file."""
+
+    key: str
+    start: int
+    end: int | None
+    version_id: str | None
+    customer_key_file: Path | None
+
+    async def run(self, storage: BackblazeStorage, output: Output) -> None:
+        """Write them as they come."""
+        stream = storage.stream_file(
+            self.key,
+            start=self.start,
+            end=self.end,
+            version_id=self.version_id,
+            encryption=read_customer_key(self.customer_key_file),
+        )
+        async with stream:
+            if sys.stdout.isatty():
+                await self._show(stream)
+                return
+            write = stdout_writer()
+            async for chunk in stream:
+                await write(chunk)
+
+    async def _show(self, stream: FileStream) -> None:
+        content_type = stream.metadata.content_type
+        if not content_type.startswith(_TEXT):
+            raise InvalidInputError(
+                f"This is {content_type}, which a terminal cannot show.",
+                key=self.key,
+                hint="Send it into a file or a pipe, or use `careflow-storage download`.",
+            )
+        decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
+        async for chunk in stream:
+            sys.stdout.write(_for_terminal(decode(chunk)))
+        sys.stdout.write(_for_terminal(decode(b"", True)))
+
+
+def _for_terminal(text: str) -> str:
+    return "\n".join("\t".join(map(clean, line.split("\t"))) for line in text.split("\n"))

@@ -1,0 +1,121 @@
+"""``careflow-storage download --prefix``: many files, with their folders."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+
+from careflow_storage import BackblazeStorage
+from careflow_storage.cli.bars import Transfers
+from careflow_storage.cli.download import DownloadJob, fetched, refuse_existing, tell
+from careflow_storage.cli.output import Output, counted
+from careflow_storage.cli.several import Tally, each
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.models import FileInfo
+from careflow_storage.recordings import safe_filename
+
+# So many files may be listed before their turn: the sums are then right from the beginning.
+_AHEAD = 10_000
+
+
+class PrefixDownload:
+    """Fetches all files below a prefix into a folder, each where its key says."""
+
+    def __init__(
+        self,
+        job: DownloadJob,
+        storage: BackblazeStorage,
+        output: Output,
+        prefix: str,
+        folder: Path,
+    ) -> None:
+        self._job = job
+        self._storage = storage
+        self._output = output
+        self._prefix = prefix
+        # What is below a folder of the bucket comes below the folder here.
+        self._base = prefix.rfind("/") + 1
+        self._folder = folder
+        verb = "Would download" if job.dry_run else "Downloaded"
+        self._tally = Tally(output, verb, timed=not job.dry_run)
+        self._paths: set[str] = set()
+        self._kept = 0
+
+    async def run(self) -> int | None:
+        """Fetch what can be fetched, tell the rest; return the exit code."""
+        with self._output.transfers(several=True) as bars:
+            async with aclosing(self._files(bars)) as files:
+                await each(
+                    files,
+                    lambda file: self._fetch(bars, file),
+                    jobs=1 if self._job.dry_run else self._job.jobs,
+                    failed=self._failed,
+                )
+        if self._kept:
+            self._output.note(f"Here already: {counted(self._kept, 'file')}.")
+        return self._tally.summary()
+
+    async def _files(self, bars: Transfers) -> AsyncGenerator[FileInfo]:
+        waiting: deque[FileInfo] = deque()
+        listed = size = 0
+        complete = False
+        pages = self._storage.list_files(self._prefix).pages()
+        while True:
+            while not complete and len(waiting) < _AHEAD:
+                page = await anext(pages, None)
+                complete = page is None
+                waiting.extend(page or ())
+                listed += len(page or ())
+                size += sum(file.size for file in page or ())
+                bars.expect(listed, size, complete=complete)
+            if not waiting:
+                return
+            yield waiting.popleft()
+
+    async def _fetch(self, bars: Transfers, file: FileInfo) -> None:
+        if file.key.endswith("/") and file.size == 0:
+            # What consoles store for an empty folder.
+            self._kept += 1
+            return
+        path = self._path_of(file.key)
+        if self._job.dry_run:
+            tell(self._output, file.key, path)
+            self._tally.done(file.size)
+            return
+        if await asyncio.to_thread(self._is_kept, path, file.size):
+            self._kept += 1
+            return
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        result = await self._job.fetch(self._storage, bars, file.key, file.size, path)
+        self._tally.done(result.size)
+        fetched(self._output, result)
+
+    def _path_of(self, key: str) -> Path:
+        segments = key[self._base :].split("/")
+        if not {"", ".", ".."}.isdisjoint(segments) or "\\" in key:
+            raise InvalidInputError(
+                "This key could lead out of the folder.",
+                key=key,
+                hint="`careflow-storage download KEY PATH` stores it where you say.",
+            )
+        path = self._folder.joinpath(*map(safe_filename, segments))
+        place = os.path.normcase(path)
+        if place in self._paths:
+            raise InvalidInputError(f"Another key has the same path here, {str(path)!r}.", key=key)
+        self._paths.add(place)
+        return path
+
+    def _is_kept(self, path: Path, size: int) -> bool:
+        """Whether an interrupted run has finished this file: they appear whole or not at all."""
+        if self._job.resume and path.is_file() and path.stat().st_size == size:
+            return True
+        if not self._job.force:
+            refuse_existing(path)
+        return False
+
+    def _failed(self, file: FileInfo, error: Exception) -> None:
+        self._tally.fail(file.key, {"key": file.key}, error)

@@ -1,0 +1,93 @@
+"""Which files of this machine are meant, and which keys they get."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from careflow_storage.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file to upload. ``name`` is its path within the folder that was named, with "/"."""
+
+    path: Path
+    name: str
+    size: int
+
+
+@dataclass
+class Found:
+    """The files to upload, and how many were left out."""
+
+    files: list[LocalFile] = field(default_factory=list)
+    hidden: int = 0
+    links: int = 0
+    special: int = 0
+    unreadable: list[OSError] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """All bytes together."""
+        return sum(file.size for file in self.files)
+
+    def left_out(self) -> str:
+        """Say what was left out, "" if nothing was."""
+        counts = (
+            (self.hidden, "hidden"),
+            (self.links, "symbolic links"),
+            (self.special, "neither file nor folder"),
+        )
+        return ", ".join(f"{count} {kind}" for count, kind in counts if count)
+
+
+def find_files(sources: Iterable[str]) -> Found:
+    """Find the files that are named, and all below the folders that are named.
+
+    Raises:
+        InvalidInputError: Nothing has this name, or it is neither a file nor a folder.
+    """
+    found = Found()
+    for source in sources:
+        path = Path(source)
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InvalidInputError(f"{source!r} cannot be read: {error.strerror}.") from error
+        if stat.S_ISDIR(status.st_mode):
+            found.files.extend(_below(path, found))
+        elif stat.S_ISREG(status.st_mode):
+            found.files.append(LocalFile(path, path.name, status.st_size))
+        else:
+            raise InvalidInputError(f"{source!r} is neither a file nor a folder.")
+    return found
+
+
+def _below(folder: Path, found: Found) -> Iterator[LocalFile]:
+    waiting = [(folder, "")]
+    while waiting:
+        here, names = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                ordered = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            found.unreadable.append(error)
+            continue
+        folders: list[tuple[Path, str]] = []
+        for entry in ordered:
+            name = names + entry.name
+            if entry.name.startswith("."):
+                found.hidden += 1
+            elif entry.is_symlink():
+                found.links += 1
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append((Path(entry.path), f"{name}/"))
+            elif entry.is_file(follow_symlinks=False):
+                yield LocalFile(Path(entry.path), name, entry.stat().st_size)
+            else:
+                found.special += 1
+        waiting += reversed(folders)

@@ -1,0 +1,92 @@
+"""Many files at once, in bounded number; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+from careflow_storage import InvalidCredentialsError, NoSuchBucketError, StorageError
+from careflow_storage.cli.bars import human_size
+from careflow_storage.cli.output import Output, counted, described
+from careflow_storage.cli.run import FAILED
+from careflow_storage.errors import CapExceededError
+from careflow_storage.transfer.tasks import task_group
+
+T = TypeVar("T")
+
+# What stops one file stops them all.
+_HOPELESS = (CapExceededError, InvalidCredentialsError, NoSuchBucketError)
+
+
+class Tally:
+    """Counts what was done and what failed, and tells both."""
+
+    def __init__(self, output: Output, verb: str, *, timed: bool = True) -> None:
+        self._output = output
+        self._verb = verb
+        self._timed = timed
+        self._started = time.perf_counter()
+        self.files = self.size = self.failed = 0
+
+    def done(self, size: int) -> None:
+        """One more file is done."""
+        self.files += 1
+        self.size += size
+
+    def fail(self, name: str, fields: dict[str, Any], error: Exception) -> None:
+        """Tell of a file that failed; the others go on."""
+        self.failed += 1
+        known = described(error)
+        if self._output.as_json:
+            self._output.item({**fields, "error": known})
+        else:
+            reason = f"{known['type']}: {known['message']}"
+            hint = f" ({known['hint']})" if "hint" in known else ""
+            self._output.warn(f"{name}: {reason}{hint}")
+
+    def summary(self) -> int | None:
+        """Tell the sums; return the exit code."""
+        seconds = time.perf_counter() - self._started
+        told = f"{self._verb} {counted(self.files, 'file')}, {human_size(self.size)}"
+        if self.size and self._timed:
+            told += f" in {seconds:.1f} s ({human_size(self.size / seconds)}/s)"
+        if not self.failed:
+            self._output.done(told)
+            return None
+        self._output.note(told)
+        self._output.warn(f"{self.failed:,} of {counted(self.files + self.failed, 'file')} failed.")
+        return FAILED
+
+
+async def each(
+    items: AsyncIterator[T],
+    work: Callable[[T], Awaitable[None]],
+    *,
+    jobs: int,
+    failed: Callable[[T, Exception], None],
+) -> None:
+    """Do ``work`` for every item, ``jobs`` at once, and tell ``failed`` what went wrong.
+
+    Raises:
+        StorageError: Of a kind that no other file would escape: wrong key, no bucket, a cap.
+    """
+    taking = asyncio.Lock()
+
+    async def worker() -> None:
+        while True:
+            async with taking:
+                item = await anext(items, None)
+            if item is None:
+                return
+            try:
+                await work(item)
+            except _HOPELESS:
+                raise
+            except (StorageError, OSError) as error:
+                failed(item, error)
+
+    async with task_group() as group:
+        for _ in range(jobs):
+            group.create_task(worker())

@@ -1,0 +1,51 @@
+"""What is asked about one file: info, url."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from careflow_storage import BackblazeStorage
+from careflow_storage.cli.bars import human_size
+from careflow_storage.cli.keyfile import read_customer_key
+from careflow_storage.cli.output import Output
+from careflow_storage.s3.presign import SignedMethod
+
+
+async def info(
+    storage: BackblazeStorage,
+    output: Output,
+    key: str,
+    version_id: str | None,
+    customer_key_file: Path | None,
+) -> None:
+    """Show what the server knows about a file."""
+    encryption = read_customer_key(customer_key_file)
+    found = await storage.get_file_metadata(key, version_id=version_id, encryption=encryption)
+    output.data(found)
+    shown = dict(found)
+    shown["size"] = f"{found.size:,} ({human_size(found.size)})"
+    output.fields(shown)
+
+
+async def url(
+    storage: BackblazeStorage,
+    output: Output,
+    key: str,
+    seconds: int,
+    *,
+    method: SignedMethod,
+    download_as: str | None,
+    content_type: str | None,
+    version_id: str | None,
+) -> None:
+    """Print a presigned URL, and nothing else."""
+    signed = await storage.get_signed_url(
+        key,
+        seconds,
+        method=method,
+        download_as=download_as,
+        content_type=content_type,
+        version_id=version_id,
+    )
+    output.line(signed)
+    output.item({"key": key, "url": signed, "method": method, "expires_in": seconds})

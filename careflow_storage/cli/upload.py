@@ -1,0 +1,238 @@
+"""``careflow-storage upload``: files, folders or a pipe into the bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from careflow_storage import BackblazeStorage, Progress
+from careflow_storage.cli.bars import Moved, Transfers, human_size
+from careflow_storage.cli.keyfile import chosen_encryption
+from careflow_storage.cli.local_files import Found, LocalFile, find_files
+from careflow_storage.cli.output import Output, counted
+from careflow_storage.cli.pipes import stdin_body
+from careflow_storage.cli.several import Tally, each
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.models import ChecksumAlgorithm, UploadResult
+from careflow_storage.protection import Encryption
+from careflow_storage.recordings import validate_key
+from careflow_storage.transfer.sources import UploadBody
+
+_PIPE = "-"
+
+
+@dataclass(frozen=True)
+class UploadJob:
+    """What to upload, and how."""
+
+    sources: list[str]
+    key: str | None
+    prefix: str | None
+    call_id: str | None
+    name: str | None
+    recorded_at: datetime | None
+    content_type: str | None
+    metadata: list[str]
+    overwrite: bool
+    resume: bool
+    checksum: ChecksumAlgorithm | None
+    encryption: str | None
+    customer_key_file: Path | None
+    jobs: int
+    dry_run: bool
+
+    async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
+        """Upload; several files as far as it goes, exit code 1 if not all went."""
+        self._check()
+        if self.sources == [_PIPE]:
+            await self._upload_pipe(storage, output)
+            return None
+        found = await asyncio.to_thread(find_files, self.sources)
+        self._check_keys(found)
+        if left_out := found.left_out():
+            output.note(f"Left out: {left_out}.")
+        if self.dry_run:
+            self._tell(output, found)
+            return None
+        if len(found.files) == 1 and not found.unreadable:
+            return await self._upload_one(storage, output, found.files[0])
+        return await self._upload_several(storage, output, found)
+
+    # --- which keys ---------------------------------------------------------------------
+
+    def _check(self) -> None:
+        targets = {"--key": self.key, "--prefix": self.prefix, "--call-id": self.call_id}
+        given = [option for option, value in targets.items() if value is not None]
+        if len(given) > 1:
+            raise InvalidInputError(f"{' and '.join(given)} exclude each other.")
+        if self.call_id is None and (self.name is not None or self.recorded_at is not None):
+            raise InvalidInputError("--name and --recorded-at belong to --call-id.")
+        if self.call_id is not None and not self.overwrite:
+            raise InvalidInputError(
+                "--no-overwrite does not go with --call-id, which makes a key of its own each time."
+            )
+        if self.call_id is not None and self.resume and self.recorded_at is None:
+            raise InvalidInputError(
+                "--resume with --call-id needs --recorded-at.",
+                hint="The time is in the key: another one would be another recording.",
+            )
+        if _PIPE in self.sources:
+            self._check_pipe()
+        # Both are read here, before anything is sent.
+        _ = self._metadata, self._encryption
+
+    def _check_pipe(self) -> None:
+        if self.sources != [_PIPE]:
+            raise InvalidInputError('"-" stands alone: nothing else can be uploaded beside it.')
+        if self.key is None and (self.call_id is None or self.name is None):
+            raise InvalidInputError(
+                "What comes through a pipe has no name.",
+                hint="Give --key, or --call-id and --name.",
+            )
+        if self.resume:
+            raise InvalidInputError("What comes through a pipe cannot be resumed.")
+
+    def _check_keys(self, found: Found) -> None:
+        if len(found.files) != 1 and (self.key is not None or self.name is not None):
+            option = "--key" if self.key is not None else "--name"
+            raise InvalidInputError(
+                f"{option} is for one file; these are {len(found.files)}.",
+                hint="--prefix stores several files below a folder.",
+            )
+        if self.call_id is not None:
+            return
+        taken: dict[str, Path] = {}
+        for file in found.files:
+            other = taken.setdefault(self._key_of(file), file.path)
+            if other != file.path:
+                raise InvalidInputError(
+                    f"{str(other)!r} and {str(file.path)!r} would get the same key, "
+                    f"{self._key_of(file)!r}.",
+                    hint="Upload them by themselves, with another --prefix.",
+                )
+
+    def _key_of(self, file: LocalFile) -> str:
+        if self.key is not None:
+            return self.key
+        if self.call_id is not None:
+            return f"recordings/{self.call_id}/TIME-{self.name or file.path.name}"
+        folder = f"{self.prefix.rstrip('/')}/" if self.prefix else ""
+        return folder + file.name
+
+    def _tell(self, output: Output, found: Found) -> None:
+        for file in found.files:
+            key = self._key_of(file)
+            output.line(f"{file.path} -> {key}")
+            output.item({"path": file.path, "key": key, "size": file.size, "dry_run": True})
+        output.note(f"Would upload {counted(len(found.files), 'file')}, {human_size(found.size)}.")
+
+    # --- moving -------------------------------------------------------------------------
+
+    async def _upload_pipe(self, storage: BackblazeStorage, output: Output) -> None:
+        if self.dry_run:
+            output.note("Would upload what comes through the pipe.")
+            return
+        if sys.stdin.isatty():
+            output.note("Reading from the terminal; Ctrl-D ends it.")
+        tally = Tally(output, "Uploaded")
+        with output.transfers(several=False) as bars, bars.file("stdin", None) as moved:
+            result = await self._store(storage, stdin_body(), self.name or "stdin", self.key, moved)
+        tally.done(result.size)
+        self._stored(output, _PIPE, result)
+        tally.summary()
+
+    async def _upload_one(
+        self, storage: BackblazeStorage, output: Output, file: LocalFile
+    ) -> int | None:
+        tally = Tally(output, "Uploaded")
+        with output.transfers(several=False) as bars:
+            await self._upload(storage, output, bars, tally, file)
+        return tally.summary()
+
+    async def _upload_several(
+        self, storage: BackblazeStorage, output: Output, found: Found
+    ) -> int | None:
+        tally = Tally(output, "Uploaded")
+
+        def failed(file: LocalFile, error: Exception) -> None:
+            fields = {"path": str(file.path), "key": self._key_of(file)}
+            tally.fail(str(file.path), fields, error)
+
+        for error in found.unreadable:
+            tally.fail(str(error.filename), {"path": str(error.filename)}, error)
+        with output.transfers(several=True) as bars:
+            bars.expect(len(found.files), found.size, complete=True)
+            await each(
+                _one_by_one(found.files),
+                lambda file: self._upload(storage, output, bars, tally, file),
+                jobs=self.jobs,
+                failed=failed,
+            )
+        return tally.summary()
+
+    async def _upload(
+        self,
+        storage: BackblazeStorage,
+        output: Output,
+        bars: Transfers,
+        tally: Tally,
+        file: LocalFile,
+    ) -> None:
+        key = None if self.call_id is not None else validate_key(self._key_of(file))
+        name = self.name or file.path.name
+        with bars.file(file.path.name, file.size) as moved:
+            result = await self._store(storage, file.path, name, key, moved)
+        tally.done(result.size)
+        self._stored(output, str(file.path), result)
+
+    async def _store(
+        self,
+        storage: BackblazeStorage,
+        body: UploadBody,
+        name: str,
+        key: str | None,
+        moved: Moved,
+    ) -> UploadResult:
+        def show(progress: Progress) -> None:
+            moved(progress.transferred, progress.total)
+
+        options: dict[str, Any] = {
+            "content_type": self.content_type,
+            "metadata": self._metadata,
+            "checksum": self.checksum,
+            "resume": self.resume,
+            "encryption": self._encryption,
+            "progress": show,
+        }
+        if self.call_id is not None:
+            return await storage.upload_recording(
+                self.call_id, body, name, recorded_at=self.recorded_at, **options
+            )
+        return await storage.upload_file(str(key), body, overwrite=self.overwrite, **options)
+
+    def _stored(self, output: Output, path: str, result: UploadResult) -> None:
+        output.line(result.key)
+        output.item({"path": path, **result.model_dump(mode="json")})
+
+    @cached_property
+    def _metadata(self) -> dict[str, str] | None:
+        pairs = [pair.partition("=") for pair in self.metadata]
+        for (name, equals, _), pair in zip(pairs, self.metadata, strict=True):
+            if not (name and equals):
+                raise InvalidInputError(f"--metadata {pair!r} is not NAME=VALUE.")
+        return {name: value for name, _, value in pairs} or None
+
+    @cached_property
+    def _encryption(self) -> Encryption | None:
+        return chosen_encryption(self.encryption, self.customer_key_file)
+
+
+async def _one_by_one(files: Iterable[LocalFile]) -> AsyncIterator[LocalFile]:
+    for file in files:
+        yield file

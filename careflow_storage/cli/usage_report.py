@@ -1,0 +1,274 @@
+"""What ``careflow-storage usage`` prints: what is stored, by what, and what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from careflow_storage import BackblazeStorage
+from careflow_storage.admin.usage import (
+    AWS_S3,
+    B2_GUIDE,
+    Alert,
+    Comparison,
+    CostEstimate,
+    Prices,
+    Stored,
+    Thresholds,
+    UsageReport,
+    check_thresholds,
+    classes,
+    compare,
+    draw_growth,
+    estimate,
+    load_prices,
+)
+from careflow_storage.admin.usage.sizes import decimal_size
+from careflow_storage.cli.output import Output, clean, moment
+from careflow_storage.cli.waiting import waiting
+from careflow_storage.errors import InvalidInputError
+
+_NOTHING = Decimal(0)
+_MOST_ROWS = 10
+_MOST_MONTHS = 24
+_BAR = 24
+_GUIDE = "in the guide"
+_OF_CALLS = "recordings/"
+_EIGHTHS = "▏▎▍▌▋▊▉█"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for."""
+
+    prefix: str
+    prices: Path | None
+    downloaded: int
+    chart: Path | None
+    thresholds: Thresholds
+
+
+async def report_usage(storage: BackblazeStorage, output: Output, wanted: Wanted) -> list[Alert]:
+    """Measure, print, draw; return the alerts, of which it has warned."""
+    prices = await asyncio.to_thread(load_prices, wanted.prices)
+    _check_chart(wanted.chart)
+    async with waiting(output, "Counting what is stored", storage.request_counts):
+        report = await storage.admin.usage(wanted.prefix)
+    costs = _Costs(report, prices, wanted.downloaded)
+    alerts = check_thresholds(
+        report, wanted.thresholds, prices=prices, downloaded_bytes=wanted.downloaded
+    )
+    if wanted.chart is not None:
+        async with waiting(output, "Drawing"):
+            await draw_growth(report, wanted.chart, prices=prices)
+    requests = storage.request_counts()
+    _print_report(output, report, costs, requests)
+    output.data(
+        {
+            "usage": report,
+            "billed_bytes": report.total.billed_bytes,
+            "costs": costs.estimates,
+            "saved": {"than": AWS_S3.name, **_savings(costs.comparison)},
+            "alerts": alerts,
+            "requests": requests,
+            "requests_by_class": classes(requests),
+            "chart": wanted.chart,
+        }
+    )
+    if wanted.chart is not None:
+        output.done(f"Drawn: {wanted.chart}")
+    for note in report.notes:
+        output.warn(note)
+    for alert in alerts:
+        output.warn(alert.sentence)
+    return alerts
+
+
+class _Costs:
+    """The same month by our prices, AWS's, and those of the guide."""
+
+    def __init__(self, report: UsageReport, prices: Prices, downloaded: int) -> None:
+        self.comparison: Comparison | None = None
+        if prices.currency == AWS_S3.currency:
+            self.comparison = compare(report, prices, AWS_S3, downloaded_bytes=downloaded)
+        others = (AWS_S3, B2_GUIDE) if self.comparison is not None else ()
+        self.estimates: tuple[CostEstimate, ...] = tuple(
+            estimate(report, each, downloaded_bytes=downloaded) for each in (prices, *others)
+        )
+
+
+def _savings(comparison: Comparison | None) -> dict[str, Decimal | None]:
+    if comparison is None:
+        return {"a_month": None, "percent": None}
+    return {"a_month": comparison.saved, "percent": comparison.saved_percent}
+
+
+def _check_chart(chart: Path | None) -> None:
+    # Counting may take minutes: what cannot be drawn is found before.
+    if chart is not None and (chart.suffix.lower() != ".png" or not chart.parent.is_dir()):
+        raise InvalidInputError(f"--chart must be a .png in a folder that is there, not {chart}.")
+
+
+def _print_report(
+    output: Output, report: UsageReport, costs: _Costs, requests: Mapping[str, int]
+) -> None:
+    if output.as_json:
+        return
+    where = f"{report.bucket}/{report.prefix}"
+    took = f"  {moment(report.measured_at)}, {report.took.total_seconds():.1f} s"
+    output.line(Text.assemble((clean(where), "bold"), (took, "dim")))
+    _gap(output)
+    _print_total(output, report.total)
+    if set(report.by_folder) - {report.prefix} - _folders_of_calls(report):
+        _print_groups(output, "folder", report.by_folder, report.folders)
+    if report.by_month:
+        _print_months(output, report.by_month)
+    if report.by_call:
+        _print_groups(output, "call", report.by_call, report.calls)
+    _print_costs(output, costs)
+    _print_requests(output, requests)
+
+
+def _folders_of_calls(report: UsageReport) -> set[str]:
+    """The folders that are told of call by call anyway."""
+    return {f"{_OF_CALLS}{call}/" for call in report.by_call}
+
+
+def _print_total(output: Output, total: Stored) -> None:
+    rows = (
+        ("files", total.files, total.bytes, ""),
+        ("hidden versions", total.hidden_versions, total.hidden_bytes, "deleted or overwritten"),
+        ("unfinished uploads", total.unfinished_uploads, total.unfinished_bytes, "their parts"),
+        ("delete markers", total.delete_markers, 0, ""),
+    )
+    table = _table("stored", "count>", "size>", "")
+    for name, count, size, remark in rows:
+        style = "" if count else "dim"
+        cells = (Text(name, style), Text(f"{count:,}", style), Text(decimal_size(size), style))
+        table.add_row(*cells, Text(remark, "dim"))
+    billed = Text(decimal_size(total.billed_bytes), "bold cyan")
+    table.add_row(Text("billed", "bold"), "", billed, "")
+    output.print(table)
+
+
+def _print_groups(output: Output, name: str, groups: Mapping[str, Stored], count: int) -> None:
+    _gap(output)
+    shown = list(groups.items())[:_MOST_ROWS]
+    # A column in which there is nothing only takes room.
+    others = [
+        (column, field)
+        for column, field in (("hidden", "hidden_bytes"), ("unfinished", "unfinished_bytes"))
+        if any(getattr(stored, field) for _, stored in shown)
+    ]
+    table = _table(f"by {name}", "files>", *(f"{column}>" for column, _ in others), "billed>")
+    for group, stored in shown:
+        sizes = [getattr(stored, field) for _, field in others]
+        table.add_row(
+            Text(clean(group) or "(at the root)", overflow="fold"),
+            f"{stored.files:,}",
+            *(Text(decimal_size(size) if size else "-", "" if size else "dim") for size in sizes),
+            Text(decimal_size(stored.billed_bytes), "cyan"),
+        )
+    output.print(table)
+    if count > len(shown):
+        output.print(Text(f"and {count - len(shown):,} more {name}s that hold less", "dim"))
+
+
+def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
+    _gap(output)
+    newest = list(months.items())[-_MOST_MONTHS:]
+    most = max(stored.billed_bytes for _, stored in newest) or 1
+    fancy = output.stdout.encoding.lower().startswith("utf")
+    table = _table("by month of upload", "files>", "billed>", "")
+    for month, stored in newest:
+        bar = _bar(stored.billed_bytes / most, fancy=fancy)
+        size = Text(decimal_size(stored.billed_bytes), "cyan")
+        table.add_row(month, f"{stored.files:,}", size, Text(bar, "cyan"))
+    output.print(table)
+    if len(months) > len(newest):
+        older = len(months) - len(newest)
+        output.print(Text(f"and {older:,} older months: --json has them all", "dim"))
+
+
+def _bar(share: float, *, fancy: bool) -> str:
+    if not fancy:
+        return "#" * round(share * _BAR)
+    full, eighth = divmod(round(share * _BAR * 8), 8)
+    # Something is not nothing, however little.
+    least = _EIGHTHS[0] if share > 0 and not full else ""
+    return "█" * full + (_EIGHTHS[eighth - 1] if eighth else least)
+
+
+def _print_costs(output: Output, costs: _Costs) -> None:
+    _gap(output)
+    names = (_GUIDE if each.prices == B2_GUIDE.name else each.prices for each in costs.estimates)
+    table = _table("a month like this", *(f"{clean(name)}>" for name in names))
+    dates = (Text(f"of {each.as_of}", "dim") for each in costs.estimates)
+    table.add_row(Text(f"in {costs.estimates[0].currency}", "dim"), *dates)
+    for what, name in (("storage", "storage"), ("download", "downloads")):
+        table.add_row(name, *_amounts(costs.estimates, what))
+    totals = [Text(_money(each.total), "bold") for each in costs.estimates]
+    totals[0].stylize("cyan")
+    table.add_row(Text("total", "bold"), *totals)
+    output.print(table)
+    if costs.comparison is not None:
+        _print_savings(output, costs.comparison)
+
+
+def _amounts(estimates: Sequence[CostEstimate], what: str) -> Iterator[Text]:
+    for each in estimates:
+        yield Text(_money(sum((item.cost for item in each.items if item.what == what), _NOTHING)))
+
+
+def _print_savings(output: Output, saved: Comparison) -> None:
+    if saved.saved_percent is None:
+        return
+    less = saved.saved >= 0
+    parts = (
+        ("on storage", saved.saved_percent_on_storage),
+        ("on downloads", saved.saved_percent_on_downloads),
+    )
+    told = ", ".join(f"{percent}% {what}" for what, percent in parts if percent is not None)
+    text = (
+        f"{abs(saved.saved_percent)}% {'less' if less else 'more'} than {AWS_S3.name}: "
+        f"{_money(abs(saved.saved))} {saved.here.currency} ({told} saved)"
+    )
+    output.print(Text(text, "green" if less else "yellow"))
+
+
+def _money(amount: Decimal) -> str:
+    # A fraction of a cent is worth telling only where there is nothing else.
+    return f"{amount:,.4f}" if 0 < amount < 1 else f"{amount:,.2f}"
+
+
+def _print_requests(output: Output, requests: Mapping[str, int]) -> None:
+    _gap(output)
+    counted = ", ".join(f"{name} {count:,}" for name, count in sorted(requests.items()))
+    by_class = ", ".join(f"{count:,} of class {name}" for name, count in _sent(requests))
+    output.print(Text(f"Requests of this run: {by_class} ({counted})", "dim"))
+
+
+def _sent(requests: Mapping[str, int]) -> list[tuple[str, int]]:
+    return [(name, count) for name, count in classes(requests).items() if count]
+
+
+def _gap(output: Output) -> None:
+    output.line("")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        right = column.endswith(">")
+        table.add_column(
+            column.rstrip(">"),
+            justify="right" if right else "left",
+            overflow="fold",
+        )
+    return table

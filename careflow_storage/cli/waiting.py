@@ -1,0 +1,37 @@
+"""A sign of life while a command waits for the server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from rich.status import Status
+
+from careflow_storage.cli.output import Output
+
+_EVERY = 0.5
+
+
+@contextlib.asynccontextmanager
+async def waiting(
+    output: Output, what: str, requests: Callable[[], Mapping[str, int]] | None = None
+) -> AsyncIterator[None]:
+    """Turn a spinner on stderr, in a terminal only; ``requests`` are counted beside it."""
+    if output.as_json or not output.stderr.is_terminal:
+        yield
+        return
+    with output.stderr.status(f"{what} ...") as status:
+        counter = asyncio.create_task(_count(status, what, requests)) if requests else None
+        try:
+            yield
+        finally:
+            if counter is not None:
+                counter.cancel()
+                await asyncio.wait([counter])
+
+
+async def _count(status: Status, what: str, requests: Callable[[], Mapping[str, int]]) -> None:
+    while True:
+        await asyncio.sleep(_EVERY)
+        status.update(f"{what} ... {sum(requests().values()):,} requests")
