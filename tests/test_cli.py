@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
 import os
 import re
 import signal
@@ -18,6 +21,7 @@ from careflow_storage.cli.options import parse_size
 from careflow_storage.local import LocalServer
 
 COMMAND = [sys.executable, "-W", "error", "-m", "careflow_storage.cli"]
+ROOT = str(Path(__file__).parents[1])
 
 
 def start(
@@ -25,12 +29,13 @@ def start(
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, *arguments],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "PYTHONPATH": ROOT,
             "PYTHONIOENCODING": "utf-8",
             "COLUMNS": "120",
             **(environment or {}),
@@ -42,6 +47,24 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     with start(arguments, environment) as process:
         output, errors = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def environment_of(settings: StorageSettings) -> dict[str, str]:
+    assert settings.application_key is not None
+    return {
+        "BACKBLAZE_KEY_ID": settings.key_id or "",
+        "BACKBLAZE_APPLICATION_KEY": settings.application_key.get_secret_value(),
+        "BACKBLAZE_BUCKET_NAME": settings.bucket_name or "",
+        "BACKBLAZE_ENDPOINT": settings.endpoint or "",
+        "BACKBLAZE_REGION": settings.region or "",
+    }
+
+
+async def until_an_upload_runs(settings: StorageSettings) -> None:
+    """Wait until the other process has begun a multipart upload."""
+    async with BackblazeStorage(settings) as storage:
+        while not await storage.list_incomplete_uploads():  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
 
 
 async def versions_in(settings: StorageSettings, prefix: str) -> list[str]:
@@ -97,6 +120,21 @@ async def test_the_demo_with_a_data_directory_keeps_the_recording(tmp_path: Path
         assert [file.key.rpartition("-")[2] for file in files] == ["greeting.webm"]
 
 
+@pytest.mark.integration
+def test_the_demo_as_json_is_one_document_of_all_steps() -> None:
+    done = run("demo", "--size", "6MB", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["bucket"] == "careflow-recordings-local"
+    assert [step["results"][0]["type"] for step in told["steps"]] == [
+        *("UploadResult", "UploadResult", "FileInfo", "FileMetadata", "URL"),
+        *("DownloadResult", "DeleteResult", "PurgeResult"),
+    ]
+    checks = [check for step in told["steps"] for check in step["checks"]]
+    assert len(checks) == 5
+    assert all(check["holds"] for check in checks)
+
+
 async def test_interrupted_the_demo_erases_what_it_stored(seaweedfs: LocalServer) -> None:
     with start(["demo", "--size", "2GiB"], seaweedfs.environment()) as process:
         assert process.stdout is not None
@@ -111,6 +149,79 @@ async def test_interrupted_the_demo_erases_what_it_stored(seaweedfs: LocalServer
     assert "What the demo had stored is erased" in rest
     assert errors == "Interrupted.\n"
     assert await versions_in(seaweedfs.settings(), "recordings/demo-") == []
+
+
+@pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_a_command_that_is_told_to_stop_leaves_no_parts(
+    seaweed_settings: StorageSettings, tmp_path: Path, end: signal.Signals, code: int
+) -> None:
+    (tmp_path / "long.wav").write_bytes(os.urandom(2**20) * 200)
+    process = start(["upload", "long.wav"], environment_of(seaweed_settings))
+    with process:
+        await until_an_upload_runs(seaweed_settings)
+        process.send_signal(end)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (code, "", "Interrupted.\n")
+    assert await versions_in(seaweed_settings, "") == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_pipe_that_stands_still_does_not_keep_a_command_alive(
+    seaweed_settings: StorageSettings, end: signal.Signals
+) -> None:
+    process = start(["upload", "-", "--key", "live.wav"], environment_of(seaweed_settings))
+    with process:
+        assert process.stdin is not None
+        process.stdin.write("x" * 20_000_000)
+        process.stdin.flush()
+        await until_an_upload_runs(seaweed_settings)
+        process.send_signal(end)
+        # Whoever would write more holds the pipe open.
+        assert process.wait(30) == 128 + end
+    assert await versions_in(seaweed_settings, "") == []
+
+
+async def test_who_has_read_enough_of_a_listing_ends_it_in_silence(
+    seaweed_settings: StorageSettings,
+) -> None:
+    async with BackblazeStorage(seaweed_settings) as storage:
+        for number in range(300):
+            await storage.upload_file(f"{'k' * 500}{number:03}", b"")
+    with start(["ls"], environment_of(seaweed_settings)) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr.read() == ""
+
+
+async def test_bytes_come_through_a_real_pipe_as_they_are(
+    seaweed_settings: StorageSettings,
+) -> None:
+    body = os.urandom(3_000_000)
+    async with BackblazeStorage(seaweed_settings) as storage:
+        await storage.upload_file("call.webm", body)
+    with start(["cat", "call.webm"], environment_of(seaweed_settings)) as process:
+        assert isinstance(process.stdout, io.TextIOWrapper)
+        assert process.stdout.buffer.read() == body
+        assert process.wait(30) == 0
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    script = (
+        "import sys; import careflow_storage.cli.app\n"
+        "heavy = {'aioboto3', 'b2sdk', 'boto3', 'botocore', 'matplotlib', 'moto', 'pytest'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_a_wrong_key_is_one_error_with_a_hint_and_no_traceback(seaweedfs: LocalServer) -> None:
@@ -192,6 +303,17 @@ async def test_serve_local_prints_the_variables_and_serves_until_it_is_told_to_s
         assert process.wait(30) == 0
         assert process.stderr is not None
         assert "Stopped." in process.stderr.read()
+
+
+@pytest.mark.integration
+def test_serve_local_gives_the_variables_as_one_object() -> None:
+    with start(["serve-local", "--json", "--bucket", "my-bucket"]) as process:
+        assert process.stdout is not None
+        variables = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    assert variables["BACKBLAZE_BUCKET_NAME"] == "my-bucket"
+    assert variables["BACKBLAZE_ENDPOINT"].startswith("http://127.0.0.1:")
 
 
 def test_the_version_is_printed() -> None:

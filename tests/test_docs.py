@@ -21,8 +21,10 @@ import pytest
 from pydantic import SecretStr
 
 import careflow_storage
+import careflow_storage.admin
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings, errors
 from careflow_storage._aws_names import AWS_NAMES
+from careflow_storage.admin import StorageAdmin
 from careflow_storage.local import LocalServer
 
 ROOT = Path(__file__).parent.parent
@@ -270,34 +272,46 @@ def error_classes() -> list[type[StorageError]]:
     return found
 
 
-def test_the_reference_names_everything_public() -> None:
-    text = read(ROOT / "docs/reference.md")
-    public = [name for name in dir(BackblazeStorage) if not name.startswith("_")]
-    for name in [*careflow_storage.__all__, *public]:
-        assert re.search(rf"`[^`]*\b{name}\b[^`]*`", text), name
+REFERENCES = [
+    ("docs/reference.md", careflow_storage, BackblazeStorage),
+    ("docs/admin-reference.md", careflow_storage.admin, StorageAdmin),
+]
 
 
-def test_the_reference_has_the_signatures_as_they_are() -> None:
-    for row in rows(ROOT / "docs/reference.md", "Method"):
-        call = code_names(row[0])[0].removeprefix("await ")
-        name, _, arguments = call.rstrip(")").partition("(")
-        signature = inspect.signature(getattr(BackblazeStorage, name))
-        actual = [
-            each.name if each.default is each.empty else f"{each.name}={each.default!r}"
-            for each in signature.parameters.values()
-            if each.name != "self"
-        ]
-        documented = arguments.replace('"', "'").replace("*, ", "").split(", ")
-        if documented[-1] == "…":
-            documented.pop()
-            actual = actual[: len(documented)]
-        assert [text for text in documented if text] == actual, name
+@pytest.mark.parametrize(("page", "package", "facade"), REFERENCES, ids=["storage", "admin"])
+class TestTheReference:
+    def test_it_names_everything_public(
+        self, page: str, package: types.ModuleType, facade: type
+    ) -> None:
+        text = read(ROOT / page)
+        public = [name for name in dir(facade) if not name.startswith("_")]
+        for name in [*package.__all__, *public]:
+            assert re.search(rf"`[^`]*\b{name}\b[^`]*`", text), name
 
+    def test_it_has_the_signatures_as_they_are(
+        self, page: str, package: types.ModuleType, facade: type
+    ) -> None:
+        for row in rows(ROOT / page, "Method"):
+            call = code_names(row[0])[0].removeprefix("await ")
+            name, _, arguments = call.rstrip(")").partition("(")
+            signature = inspect.signature(getattr(facade, name))
+            actual = [
+                each.name if each.default is each.empty else f"{each.name}={each.default!r}"
+                for each in signature.parameters.values()
+                if each.name != "self"
+            ]
+            documented = arguments.replace('"', "'").replace("*, ", "").split(", ")
+            if documented[-1] == "…":
+                documented.pop()
+                actual = actual[: len(documented)]
+            assert [text for text in documented if text] == actual, name
 
-def test_the_reference_names_every_field_of_every_result() -> None:
-    for row in rows(ROOT / "docs/reference.md", "Model"):
-        model = getattr(careflow_storage, code_names(row[0])[0])
-        assert code_names(row[1]) == list(model.model_fields)
+    def test_it_names_every_field_of_every_result(
+        self, page: str, package: types.ModuleType, facade: type
+    ) -> None:
+        for row in rows(ROOT / page, "Model"):
+            model = getattr(package, code_names(row[0])[0])
+            assert code_names(row[1]) == list(model.model_fields)
 
 
 def test_the_migration_covers_the_whole_node_class() -> None:
