@@ -32,6 +32,8 @@ from tests.behind_proxy import (
     versions,
 )
 
+pytestmark = pytest.mark.slow
+
 LARGE = random.Random(2).randbytes(4 * PART + 7)
 CHANGED = LARGE[:-1] + b"?"
 
