@@ -307,6 +307,7 @@ _BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "NoSuchCORSConfiguration": (NoSuchConfigurationError, False, None),
     "NoSuchLifecycleConfiguration": (NoSuchConfigurationError, False, None),
     "NoSuchObjectLockConfiguration": (NoSuchConfigurationError, False, None),
+    "NoSuchObjectLegalHold": (NoSuchConfigurationError, False, None),
     "ObjectLockConfigurationNotFoundError": (NoSuchConfigurationError, False, None),
     "ServerSideEncryptionConfigurationNotFoundError": (NoSuchConfigurationError, False, None),
     "PreconditionFailed": (PreconditionFailedError, False, None),

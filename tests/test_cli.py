@@ -20,6 +20,8 @@ from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage.cli.options import parse_size
 from careflow_storage.local import LocalServer
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-W", "error", "-m", "careflow_storage.cli"]
 ROOT = str(Path(__file__).parents[1])
 

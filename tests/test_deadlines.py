@@ -30,6 +30,8 @@ from tests.behind_proxy import (
     unfinished_uploads,
 )
 
+pytestmark = pytest.mark.slow
+
 LARGE = random.Random(5).randbytes(3 * PART + 11)
 SOON = 0.2
 LATER = 60.0  # never reached: what ends a call here is its own deadline

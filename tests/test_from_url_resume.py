@@ -16,6 +16,8 @@ from tests.behind_proxy import PART, storage_behind
 from tests.bodies import MIB, noise
 from tests.url_source import Source, assert_nothing_stored, redirect, store
 
+pytestmark = pytest.mark.slow
+
 LARGE = noise(3 * PART + 1)
 CUT = ("body", 2 * PART)
 LAST_MODIFIED = {
@@ -327,7 +329,6 @@ class Generator:
         return response
 
 
-@pytest.mark.slow
 async def test_given_a_fast_source_and_a_slow_bucket_then_the_source_waits(
     settings: StorageSettings,
 ) -> None:

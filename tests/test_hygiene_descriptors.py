@@ -27,7 +27,10 @@ from tests.behind_proxy import (
 )
 from tests.cancelled import cancelled_at_step
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
+]
 
 LARGE = random.Random(6).randbytes(2 * PART + 7)
 

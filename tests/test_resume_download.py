@@ -20,7 +20,10 @@ from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no file locks: no resume")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="no file locks: no resume"),
+]
 
 LARGE = random.Random(3).randbytes(4 * PART + 7)
 LAST_RANGE = f"bytes={4 * PART}-"

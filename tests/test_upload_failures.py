@@ -20,6 +20,8 @@ from careflow_storage import (
 from tests.bodies import MIB, AsyncFile, noise, pieces, stream
 from tests.unfinished import unfinished_uploads
 
+pytestmark = pytest.mark.slow
+
 PART = 5 * MIB
 LARGE = noise(PART + 1000)
 

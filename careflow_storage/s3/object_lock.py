@@ -8,7 +8,6 @@ from typing import Any
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchConfigurationError,
-    NoSuchKeyError,
     StorageError,
 )
 from careflow_storage.models import FileMetadata
@@ -21,9 +20,6 @@ from careflow_storage.s3.protection_headers import (
     timestamp,
 )
 from careflow_storage.s3.protection_refusals import bucket_cannot_lock, is_bucket_without_lock
-
-# What servers answer for an object without a legal hold; B2 and Amazon answer "OFF", too.
-_NO_HOLD = "NoSuchObjectLegalHold"
 
 
 async def get_retention(
@@ -41,10 +37,6 @@ async def get_legal_hold(control: ControlPlane, key: str, version_id: str | None
     try:
         return await control.call("get_object_legal_hold", key, _version(version_id), _hold)
     except NoSuchConfigurationError:
-        return False
-    except NoSuchKeyError as error:
-        if error.code != _NO_HOLD:
-            raise
         return False
 
 
