@@ -104,6 +104,16 @@ async def test_a_rule_is_removed_after_a_yes(command: Command) -> None:
 
 
 @pytest.mark.integration
+async def test_an_origin_without_scheme_is_refused_before_anything_is_asked(
+    command: Command,
+) -> None:
+    await command("cors", "allow", APP)
+    ran = await command("cors", "allow", "other.example")
+    assert ran.code == 2
+    assert "perhaps https://other.example" in ran.err
+    assert "Lock them out" not in ran.err
+
+
 async def test_a_check_asks_the_server_as_a_browser_does(
     seaweed_settings: StorageSettings,
 ) -> None:

@@ -399,8 +399,19 @@ async def test_who_may_not_bypass_is_told_the_capability(b2: Place, b2_server: B
 
 
 async def test_in_a_bucket_without_lock_the_field_is_named(unlocked: Place) -> None:
-    await unlocked.storage.upload_file("a", b"x")
-    admin = unlocked.storage.admin
+    await cannot_lock(unlocked.storage)
+
+
+async def test_on_another_server_too_a_bucket_without_lock_is_told(
+    seaweed_storage: BackblazeStorage,
+) -> None:
+    # It would say yes to the retention, and keep nothing.
+    await cannot_lock(seaweed_storage)
+
+
+async def cannot_lock(storage: BackblazeStorage) -> None:
+    await storage.upload_file("a", b"x")
+    admin = storage.admin
     with pytest.raises(InvalidInputError, match="retention: the bucket cannot lock files"):
         await admin.set_retention("a", GOVERNANCE)
     with pytest.raises(InvalidInputError, match="legal_hold: the bucket cannot lock files"):

@@ -14,6 +14,7 @@ from careflow_storage.errors import (
     FileLockedError,
     InvalidInputError,
     NoSuchConfigurationError,
+    NotSupportedError,
     StorageError,
     TransferError,
 )
@@ -21,6 +22,7 @@ from careflow_storage.models import Model
 from careflow_storage.protection import Retention, RetentionMode, check_lock
 from careflow_storage.s3 import object_lock
 from careflow_storage.s3.protection_headers import mode_of
+from careflow_storage.s3.protection_refusals import bucket_cannot_lock
 from careflow_storage.transfer.engine import Engine
 
 MAX_DEFAULT_DAYS = 3000
@@ -84,8 +86,9 @@ async def set_retention(
     *,
     bypass_governance: bool,
 ) -> None:
-    """Set or take away the retention of a version. 1 request; 2 when it is refused."""
+    """Set or take away the retention of a version. 2 requests; 3 when it is refused."""
     check_lock(retention, False)
+    await _require_lock(engine, "retention")
     try:
         await object_lock.put_retention(
             engine.control, key, retention, version_id, bypass_governance=bypass_governance
@@ -110,15 +113,26 @@ async def get_legal_hold(engine: Engine, key: str, version_id: str | None) -> bo
 
 
 async def set_legal_hold(engine: Engine, key: str, on: bool, version_id: str | None) -> None:
-    """Put a version under legal hold, or take it off. 1 request."""
+    """Put a version under legal hold, or take it off. 2 requests."""
     if type(on) is not bool:
         raise InvalidInputError(f"on must be True or False, not {on!r}.")
+    await _require_lock(engine, "legal_hold")
     try:
         await object_lock.put_legal_hold(engine.control, key, on, version_id)
     except AccessDeniedError as error:
         if not isinstance(error, CapExceededError):
             error.hint = "The application key needs writeFileLegalHolds."
         raise
+
+
+async def _require_lock(engine: Engine, field: str) -> None:
+    """Look first: some servers promise a lock in a bucket that cannot keep it."""
+    try:
+        found = await get_object_lock(engine)
+    except (AccessDeniedError, NotSupportedError):
+        return  # Who may not read it is told by the server's refusal.
+    if not found.enabled:
+        raise bucket_cannot_lock(field)
 
 
 def _check_default(default: DefaultRetention) -> None:

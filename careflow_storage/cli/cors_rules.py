@@ -11,8 +11,9 @@ from typing import cast
 
 from rich.text import Text
 
-from careflow_storage import BackblazeStorage
+from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
+from careflow_storage.admin.cors_limits import origin_problem
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.output import Output, clean
 from careflow_storage.cli.rule_changes import show_changes
@@ -45,6 +46,9 @@ class Allowance:
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
         """Let them in; ask first if that locks others out."""
+        for origin in self.origins:
+            if problem := origin_problem(origin):
+                raise InvalidInputError(f"ORIGIN: {problem}.")
         there = await storage.admin.get_cors_rules()
         before = next((each.allowed_origins for each in there if each.name == self.name), ())
         others = tuple(origin for origin in before if origin not in self.origins)

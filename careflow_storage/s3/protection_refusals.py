@@ -50,12 +50,12 @@ def needs_customer_key(error: StorageError) -> bool:
     return vague and _about_encryption(error.message) is not None
 
 
-def bucket_cannot_lock(field: str, error: StorageError) -> InvalidInputError:
+def bucket_cannot_lock(field: str, error: StorageError | None = None) -> InvalidInputError:
     """The refusal of a retention or legal hold in a bucket that was not made for it."""
     return InvalidInputError(
         f"{field}: the bucket cannot lock files.",
         hint="Enable object lock with storage.admin.set_object_lock(). It is for ever.",
-        **_where(error),
+        **({} if error is None else _where(error)),
     )
 
 
