@@ -97,7 +97,8 @@ def lowest(session: nox.Session) -> None:
     bounds = Path(session.create_tmp()) / "lowest.txt"
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
-        *("--python", f"{session.virtualenv.location}", "--extra", "demo"),
+        *("--python", f"{session.virtualenv.location}"),
+        *("--extra", "demo", "--extra", "admin", "--extra", "charts"),
         *("pyproject.toml", "--output-file", str(bounds)),
         external=True,
     )
