@@ -21,6 +21,7 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage.protection import CustomerKey
+from careflow_storage.s3 import control
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy import FaultProxy
 from careflow_storage.testing.rule import Attempt
@@ -420,3 +421,18 @@ async def test_given_a_source_that_cannot_be_hidden_when_moved_then_the_error_te
     with pytest.raises(AccessDeniedError, match="The copy exists, as 'b'"):
         await b2.admin.move_file("a", "b")
     assert await b2.get_file("a") == await b2.get_file("b") == b"speech"
+
+
+async def test_a_large_copy_may_take_longer_than_other_calls(
+    b2_settings: StorageSettings, b2_server: B2Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the server copied 100 bytes a second: ten seconds are granted.
+    monkeypatch.setattr(control, "_COPIED_BYTES_PER_SECOND", 100)
+    patient = b2_settings.model_copy(update={"idle_timeout": 0.3})
+    async with BackblazeStorage(patient) as storage:
+        await storage.upload_file("a", b"x" * 1000)
+        await storage.client()
+        b2_server.faults.next("CopyObject", delay=0.6)
+        await storage.admin.copy_file("a", "b")
+        assert storage.request_counts()["CopyObject"] == 1
+        assert await storage.get_file("b") == b"x" * 1000

@@ -31,6 +31,7 @@ from careflow_storage.s3.control_pages import (
     upload_page,
 )
 from careflow_storage.s3.copy_source import CopySource
+from careflow_storage.s3.guards import answer_timeout
 from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.s3.object_parameters import object_parameters
 from careflow_storage.s3.protection_headers import key_headers_of, protection_parameters
@@ -45,6 +46,8 @@ T = TypeVar("T")
 # A call costs milliseconds of the event loop: a thousand recordings that begin in the same moment
 # must not hold it for seconds.
 _CALLS_AT_ONCE = 16
+# A copy is silent until it is done: at least so fast is what a server is expected to copy.
+_COPIED_BYTES_PER_SECOND = 16 * 1024 * 1024
 # B2's have about 100 characters.
 _LONGEST_UPLOAD_ID = 1024
 
@@ -154,7 +157,14 @@ class ControlPlane:
         }
         if unless_exists:
             parameters["IfNoneMatch"] = "*"
-        return await self.call("copy_object", key, parameters, _copied, settle=settle)
+        return await self.call(
+            "copy_object",
+            key,
+            parameters,
+            _copied,
+            settle=settle,
+            patience=source.size / _COPIED_BYTES_PER_SECOND,
+        )
 
     async def upload_part_copy(
         self,
@@ -182,6 +192,7 @@ class ControlPlane:
                 "CopySourceRange": f"bytes={start}-{end - 1}",
             },
             lambda answer: unquote_etag(answer["CopyPartResult"]["ETag"]),
+            patience=(end - start) / _COPIED_BYTES_PER_SECOND,
         )
 
     async def complete_multipart_upload(
@@ -305,13 +316,16 @@ class ControlPlane:
         bucket: str | None = None,
         on_attempt: Callable[[], None] | None = None,
         settle: Callable[[], Awaitable[T | None]] | None = None,
+        patience: float = 0.0,
     ) -> T:
         """Make one call of the client and read its answer with ``parse``, with retries.
 
         ``parse`` belongs to the attempt: a field that it misses (`KeyError`) is worth another.
         ``bucket`` is another one than the storage's; "" for calls that are about none.
         ``settle`` is asked before each attempt but the first: what it gives is the result.
+        ``patience`` is how many seconds longer than others the server may need.
         """
+        limit = self._idle_timeout + patience
         bucket = self._session.bucket if bucket is None else bucket
         operation = _operation(method)
         where: dict[str, Any] = {"operation": operation, "bucket": bucket or None, "key": key}
@@ -328,8 +342,9 @@ class ControlPlane:
                 client = await self._session.client()
                 if on_attempt is not None:
                     on_attempt()
-                async with self._slots, asyncio.timeout(self._idle_timeout):
-                    answer = await getattr(client, method)(**arguments)
+                async with self._slots, asyncio.timeout(limit):
+                    with answer_timeout(limit):
+                        answer = await getattr(client, method)(**arguments)
                 return parse(answer)
             except StorageError:
                 raise
@@ -342,7 +357,7 @@ class ControlPlane:
                 ) from error
             except TimeoutError as error:
                 raise StorageTimeoutError(
-                    f"No answer within {self._idle_timeout:g} s.", retryable=True, **where
+                    f"No answer within {limit:g} s.", retryable=True, **where
                 ) from error
             except Exception as error:
                 explained = explain(error, where)

@@ -8,6 +8,9 @@ this; these are the same bounds for the control plane.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import aiohttp
@@ -20,6 +23,9 @@ from careflow_storage.s3.xml_reader import decoded, refused
 # 1000 versions have 24 tags each; each element costs botocore about 200 bytes and more.
 _MAX_TAGS: Final = 200_000
 _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)").match
+
+
+_answer_timeout: ContextVar[float | None] = ContextVar("_answer_timeout", default=None)
 
 
 class Response(aiohttp.ClientResponse):
@@ -74,7 +80,22 @@ class NoRedirects:
         self._http = http
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
+        seconds = _answer_timeout.get()
+        if seconds is not None:
+            options["timeout"] = aiohttp.ClientTimeout(
+                total=None, sock_connect=self._http.timeout.sock_connect, sock_read=seconds
+            )
         return await self._http.request(method, **options, allow_redirects=False)
+
+
+@contextmanager
+def answer_timeout(seconds: float) -> Iterator[None]:
+    """Let answers within be silent for so long, whatever the session's own timeout is."""
+    token = _answer_timeout.set(seconds)
+    try:
+        yield
+    finally:
+        _answer_timeout.reset(token)
 
 
 def guard_client(client: Any) -> None:

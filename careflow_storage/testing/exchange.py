@@ -151,8 +151,12 @@ class Listener:
             writer.transport.abort()
         finally:
             writer.close()
-            with contextlib.suppress(ConnectionError, ssl.SSLError):
+            try:
                 await writer.wait_closed()
+            except asyncio.CancelledError:
+                writer.transport.abort()
+            except (ConnectionError, ssl.SSLError):
+                pass
             self._tasks.discard(task)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
