@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,6 +101,21 @@ def test_the_quickstart_names_the_variables_that_are_missing() -> None:
     assert finished.stderr.startswith("NotConfiguredError: ")
     assert "BACKBLAZE_BUCKET_NAME" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_the_bucket_is_set_up_once_and_a_second_run_changes_nothing(
+    environment: dict[str, str],
+) -> None:
+    new = environment | {"BACKBLAZE_BUCKET_NAME": f"set-up-{uuid.uuid4().hex[:12]}"}
+    first = run_script("set_up_bucket.py", "https://app.example", **new)
+    assert first.returncode == 0, first.stderr
+    assert "was created, private and encrypted" in first.stdout
+    assert "https://app.example may upload" in first.stdout
+    assert "recordings/ hidden after 365 days" in first.stdout
+    assert "0 files, 0 bytes are paid for" in first.stdout
+    second = run_script("set_up_bucket.py", "https://app.example", **new)
+    assert second.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
+    assert not second.stderr
 
 
 async def test_the_worker_stores_a_recording(

@@ -1,0 +1,51 @@
+"""Set up the bucket for an app, once or on every deployment, and say what it holds and costs.
+
+    python examples/set_up_bucket.py https://app.example [https://staging.example ...]
+
+The bucket of BACKBLAZE_BUCKET_NAME is created if it is not there; web pages of these origins may
+upload to it and play from it; recordings are hidden after a year and erased a month later. Run
+again, it changes nothing. The application key needs writeBuckets, readBuckets, and the read and
+write capabilities of bucket encryption and lifecycle rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from careflow_storage import BackblazeStorage, NoSuchBucketError, StorageError
+from careflow_storage.admin import StorageAdmin, compare
+
+
+async def set_up(admin: StorageAdmin, origins: list[str]) -> None:
+    try:
+        bucket = await admin.head_bucket()
+        print(f"{bucket.name} is there")
+    except NoSuchBucketError:
+        bucket = await admin.create_bucket()
+        print(f"{bucket.name} was created, private and encrypted")
+
+    for rule in await admin.allow_browser_uploads(origins):
+        print(f"{rule.name}: {', '.join(rule.allowed_methods)} from {rule.allowed_origins}")
+    for origin in origins:
+        answer = await admin.check_cors(origin, "PUT", ["content-type"])
+        print(f"{origin} {'may' if answer.allowed else 'may not'} upload", *answer.problems)
+
+    for kept in await admin.expire_recordings(hide_after_days=365, erase_after_days=30):
+        print(f"{kept.prefix} hidden after {kept.hide_after_days} days")
+
+
+async def main(origins: list[str]) -> None:
+    async with BackblazeStorage() as storage:
+        await set_up(storage.admin, origins)
+        report = await storage.admin.usage()
+        cost = compare(report)
+        print(f"{report.total.files} files, {report.total.billed_bytes} bytes are paid for:")
+        print(f"{cost.here.total} {cost.here.currency} a month, at AWS {cost.there.total}")
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(sys.argv[1:]))
+    except StorageError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
