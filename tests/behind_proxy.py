@@ -83,4 +83,7 @@ def _file_of(task: asyncio.Task[Any]) -> str:
 
 def _is_of_the_tests(task: asyncio.Task[Any]) -> bool:
     path = _file_of(task)
-    return "/tests/" in path or "/careflow_storage/testing/" in path
+    if "/tests/" in path or "/careflow_storage/testing/" in path:
+        return True
+    # A server of asyncio that takes a connection in: the library runs none.
+    return "_accept_connection" in getattr(task.get_coro(), "__qualname__", "")

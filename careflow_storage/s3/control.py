@@ -235,19 +235,16 @@ class ControlPlane:
         """Drop a multipart upload and the parts stored so far."""
         await self.call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
 
-    async def list_uploads(self, key: str) -> AsyncIterator[str]:
-        """Yield the upload ID of each unfinished multipart upload of exactly this key."""
-        async for upload in self.list_incomplete(key):
-            if upload.key == key:
-                yield upload.upload_id
+    async def list_uploads(self, key: str) -> list[str]:
+        """List the upload IDs of the unfinished multipart uploads of exactly this key."""
+        uploads = await self.list_incomplete(key)
+        return [upload.upload_id for upload in uploads if upload.key == key]
 
-    async def list_incomplete(self, prefix: str) -> AsyncIterator[IncompleteUpload]:
-        """Yield the unfinished multipart uploads of all keys with this prefix."""
-        async for page in self.incomplete_pages(prefix):
-            for upload in page.uploads:
-                yield upload
+    async def list_incomplete(self, prefix: str) -> list[IncompleteUpload]:
+        """List the unfinished multipart uploads of all keys with this prefix."""
+        return [upload async for page in self.incomplete_pages(prefix) for upload in page.uploads]
 
-    def incomplete_pages(self, prefix: str) -> AsyncIterator[UploadPage]:
+    def incomplete_pages(self, prefix: str) -> AsyncGenerator[UploadPage]:
         """Yield the unfinished multipart uploads with this prefix, 1000 per page and request."""
         return self.pages(
             "list_multipart_uploads",

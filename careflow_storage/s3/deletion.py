@@ -72,7 +72,7 @@ def _unanswered(key: str, version_id: str | None) -> DeleteResult:
 
 async def abort_uploads(control: ControlPlane, key: str) -> int:
     """Abort every unfinished upload of exactly this key; return how many there were."""
-    uploads = [upload_id async for upload_id in control.list_uploads(key)]
+    uploads = await control.list_uploads(key)
     for upload_id in uploads:
         # Gone already: our own abort, whose answer was lost, or its owner was faster.
         with contextlib.suppress(NoSuchUploadError):

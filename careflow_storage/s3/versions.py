@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileVersion
@@ -57,12 +58,13 @@ async def versions_of_key(
     Keys come in order and the key itself is the first that begins with it: the listing ends at
     the first other one. 1 request per 1000 versions.
     """
-    async for page in version_pages(requests, key, limit=limit):
-        found = [version for version in page if version.key == key]
-        if found:
-            yield found
-        if page[-1].key != key:
-            return
+    async with aclosing(version_pages(requests, key, limit=limit)) as pages:
+        async for page in pages:
+            found = [version for version in page if version.key == key]
+            if found:
+                yield found
+            if page[-1].key != key:
+                return
 
 
 def checked_version_id(version_id: str) -> str:

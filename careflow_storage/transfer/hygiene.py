@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import timedelta
 
 from careflow_storage.errors import (
@@ -41,7 +42,7 @@ async def list_incomplete(engine: Engine, prefix: str) -> list[IncompleteUpload]
     1 request per 1000, in the server's order: by key (SeaweedFS: by upload ID).
     """
     await engine.control.prepare()
-    return [upload async for upload in engine.control.list_incomplete(checked_prefix(prefix))]
+    return await engine.control.list_incomplete(checked_prefix(prefix))
 
 
 async def abort_upload(engine: Engine, key: str, upload_id: str) -> None:
@@ -69,13 +70,15 @@ async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> lis
     prefix = checked_prefix(prefix)
     await engine.control.prepare()
     stale: list[IncompleteUpload] = []
-    async for page in engine.control.incomplete_pages(prefix):
-        if page.server_time is None:
-            raise ServerResponseError(
-                "The server does not tell the time, so nobody knows what is stale.",
-                operation="ListMultipartUploads",
-            )
-        stale += [each for each in page.uploads if page.server_time - each.initiated > older_than]
+    async with aclosing(engine.control.incomplete_pages(prefix)) as pages:
+        async for page in pages:
+            now = page.server_time
+            if now is None:
+                raise ServerResponseError(
+                    "The server does not tell the time, so nobody knows what is stale.",
+                    operation="ListMultipartUploads",
+                )
+            stale += [each for each in page.uploads if now - each.initiated > older_than]
     return await _abort_all(engine, stale)
 
 

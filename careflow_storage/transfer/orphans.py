@@ -66,8 +66,8 @@ class Orphans:
             return  # its owner was faster
 
     async def _uploads(self) -> list[IncompleteUpload]:
-        listing = self._engine.control.list_incomplete(self._key)
-        return [upload async for upload in listing if upload.key == self._key]
+        uploads = await self._engine.control.list_incomplete(self._key)
+        return [upload for upload in uploads if upload.key == self._key]
 
     def _tell(self, error: Exception) -> None:
         logger.warning(

@@ -100,14 +100,15 @@ class _Purge:
             finally:
                 window.release()
 
-        async with aclosing(pages), task_group() as group:
-            async for page in _one_behind(pages):
+        async with aclosing(pages), aclosing(_one_behind(pages)) as behind, task_group() as group:
+            async for page in behind:
                 await window.acquire()
                 group.create_task(do(page))
 
     async def _upload_pages(self, exactly: bool) -> AsyncGenerator[list[IncompleteUpload]]:
-        async for page in self._engine.control.incomplete_pages(self._prefix):
-            yield [each for each in page.uploads if not exactly or each.key == self._prefix]
+        async with aclosing(self._engine.control.incomplete_pages(self._prefix)) as pages:
+            async for page in pages:
+                yield [each for each in page.uploads if not exactly or each.key == self._prefix]
 
     async def _abort(self, uploads: Sequence[IncompleteUpload]) -> None:
         async with task_group() as group:

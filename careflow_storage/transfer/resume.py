@@ -217,12 +217,12 @@ class ResumableUpload:
         return empty
 
     async def _candidates(self) -> list[IncompleteUpload]:
-        listing = self._engine.control.list_incomplete(self._key)
         try:
-            uploads = [upload async for upload in listing if upload.key == self._key]
+            listed = await self._engine.control.list_incomplete(self._key)
         except AccessDeniedError as error:
             error.hint = "resume=True lists unfinished uploads: B2 asks for listFiles for that."
             raise
+        uploads = [upload for upload in listed if upload.key == self._key]
         newest_first = sorted(uploads, key=lambda upload: upload.initiated, reverse=True)
         return newest_first[:_UPLOADS_LOOKED_AT]
 

@@ -79,7 +79,7 @@ class Traces:
                 answer = await control.call(
                     "list_object_versions", None, {"Prefix": self.folder}, dict
                 )
-                uploads = [each async for each in control.list_incomplete(self.folder)]
+                uploads = await control.list_incomplete(self.folder)
         except (StorageError, TimeoutError) as error:
             logger.debug("the doctor cannot list its probes: %s", type(error).__name__)
             return None

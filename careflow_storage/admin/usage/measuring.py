@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -114,8 +115,9 @@ class _Unfinished:
     async def count(self) -> None:
         await self._engine.control.prepare()
         try:
-            async for page in self._engine.control.incomplete_pages(self._prefix):
-                await self._count_page(page.uploads)
+            async with aclosing(self._engine.control.incomplete_pages(self._prefix)) as pages:
+                async for page in pages:
+                    await self._count_page(page.uploads)
         except (AccessDeniedError, NotSupportedError) as error:
             self._refused = _reason(error)
 
