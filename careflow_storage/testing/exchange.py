@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from xml.sax.saxutils import escape
@@ -54,14 +54,16 @@ class Exchange(ABC):
     async def ask_server(self) -> bool:
         """Let the server answer; whether the client's connection may be used again."""
 
-    async def request_body(self) -> AsyncIterator[bytes]:
+    async def request_body(self) -> AsyncGenerator[bytes]:
         """Read the request's body as the rule lets it through."""
         damaged = damage(read_body(self.head, self.reader), self.rule.corrupt_upload)
-        async for chunk in limit(damaged, self.rule.cut_after("req"), self.rule.upload_rate):
-            self.attempt.body_bytes += len(chunk)
-            yield chunk
+        passed = limit(damaged, self.rule.cut_after("req"), self.rule.upload_rate)
+        async with contextlib.aclosing(passed):
+            async for chunk in passed:
+                self.attempt.body_bytes += len(chunk)
+                yield chunk
 
-    async def relay(self, head: Head, body: AsyncIterator[bytes] | None) -> bool:
+    async def relay(self, head: Head, body: AsyncGenerator[bytes] | None) -> bool:
         """Send the server's answer as the rule lets it through; ``body`` None: it has none."""
         rule = self.rule
         self.attempt.status = int(head.first.split(" ")[1])
@@ -78,8 +80,11 @@ class Exchange(ABC):
         self.writer.write(head.encode())
         if body is not None:
             damaged = damage(body, rule.corrupt)
-            async for chunk in limit(damaged, rule.cut_after("body"), rule.rate, stop=rule.short):
-                await write_chunk(head, self.writer, chunk)
+            passed = limit(damaged, rule.cut_after("body"), rule.rate, stop=rule.short)
+            # A client may go away at any time; the bodies are closed here, not by the collector.
+            async with contextlib.aclosing(passed):
+                async for chunk in passed:
+                    await write_chunk(head, self.writer, chunk)
             await write_end(head, self.writer)
         await self.writer.drain()
         return body is None or head.is_chunked or head.get("Content-Length") != ""
@@ -198,7 +203,7 @@ def error_document(code: str, message: str) -> bytes:
     ).encode()
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _nothing() -> AsyncGenerator[bytes]:
     return
     yield b""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 CHUNK = 64 * 1024
@@ -46,7 +47,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head:
 
 async def read_body(
     head: Head, reader: asyncio.StreamReader, *, until_eof: bool = False
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The body without its framing. ``until_eof``: an answer of unknown length has one, too."""
     if head.is_chunked:
         while size := int((await reader.readline()).split(b";")[0], 16):
@@ -77,33 +78,38 @@ async def write_end(head: Head, writer: asyncio.StreamWriter) -> None:
     await writer.drain()
 
 
-async def damage(chunks: AsyncIterator[bytes], where: int | None) -> AsyncIterator[bytes]:
+async def damage(chunks: AsyncGenerator[bytes], where: int | None) -> AsyncGenerator[bytes]:
     position = 0
-    async for chunk in chunks:
-        if where is not None and position <= where < position + len(chunk):
-            at = where - position
-            chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
-        position += len(chunk)
-        yield chunk
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if where is not None and position <= where < position + len(chunk):
+                at = where - position
+                chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
+            position += len(chunk)
+            yield chunk
 
 
 async def limit(
-    chunks: AsyncIterator[bytes], cut_after: int | None, rate: float | None, stop: int | None = None
-) -> AsyncIterator[bytes]:
+    chunks: AsyncGenerator[bytes],
+    cut_after: int | None,
+    rate: float | None,
+    stop: int | None = None,
+) -> AsyncGenerator[bytes]:
     """Pass on so many bytes, then cut (or just stop), and no faster than the rate."""
     left = stop if cut_after is None else cut_after
     size = max(1, min(CHUNK, int(rate / 20))) if rate else CHUNK
     if cut_after == 0:
         raise CutError
-    async for chunk in chunks:
-        allowed = chunk if left is None else chunk[:left]
-        for start in range(0, len(allowed), size):
-            piece = allowed[start : start + size]
-            yield piece
-            await asyncio.sleep(len(piece) / rate if rate else 0)
-        if left is not None:
-            left -= len(allowed)
-        if left == 0 and cut_after is not None:
-            raise CutError
-        if left == 0:
-            return
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            allowed = chunk if left is None else chunk[:left]
+            for start in range(0, len(allowed), size):
+                piece = allowed[start : start + size]
+                yield piece
+                await asyncio.sleep(len(piece) / rate if rate else 0)
+            if left is not None:
+                left -= len(allowed)
+            if left == 0 and cut_after is not None:
+                raise CutError
+            if left == 0:
+                return

@@ -130,8 +130,9 @@ class _Forwarding(Exchange):
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         self.head.set("Connection", "close")
         writer.write(self.head.encode())
-        async for chunk in self.request_body():
-            await write_chunk(self.head, writer, chunk)
+        async with contextlib.aclosing(self.request_body()) as body:
+            async for chunk in body:
+                await write_chunk(self.head, writer, chunk)
         await write_end(self.head, writer)
 
     async def _receive(self, reader: asyncio.StreamReader) -> bool:

@@ -7,7 +7,7 @@ import functools
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future
 from datetime import timedelta
 from types import TracebackType
@@ -394,5 +394,5 @@ class _Emulating(Exchange):
         return keep and not too_long
 
 
-async def _once(body: bytes) -> AsyncIterator[bytes]:
+async def _once(body: bytes) -> AsyncGenerator[bytes]:
     yield body
