@@ -7,7 +7,6 @@ import logging
 import pickle
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -437,7 +436,6 @@ async def test_nothing_blocks_the_loop_or_writes_to_the_home(
 
     def noted(*given: object, **named: object) -> Any:
         threads.append(threading.get_ident())
-        time.sleep(0)
         return list_keys(*given, **named)
 
     monkeypatch.setattr(account.simulator, "list_keys", noted)

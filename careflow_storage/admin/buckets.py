@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime
 
 from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of, is_b2_host
+from careflow_storage.admin.arguments import check_text
 from careflow_storage.errors import (
     AccessDeniedError,
     BucketExistsError,
@@ -22,7 +23,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Model
-from careflow_storage.s3.control_pages import checked_page
+from careflow_storage.s3.control_pages import checked_page, nothing
 from careflow_storage.transfer.engine import Engine
 
 _OF_ENV = "careflow-recordings-"
@@ -59,7 +60,7 @@ async def create_bucket(
     if object_lock:
         parameters["ObjectLockEnabledForBucket"] = True
     try:
-        await engine.control.call("create_bucket", None, parameters, _nothing, bucket=bucket)
+        await engine.control.call("create_bucket", None, parameters, nothing, bucket=bucket)
     except BucketExistsError as error:
         if error.code == "BucketAlreadyOwnedByYou":
             error.hint = (
@@ -175,7 +176,7 @@ async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> No
 
     try:
         await engine.control.call(
-            "delete_bucket", None, {}, _nothing, bucket=bucket, on_attempt=count
+            "delete_bucket", None, {}, nothing, bucket=bucket, on_attempt=count
         )
     except NoSuchBucketError:
         # Deleted by the attempt before, whose answer was lost.
@@ -233,14 +234,14 @@ async def set_encryption(
     bucket = _existing_name(engine, name)
     _check_encryption(encryption)
     if encryption is None:
-        await engine.control.call("delete_bucket_encryption", None, {}, _nothing, bucket=bucket)
+        await engine.control.call("delete_bucket_encryption", None, {}, nothing, bucket=bucket)
         return
     default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": _SSE_B2}}
     await engine.control.call(
         "put_bucket_encryption",
         None,
         {"ServerSideEncryptionConfiguration": {"Rules": [default]}},
-        _nothing,
+        nothing,
         bucket=bucket,
     )
 
@@ -259,9 +260,9 @@ def _new_name(engine: Engine, name: str | None, env: str | None) -> str:
     if env is None:
         bucket, field = engine.session.bucket if name is None else name, "name"
     else:
-        _check_text(env, "env")
+        check_text(env, "env")
         bucket, field = _OF_ENV + env, "env"
-    _check_text(bucket, field)
+    check_text(bucket, field)
     problem = bucket_name_problem(bucket, b2=is_b2_host(host_of(engine.session.origin)))
     if problem is not None:
         raise InvalidInputError(f"{field}: the bucket's name {bucket!r} {problem}.", bucket=bucket)
@@ -271,14 +272,5 @@ def _new_name(engine: Engine, name: str | None, env: str | None) -> str:
 def _existing_name(engine: Engine, name: str | None) -> str:
     if name is None:
         return engine.session.bucket
-    _check_text(name, "name")
+    check_text(name, "name")
     return name
-
-
-def _check_text(text: object, field: str) -> None:
-    if not isinstance(text, str) or not text:
-        raise InvalidInputError(f"{field} must be a str that is not empty, not {text!r}.")
-
-
-def _nothing(_: Mapping[str, Any]) -> None:
-    """All that matters of the answer is that it was no error."""

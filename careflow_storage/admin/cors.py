@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules, check_text
+from careflow_storage.admin.arguments import check_text
+from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules
 from careflow_storage.admin.cors_models import CorsMethod, CorsRule
 from careflow_storage.errors import InvalidInputError, NoSuchConfigurationError
+from careflow_storage.s3.control_pages import nothing
 from careflow_storage.transfer.engine import Engine
 
 # What a page needs to check an upload, to play a part of a recording and to report an error.
@@ -102,10 +104,10 @@ def _rules_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 async def _write(engine: Engine, rules: list[dict[str, Any]]) -> None:
     if not rules:
-        await engine.control.call("delete_bucket_cors", None, {}, _nothing)
+        await engine.control.call("delete_bucket_cors", None, {}, nothing)
         return
     await engine.control.call(
-        "put_bucket_cors", None, {"CORSConfiguration": {"CORSRules": rules}}, _nothing
+        "put_bucket_cors", None, {"CORSConfiguration": {"CORSRules": rules}}, nothing
     )
 
 
@@ -130,7 +132,3 @@ def _to_s3(rule: CorsRule) -> dict[str, Any]:
         "MaxAgeSeconds": rule.max_age_seconds,
     }
     return {name: value for name, value in described.items() if value not in (None, "", [])}
-
-
-def _nothing(_: Mapping[str, Any]) -> None:
-    """All that matters of the answer is that it was no error."""

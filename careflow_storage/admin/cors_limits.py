@@ -27,12 +27,6 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._*-]+)(?::
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
-def check_text(text: object, field: str) -> None:
-    """Raise `InvalidInputError` unless it is a text; pydantic would raise an error of its own."""
-    if not isinstance(text, str) or not text:
-        raise InvalidInputError(f"{field} must be a str that is not empty, not {text!r}.")
-
-
 def check_rules(rules: Sequence[CorsRule]) -> None:
     """Raise `InvalidInputError` for rules that B2 would not take; it names the field."""
     if len(rules) > MAX_RULES:

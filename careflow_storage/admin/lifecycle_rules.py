@@ -21,6 +21,7 @@ from careflow_storage.errors import (
     NotSupportedError,
 )
 from careflow_storage.models import Model
+from careflow_storage.s3.control_pages import nothing
 from careflow_storage.s3.listing import checked_prefix
 from careflow_storage.transfer.engine import Engine
 
@@ -131,13 +132,13 @@ async def _write(
     engine: Engine, rules: Sequence[dict[str, Any]], extras: Mapping[str, Any]
 ) -> None:
     if not rules:
-        await engine.control.call("delete_bucket_lifecycle", None, {}, _nothing)
+        await engine.control.call("delete_bucket_lifecycle", None, {}, nothing)
         return
     await engine.control.call(
         "put_bucket_lifecycle_configuration",
         None,
         {"LifecycleConfiguration": {"Rules": list(rules)}, **extras},
-        _nothing,
+        nothing,
     )
 
 
@@ -220,7 +221,3 @@ def _check_clocks(clocks: Mapping[str, object], field: str) -> None:
         raise InvalidInputError(
             f"{field}{', '.join(_CLOCKS)}: one of them must be set, else the rule does nothing."
         )
-
-
-def _nothing(_: Mapping[str, Any]) -> None:
-    """All that matters of the answer is that it was no error."""

@@ -21,6 +21,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import Model
 from careflow_storage.protection import Retention, RetentionMode, check_lock
 from careflow_storage.s3 import object_lock
+from careflow_storage.s3.control_pages import nothing
 from careflow_storage.s3.protection_headers import mode_of
 from careflow_storage.s3.protection_refusals import bucket_cannot_lock
 from careflow_storage.transfer.engine import Engine
@@ -66,7 +67,7 @@ async def set_object_lock(engine: Engine, default: DefaultRetention | None) -> N
         "Token": "1",
     }
     try:
-        await engine.control.call("put_object_lock_configuration", None, parameters, lambda _: None)
+        await engine.control.call("put_object_lock_configuration", None, parameters, nothing)
     except AccessDeniedError as error:
         if not isinstance(error, CapExceededError):
             error.hint = "The application key needs writeBucketRetentions."

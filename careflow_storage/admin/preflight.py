@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import aiohttp
 from yarl import URL
 
+from careflow_storage.admin.arguments import check_text
 from careflow_storage.admin.cors import get_rules
 from careflow_storage.admin.cors_limits import (
-    check_text,
     header_problem,
     method_problem,
     origin_problem,

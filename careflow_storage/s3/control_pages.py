@@ -6,6 +6,7 @@ A field that must be there and is not raises `KeyError`.
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -28,6 +29,10 @@ class UploadPage(NamedTuple):
 
     uploads: list[IncompleteUpload]
     server_time: datetime | None
+
+
+def nothing(_: Mapping[str, Any]) -> None:
+    """Read an answer of which all that matters is that it was no error."""
 
 
 def checked_page(answer: dict[str, Any]) -> dict[str, Any]:

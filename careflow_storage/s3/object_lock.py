@@ -13,6 +13,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import Retention
 from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.control_pages import nothing
 from careflow_storage.s3.protection_headers import (
     read_hold,
     read_protection,
@@ -84,7 +85,7 @@ async def _put(
     control: ControlPlane, method: str, key: str, parameters: Mapping[str, Any], field: str
 ) -> None:
     try:
-        await control.call(method, key, parameters, lambda _: None)
+        await control.call(method, key, parameters, nothing)
     except InvalidInputError:
         raise
     except StorageError as error:
