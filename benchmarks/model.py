@@ -15,13 +15,17 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a server listens, and the key for it."""
+    """Where a server listens, and the key for it.
+
+    ``ca_file`` is the PEM file of the authority that a client must trust, where it is https.
+    """
 
     url: str
     bucket: str
     key_id: str
     secret: str
     region: str = "us-east-1"
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -20,8 +20,15 @@ class Transfers(Protocol):
 
 
 @runtime_checkable
+class Streams(Protocol):
+    """An upload whose length nobody knows."""
+
+    async def upload_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None: ...
+
+
+@runtime_checkable
 class Objects(Protocol):
-    """Small objects. ``get``, ``head`` and ``listing`` give what is counted: bytes or keys."""
+    """Small objects. ``get`` and ``head`` give the object's size in bytes."""
 
     async def put(self, key: str, body: bytes) -> None: ...
 
@@ -29,7 +36,22 @@ class Objects(Protocol):
 
     async def head(self, key: str) -> int: ...
 
+    async def delete(self, key: str) -> None: ...
+
+
+@runtime_checkable
+class Lists(Protocol):
+    """``listing`` gives how many keys there are below a prefix, all pages read to typed results
+    or whatever the client makes of them."""
+
     async def listing(self, prefix: str) -> int: ...
+
+
+@runtime_checkable
+class ListsFolders(Protocol):
+    """``folders`` lists with the delimiter ``/`` and gives how many common prefixes there are."""
+
+    async def folders(self, prefix: str) -> int: ...
 
 
 @runtime_checkable
@@ -39,6 +61,19 @@ class Signs(Protocol):
     async def sign(self, key: str) -> str: ...
 
     async def sign_many(self, keys: Sequence[str]) -> Sequence[str]: ...
+
+
+class LiveWriter(Protocol):
+    """A call in progress."""
+
+    async def write(self, chunk: bytes) -> None: ...
+
+
+@runtime_checkable
+class Lives(Protocol):
+    """Writers for calls in progress: the object is stored when the block is left."""
+
+    def live(self, key: str) -> AbstractAsyncContextManager[LiveWriter]: ...
 
 
 class Adapter(Protocol):
