@@ -1,0 +1,11 @@
+"""A server that discards what it is sent and makes up what it is asked for.
+
+It is there to make the client the limit: bodies that arrive are read into one scratch buffer and
+forgotten, bodies that leave are slices of one block of noise, answers are ready-made bytes. It
+verifies nothing, not even signatures. ``python -m benchmarks.null --help`` tells the options,
+`benchmarks.servers.null_server` starts it.
+
+What exists: every key. ``.../size-<N>`` and ``.../size-<N>.<ext>`` hold N bytes, other keys
+``--size``; a key that was written holds as many bytes as were written. The bytes are always those
+of `benchmarks.null.content.expected`. Listings show ``--keys`` recordings of their own.
+"""

@@ -1,0 +1,27 @@
+"""The bytes that objects are made of: one block of noise, repeated."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+BLOCK: Final = 1024 * 1024
+CHUNK: Final = 256 * 1024
+"""How much is handed to the transport at once."""
+
+_NOISE: Final = random.Random(1).randbytes(BLOCK)
+# A chunk may begin anywhere in the block, and is one slice all the same.
+_VIEW: Final = memoryview(_NOISE + _NOISE[:CHUNK])
+
+
+def piece(position: int, size: int) -> memoryview:
+    """Up to a chunk of an object, from a position on."""
+    begin = position % BLOCK
+    return _VIEW[begin : begin + size]
+
+
+def expected(start: int, stop: int) -> bytes:
+    """The bytes that any object holds from ``start`` to ``stop``, for whoever compares them."""
+    begin = start % BLOCK
+    size = stop - start
+    return (_NOISE * (size // BLOCK + 2))[begin : begin + size]

@@ -1,0 +1,119 @@
+"""The recordings that listings show, none of which is kept anywhere: each follows from its number.
+
+Keys are those of careflow-storage, ``recordings/CA<32 hex>/<epoch ms>-call.webm``, fifty to a
+call's folder, numbered in byte order. So a page is a range of numbers, and a continuation token
+is the number of the first key that it has not shown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+PER_FOLDER: Final = 50
+_ROOT: Final = b"recordings/"
+_EPOCH_MS: Final = 1_750_000_000_000
+_FOLDER_MS: Final = 60_000
+_KEY_MS: Final = 1_013
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key in a listing."""
+
+    number: int
+    key: bytes
+    modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Keys and common prefixes; ``following`` is the number to go on with, if there are more."""
+
+    entries: list[Entry]
+    prefixes: list[bytes]
+    following: int | None
+
+
+class Recordings:
+    """So many keys."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._folders = -(-count // PER_FOLDER)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def key(self, number: int) -> bytes:
+        folder, place = divmod(number, PER_FOLDER)
+        return b"%b%d-call.webm" % (self._folder(folder), _moment(folder, place))
+
+    def number_after(self, key: bytes) -> int:
+        """The number of the first key behind this one, whether it is there or not."""
+        return bisect_right(range(self.count), key, key=self.key)
+
+    def page(self, prefix: bytes, delimiter: bytes, begin: int, most: int) -> Page:
+        """What follows from number ``begin`` on, below a prefix."""
+        begin = max(begin, self._number_of(prefix))
+        end = self._number_of(prefix + b"\xff")
+        if delimiter:
+            return self._grouped(prefix, delimiter, range(begin, end), most)
+        stop = min(begin + most, end)
+        entries = list(self._entries(begin, stop)) if begin < stop else []
+        return Page(entries, [], stop if stop < end else None)
+
+    def _number_of(self, key: bytes) -> int:
+        return bisect_left(range(self.count), key, key=self.key)
+
+    def _entries(self, begin: int, stop: int) -> Iterator[Entry]:
+        for folder in range(begin // PER_FOLDER, (stop - 1) // PER_FOLDER + 1):
+            path, first = self._folder(folder), folder * PER_FOLDER
+            for number in range(max(begin, first), min(stop, first + PER_FOLDER)):
+                moment = _moment(folder, number - first)
+                yield Entry(number, b"%b%d-call.webm" % (path, moment), moment)
+
+    def _grouped(self, prefix: bytes, delimiter: bytes, numbers: range, most: int) -> Page:
+        entries: list[Entry] = []
+        prefixes: list[bytes] = []
+        number = numbers.start
+        while number < numbers.stop and len(entries) + len(prefixes) < most:
+            key = self.key(number)
+            at = key.find(delimiter, len(prefix))
+            if at < 0:
+                entries.extend(self._entries(number, number + 1))
+                number += 1
+            else:
+                common = key[: at + len(delimiter)]
+                prefixes.append(common)
+                number = self._behind(common, number)
+        return Page(entries, prefixes, number if number < numbers.stop else None)
+
+    def _behind(self, common: bytes, number: int) -> int:
+        """The number of the first key that does not begin like this one."""
+        following = min((number // PER_FOLDER + 1) * PER_FOLDER, self.count)
+        if not self._begins(following, common) and self._begins(following - 1, common):
+            return following  # a folder, which is what is asked for nearly always
+        return self._number_of(common + b"\xff")
+
+    def _begins(self, number: int, common: bytes) -> bool:
+        return number < self.count and self.key(number).startswith(common)
+
+    def _folder(self, folder: int) -> bytes:
+        # The first digits grow with the number and fill the range, the others are any.
+        first = (folder << 32) // self._folders
+        rest = hashlib.sha256(b"%d" % folder).hexdigest()[:24].encode()
+        return b"%bCA%08x%b/" % (_ROOT, first, rest)
+
+
+def _moment(folder: int, place: int) -> int:
+    return _EPOCH_MS + folder * _FOLDER_MS + place * _KEY_MS
+
+
+def iso_time(milliseconds: int) -> bytes:
+    """A time as listings have it, to the second."""
+    return datetime.fromtimestamp(milliseconds // 1000, UTC).strftime("%FT%T.000Z").encode()
