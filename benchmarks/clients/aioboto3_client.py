@@ -1,4 +1,8 @@
-"""aioboto3: aiobotocore's client with ``upload_file`` and ``download_file`` injected."""
+"""aioboto3: aiobotocore's client with ``upload_file`` and ``download_file`` injected.
+
+Verifies up: SHA-256 of every object and part, in the signature, over https too. Down: nothing but
+that each range is as long as its answer said (aiohttp).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import aioboto3
 from boto3.s3.transfer import TransferConfig
 
 from benchmarks.clients.aiobotocore_client import AiobotocoreClient, client_arguments
+from benchmarks.clients.streams import AsyncReader
 from benchmarks.model import Job
 
 
@@ -29,6 +34,10 @@ class Aioboto3Client(AiobotocoreClient):
 
     async def download(self, key: str, path: Path) -> None:
         await self.client.download_file(self.bucket, key, str(path), Config=self._config)
+
+    async def upload_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        reader = AsyncReader(chunks)
+        await self.client.upload_fileobj(reader, self.bucket, key, Config=self._config)
 
 
 @asynccontextmanager

@@ -1,14 +1,25 @@
-"""careflow-storage, with its defaults but for part size and concurrency."""
+"""careflow-storage, with its defaults but for part size and concurrency.
+
+Verifies up: Content-MD5 of every object and part, checked by the server, and the ETag it answers
+(option ``checksum``: CRC32, or SHA-256 in the signature, in place of it). Down: length; MD5 where
+the ETag tells it, which is of small objects and of what was uploaded with the same part size.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clients.protocol import LiveWriter
 from benchmarks.model import Job
 from careflow_storage import BackblazeStorage, StorageSettings
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RECORDING = re.compile(r"recordings/(?P<call>[^/]+)/(?P<ms>\d+)-(?P<name>[^/]+)")
 
 
 def settings(job: Job) -> StorageSettings:
@@ -18,6 +29,7 @@ def settings(job: Job) -> StorageSettings:
         "bucket_name": job.endpoint.bucket,
         "endpoint": job.endpoint.url,
         "region": job.endpoint.region,
+        "ca_file": job.endpoint.ca_file,
         "part_size": job.tuning.part_size,
         "transfer_concurrency": job.tuning.concurrency,
         "max_connections": job.tuning.connections,
@@ -37,6 +49,9 @@ class OursClient:
     async def download(self, key: str, path: Path) -> None:
         await self._storage.download_file(key, path)
 
+    async def upload_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        await self._storage.upload_file(key, chunks)
+
     async def put(self, key: str, body: bytes) -> None:
         await self._storage.upload_file(key, body)
 
@@ -46,6 +61,9 @@ class OursClient:
     async def head(self, key: str) -> int:
         return (await self._storage.get_file_metadata(key)).size
 
+    async def delete(self, key: str) -> None:
+        await self._storage.delete_file(key)
+
     async def listing(self, prefix: str) -> int:
         return len(await self._storage.list_files(prefix))
 
@@ -54,6 +72,18 @@ class OursClient:
 
     async def sign_many(self, keys: Sequence[str]) -> Sequence[str]:
         return await self._storage.get_signed_urls(keys)
+
+    @asynccontextmanager
+    async def live(self, key: str) -> AsyncIterator[LiveWriter]:
+        """A recording's writer makes its own key, so this one must be made in the same way."""
+        found = _RECORDING.fullmatch(key)
+        if found is None:
+            raise ValueError(f"not recordings/<call>/<epoch ms>-<filename>: {key}")
+        recorded_at = _EPOCH + timedelta(milliseconds=int(found["ms"]))
+        async with self._storage.open_recording(
+            found["call"], found["name"], recorded_at=recorded_at
+        ) as writer:
+            yield writer
 
 
 @asynccontextmanager
