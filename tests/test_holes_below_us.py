@@ -40,7 +40,7 @@ import io
 import random
 import ssl
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,6 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.s3.body import BodyPayload
 from careflow_storage.testing.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 from tests.bucket import Bucket
@@ -251,39 +250,6 @@ async def test_an_empty_upload_does_not_poison_the_connection_for_the_next(
         assert proxy.connections == 1
     assert [bucket.content(f"empty-{number}") for number in range(3)] == [b""] * 3
     assert [bucket.content(f"full-{number}") for number in range(3)] == [SMALL] * 3
-
-
-async def test_a_connection_that_has_ended_by_itself_is_not_aborted_any_more() -> None:
-    """asyncio's abort() raises AttributeError on a transport that closed after a full buffer."""
-
-    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await begin.wait()
-        while await reader.read(2**20):
-            pass
-        writer.close()
-        await writer.wait_closed()
-        ended.set()
-
-    class Body:
-        size = 2**25
-
-        async def slices(self) -> AsyncGenerator[bytes]:
-            yield bytes(self.size)
-
-    begin, ended = asyncio.Event(), asyncio.Event()
-    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
-    _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-    payload = BodyPayload(Body(), lambda sent: None)
-    assert isinstance(writer.transport, asyncio.Transport)
-    payload._transport = writer.transport
-    writer.write(bytes(Body.size))
-    writer.close()  # with bytes in the buffer, which go out first
-    begin.set()
-    await writer.wait_closed()
-    payload.drop_unsent()
-    await ended.wait()
-    server.close()
-    await server.wait_closed()
 
 
 async def test_every_error_of_botocore_and_aiohttp_comes_out_as_ours(

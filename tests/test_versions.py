@@ -458,7 +458,7 @@ async def test_given_an_old_version_when_restored_then_a_copy_of_it_is_on_top(
     assert (found.metadata, found.etag) == ({"who": "größe"}, old.etag)
     engine = storage._lifecycle.engine()
     headers = (await engine.requests.head_object("a/ä +.webm")).headers
-    assert (headers["Cache-Control"], headers["Content-Disposition"]) == ("no-store", "inline")
+    assert (headers["cache-control"], headers["content-disposition"]) == ("no-store", "inline")
 
 
 async def test_given_the_newest_version_hidden_when_it_is_restored_by_its_id_then_no_copy_is_made(

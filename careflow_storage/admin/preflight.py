@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-
-import aiohttp
-from yarl import URL
 
 from careflow_storage.admin.arguments import check_text
 from careflow_storage.admin.cors import get_rules
@@ -105,37 +101,21 @@ async def _ask(
     if headers:
         names = sorted({name.lower() for name in headers})
         sent["Access-Control-Request-Headers"] = ",".join(names)
-    url = URL.build(
-        scheme=session.url.scheme,
-        authority=session.url.authority,
-        path=f"/{session.bucket}/{encode_key(key)}",
-        encoded=True,
-    )
+    target = f"/{session.bucket}/{encode_key(key)}"
 
     async def attempt(fresh: bool) -> Preflight:
-        async with session.slots:
-            session.counter.count(_OPERATION)
-            try:
-                async with (
-                    asyncio.timeout(session.settings.idle_timeout),
-                    session.http(fresh=fresh).options(
-                        url, headers=sent, allow_redirects=False
-                    ) as answer,
-                ):
-                    status, given = answer.status, answer.headers
-            except (TimeoutError, OSError, aiohttp.ClientError) as error:
-                raise exchange.explain(error, request) from error
-        if status >= 500 or status == 429:
+        answer = await exchange.ask(request, target, sent, fresh=fresh)
+        if answer.status >= 500 or answer.status == 429:
             raise error_from_response(
                 operation=_OPERATION,
                 bucket=session.bucket,
                 key=key,
-                status=status,
+                status=answer.status,
                 code=None,
                 message=None,
-                headers=given,
+                headers=answer.headers,
             )
-        return _read(status, given, origin, method, headers)
+        return _read(answer.status, answer.headers, origin, method, headers)
 
     return await engine.retry.run(attempt)
 
@@ -144,11 +124,11 @@ def _read(
     status: int, answer: Mapping[str, str], origin: str, method: str, headers: Sequence[str]
 ) -> Preflight:
     """Decide as a browser does (Fetch standard, "CORS-preflight fetch")."""
-    allow_origin = answer.get("Access-Control-Allow-Origin")
-    allow_methods = _list(answer.get("Access-Control-Allow-Methods"))
-    allow_headers = _list(answer.get("Access-Control-Allow-Headers"))
+    allow_origin = answer.get("access-control-allow-origin")
+    allow_methods = _list(answer.get("access-control-allow-methods"))
+    allow_headers = _list(answer.get("access-control-allow-headers"))
     names = {name.lower() for name in allow_headers}
-    age = answer.get("Access-Control-Max-Age", "")
+    age = answer.get("access-control-max-age", "")
     return Preflight(
         status=status,
         allowed=(
@@ -160,7 +140,7 @@ def _read(
         allow_origin=allow_origin,
         allow_methods=allow_methods,
         allow_headers=allow_headers,
-        expose_headers=_list(answer.get("Access-Control-Expose-Headers")),
+        expose_headers=_list(answer.get("access-control-expose-headers")),
         max_age_seconds=int(age) if age.isascii() and age.isdigit() else None,
     )
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import aiohttp
-from multidict import CIMultiDictProxy
-from yarl import URL
+from typing import Any, TypeVar
 
 from careflow_storage.errors import (
     CONNECTION_HINT,
@@ -25,11 +21,13 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     error_from_response,
 )
+from careflow_storage.http.connection import Body, Connection
+from careflow_storage.http.failures import ConnectTimeoutError, ProtocolError, TlsError
+from careflow_storage.http.heads import AnswerHead, request_head
 from careflow_storage.s3 import xml
-from careflow_storage.s3.body import Body, BodyPayload
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.retry import RetryPolicy
-from careflow_storage.s3.session import S3Session, Slots
+from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import EMPTY_PAYLOAD, encode_key
 
 T = TypeVar("T")
@@ -59,42 +57,11 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """A successful answer, read to its end."""
+    """An answer, read to its end. Names of headers are in lower case."""
 
     status: int
-    headers: CIMultiDictProxy[str]
+    headers: Mapping[str, str]
     body: bytes = field(repr=False)
-
-
-class IdleTimeout:
-    """`asyncio.timeout` for work without progress: `moved` pushes the deadline on.
-
-    The timer is moved at most eight times per period, so telling of each slice costs nothing.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._timeout = asyncio.timeout(seconds)
-        self._time = asyncio.get_running_loop().time
-        self._armed = self._time()
-
-    def moved(self) -> None:
-        now = self._time()
-        if now - self._armed > self._seconds / 8 and not self._timeout.expired():
-            self._armed = now
-            self._timeout.reschedule(now + self._seconds)
-
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._timeout.__aexit__(exc_type, exc, traceback)
 
 
 class Exchange:
@@ -103,7 +70,6 @@ class Exchange:
     def __init__(self, session: S3Session, retry: RetryPolicy) -> None:
         self.session = session
         self._retry = retry
-        self._idle_timeout = session.settings.idle_timeout
 
     async def send(self, request: Request, parse: Callable[[Answer], T]) -> T:
         """Send, read the whole answer and make ``parse`` understand it, with retries.
@@ -129,179 +95,219 @@ class Exchange:
             scrub(error)
             raise
 
+    async def ask(
+        self, request: Request, target: str, headers: Mapping[str, str], *, fresh: bool = False
+    ) -> Answer:
+        """Send it once as it is, and return whatever is answered, a refusal too.
+
+        ``target`` is the path and the query of a URL, ``headers`` are all that are sent.
+        """
+        async with self.session.slots:
+            return await self._ask(request, target, headers, fresh)
+
     async def _attempt(self, request: Request, fresh: bool) -> Answer:
         async with self.session.slots:
-            idle = IdleTimeout(self._idle_timeout)
-            payload = _payload(request, idle)
-            try:
-                async with idle:
-                    response = await self._start(request, fresh, payload)
-                    async with response:
-                        body = await _read(response, idle)
-            except (TimeoutError, OSError, aiohttp.ClientError) as error:
-                raise self.explain(error, request) from error
-            finally:
-                if isinstance(payload, BodyPayload):
-                    payload.drop_unsent()
-        if response.status >= 300:
-            raise self._refusal(request, response, body)
-        return Answer(response.status, response.headers, body)
+            target, headers = await self._signed(request)
+            answer = await self._ask(request, target, headers, fresh)
+        if answer.status >= 300:
+            raise self._refusal(request, answer)
+        return answer
 
     async def _attempt_open(self, request: Request, fresh: bool) -> AnswerStream:
         slots = self.session.slots
         await slots.acquire()
-        response = None
+        connection: Connection | None = None
         try:
-            async with IdleTimeout(self._idle_timeout) as idle:
-                response = await self._start(request, fresh, _payload(request, idle))
-                if response.status < 300:
-                    return AnswerStream(self, request, response)
-                body = await _read(response, idle)
-            raise self._refusal(request, response, body)
+            target, headers = await self._signed(request)
+            connection, head = await self._begin(request, target, headers, fresh)
+            if head.status < 300:
+                return AnswerStream(self, request, connection, head)
+            raise self._refusal(request, await self._rest(connection, head))
         except BaseException as error:
-            if response is not None:
-                response.close()
+            if connection is not None:
+                connection.abort()
             slots.release()
-            if isinstance(error, TimeoutError | OSError | aiohttp.ClientError) and not isinstance(
-                error, StorageError
-            ):
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise self.explain(error, request) from error
             raise
 
-    async def _start(
-        self, request: Request, fresh: bool, payload: BodyPayload | bytes | None
-    ) -> aiohttp.ClientResponse:
-        session = self.session
-        session.counter.count(request.operation)
+    async def _signed(self, request: Request) -> tuple[str, dict[str, str]]:
+        """Return the target and the headers of a request."""
+        session, query = self.session, request.query
         path = f"/{session.bucket}"
         if request.key is not None:
-            path += "/" + encode_key(request.key)
+            path = f"{path}/{encode_key(request.key)}"
         headers = session.signer.sign(
             session.static_credentials or await session.credentials(),
             request.method,
             session.host,
             path,
-            request.query,
+            query,
             request.headers,
             request.payload_hash,
         )
-        return await session.http(fresh=fresh).request(
-            request.method,
-            URL.build(
-                scheme=session.url.scheme,
-                authority=session.url.authority,
-                path=path,
-                query_string=request.query,
-                encoded=True,
-            ),
-            headers=headers,
-            data=payload,
-            # Credentials never follow a redirect to another host.
-            allow_redirects=False,
+        return f"{path}?{query}" if query else path, headers
+
+    async def _ask(
+        self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
+    ) -> Answer:
+        connection: Connection | None = None
+        try:
+            connection, head = await self._begin(request, target, headers, fresh)
+            return await self._rest(connection, head)
+        except BaseException as error:
+            if connection is not None:
+                connection.abort()
+            if isinstance(error, OSError) and not isinstance(error, StorageError):
+                raise self.explain(error, request) from error
+            raise
+
+    async def _begin(
+        self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
+    ) -> tuple[Connection, AnswerHead]:
+        """Send it and return the head of the answer, whose body is still to be read."""
+        session, body = self.session, request.body
+        pool = session.pool
+        session.counter.count(request.operation)
+        length = body if body is None else len(body) if isinstance(body, bytes) else body.size
+        head = request_head(
+            request.method, pool.target_prefix + target, session.fixed_headers, headers, length
         )
+        connection = None if fresh else pool.take_idle()
+        if connection is None:
+            connection = await pool.connect()
+        try:
+            return connection, await connection.request(
+                head, body, bodiless=request.method == "HEAD", sent=request.on_sent
+            )
+        except BaseException:
+            connection.abort()
+            raise
+
+    async def _rest(self, connection: Connection, head: AnswerHead) -> Answer:
+        body = await connection.read_all(_MAX_ANSWER_BYTES)
+        self._give_back(connection, head)
+        return Answer(head.status, head.headers, body)
+
+    def _give_back(self, connection: Connection, head: AnswerHead) -> None:
+        # After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
+        connection.reusable = connection.reusable and head.status < 500
+        self.session.pool.give(connection)
 
     def explain(self, error: BaseException, request: Request) -> StorageError:
-        """Make our exception of what aiohttp or the operating system raised."""
+        """Make our exception of what the connection or the operating system raised."""
         where: dict[str, Any] = {
             "operation": request.operation,
             "bucket": self.session.bucket,
             "key": request.key,
         }
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return ConnectionFailedError(
-                f"No trusted TLS connection to {self.session.host}{_tls_reason(error)}.",
-                hint=TLS_HINT,
-                **where,
+        host = self.session.host
+        if isinstance(error, ProtocolError):
+            return ServerResponseError(
+                f"The server's answer makes no sense: {error}.", retryable=True, **where
             )
-        if isinstance(error, aiohttp.ClientConnectorDNSError):
+        if isinstance(error, TlsError):
             return ConnectionFailedError(
-                f"No address was found for {self.session.host}.",
+                f"No trusted TLS connection to {host}{_tls_reason(error)}.", hint=TLS_HINT, **where
+            )
+        if isinstance(error, socket.gaierror):
+            return ConnectionFailedError(
+                f"No address was found for {host}.",
                 retryable=True,
                 hint=CONNECTION_HINT,
                 **where,
             )
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
+        if isinstance(error, ConnectTimeoutError):
             return StorageTimeoutError(
-                f"No connection to {self.session.host} within "
-                f"{self.session.settings.connect_timeout:g} s.",
+                f"No connection to {host} within {self.session.settings.connect_timeout:g} s.",
                 retryable=True,
                 hint=CONNECTION_HINT,
                 **where,
             )
         if isinstance(error, TimeoutError):
             return StorageTimeoutError(
-                f"Nothing moved for {self._idle_timeout:g} s.", retryable=True, **where
+                f"Nothing moved for {self.session.settings.idle_timeout:g} s.",
+                retryable=True,
+                **where,
             )
         return ConnectionFailedError(
-            f"The connection to {self.session.host} failed ({type(error).__name__}).",
+            f"The connection to {host} failed ({type(error).__name__}).",
             retryable=True,
             hint=CONNECTION_HINT,
             **where,
         )
 
-    def _refusal(
-        self, request: Request, response: aiohttp.ClientResponse, body: bytes
-    ) -> StorageError:
-        document = xml.parse_error(body)
+    def _refusal(self, request: Request, answer: Answer) -> StorageError:
+        document = xml.parse_error(answer.body)
         return error_from_response(
             operation=request.operation,
             bucket=self.session.bucket,
             key=request.key,
-            status=response.status,
+            status=answer.status,
             code=document.code if document else None,
             message=document.message if document else None,
-            headers=response.headers,
+            headers=answer.headers,
         )
 
 
 class AnswerStream:
     """The open body of an answer; it holds a slot and a connection until it is closed.
 
-    Iterate once for the chunks as they arrive. A broken or silent connection raises a
-    retryable `StorageError`; a body shorter than its Content-Length does too.
+    A broken or silent connection raises a retryable `StorageError`; a body shorter than its
+    Content-Length does too.
     """
 
     def __init__(
-        self, exchange: Exchange, request: Request, response: aiohttp.ClientResponse
+        self, exchange: Exchange, request: Request, connection: Connection, head: AnswerHead
     ) -> None:
-        self.status = response.status
-        self.headers = response.headers
+        self.status = head.status
+        self.headers = head.headers
+        self._head = head
         self._exchange = exchange
         self._request = request
         self._loop = asyncio.get_running_loop()
-        self._response: aiohttp.ClientResponse | None = response
+        self._connection: Connection | None = connection
 
-    async def __aiter__(self) -> AsyncGenerator[bytes]:
-        if self._response is None:
+    async def read_into(self, target: memoryview, *, full: bool = True) -> int:
+        """Move the next bytes of the body to ``target``; return how many, 0 at its end.
+
+        With ``full`` it is filled, unless the body ends or breaks off there; else what comes
+        first is enough.
+        """
+        if self._connection is None:
             raise StorageClosedError("The answer was closed before it was read.")
-        content = self._response.content
-        idle_timeout = self._exchange._idle_timeout
         try:
-            while True:
-                async with asyncio.timeout(idle_timeout):
-                    # Not readany(): it joins, and so copies, what lies in the buffer.
-                    chunk, ends_http_chunk = await content.readchunk()
-                if chunk:
-                    yield chunk
-                elif not ends_http_chunk:
-                    return
-        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            return await self._connection.read_into(target, full=full)
+        except OSError as error:
+            raise self._exchange.explain(error, self._request) from error
+
+    async def read_all(self) -> bytes:
+        """Return the whole rest of a short body; more than 32 MiB raise `ServerResponseError`."""
+        if self._connection is None:
+            raise StorageClosedError("The answer was closed before it was read.")
+        try:
+            return await self._connection.read_all(_MAX_ANSWER_BYTES)
+        except OSError as error:
             raise self._exchange.explain(error, self._request) from error
 
     async def aclose(self) -> None:
         """Give the slot back; an unread rest closes the connection. Safe to call twice."""
-        response, self._response = self._response, None
-        if response is not None:
-            _give_back(response, self._exchange.session.slots)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._give_back(connection)
+
+    def _give_back(self, connection: Connection) -> None:
+        self._exchange._give_back(connection, self._head)
+        self._exchange.session.slots.release()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
         # Dropped without a close, it would hold its slot for ever.
-        response, self._response = self._response, None
-        if response is None:
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
         # The garbage collector may run in any thread.
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_give_back, response, self._exchange.session.slots)
+            self._loop.call_soon_threadsafe(self._give_back, connection)
         warn(
             f"An answer to {self._request.operation} was dropped unclosed; use 'async with'.",
             ResourceWarning,
@@ -309,42 +315,9 @@ class AnswerStream:
         )
 
 
-def _give_back(response: aiohttp.ClientResponse, slots: Slots) -> None:
-    # After the last byte aiohttp has returned the connection to the pool already.
-    response.close()
-    slots.release()
-
-
-def _tls_reason(error: aiohttp.ClientError) -> str:
+def _tls_reason(error: TlsError) -> str:
     """What OpenSSL says is wrong with the certificate, if it is that."""
-    for cause in (getattr(error, "certificate_error", None), error.__cause__):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f": {cause.verify_message.rstrip('.')}"
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f": {cause.verify_message.rstrip('.')}"
     return ""
-
-
-def _payload(request: Request, idle: IdleTimeout) -> BodyPayload | bytes | None:
-    if request.body is None or isinstance(request.body, bytes):
-        return request.body
-
-    def sent(position: int) -> None:
-        idle.moved()
-        if request.on_sent is not None:
-            request.on_sent(position)
-
-    return BodyPayload(request.body, sent)
-
-
-async def _read(response: aiohttp.ClientResponse, idle: IdleTimeout) -> bytes:
-    chunks: list[bytes] = []
-    total = 0
-    while chunk := await response.content.readany():
-        idle.moved()
-        total += len(chunk)
-        if total > _MAX_ANSWER_BYTES:
-            response.close()
-            raise ServerResponseError(
-                f"The answer is longer than {_MAX_ANSWER_BYTES} bytes.", status=response.status
-            )
-        chunks.append(chunk)
-    return b"".join(chunks) if len(chunks) != 1 else chunks[0]

@@ -8,10 +8,11 @@ this; these are the same bounds for the control plane.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -20,6 +21,11 @@ from careflow_storage.errors import ServerResponseError
 from careflow_storage.s3.xml import MAX_LISTING_BYTES
 from careflow_storage.s3.xml_reader import decoded, refused
 
+if TYPE_CHECKING:
+    from careflow_storage.settings import StorageSettings
+
+# As the data plane's: Backblaze announces Keep-Alive: timeout=5.
+_KEEPALIVE_SECONDS: Final = 4.0
 # 1000 versions have 24 tags each; each element costs botocore about 200 bytes and more.
 _MAX_TAGS: Final = 200_000
 _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)").match
@@ -28,10 +34,12 @@ _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)"
 _answer_timeout: ContextVar[float | None] = ContextVar("_answer_timeout", default=None)
 
 
-class Response(aiohttp.ClientResponse):
-    """An answer that does not return the connection of a troubled server to the pool.
+class BoundedResponse(aiohttp.ClientResponse):
+    """An answer that is read whole only up to the size of a full listing.
 
-    After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
+    The body of an object that a user of the client reads goes another way, unbounded. A troubled
+    server's connection does not return to the pool: after a 503 Backblaze asks for a new one,
+    which reaches another of its vaults.
     """
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
@@ -42,13 +50,6 @@ class Response(aiohttp.ClientResponse):
             if connection.closed:
                 protocol.close()
         return self
-
-
-class BoundedResponse(Response):
-    """An answer that is read whole only up to the size of a full listing.
-
-    The body of an object that a user of the client reads goes another way, unbounded.
-    """
 
     async def read(self) -> bytes:
         """Return the body; more than 8 MiB, or XML not fit to parse: `ServerResponseError`."""
@@ -67,6 +68,31 @@ class BoundedResponse(Response):
                 raise
             self._body = _without_bombs(bytes(body), self.status)
         return self._body
+
+
+def control_session(
+    settings: StorageSettings, tls: ssl.SSLContext | None, proxy: str | None, user_agent: str
+) -> aiohttp.ClientSession:
+    """Make the connections of the control plane: no cookies, no hidden resends, bounded answers."""
+    http = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            ssl=True if tls is None else tls,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            limit=settings.max_connections,
+        ),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.connect_timeout, sock_read=settings.idle_timeout
+        ),
+        headers={"User-Agent": user_agent},
+        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type"),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        response_class=BoundedResponse,
+        proxy=proxy,
+    )
+    # aiohttp's hidden resend would make a second version or delete marker of one call.
+    http._retry_connection = False
+    return http
 
 
 class NoRedirects:

@@ -18,9 +18,9 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
+from careflow_storage.http.connection import Body
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
-from careflow_storage.s3.body import Body
 from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request
 from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
 from careflow_storage.s3.protection_headers import read_protection
@@ -101,7 +101,7 @@ class S3Requests:
 
     async def _store(self, request: Request) -> Stored:
         def parse(answer: Answer) -> Stored:
-            etag = answer.headers.get("ETag")
+            etag = answer.headers.get("etag")
             if not etag:
                 raise self._nonsense(request.operation, request.key, "it has no ETag")
             return Stored(xml.unquote_etag(etag), _version_id(answer.headers), answer.headers)
@@ -226,16 +226,16 @@ class S3Requests:
     def describe(self, key: str, headers: Mapping[str, str]) -> ObjectHead:
         """Read an object's metadata from the headers of a GET or HEAD answer."""
         try:
-            ranged = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+            ranged = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
             if ranged is not None and ranged[3] == "*":
                 # An upload that goes on, by B2's Live Read: nobody knows its end or its ETag.
                 size = int(ranged[2]) + 1
-                etag = xml.unquote_etag(headers.get("ETag", '""'))
-                modified = _http_date(headers.get("Last-Modified") or headers["Date"])
+                etag = xml.unquote_etag(headers.get("etag", '""'))
+                modified = _http_date(headers.get("last-modified") or headers["date"])
             else:
-                size = int(ranged[3]) if ranged else int(headers["Content-Length"])
-                etag = xml.unquote_etag(headers["ETag"])
-                modified = _http_date(headers["Last-Modified"])
+                size = int(ranged[3]) if ranged else int(headers["content-length"])
+                etag = xml.unquote_etag(headers["etag"])
+                modified = _http_date(headers["last-modified"])
             protection = read_protection(headers)
         except (KeyError, ValueError) as error:
             why = printable(f"bad headers ({error})", 200)
@@ -246,7 +246,7 @@ class S3Requests:
         file = FileMetadata(
             key=key,
             size=size,
-            content_type=headers.get("Content-Type", "application/octet-stream"),
+            content_type=headers.get("content-type", "application/octet-stream"),
             last_modified=modified,
             etag=etag,
             version_id=_version_id(headers),

@@ -15,9 +15,6 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-from yarl import URL
-
 from careflow_storage._endpoint import is_loopback
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
@@ -27,8 +24,8 @@ from careflow_storage.errors import (
     StorageClosedError,
     StorageError,
 )
+from careflow_storage.http.pool import Pool
 from careflow_storage.s3.counting import RequestCounter
-from careflow_storage.s3.guards import BoundedResponse, NoRedirects, Response, guard_client
 from careflow_storage.s3.redaction import guard_logs
 from careflow_storage.s3.signing import Credentials, Signer, host_header
 
@@ -40,17 +37,14 @@ if TYPE_CHECKING:
 
 # Backblaze announces Keep-Alive: timeout=5; reusing a connection later races with its close.
 _KEEPALIVE_SECONDS = 4.0
-_READ_BUFFER_BYTES = 512 * 1024
 _USER_AGENT = f"careflow-storage/{__version__}"
 _CREDENTIAL_VARIABLES = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
-_SKIPPED_HEADERS = ("Accept", "Accept-Encoding", "Content-Type")
 
 
 class Slots:
     """A bound on the requests in flight, with a wait that ends.
 
-    aiohttp's own pool waits for ever: here a request that finds no free slot within
-    ``timeout`` seconds fails with `PoolTimeoutError`.
+    A request that finds no free slot within ``timeout`` seconds fails with `PoolTimeoutError`.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
@@ -112,25 +106,33 @@ class S3Session:
         self.settings = settings
         self.bucket = settings.bucket_name
         self.origin = settings.endpoint.rstrip("/")
-        self.url = URL(self.origin)
         self.host = host_header(self.origin)
         self.signer = Signer(settings.region)
         self.counter = RequestCounter()
         self.slots = Slots(settings.max_connections, settings.pool_timeout)
         self._given = session
         self._static = None if session is not None else _static_credentials(settings)
-        self._tls: ssl.SSLContext | bool = True
-        self._pooled: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._pool: Pool | None = None
         self._client: Any = None
         self._client_lock = asyncio.Lock()
         self._closed = False
+        # Of every request of the data plane.
+        self.fixed_headers = f"host: {self.host}\r\nuser-agent: {_USER_AGENT}\r\n"
 
     async def open(self) -> None:
         """Make the connection pool; reading the CA certificates happens in a thread."""
         if self.origin.startswith("https://"):
             self._tls = await asyncio.to_thread(tls_context, self.settings)
-        self._pooled = self._http_session(keepalive_timeout=_KEEPALIVE_SECONDS)
+        self._pool = Pool(
+            self.origin,
+            self._tls,
+            connect_timeout=self.settings.connect_timeout,
+            idle_timeout=self.settings.idle_timeout,
+            keep_alive=_KEEPALIVE_SECONDS,
+            proxy=environment_proxy(self.origin),
+        )
+        self.fixed_headers += self._pool.proxy_headers
 
     async def close(self) -> None:
         """Close every connection, and the aioboto3 client if one was made."""
@@ -140,9 +142,21 @@ class S3Session:
             if client is not None:
                 await client.__aexit__(None, None, None)
         finally:
-            for http in (self._pooled, self._fresh):
-                if http is not None:
-                    await http.close()
+            if self._pool is not None:
+                await self._pool.close()
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """How the server's certificate is verified; None for plain http."""
+        return self._tls
+
+    @property
+    def pool(self) -> Pool:
+        """The connections of the data plane."""
+        self._refuse_closed()
+        if self._pool is None:
+            raise StorageClosedError("The storage is not open.")
+        return self._pool
 
     @property
     def static_credentials(self) -> Credentials | None:
@@ -167,53 +181,9 @@ class S3Session:
             )
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
 
-    def http(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """Return the pool, or with ``fresh`` a session that never reuses a connection."""
-        self._refuse_closed()
-        if not fresh and self._pooled is not None:
-            return self._pooled
-        if self._fresh is None:
-            self._fresh = self._http_session(force_close=True)
-        return self._fresh
-
     def _refuse_closed(self) -> None:
         if self._closed:
             raise StorageClosedError("The storage was closed while it was in use.")
-
-    def _http_session(
-        self,
-        response_class: type[Response] = Response,
-        sock_read: float | None = None,
-        **connector: Any,
-    ) -> aiohttp.ClientSession:
-        # Our slots are the limit; the pool's own limit would wait without a timeout.
-        connector = {"limit": 0, "ssl": self._tls, **connector}
-        http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(**connector),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=self.settings.connect_timeout, sock_read=sock_read
-            ),
-            headers={"User-Agent": _USER_AGENT},
-            skip_auto_headers=_SKIPPED_HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            read_bufsize=_READ_BUFFER_BYTES,
-            response_class=response_class,
-            proxy=environment_proxy(self.origin),
-        )
-        # aiohttp's hidden resend would make a second version or delete marker of one call.
-        http._retry_connection = False
-        return http
-
-    def _control_session(self) -> aiohttp.ClientSession:
-        # Else a call that is under way at the close would open another, for ever.
-        self._refuse_closed()
-        return self._http_session(
-            BoundedResponse,
-            self.settings.idle_timeout,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            limit=self.settings.max_connections,
-        )
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client, made on first use and closed with this session."""
@@ -232,7 +202,10 @@ class S3Session:
         from aiobotocore.httpsession import AIOHTTPSession
         from botocore.exceptions import HTTPClientError
 
-        refuse_closed, make_http = self._refuse_closed, self._control_session
+        from careflow_storage.s3.guards import NoRedirects, control_session, guard_client
+
+        settings, tls, proxy = self.settings, self._tls, environment_proxy(self.origin)
+        refuse_closed = self._refuse_closed
 
         class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
             """Connects as the data plane does: its TLS, proxy, redirects and retries (none)."""
@@ -240,9 +213,10 @@ class S3Session:
             _guarded: NoRedirects | None = None
 
             async def _get_session(self, proxy_url: str | None) -> NoRedirects:
+                # Else a call that is under way at the close would open another, for ever.
                 refuse_closed()
                 if self._guarded is None:
-                    http = make_http()
+                    http = control_session(settings, tls, proxy, _USER_AGENT)
                     self._guarded = NoRedirects(http)
                     await self._exit_stack.enter_async_context(http)
                 return self._guarded
@@ -257,7 +231,6 @@ class S3Session:
                         raise refusal from None
                     raise
 
-        settings = self.settings
         session: Any = self._given
         if session is None:
             session = _session_without_surroundings(_static_credentials(settings))

@@ -6,8 +6,8 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
+from careflow_storage.http.connection import Body
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.body import SLICE_BYTES, Body
 from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.transfer.checksums import digest_of, new_hasher, request_headers
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
@@ -19,6 +19,8 @@ MAX_OBJECT_BYTES = 10_000_000_000_000
 # Known to readers of the mark of older objects: never change it.
 _GROWTH_STEP = 900
 _FILE_BLOCK_BYTES = 512 * 1024
+# A larger one makes asyncio copy what the socket did not take at once.
+SLICE_BYTES = 256 * 1024
 
 
 class PartSizes:

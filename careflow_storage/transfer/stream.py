@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from careflow_storage.errors import (
     InvalidInputError,
@@ -28,6 +28,14 @@ from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.verify import EtagHasher, check_digests, part_ends
 
 logger = logging.getLogger("careflow_storage")
+
+Piece = TypeVar("Piece", bytes, memoryview)
+# Takes the next bytes from an answer, of which the first is at this position of the object.
+_Take = Callable[[AnswerStream, int], Awaitable[Piece]]
+
+_CHUNK_BYTES = 256 * 1024
+# So much of a large object is hashed while the next of it arrives.
+_BLOCK_BYTES = 1024 * 1024
 
 
 class FileStream:
@@ -84,7 +92,7 @@ class FileStream:
         self._answer: AnswerStream | None = None
         # Weak: who leaves the loop drops the generator, and at once it gives its slot back. In
         # a cycle with this object it would wait for the garbage collector.
-        self._chunks: weakref.ref[AsyncGenerator[bytes]] | None = None
+        self._pieces: weakref.ref[AsyncGenerator[Any]] | None = None
         self._closed = False
 
     @property
@@ -113,26 +121,59 @@ class FileStream:
         await self.aclose()
 
     def __aiter__(self) -> AsyncGenerator[bytes]:
+        chunk = memoryview(bytearray(_CHUNK_BYTES))
+
+        async def take(answer: AnswerStream, _position: int) -> bytes:
+            return bytes(chunk[: await answer.read_into(chunk, full=False)])
+
+        return self._begun(take)
+
+    def into(self, free: Callable[[], Awaitable[memoryview]]) -> AsyncGenerator[memoryview]:
+        """Iterate over filled buffers instead, which ``free`` gives when they are needed.
+
+        Each is filled but the last, and those before which the connection broke.
+        """
+
+        async def take(answer: AnswerStream, _position: int) -> memoryview:
+            buffer = await free()
+            return buffer[: await answer.read_into(buffer, full=True)]
+
+        return self._begun(take)
+
+    def _begun(self, take: _Take[Piece]) -> AsyncGenerator[Piece]:
         if self._closed:
             raise StorageClosedError("The stream is closed.", key=self._key)
-        if self._chunks is not None:
+        if self._pieces is not None:
             raise StorageClosedError("The stream was read already.", key=self._key)
-        chunks = self._read()
-        self._chunks = weakref.ref(chunks)
-        return chunks
+        pieces = self._read(take)
+        self._pieces = weakref.ref(pieces)
+        return pieces
 
     async def aclose(self) -> None:
         """Give up the rest and free the connection. Safe to call twice."""
         self._closed = True
-        chunks = self._chunks() if self._chunks is not None else None
-        if chunks is not None:
-            await chunks.aclose()
+        pieces = self._pieces() if self._pieces is not None else None
+        if pieces is not None:
+            await pieces.aclose()
         if self._answer is not None:
             await self._answer.aclose()
 
     async def read(self) -> bytes:
         """Return all the bytes at once: the whole range in memory."""
-        return b"".join([chunk async for chunk in self])
+        whole = memoryview(b"")
+
+        async def take(answer: AnswerStream, position: int) -> memoryview:
+            nonlocal whole
+            begin = position - self._start
+            if not begin:
+                whole = memoryview(bytearray(self._expected - self._start))
+            piece = whole[begin : begin + _BLOCK_BYTES]
+            return piece[: await answer.read_into(piece, full=True)]
+
+        async with aclosing(self._begun(take)) as pieces:
+            async for _ in pieces:
+                pass
+        return bytes(whole)
 
     async def _open(self, position: int) -> AnswerStream:
         """Open what begins at ``position``; an answer that makes no sense is asked for again."""
@@ -186,7 +227,7 @@ class FileStream:
             raise PreconditionFailedError(
                 "The object was replaced while it was read.", operation="GetObject", key=self._key
             )
-        found = answer.headers.get("Content-Range", "")
+        found = answer.headers.get("content-range", "")
         if answer.status == 206 and not found.startswith(f"bytes {position}-"):
             raise self._violation(f"it is {found!r}, not from byte {position} on")
         if self._head is None:
@@ -200,7 +241,7 @@ class FileStream:
         if self._version_id is None and self._if_match is None:
             self._if_match = file.etag
 
-    async def _read(self) -> AsyncGenerator[bytes]:
+    async def _read(self, take: _Take[Piece]) -> AsyncGenerator[Piece]:
         if self._start == self._end:
             return
         position, failures, complete = self._start, 0, False
@@ -211,15 +252,17 @@ class FileStream:
                 if answer is None:
                     answer = await self._deadline.wait(self._open(position))
                 hasher = hasher or self._new_hasher(answer)
+                complete = self._is_complete(position)
                 begun = position
                 failure: StorageError | None = None
                 try:
-                    async with aclosing(aiter(answer)) as chunks:
-                        while chunk := await self._deadline.wait(anext(chunks, b"")):
-                            position += len(chunk)
-                            self._is_complete(position)
-                            await hasher.update(chunk)
-                            yield chunk
+                    while not complete and (piece := await self._deadline.wait(take(answer, position))):
+                        position += len(piece)
+                        complete = self._is_complete(position)
+                        await hasher.update(piece)
+                        yield piece
+                    # The end of the answer, which gives its connection back; or too many bytes.
+                    position += await self._deadline.wait(answer.read_into(memoryview(bytearray(1)), full=False))
                 except StorageError as error:
                     failure = error
                 finally:
@@ -275,9 +318,14 @@ class FileStream:
                 )
         check_digests(self.metadata.etag, digests, key=self._key)
 
-    def _is_complete(self, position: int) -> bool:
+    @property
+    def _expected(self) -> int:
+        """Where the range ends, once the object's size is known."""
         size = self.metadata.size
-        expected = size if self._end is None else min(self._end, size)
+        return size if self._end is None else min(self._end, size)
+
+    def _is_complete(self, position: int) -> bool:
+        expected = self._expected
         if position > expected:
             raise self._violation(f"it goes on after byte {expected}")
         return position == expected

@@ -50,12 +50,12 @@ class EtagHasher:
         self._digests: list[bytes] = []
         self._hash = hashlib.md5(usedforsecurity=False)
         self._position = 0
-        self._batch: list[bytes] = []
+        self._batch: list[bytes | memoryview] = []
         self._batched = 0
         self._job: asyncio.Task[None] | None = None
 
-    async def update(self, chunk: bytes) -> None:
-        """Take the next bytes."""
+    async def update(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes, which must stay as they are until they are hashed."""
         if not self._ends:
             return
         self._batch.append(chunk)
@@ -87,7 +87,7 @@ class EtagHasher:
             await self._job
             self._job = None
 
-    def _consume(self, batch: list[bytes]) -> None:
+    def _consume(self, batch: list[bytes | memoryview]) -> None:
         for chunk in batch:
             view = memoryview(chunk)
             while view:

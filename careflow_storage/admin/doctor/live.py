@@ -224,7 +224,7 @@ async def _put(examination: Examination, name: str, headers: dict[str, str]) -> 
 
 
 def _etag(reply: Reply) -> str | None:
-    return unquote_etag(reply.headers["ETag"]) if "ETag" in reply.headers else None
+    return unquote_etag(reply.headers["etag"]) if "etag" in reply.headers else None
 
 
 CHECKS: dict[str, Callable[[Examination], Awaitable[Outcome | None]]] = {

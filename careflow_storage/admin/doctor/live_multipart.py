@@ -40,7 +40,7 @@ async def composite_checksum(examination: Examination) -> Outcome:
     sent = await _part(examination, key, upload_id, 1, {"x-amz-checksum-crc32": _CRC32})
     if not sent.ok:
         return as_expected(sent, "a part with a CRC32 to be taken", sent.short, "200")
-    parts = [(1, unquote_etag(sent.headers["ETag"]))]
+    parts = [(1, unquote_etag(sent.headers["etag"]))]
     checksum = f"<ChecksumCRC32>{_CRC32}</ChecksumCRC32>"
     done = await _complete(examination, key, upload_id, parts, checksum)
     if not done.ok:

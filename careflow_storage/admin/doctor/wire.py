@@ -7,9 +7,6 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-import aiohttp
-from yarl import URL
-
 from careflow_storage.errors import StorageError, error_from_response
 from careflow_storage.s3 import xml
 from careflow_storage.s3.exchange import Exchange, Request
@@ -18,7 +15,6 @@ from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import encode_key
 
-_MOST_BYTES = 4 * 1024 * 1024
 _BUSY = (500, 502, 503, 504)
 
 
@@ -81,7 +77,6 @@ class Wire:
         """Send a signed request about the bucket or a key; ``query`` is canonical."""
         session = self._session
         path = f"/{session.bucket}" + ("" if key is None else f"/{encode_key(key)}")
-        sent = {**(headers or {}), **({"content-length": str(len(body))} if body else {})}
 
         async def attempt(_fresh: bool) -> Reply:
             signed = session.signer.sign(
@@ -90,11 +85,11 @@ class Wire:
                 session.host,
                 path,
                 query,
-                sent,
+                headers or {},
                 hashlib.sha256(body).hexdigest(),
             )
-            url = f"{session.origin}{path}" + (f"?{query}" if query else "")
-            return await self._send(Request(operation, method, key), url, signed, body)
+            request = Request(operation, method, key, body=body or None)
+            return await self._send(request, path + (f"?{query}" if query else ""), signed)
 
         return await self._run(attempt)
 
@@ -106,11 +101,12 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Reply:
-        """Send an unsigned request, or one that its URL signs."""
-        request = Request(operation, method)
+        """Send an unsigned request to the endpoint, or one that its URL signs."""
+        request = Request(operation, method, body=body or None)
+        target = url.removeprefix(self._session.origin)
 
         async def attempt(_fresh: bool) -> Reply:
-            return await self._send(request, url, dict(headers or {}), body)
+            return await self._send(request, target, headers or {})
 
         return await self._run(attempt)
 
@@ -121,29 +117,15 @@ class Wire:
             scrub(error)
             raise
 
-    async def _send(
-        self, request: Request, url: str, headers: dict[str, str], body: bytes
-    ) -> Reply:
-        session = self._session
-        session.counter.count(request.operation)
+    async def _send(self, request: Request, target: str, headers: Mapping[str, str]) -> Reply:
         try:
-            async with (
-                session.slots,
-                asyncio.timeout(self._timeout),
-                session.http(fresh=False).request(
-                    request.method,
-                    URL(url, encoded=True),
-                    headers=headers,
-                    data=body or None,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                content = await response.content.read(_MOST_BYTES)
-        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._exchange.ask(request, target, headers)
+        except TimeoutError as error:
             if isinstance(error, StorageError):
                 raise
             raise self._exchange.explain(error, request) from error
-        reply = Reply(request.operation, request.key, response.status, response.headers, content)
+        reply = Reply(request.operation, request.key, answer.status, answer.headers, answer.body)
         if reply.status in _BUSY:
             raise reply.error()
         return reply

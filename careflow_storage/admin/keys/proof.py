@@ -111,7 +111,7 @@ class Proof:
     async def _read(self, requests: S3Requests) -> bytes:
         stream = await requests.get_object(self._name)
         try:
-            return b"".join([chunk async for chunk in stream])
+            return await stream.read_all()
         finally:
             await stream.aclose()
 

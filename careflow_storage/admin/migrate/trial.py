@@ -123,9 +123,15 @@ class Trial:
 
     async def send(self, method: str, url: str, **options: Any) -> bytes:
         """Send a presigned request as a browser would; raise what refuses it."""
-        http = self._session.http(fresh=False)
+        tls = self._session.tls
         try:
-            async with http.request(method, url, allow_redirects=False, **options) as answer:
+            async with (
+                aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=True if tls is None else tls),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                ) as http,
+                http.request(method, url, allow_redirects=False, **options) as answer,
+            ):
                 body = await answer.content.read(4096)
                 if answer.status < 300:
                     return body
