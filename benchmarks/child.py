@@ -42,7 +42,7 @@ async def perform(job: Job, adapter: Adapter, import_s: float, import_cpu_s: flo
         import_cpu_s=import_cpu_s,
         ready_s=ready_s,
         ready_cpu_s=ready_cpu_s,
-        process_peak_mib=max(early_peak, *(one.peak_rss_mib for one in sections.values())),
+        process_peak_mib=max([early_peak, *(one.peak_rss_mib for one in sections.values())]),
         sections=sections,
     )
 

@@ -1,53 +1,44 @@
-"""Cost of importing a module, told by a fresh interpreter that does nothing else."""
+"""``python -m benchmarks.imports MODULE``: what one import costs an interpreter.
+
+Modules of the standard library that are loaded here already cost nobody anything.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
+import resource
 import sys
-from dataclasses import dataclass
+import time
+
+from benchmarks.measure import peak_rss_mib, rss_mib
+from benchmarks.model import Answer, Sample
 
 _HEAVY = ("aioboto3", "boto3", "botocore", "aiohttp", "pydantic", "rich")
-_PROGRAM = """
-import json, re, resource, sys, time
-def rss():
-    try:
-        text = open("/proc/self/status").read()
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return int(re.search(r"VmRSS:\\s+(\\d+)", text).group(1)) / 1024
-def cpu():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-modules, memory, busy, start = len(sys.modules), rss(), cpu(), time.perf_counter()
-__import__(sys.argv[1])
-print(json.dumps({
-    "wall_s": time.perf_counter() - start,
-    "cpu_s": cpu() - busy,
-    "rss_mib": rss() - memory,
-    "modules": len(sys.modules) - modules,
-    "brings": sorted(set(sys.argv[2:]) & set(sys.modules)),
-}))
-"""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportSample:
-    """What one import added: seconds, MiB, modules, and which heavy packages came along."""
-
-    wall_s: float
-    cpu_s: float
-    rss_mib: float
-    modules: int
-    brings: list[str]
-
-
-def measure_import(module: str) -> ImportSample:
-    """Import ``module`` in a fresh interpreter. Raises CalledProcessError when that fails."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, module, *_HEAVY],
-        check=True,
-        capture_output=True,
-        text=True,
+def measure_import(module: str) -> Answer:
+    """Import ``module`` into this interpreter. The peak is what it added, in MiB."""
+    modules, memory = len(sys.modules), rss_mib()
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    __import__(module)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    sample = Sample(
+        wall_s=wall,
+        user_s=after.ru_utime - before.ru_utime,
+        system_s=after.ru_stime - before.ru_stime,
+        ops=1,
+        size=0,
+        base_rss_mib=memory,
+        peak_rss_mib=rss_mib() - memory,
+        lag_p50_ms=None,
+        lag_p99_ms=None,
+        lag_max_ms=None,
+        preempted=after.ru_nivcsw - before.ru_nivcsw,
+        extra={"modules": float(len(sys.modules) - modules)},
     )
-    return ImportSample(**json.loads(done.stdout))
+    brings = ", ".join(sorted(set(_HEAVY) & set(sys.modules)))
+    peak = peak_rss_mib()
+    return Answer(sample.wall_s, sample.cpu_s, 0.0, 0.0, peak, {"import": sample}, brings)
+
+
+if __name__ == "__main__":
+    print(measure_import(sys.argv[1]).to_json())

