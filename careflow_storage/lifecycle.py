@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
 from careflow_storage.s3.control import ControlPlane
 from careflow_storage.s3.exchange import Exchange
+from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session, missing_settings
@@ -71,11 +72,13 @@ class Lifecycle:
         retry = RetryPolicy(
             settings.retry_attempts, settings.retry_base_delay, settings.retry_max_delay
         )
+        exchange = Exchange(session, retry)
         self._loop, self._process = asyncio.get_running_loop(), os.getpid()
         self._engine = Engine(
             settings=settings,
             session=session,
-            requests=S3Requests(Exchange(session, retry)),
+            requests=S3Requests(exchange),
+            multipart=MultipartRequests(exchange),
             control=ControlPlane(session, retry),
             retry=retry,
             threads=Threads(),

@@ -20,6 +20,18 @@ MAX_SEGMENT_BYTES = 250
 HEAD_BYTES = 4096
 """How many bytes of a file's beginning are enough for ``detect_content_type``."""
 
+DEFAULT_MAX_SIZE = 5_000_000_000
+"""Bytes: a month of telephone audio. An endless source ends here."""
+
+DEFAULT_CONTENT_TYPES = (
+    "audio/*",
+    "video/*",
+    "application/ogg",
+    "application/octet-stream",
+    "binary/octet-stream",
+)
+"""What a recording may be called by who sends it; the last is Amazon S3's default."""
+
 _LAST_EPOCH_MS = 253_402_300_799_999  # the end of the year 9999
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Line breaks of Unicode, marks that reverse the reading direction and so disguise a name's

@@ -22,7 +22,13 @@ from careflow_storage.models import (
     UploadResult,
 )
 from careflow_storage.protection import check_customer_key, check_encryption
-from careflow_storage.recordings import RecordingClock, recording_key, validate_key
+from careflow_storage.recordings import (
+    DEFAULT_CONTENT_TYPES,
+    DEFAULT_MAX_SIZE,
+    RecordingClock,
+    recording_key,
+    validate_key,
+)
 from careflow_storage.s3.deletion import delete_keys
 from careflow_storage.s3.listing import FileListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
@@ -30,11 +36,6 @@ from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.signing import encode_key
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
-from careflow_storage.transfer.from_url import (
-    DEFAULT_CONTENT_TYPES,
-    DEFAULT_MAX_SIZE,
-    upload_from_url,
-)
 from careflow_storage.transfer.hygiene import (
     abort_stale,
     abort_upload,
@@ -400,6 +401,9 @@ class BackblazeStorage:
             retention=retention,
             legal_hold=legal_hold,
         )
+        # The only transfer that needs a general HTTP client, whose import is not cheap.
+        from careflow_storage.transfer.from_url import upload_from_url
+
         async with self._call("upload_from_url", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
             done = await upload_from_url(

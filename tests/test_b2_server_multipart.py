@@ -98,7 +98,7 @@ class TestMultipartUploads:
             assert reply.refusal == (404, "NoSuchUpload")
             assert (await wire.ask("GET", "key", {"uploadId": ended})).status == 404
         with pytest.raises(NoSuchUploadError):
-            await storage._lifecycle.engine().control.abort_multipart_upload("key", aborted)
+            await storage._lifecycle.engine().multipart.abort("key", aborted)
 
     async def test_uploads_and_parts_are_listed_in_pages(
         self, wire: Wire, b2_server: B2Server

@@ -165,7 +165,8 @@ class Delivery:
     async def _abort_leftovers(self, key: str) -> None:
         """Abort what a killed process has left of this key; its parts would be billed on."""
         try:
-            await abort_uploads(self._storage._lifecycle.engine().control, key)
+            engine = self._storage._lifecycle.engine()
+            await abort_uploads(engine.control, engine.multipart, key)
         except StorageError as error:
             # The recording is in the bucket; that is what the entry is about.
             logger.warning(

@@ -7,21 +7,16 @@ Its own retries are off: the storage's retry policy is the only one. What it rai
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterator,
     Awaitable,
     Callable,
     Mapping,
-    Sequence,
 )
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from careflow_storage.errors import ServerResponseError, StorageError, StorageTimeoutError
-from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
+from careflow_storage.models import IncompleteUpload
 from careflow_storage.s3.botocore_errors import explain
 from careflow_storage.s3.control_pages import (
     ListedPart,
@@ -31,9 +26,8 @@ from careflow_storage.s3.control_pages import (
     upload_page,
 )
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.s3.guards import answer_timeout
-from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.s3.object_parameters import object_parameters
+from careflow_storage.s3.patience import answer_timeout
 from careflow_storage.s3.protection_headers import key_headers_of, protection_parameters
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.requests import Stored
@@ -48,25 +42,10 @@ T = TypeVar("T")
 _CALLS_AT_ONCE = 16
 # A copy is silent until it is done: at least so fast is what a server is expected to copy.
 _COPIED_BYTES_PER_SECOND = 16 * 1024 * 1024
-# B2's have about 100 characters.
-_LONGEST_UPLOAD_ID = 1024
-
-# Headers that botocore does not know, for the calls of the task that sets them.
-_more_headers: ContextVar[Mapping[str, str] | None] = ContextVar("_more_headers", default=None)
-
-
-class Creation(NamedTuple):
-    """A multipart upload that was begun, and how many requests that took.
-
-    With more than one, an earlier one whose answer was lost may have begun another upload.
-    """
-
-    upload_id: str
-    attempts: int
 
 
 class ControlPlane:
-    """Multipart uploads and versions of one bucket."""
+    """Copies, unfinished multipart uploads and what else is rare, of one bucket."""
 
     def __init__(self, session: S3Session, retry: RetryPolicy) -> None:
         self._session = session
@@ -80,62 +59,10 @@ class ControlPlane:
         try:
             await self._session.client()
         except Exception as error:
-            explained = explain(error, {"operation": "CreateMultipartUpload"})
+            explained = explain(error, {})
             if explained is None:
                 raise
             raise explained from error
-
-    async def create_multipart_upload(
-        self,
-        key: str,
-        headers: Mapping[str, str],
-        algorithm: ChecksumAlgorithm,
-        *,
-        live_read: int | None = None,
-    ) -> Creation:
-        """Begin a multipart upload of an object with these headers.
-
-        ``live_read`` is the size in bytes of all its parts, if others shall read them before
-        it is complete: B2's Live Read ("S3 Create Multipart Upload" of its API documents).
-        """
-        parameters = object_parameters(headers)
-        if algorithm != "md5":
-            parameters["ChecksumAlgorithm"] = algorithm.upper()
-        attempts = 0
-
-        def count() -> None:
-            nonlocal attempts
-            attempts += 1
-
-        async with self._live_read(live_read):
-            upload_id = await self.call(
-                "create_multipart_upload",
-                key,
-                parameters,
-                _upload_id,
-                on_attempt=count,
-            )
-        return Creation(upload_id, attempts)
-
-    @asynccontextmanager
-    async def _live_read(self, part_size: int | None) -> AsyncIterator[None]:
-        if part_size is None:
-            yield
-            return
-        client = await self._session.client()
-        client.meta.events.register(
-            "before-call.s3.CreateMultipartUpload", _add_headers, unique_id="careflow-live-read"
-        )
-        token = _more_headers.set(
-            {
-                "x-backblaze-live-read-enabled": "true",
-                "x-backblaze-live-read-part-size": str(part_size),
-            }
-        )
-        try:
-            yield
-        finally:
-            _more_headers.reset(token)
 
     async def copy_object(
         self,
@@ -194,46 +121,6 @@ class ControlPlane:
             lambda answer: unquote_etag(answer["CopyPartResult"]["ETag"]),
             patience=(end - start) / _COPIED_BYTES_PER_SECOND,
         )
-
-    async def complete_multipart_upload(
-        self,
-        key: str,
-        upload_id: str,
-        parts: Sequence[tuple[str, bytes]],
-        algorithm: ChecksumAlgorithm,
-        *,
-        unless_exists: bool = False,
-        headers: Mapping[str, str] | None = None,
-    ) -> Stored:
-        """Put the parts, given by ETag and digest in their order, together to one object.
-
-        ``headers`` are the object's: a customer's key is needed here, too, for parts with
-        checksums of their own (AWS "CompleteMultipartUpload").
-        """
-        described: list[dict[str, Any]] = []
-        for number, (etag, digest) in enumerate(parts, start=1):
-            part: dict[str, Any] = {"PartNumber": number, "ETag": f'"{etag}"'}
-            if algorithm != "md5":
-                part[f"Checksum{algorithm.upper()}"] = base64.b64encode(digest).decode()
-            described.append(part)
-        parameters: dict[str, Any] = {
-            "UploadId": upload_id,
-            "MultipartUpload": {"Parts": described},
-        }
-        if unless_exists:
-            parameters["IfNoneMatch"] = "*"
-        if algorithm != "md5":
-            parameters.update(protection_parameters(key_headers_of(headers or {})))
-        return await self.call(
-            "complete_multipart_upload",
-            key,
-            parameters,
-            lambda answer: Stored(unquote_etag(answer["ETag"]), answer.get("VersionId"), {}),
-        )
-
-    async def abort_multipart_upload(self, key: str, upload_id: str) -> None:
-        """Drop a multipart upload and the parts stored so far."""
-        await self.call("abort_multipart_upload", key, {"UploadId": upload_id}, _whole)
 
     async def list_uploads(self, key: str) -> list[str]:
         """List the upload IDs of the unfinished multipart uploads of exactly this key."""
@@ -373,21 +260,5 @@ def _copied(answer: dict[str, Any]) -> Stored:
     return Stored(unquote_etag(answer["CopyObjectResult"]["ETag"]), answer.get("VersionId"), {})
 
 
-def _add_headers(params: dict[str, Any], **_: Any) -> None:
-    params["headers"].update(_more_headers.get() or {})
-
-
 def _operation(method: str) -> str:
     return "".join(word.capitalize() for word in method.split("_"))
-
-
-def _upload_id(answer: dict[str, Any]) -> str:
-    upload_id = str(answer["UploadId"])
-    if not is_header_value(upload_id) or len(upload_id) > _LONGEST_UPLOAD_ID:
-        # It goes into URLs, logs and errors.
-        raise KeyError("UploadId that could be one")
-    return upload_id
-
-
-def _whole(answer: dict[str, Any]) -> dict[str, Any]:
-    return answer

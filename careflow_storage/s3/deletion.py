@@ -14,6 +14,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import DeleteResult
 from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.protection_headers import read_protection
 from careflow_storage.s3.requests import S3Requests
 
@@ -70,13 +71,13 @@ def _unanswered(key: str, version_id: str | None) -> DeleteResult:
     )
 
 
-async def abort_uploads(control: ControlPlane, key: str) -> int:
+async def abort_uploads(control: ControlPlane, multipart: MultipartRequests, key: str) -> int:
     """Abort every unfinished upload of exactly this key; return how many there were."""
     uploads = await control.list_uploads(key)
     for upload_id in uploads:
         # Gone already: our own abort, whose answer was lost, or its owner was faster.
         with contextlib.suppress(NoSuchUploadError):
-            await control.abort_multipart_upload(key, upload_id)
+            await multipart.abort(key, upload_id)
     return len(uploads)
 
 

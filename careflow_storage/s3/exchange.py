@@ -41,7 +41,8 @@ class Request:
     """What to send.
 
     ``query`` is canonical already. ``on_sent`` hears how many bytes of the body the running
-    attempt has handed to the connection; a new attempt begins at 0 again.
+    attempt has handed to the connection; a new attempt begins at 0 again. ``attempts`` is how
+    often it was sent.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class Request:
     body: Body | bytes | None = field(default=None, repr=False)
     payload_hash: str = EMPTY_PAYLOAD
     on_sent: Callable[[int], None] | None = None
+    attempts: int = 0
 
 
 @dataclass(slots=True)
@@ -176,6 +178,7 @@ class Exchange:
         connection = None if fresh else pool.take_idle()
         if connection is None:
             connection = await pool.connect()
+        request.attempts += 1
         try:
             return connection, await connection.request(
                 head, body, bodiless=request.method == "HEAD", sent=request.on_sent

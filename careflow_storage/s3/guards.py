@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp.connector import Connection
 
 from careflow_storage.errors import ServerResponseError
+from careflow_storage.s3.patience import seconds_of_this_call
 from careflow_storage.s3.xml import MAX_LISTING_BYTES
 from careflow_storage.s3.xml_reader import decoded, refused
 
@@ -29,9 +27,6 @@ _KEEPALIVE_SECONDS: Final = 4.0
 # 1000 versions have 24 tags each; each element costs botocore about 200 bytes and more.
 _MAX_TAGS: Final = 200_000
 _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)").match
-
-
-_answer_timeout: ContextVar[float | None] = ContextVar("_answer_timeout", default=None)
 
 
 class BoundedResponse(aiohttp.ClientResponse):
@@ -106,22 +101,12 @@ class NoRedirects:
         self._http = http
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
-        seconds = _answer_timeout.get()
+        seconds = seconds_of_this_call()
         if seconds is not None:
             options["timeout"] = aiohttp.ClientTimeout(
                 total=None, sock_connect=self._http.timeout.sock_connect, sock_read=seconds
             )
         return await self._http.request(method, **options, allow_redirects=False)
-
-
-@contextmanager
-def answer_timeout(seconds: float) -> Iterator[None]:
-    """Let answers within be silent for so long, whatever the session's own timeout is."""
-    token = _answer_timeout.set(seconds)
-    try:
-        yield
-    finally:
-        _answer_timeout.reset(token)
 
 
 def guard_client(client: Any) -> None:

@@ -104,7 +104,7 @@ class S3Requests:
             etag = answer.headers.get("etag")
             if not etag:
                 raise self._nonsense(request.operation, request.key, "it has no ETag")
-            return Stored(xml.unquote_etag(etag), _version_id(answer.headers), answer.headers)
+            return Stored(xml.unquote_etag(etag), version_id_of(answer.headers), answer.headers)
 
         with refusals_explained(request.headers):
             stored = await self._exchange.send(request, parse)
@@ -249,7 +249,7 @@ class S3Requests:
             content_type=headers.get("content-type", "application/octet-stream"),
             last_modified=modified,
             etag=etag,
-            version_id=_version_id(headers),
+            version_id=version_id_of(headers),
             metadata=metadata,
             partial=partial,
             encryption=protection.encryption,
@@ -271,7 +271,7 @@ class S3Requests:
                 dict(_BYPASS) if bypass_governance else {},
             ),
             lambda answer: (
-                _version_id(answer.headers),
+                version_id_of(answer.headers),
                 answer.headers.get("x-amz-delete-marker") == "true",
             ),
         )
@@ -362,7 +362,8 @@ def _version_query(version_id: str | None) -> str:
     return "" if version_id is None else canonical_query({"versionId": version_id})
 
 
-def _version_id(headers: Mapping[str, str]) -> str | None:
+def version_id_of(headers: Mapping[str, str]) -> str | None:
+    """Read which version an answer is about; None where the bucket keeps none."""
     # "null" stands for whatever is stored without a version, now or after the next upload.
     version_id = headers.get("x-amz-version-id")
     return None if version_id == "null" else version_id

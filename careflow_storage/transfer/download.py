@@ -8,7 +8,7 @@ import logging
 import os
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from careflow_storage.errors import ChecksumMismatchError, InvalidInputError
@@ -17,18 +17,16 @@ from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.memory import lent
 from careflow_storage.transfer.partial import PartialFile
 from careflow_storage.transfer.parts import even_ends
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
+from careflow_storage.transfer.storing import BLOCK_BYTES, RANGE_MEMORY, RangeStore
 from careflow_storage.transfer.stream import FileStream
 from careflow_storage.transfer.tasks import task_group
 from careflow_storage.transfer.verify import EtagHasher, Verified, check_digests, part_ends
 
 logger = logging.getLogger("careflow_storage")
-
-_WRITE_BYTES = 1024 * 1024
-# A range holds what it is about to write and what it is reading meanwhile.
-_RANGE_MEMORY = 2 * _WRITE_BYTES
 
 
 async def download(
@@ -162,12 +160,13 @@ class _Download:
         self, start: int, end: int, window: asyncio.Semaphore, *, hashed: bool
     ) -> list[bytes]:
         """Have the range ``[start, end)`` in the file; return its MD5 if it is to be hashed."""
-        share = await self._engine.budget.acquire(_RANGE_MEMORY)
         try:
-            written = await self._written_before(start, end, hashed=hashed)
-            return await self._fetch(start, end, hashed=hashed) if written is None else written
+            async with lent(self._engine.budget, RANGE_MEMORY) as memory:
+                written = await self._written_before(start, end, hashed=hashed)
+                if written is None:
+                    return await self._fetch(start, end, memory, hashed=hashed)
+                return written
         finally:
-            self._engine.budget.release(share)
             window.release()
 
     async def _written_before(self, start: int, end: int, *, hashed: bool) -> list[bytes] | None:
@@ -178,8 +177,8 @@ class _Download:
             return None
         hasher, crc = EtagHasher([end - start] if hashed else [], threads), 0
         try:
-            for position in range(start, end, _WRITE_BYTES):
-                size = min(_WRITE_BYTES, end - position)
+            for position in range(start, end, BLOCK_BYTES):
+                size = min(BLOCK_BYTES, end - position)
                 chunk = await threads.run(self._file.read_at, position, size)
                 crc = await threads.run(zlib.crc32, chunk, crc)
                 await hasher.update(chunk)
@@ -191,9 +190,11 @@ class _Download:
         finally:
             await hasher.aclose()
 
-    async def _fetch(self, start: int, end: int, *, hashed: bool) -> list[bytes]:
+    async def _fetch(
+        self, start: int, end: int, memory: memoryview, *, hashed: bool
+    ) -> list[bytes]:
         engine = self._engine
-        hasher = EtagHasher([end - start] if hashed else [], engine.threads)
+        store = RangeStore(self._file, engine.threads, memory, start, hashed=hashed)
         stream = FileStream(
             engine,
             self._object.key,
@@ -203,31 +204,19 @@ class _Download:
             if_match=self._object.etag,
             encryption=self._encryption,
         )
-        position, crc, batch, batched = start, 0, list[bytes](), 0
         try:
-            # Closed here and now: left to the garbage collector it would need another task.
-            async with aclosing(aiter(stream)) as chunks:
-                async for chunk in chunks:
-                    await hasher.update(chunk)
-                    batch.append(chunk)
-                    batched += len(chunk)
-                    self._meter.add(len(chunk))
-                    if batched >= _WRITE_BYTES:
-                        crc = await engine.threads.run(self._file.write_at, position, batch, crc)
-                        position, batch, batched = position + batched, [], 0
-            crc = await engine.threads.run(self._file.write_at, position, batch, crc)
-            await engine.threads.run(self._file.note, start, end, crc)
-            return await hasher.digests()
+            await store.fill_from(stream.into(store.free), self._meter)
         finally:
             await stream.aclose()
-            await hasher.aclose()
+        await engine.threads.run(self._file.note, start, end, store.crc)
+        return store.digests
 
     async def _hash_file(self) -> list[bytes]:
         hasher = EtagHasher(self._ends, self._engine.threads)
         try:
-            for position in range(0, self._object.size, _WRITE_BYTES):
+            for position in range(0, self._object.size, BLOCK_BYTES):
                 await hasher.update(
-                    await self._engine.threads.run(self._file.read_at, position, _WRITE_BYTES)
+                    await self._engine.threads.run(self._file.read_at, position, BLOCK_BYTES)
                 )
             return await hasher.digests()
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from careflow_storage.s3.control import ControlPlane
+from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
@@ -21,6 +22,7 @@ class Engine:
     settings: StorageSettings
     session: S3Session
     requests: S3Requests
+    multipart: MultipartRequests
     control: ControlPlane
     retry: RetryPolicy
     threads: Threads

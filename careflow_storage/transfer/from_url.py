@@ -12,25 +12,18 @@ from typing import Any, NoReturn
 from yarl import URL
 
 from careflow_storage.errors import InvalidInputError, SourceError
-from careflow_storage.recordings import HEAD_BYTES, detect_content_type
+from careflow_storage.recordings import (
+    DEFAULT_CONTENT_TYPES,
+    DEFAULT_MAX_SIZE,
+    HEAD_BYTES,
+    detect_content_type,
+)
 from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.transfer.addresses import is_public, literal_address, parse_url, shown
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.progress import ProgressCallback
 from careflow_storage.transfer.remote import RemoteFile, RemoteRules
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
-
-DEFAULT_MAX_SIZE = 5_000_000_000
-"""Bytes: a month of telephone audio. An endless source ends here."""
-
-DEFAULT_CONTENT_TYPES = (
-    "audio/*",
-    "video/*",
-    "application/ogg",
-    "application/octet-stream",
-    "binary/octet-stream",
-)
-"""What a recording may be called by who sends it; the last is Amazon S3's default."""
 
 _UNKNOWN_TYPE = "application/octet-stream"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -51,9 +51,8 @@ async def abort_upload(engine: Engine, key: str, upload_id: str) -> None:
     One that is not there (any more) is as good as dropped, as with every deletion in S3.
     """
     upload_id = _checked_id(upload_id)
-    await engine.control.prepare()
     try:
-        await engine.control.abort_multipart_upload(key, upload_id)
+        await engine.multipart.abort(key, upload_id)
     except NoSuchUploadError:
         logger.debug("the upload %s is gone already", upload_id, extra={"key": key})
 
@@ -90,7 +89,7 @@ async def _abort_all(engine: Engine, uploads: Sequence[IncompleteUpload]) -> lis
     async def abort(upload: IncompleteUpload) -> None:
         async with window:
             try:
-                await engine.control.abort_multipart_upload(upload.key, upload.upload_id)
+                await engine.multipart.abort(upload.key, upload.upload_id)
                 aborted.add(upload.upload_id)
             except NoSuchUploadError:
                 logger.debug("the upload %s has ended by itself", upload.upload_id)

@@ -6,6 +6,8 @@ import asyncio
 import mmap
 import sys
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 
 class ByteBudget:
@@ -85,3 +87,17 @@ class ByteBudget:
             self._spare.clear()
         while sum(len(buffer) for buffer in self._spare) > self._free:
             del self._spare[0]
+
+
+@asynccontextmanager
+async def lent(budget: ByteBudget, size: int) -> AsyncIterator[memoryview]:
+    """Wait for ``size`` bytes of the budget and give them, until the block is left."""
+    share = await budget.acquire(size)
+    try:
+        buffer = budget.take_buffer(size)
+        try:
+            yield memoryview(buffer)[:size]
+        finally:
+            budget.give_buffer(buffer)
+    finally:
+        budget.release(share)

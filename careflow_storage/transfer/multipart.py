@@ -18,8 +18,8 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.s3.control import Creation
 from careflow_storage.s3.copy_source import CopySource
+from careflow_storage.s3.multipart_requests import Creation
 from careflow_storage.s3.protection_headers import key_headers_of
 from careflow_storage.s3.protection_refusals import refusals_explained
 from careflow_storage.s3.requests import ObjectHead, Stored
@@ -123,9 +123,8 @@ class MultipartUpload:
         This happens in a task of its own: when this one is cancelled meanwhile, the server may
         have begun the upload all the same, and its ID is needed to abort it.
         """
-        await self._engine.control.prepare()
         self._creation = asyncio.create_task(
-            self._engine.control.create_multipart_upload(
+            self._engine.multipart.create(
                 self._key, self._headers, self._algorithm, live_read=self._live_read
             )
         )
@@ -180,7 +179,7 @@ class MultipartUpload:
         sent = [self.sent[number] for number in sorted(self.sent)]
         checksum = composite(self._algorithm, [part.digest for part in sent])
         try:
-            stored = await self._engine.control.complete_multipart_upload(
+            stored = await self._engine.multipart.complete(
                 self._key,
                 self._known_id(),
                 [(part.etag, part.digest) for part in sent],
@@ -364,7 +363,7 @@ class MultipartUpload:
         # A part in flight can land after an abort: only NoSuchUpload proves that none did.
         for _ in range(_ABORT_ROUNDS):
             try:
-                await self._engine.control.abort_multipart_upload(self._key, self._known_id())
+                await self._engine.multipart.abort(self._key, self._known_id())
             except NoSuchUploadError:
                 break
         await self._abort_orphans()

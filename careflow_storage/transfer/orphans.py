@@ -58,10 +58,9 @@ class Orphans:
             self._tell(error)
 
     async def _abort_if_empty(self, upload_id: str) -> None:
-        control = self._engine.control
         try:
-            if not await control.list_parts(self._key, upload_id):
-                await control.abort_multipart_upload(self._key, upload_id)
+            if not await self._engine.control.list_parts(self._key, upload_id):
+                await self._engine.multipart.abort(self._key, upload_id)
         except NoSuchUploadError:
             return  # its owner was faster
 

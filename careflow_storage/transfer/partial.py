@@ -142,19 +142,15 @@ class PartialFile:
             return
         self.journal, self._path = journal, journal.part
 
-    def write_at(self, position: int, chunks: list[bytes], crc: int = 0) -> int:
-        """Write them; return the CRC-32 of what ``crc`` stands for and them, if it is kept."""
+    def write_at(self, position: int, data: memoryview, crc: int = 0) -> int:
+        """Write it; return the CRC-32 of what ``crc`` stands for and it, if that is kept."""
+        rest = data
         with self._lock:
             file = self._opened()
             file.seek(position)
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[file.write(view) :]
-        if self.journal is not None:
-            for chunk in chunks:
-                crc = zlib.crc32(chunk, crc)
-        return crc
+            while rest:
+                rest = rest[file.write(rest) :]
+        return crc if self.journal is None else zlib.crc32(data, crc)
 
     def read_at(self, position: int, size: int) -> bytes:
         """Read from anywhere."""

@@ -116,13 +116,12 @@ class _Purge:
                 group.create_task(self._abort_one(upload))
 
     async def _abort_one(self, upload: IncompleteUpload) -> None:
-        control = self._engine.control
         async with self._aborting:
             try:
                 # Gone already: our own abort, whose answer was lost, or its owner was faster.
                 with suppress(NoSuchUploadError):
                     if not self._dry_run:
-                        await control.abort_multipart_upload(upload.key, upload.upload_id)
+                        await self._engine.multipart.abort(upload.key, upload.upload_id)
             except StorageError as error:
                 self._unaborted = self._unaborted or error
             else:

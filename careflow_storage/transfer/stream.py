@@ -256,13 +256,17 @@ class FileStream:
                 begun = position
                 failure: StorageError | None = None
                 try:
-                    while not complete and (piece := await self._deadline.wait(take(answer, position))):
+                    while not complete and (
+                        piece := await self._deadline.wait(take(answer, position))
+                    ):
                         position += len(piece)
                         complete = self._is_complete(position)
                         await hasher.update(piece)
                         yield piece
                     # The end of the answer, which gives its connection back; or too many bytes.
-                    position += await self._deadline.wait(answer.read_into(memoryview(bytearray(1)), full=False))
+                    position += await self._deadline.wait(
+                        answer.read_into(memoryview(bytearray(1)), full=False)
+                    )
                 except StorageError as error:
                     failure = error
                 finally:

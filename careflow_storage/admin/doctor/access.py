@@ -270,10 +270,8 @@ async def multipart(examination: Examination) -> Outcome:
     engine = await examination.engine()
     key = examination.store("multipart.txt")
     try:
-        begun = await engine.control.create_multipart_upload(
-            key, {"content-type": "text/plain"}, "md5"
-        )
-        await engine.control.abort_multipart_upload(key, begun.upload_id)
+        begun = await engine.multipart.create(key, {"content-type": "text/plain"}, "md5")
+        await engine.multipart.abort(key, begun.upload_id)
     except AccessDeniedError as error:
         examination.traces.refused(key)
         return _denied(

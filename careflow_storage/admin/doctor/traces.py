@@ -85,7 +85,7 @@ class Traces:
             return None
         for upload in uploads:
             with contextlib.suppress(NoSuchUploadError):
-                await control.abort_multipart_upload(upload.key, upload.upload_id)
+                await engine.multipart.abort(upload.key, upload.upload_id)
         found = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
         targets = [(each["Key"], each["VersionId"]) for each in found]
         failed = (await engine.requests.delete_objects(targets)).failed if targets else []

@@ -1,0 +1,24 @@
+"""How long an answer of the control plane may be silent, where one call is slower than others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_seconds: ContextVar[float | None] = ContextVar("_seconds", default=None)
+
+
+@contextmanager
+def answer_timeout(seconds: float) -> Iterator[None]:
+    """Let answers within be silent for so long, whatever the session's own timeout is."""
+    token = _seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _seconds.reset(token)
+
+
+def seconds_of_this_call() -> float | None:
+    """Return what the call under way was given, if it is."""
+    return _seconds.get()
