@@ -6,13 +6,16 @@ from datetime import datetime
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from careflow_storage.s3 import xml_listing
 from careflow_storage.s3.xml import (
     parse_listing,
 )
 from careflow_storage.s3.xml_listing import split_entries
+from careflow_storage.s3.xml_reader import MAX_RECORDS
 from tests.listings import (
     ENTRIES,
     HEAD,
@@ -135,6 +138,76 @@ def documents(draw: st.DrawFn) -> bytes:
 @example(b'<a b="<Contents></Contents>"/>')
 def test_the_quick_way_and_the_parser_agree_on_any_document(data: bytes) -> None:
     assert outcome(data) == parser_outcome(data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "quick"),
+    [
+        ({"etag": "a" * 1024}, True),
+        ({"etag": "a-" * 512}, True),
+        ({"etag": ""}, True),
+        ({"etag": "a" * 1025}, False),  # the parser takes it
+        ({"etag": "a-" * 513}, False),  # the parser refuses it
+        ({"size": "9" * 19}, True),
+        ({"size": "0" * 19}, True),
+        ({"size": "0" * 20}, False),
+        ({"size": ""}, False),
+        ({"key": ""}, True),
+        ({"key": "%"}, True),
+        ({"key": "+%2B%20"}, True),
+        ({"key": "%FF"}, True),  # refused when it is decoded
+        ({"key": "a&b"}, False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", ["", URL], ids=["plain", "url"])
+@pytest.mark.parametrize("place", range(3))
+def test_at_the_bounds_of_what_a_value_may_be_both_ways_agree(
+    changes: dict[str, str], quick: bool, more: str, place: int
+) -> None:
+    entries = [entry("a"), entry("b"), entry("c")]
+    entries[place] = entry(**changes)
+    data = listing("".join(entries), more=more)
+    assert (split_entries(data) is not None) is quick
+    assert outcome(data) == parser_outcome(data)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        *("2026-11-23T06:36:09.123456789Z", "2026-11-23T06:36:09+00:00", "20261123T063609Z"),
+        *("2026-11-23T23:36:09-05:30", "2026-11-23", "2026-W47-1", "2026-11-23T24:00:00Z", ""),
+        *("2026-11-23T06:36:09", "2026-11-23T06", "0001-01-01T00:00:00+01:00", "1", "Z", "-"),
+        *("9999-12-31T23:59:59-01:00", "2026-11-23T06:36:60Z", "2026-02-29T00:00:00Z"),
+    ],
+)
+def test_a_time_of_any_form_is_the_same_on_both_ways(moment: str) -> None:
+    odd = entry("b").replace("2026-11-23T06:36:09.000Z", moment)
+    for inner in (odd, entry("a") + odd, odd + entry("c")):
+        assert outcome(listing(inner)) == parser_outcome(listing(inner))
+
+
+@pytest.mark.parametrize("between", ["x", "<x/>", "&amp;", "\xa0", "<Contents>", "</Contents>"])
+@pytest.mark.parametrize("place", range(4))
+def test_nothing_between_entries_is_overlooked(between: str, place: int) -> None:
+    parts = [entry("a"), entry("b"), entry("c")]
+    parts.insert(place, between)
+    data = listing("<Name/>" + "".join(parts) + "<Name/>")
+    inside = 0 < place < 3
+    assert split_entries(data) is None or not inside
+    assert outcome(data) == parser_outcome(data)
+
+
+def test_more_entries_than_any_page_has_are_refused_on_both_ways() -> None:
+    for form in ENTRIES.values():
+        smallest = form.format(key="", etag="", size="1").replace("06:36:09.000Z", "06")
+        assert len(smallest) > xml_listing._MIN_ENTRY
+        for count, is_read in {MAX_RECORDS: True, MAX_RECORDS + 1: False}.items():
+            data = listing(smallest * count)
+            assert (split_entries(data) is not None) is is_read
+            assert (outcome(data) is not None) is is_read
+    data = listing(entry() * (MAX_RECORDS + 1))
+    assert outcome(data) is parser_outcome(data) is None
 
 
 quick_keys = st.text(

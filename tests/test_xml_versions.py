@@ -335,6 +335,24 @@ def test_the_quick_way_says_what_the_parser_says(
     assert outcome(data) == parser_outcome(data)
 
 
+@settings(deadline=None)  # machines may be busy
+@given(
+    st.lists(st.tuples(st.booleans(), st.sampled_from(["v", "null", "", "a&amp;b"])), min_size=1),
+    st.sampled_from(["", "x", "<x/>", "\n", "<Version/>"]),
+    st.integers(0, 5),
+)
+def test_however_versions_and_markers_mix_both_ways_agree(
+    entries: list[tuple[bool, str]], stray: str, place: int
+) -> None:
+    parts = [
+        entry(f"k{number}+", version_id, MARKER if hidden else VERSION, size=str(number))
+        for number, (hidden, version_id) in enumerate(entries)
+    ]
+    parts.insert(place, stray)
+    data = listing("".join(parts), more=URL)
+    assert outcome(data) == parser_outcome(data)
+
+
 def test_randomly_damaged_documents_never_crash() -> None:
     rng = random.Random(4)
     good = listing(entry("a &amp; b") + entry("c", "m", MARKER), more=URL)

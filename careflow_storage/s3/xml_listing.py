@@ -8,9 +8,9 @@ It is used only where it provably says what the parser would say:
   and ``<DeleteMarker>``) made of known fields, in the order of the first entry of their kind,
   without attributes, comments or CDATA, and without a character that XML forbids or changes.
   On such text there is one reading.
-- The matches must cover everything from the first entry's begin to the last one's end.
-  findall's matches neither overlap nor leave their order, so this holds exactly when their
-  lengths add up.
+- The matches must cover everything from the first entry's begin to the last one's end. findall
+  goes on where a match ended, and what is no entry there matches another alternative, which takes
+  all that is left: so nothing is skipped, and this holds exactly when that one took nothing.
 - What is left, with one empty entry in the place of all, goes through the parser. Taking whole
   elements out of an element's content keeps a document well-formed or malformed, as it was.
   Where markup could hide them from the parser (comments, CDATA, processing instructions), this
@@ -22,19 +22,16 @@ In all other cases None is returned, and the parser reads the whole document.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import lru_cache
 from html import unescape
-from operator import itemgetter
-from typing import Final, NamedTuple, cast
+from itertools import compress
+from typing import Final, NamedTuple
 
 from careflow_storage.s3.xml_reader import MAX_RECORDS
 
-# Key, LastModified, ETag and Size as they stand in the document, references resolved.
-Entry = tuple[str, str, str, str]
-# Likewise Key, VersionId, IsLatest, LastModified, and of a version also ETag and Size.
-VersionEntry = tuple[str, str, str, str] | tuple[str, str, str, str, str, str]
-Row = tuple[str, ...]
+# For each field of a kind of entries, its text in each of them, references resolved.
+Columns = tuple[Sequence[str], ...]
 
 
 class _Kind(NamedTuple):
@@ -59,9 +56,11 @@ _PATTERNS: Final = {
     "Key": rf"<Key>({_TEXT})</Key>",
     "VersionId": rf"<VersionId>({_TEXT})</VersionId>",
     "IsLatest": r"<IsLatest>(true|false)</IsLatest>",
-    "LastModified": r"<LastModified>([0-9T:.Z+-]*+)</LastModified>",
-    "ETag": rf"<ETag>{_QUOTE}([0-9A-Za-z-]*+){_QUOTE}</ETag>",
-    "Size": r"<Size>([0-9]*+)</Size>",
+    # Never empty: by it an entry of one kind is told from those of another.
+    "LastModified": r"<LastModified>([0-9T:.Z+-]++)</LastModified>",
+    # What `unquote_etag` and `number_of_bytes` would check.
+    "ETag": rf"<ETag>{_QUOTE}([0-9A-Za-z-]{{0,1024}}+){_QUOTE}</ETag>",
+    "Size": r"<Size>([0-9]{1,19}+)</Size>",
 }
 # Not wanted. They may be missing from some entries.
 _UNWANTED: Final = {
@@ -71,27 +70,36 @@ _UNWANTED: Final = {
     "Owner": rf"(?:<Owner>{_SPACE}(?:<ID>{_TEXT}</ID>{_SPACE}"
     rf"|<DisplayName>{_TEXT}</DisplayName>{_SPACE})*+</Owner>)?+",
 }
+_ALL_THAT_IS_LEFT: Final = r"([\s\S]++)"
 _OF_OWNER: Final = frozenset({"ID", "DisplayName"})
 _MAX_FIELDS: Final = 16
+# No entry that the patterns match is shorter.
+_MIN_ENTRY: Final = 80
 
 _find_names = re.compile("<([A-Za-z]+)>").findall
 
 
 class Split(NamedTuple):
-    """A listing without its entries, and the entries."""
+    """A listing without its entries, and the columns of `CONTENTS`.
 
-    envelope: bytes
-    entries: list[Entry]
-
-
-class VersionSplit(NamedTuple):
-    """A listing of versions without its entries, and the entries, in document order.
-
-    ``envelope`` has an empty ``<Version/>`` in their place.
+    Sizes are 1 to 19 digits, ETags without quotes and good ones; times are only likely to be.
     """
 
     envelope: bytes
-    entries: list[VersionEntry]
+    columns: Columns
+
+
+class VersionSplit(NamedTuple):
+    """A listing of versions without its entries, and their columns.
+
+    ``envelope`` has an empty ``<Version/>`` in the place of all. ``order`` has an item for each
+    entry of the document: true for a version, false for a delete marker.
+    """
+
+    envelope: bytes
+    versions: Columns
+    markers: Columns
+    order: list[bool]
 
 
 def split_entries(data: bytes) -> Split | None:
@@ -99,14 +107,9 @@ def split_entries(data: bytes) -> Split | None:
     cut = _cut(data, (CONTENTS,))
     if cut is None:
         return None
-    _, (wanted,) = cut.pattern
-    return Split(
-        cut.envelope,
-        [
-            (unescape(key) if "&" in key else key, modified, etag, size)
-            for key, modified, etag, size in map(wanted, cut.rows)
-        ],
-    )
+    (files,) = cut.places
+    key, *others = (cut.columns[place] for place in files)
+    return Split(cut.envelope, (_resolved(key), *others))
 
 
 def split_versions(data: bytes) -> VersionSplit | None:
@@ -114,37 +117,43 @@ def split_versions(data: bytes) -> VersionSplit | None:
     cut = _cut(data, (VERSION, DELETE_MARKER))
     if cut is None:
         return None
-    _, (of_version, of_marker) = cut.pattern
-    return VersionSplit(
-        cut.envelope,
-        [
-            # The second item of a row is the name of the element, if it is a version.
-            _resolved(of_version(row) if row[1] else of_marker(row))
-            for row in cut.rows
-        ],
-    )
+    versions, markers = (_columns_of_kind(cut, places) for places in cut.places)
+    modified = cut.columns[cut.places[0][_MODIFIED]]
+    return VersionSplit(cut.envelope, versions, markers, list(map(bool, modified)))
 
 
-def _resolved(row: Row) -> VersionEntry:
-    key, version_id, *others = row
-    if "&" in key:
-        key = unescape(key)
-    if "&" in version_id:
-        version_id = unescape(version_id)
-    return cast(VersionEntry, (key, version_id, *others))
+def _columns_of_kind(cut: _Cut, places: _Places) -> Columns:
+    """The columns without the entries of the other kind, which have no text in them."""
+    modified = cut.columns[places[_MODIFIED]]
+    key, version_id, *others = (tuple(compress(cut.columns[at], modified)) for at in places)
+    return (_resolved(key), _resolved(version_id), *others)
 
 
-_Pattern = tuple[re.Pattern[str], tuple[Callable[[Row], Row], ...]]
+def _resolved(texts: Sequence[str]) -> Sequence[str]:
+    # One look at all of them is quicker than one at each, and most pages have no reference.
+    if "&" not in "".join(texts):
+        return texts
+    return [unescape(text) if "&" in text else text for text in texts]
+
+
+# Where the fields of a kind are in the columns of all kinds.
+_Places = tuple[int, ...]
+_MODIFIED: Final = DELETE_MARKER.fields.index("LastModified")
+
+
+class _Pattern(NamedTuple):
+    regex: re.Pattern[str]
+    places: tuple[_Places, ...]
 
 
 class _Cut(NamedTuple):
     envelope: bytes
-    rows: list[Row]
-    pattern: _Pattern
+    columns: Columns
+    places: tuple[_Places, ...]
 
 
 def _cut(data: bytes, kinds: tuple[_Kind, ...]) -> _Cut | None:
-    """Find the rows of all entries, and what is around them."""
+    """Find the columns of all entries, and what is around them."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -159,18 +168,20 @@ def _cut(data: bytes, kinds: tuple[_Kind, ...]) -> _Cut | None:
     envelope = f"{text[:start]}<{kinds[0].element}/>{text[end:]}"
     if "<!" in envelope or "<?" in envelope[1:]:
         return None
-    text = text[start:end]
-    if sum(text.count(f"<{kind.element}>") for kind in kinds) > MAX_RECORDS:
+    # Counting them takes its time, and only a long text can hold too many.
+    if (
+        end - start > MAX_RECORDS * _MIN_ENTRY
+        and sum(text.count(f"<{kind.element}>", start, end) for kind in kinds) > MAX_RECORDS
+    ):
         return None
     layouts = tuple(_layout(text, kind) for kind in kinds)
     pattern = _entry_pattern(kinds, layouts) if max(map(len, layouts)) <= _MAX_FIELDS else None
     if pattern is None:
         return None
-    rows = pattern[0].findall(text)
-    # Each row's first item is the whole match.
-    if sum([len(row[0]) for row in rows]) != len(text):
+    *columns, left = zip(*pattern.regex.findall(text, start, end), strict=True)
+    if left[-1]:
         return None
-    return _Cut(envelope.encode(), rows, pattern)
+    return _Cut(envelope.encode(), tuple(columns), pattern.places)
 
 
 def _layout(text: str, kind: _Kind) -> tuple[str, ...]:
@@ -188,19 +199,16 @@ def _entry_pattern(
 ) -> _Pattern | None:
     """Make the pattern of entries with these fields in this order, if they are known ones."""
     alternatives: list[str] = []
-    getters: list[Callable[[Row], Row]] = []
-    # The first group is the whole match.
-    group = 1
+    places: list[_Places] = []
+    groups = 0
     for kind, names in zip(kinds, layouts, strict=True):
-        # Of a kind that does not occur nothing is matched; its getter is never called.
+        # Of a kind that does not occur nothing is matched.
         wanted = [name for name in names if name in kind.fields] or list(kind.fields)
         unknown = any(name not in kind.fields and name not in _UNWANTED for name in names)
         if unknown or sorted(wanted) != sorted(kind.fields):
             return None
         inner = _SPACE.join((_PATTERNS | _UNWANTED)[name] for name in names or wanted)
-        alternatives.append(f"<({kind.element})>{_SPACE}{inner}{_SPACE}</{kind.element}>")
-        getters.append(itemgetter(*(group + 1 + wanted.index(name) for name in kind.fields)))
-        group += 1 + len(wanted)
-    # It starts with a literal: a search that fails at white space could take quadratic time.
-    pattern = re.compile(f"((?:{'|'.join(alternatives)}){_SPACE})")
-    return pattern, tuple(getters)
+        alternatives.append(f"<{kind.element}>{_SPACE}{inner}{_SPACE}</{kind.element}>{_SPACE}")
+        places.append(tuple(groups + wanted.index(name) for name in kind.fields))
+        groups += len(wanted)
+    return _Pattern(re.compile("|".join((*alternatives, _ALL_THAT_IS_LEFT))), tuple(places))
