@@ -304,16 +304,19 @@ class S3Requests:
         self,
         prefix: str,
         *,
+        delimiter: str | None = None,
         max_keys: int = 1000,
         token: str | None = None,
     ) -> xml.ListPage:
-        """List one page of at most 1000 keys, in UTF-8 byte order."""
+        """List one page of at most 1000 keys and common prefixes, each in UTF-8 byte order."""
         params = {
             "encoding-type": "url",
             "list-type": "2",
             "max-keys": str(max_keys),
             "prefix": prefix,
         }
+        if delimiter is not None:
+            params["delimiter"] = delimiter
         if token is not None:
             params["continuation-token"] = token
         page = await self._exchange.send(
