@@ -17,10 +17,40 @@ from benchmarks.model import Sample
 _STATUS = Path("/proc/self/status")
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What this process, all its threads and all processes that it has waited for have used."""
+
+    user_s: float
+    system_s: float
+    preempted: int
+    children_s: float
+
+    @classmethod
+    def now(cls) -> Usage:
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return cls(
+            user_s=own.ru_utime + children.ru_utime,
+            system_s=own.ru_stime + children.ru_stime,
+            preempted=own.ru_nivcsw + children.ru_nivcsw,
+            children_s=children.ru_utime + children.ru_stime,
+        )
+
+
 def cpu_seconds() -> float:
-    """User and system seconds of this process so far, all threads together."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+    """User and system seconds so far, of all threads and of the processes waited for."""
+    usage = Usage.now()
+    return usage.user_s + usage.system_s
+
+
+def largest_child_mib() -> float:
+    """Peak resident memory of the largest process waited for so far; it cannot be reset.
+
+    Never less than this process had when it started that one: between the two system calls
+    that start a program the kernel counts its parent's memory as its own.
+    """
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def _status_mib(name: str) -> float | None:
@@ -108,7 +138,11 @@ class Section:
 
 @asynccontextmanager
 async def measured(probe_interval_s: float | None) -> AsyncIterator[Section]:
-    """Measure what runs inside: wall, CPU, peak memory and, with an interval, loop lag."""
+    """Measure what runs inside: wall, CPU, peak memory and, with an interval, loop lag.
+
+    Where it runs processes and waits for them, their CPU is in it, and the peak is this
+    process's and the largest other's together. That is what a client takes that is a program.
+    """
     section = Section()
     probe = LoopProbe(probe_interval_s) if probe_interval_s else None
     gc.collect()
@@ -116,17 +150,19 @@ async def measured(probe_interval_s: float | None) -> AsyncIterator[Section]:
     base = rss_mib()
     if probe is not None:
         await probe.start()
-    before, wall = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    before, wall = Usage.now(), time.perf_counter()
     yield section
-    wall, after = time.perf_counter() - wall, resource.getrusage(resource.RUSAGE_SELF)
+    wall, after = time.perf_counter() - wall, Usage.now()
     peak = peak_rss_mib()
+    if after.children_s > before.children_s:
+        peak += largest_child_mib()
     if probe is not None:
         await probe.stop()
     section.samples.append(
         Sample(
             wall_s=wall,
-            user_s=after.ru_utime - before.ru_utime,
-            system_s=after.ru_stime - before.ru_stime,
+            user_s=after.user_s - before.user_s,
+            system_s=after.system_s - before.system_s,
             ops=section.ops,
             size=section.size,
             base_rss_mib=base,
@@ -134,6 +170,6 @@ async def measured(probe_interval_s: float | None) -> AsyncIterator[Section]:
             lag_p50_ms=probe.quantile_ms(0.5) if probe else None,
             lag_p99_ms=probe.quantile_ms(0.99) if probe else None,
             lag_max_ms=probe.quantile_ms(1.0) if probe else None,
-            preempted=after.ru_nivcsw - before.ru_nivcsw,
+            preempted=after.preempted - before.preempted,
         )
     )

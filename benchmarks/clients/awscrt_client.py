@@ -3,7 +3,10 @@
 boto3 cannot be used for it here: up to 1.44 it hands no ``endpoint_url`` on to the runtime, so
 that every transfer would go to AWS, and it always adds CRC32 trailers, which B2 refuses.
 
-Verifies up: nothing (unsigned payload), as measured on the wire. Down: length.
+It must not be installed where botocore is measured: as soon as it can be imported, botocore, and
+with it every client that is built on it, imports it and signs with it.
+
+Verifies up: nothing, the payload is unsigned. Down: length; ranges carry If-Match.
 """
 
 from __future__ import annotations

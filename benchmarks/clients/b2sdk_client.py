@@ -22,8 +22,8 @@ from b2sdk.v3 import (
 )
 from requests.adapters import HTTPAdapter
 
-from benchmarks.clients.boto3_client import use_threads
 from benchmarks.clients.streams import BlockingReader
+from benchmarks.clients.threads import use_threads
 from benchmarks.model import Endpoint, Job
 
 

@@ -1,15 +1,13 @@
 """boto3 in threads, as a web application calls it from coroutines.
 
-Verifies up: SHA-256 of every object and part, in the signature, over http; over https ``put``
-alone, files and streams go unsigned. Down: nothing but that each body is as long as its answer
-said.
+Verifies up: SHA-256 of every object and part, in the signature, over https too. Down: nothing but
+that each range is the one that was asked for and as long as its answer said; ranges carry If-Match.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,8 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from benchmarks.clients.streams import BlockingReader
+from benchmarks.clients.threads import use_threads
 from benchmarks.model import Job
-
-# Starlette's number of threads, and so FastAPI's. asyncio's own would be six on two cores.
-_THREADS = "40"
 
 
 class Boto3Client:
@@ -89,12 +85,6 @@ class Boto3Client:
 
     async def sign_many(self, keys: Sequence[str]) -> Sequence[str]:
         return [await self.sign(key) for key in keys]
-
-
-def use_threads(job: Job) -> None:
-    """How many blocking calls ``asyncio.to_thread`` runs at once (option ``threads``)."""
-    threads = int(job.options.get("threads", _THREADS))
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from aiohttp_retry import ExponentialRetry, RetryClient
-from miniopy_async import Minio
+from miniopy_async.api import Minio
 
 from benchmarks.clients.streams import AsyncReader
 from benchmarks.clients.tls import tls_context
@@ -79,7 +79,8 @@ class MiniopyAsyncClient:
         return sum(entry.is_dir for entry in found)
 
     async def sign(self, key: str) -> str:
-        return await self._client.presigned_get_object(self._bucket, key, _HOUR)
+        url: str = await self._client.presigned_get_object(self._bucket, key, _HOUR)
+        return url
 
     async def sign_many(self, keys: Sequence[str]) -> Sequence[str]:
         return [await self.sign(key) for key in keys]

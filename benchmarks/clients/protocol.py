@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -64,9 +64,9 @@ class Signs(Protocol):
 
 
 class LiveWriter(Protocol):
-    """A call in progress."""
+    """A call in progress. Whatever ``write`` gives is of no interest."""
 
-    async def write(self, chunk: bytes) -> None: ...
+    def write(self, chunk: bytes, /) -> Awaitable[object]: ...
 
 
 @runtime_checkable

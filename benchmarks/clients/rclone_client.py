@@ -1,7 +1,8 @@
 """rclone, a process for each call, configured by its environment.
 
-Verifies up: MD5 of the whole file, kept as metadata and compared with the ETag where that is one;
-Content-MD5 of every part, over an unsigned payload. Down: length, and MD5 of the whole file.
+Verifies up: Content-MD5 of every part (over http SHA-256 in the signature, too); MD5 of the whole
+file before the first, kept as metadata. Down: length; MD5 of the whole file where the metadata or
+the ETag tells it, so not of what another client uploaded in parts.
 """
 
 from __future__ import annotations

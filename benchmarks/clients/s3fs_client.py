@@ -20,7 +20,8 @@ from benchmarks.model import Job
 class S3fsClient:
     """The coroutines that its documentation names for use with ``asynchronous=True``.
 
-    It writes no stream from a coroutine, so it takes no part in those.
+    It writes no stream from a coroutine, so it takes no part in those. A download in parts begins
+    with a GET of the whole object, which it drops when it has read the length.
     """
 
     def __init__(self, files: Any, job: Job) -> None:

@@ -1,7 +1,7 @@
 """s5cmd, a process for each call.
 
-Verifies up: SHA-256 of every object and part, in the signature, over http; over https nothing but
-Content-MD5 where its SDK adds one. Down: nothing but that each range is as long as its answer said.
+Verifies up: Content-MD5 and SHA-256 (in the signature) of every part, over https too. Down:
+nothing but that each range is as long as its answer said.
 """
 
 from __future__ import annotations
