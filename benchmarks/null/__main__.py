@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import gc
+import os
 import signal
 import ssl
 from pathlib import Path
@@ -47,17 +49,14 @@ async def _serve(options: argparse.Namespace) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    ticking = asyncio.create_task(_tick(s3))
     print(server.sockets[0].getsockname()[1], flush=True)
-    await stopped.wait()
-    ticking.cancel()
-    server.close()
-
-
-async def _tick(s3: S3) -> None:
-    while True:
+    parent = os.getppid()
+    # Whoever started it may have been killed and stop nothing any more.
+    while not stopped.is_set() and os.getppid() == parent:
         s3.tick()
-        await asyncio.sleep(1)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopped.wait(), 1)
+    server.close()
 
 
 def main() -> None:

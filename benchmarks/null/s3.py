@@ -31,6 +31,8 @@ REGION: Final = b"us-east-1"
 _REMEMBERED: Final = 200_000
 _UPLOADS: Final = 20_000
 _SIZE = re.compile(rb"/size-(\d{1,15})(?:\.\w+)?")
+# Everything exists but the folders of the listing: tools that find an object there list nothing.
+_FOLDER = re.compile(rb"/[^/]+/recordings(?:/CA[0-9a-f]{32})?")
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 _DELETED_KEY = re.compile(rb"<Key>([^<]*)</Key>")
 _MODIFIED = formatdate(1_750_000_000, usegmt=True).encode()
@@ -126,6 +128,8 @@ class S3:
         return b"%b%b\r\n%b\r\n" % (self._stored, etag, request.checksums())
 
     def _get(self, request: Request) -> Reply:
+        if _FOLDER.fullmatch(request.path):
+            return self._refused(request, 404, b"NoSuchKey")
         size = self.size_of(request.path)
         wanted = request.field(RANGE)
         start, stop, status, line = 0, size, 200, b""
@@ -135,7 +139,7 @@ class S3:
             elif found[2]:
                 start = max(0, size - int(found[2]))
             if start >= stop:
-                return self.refusal(416, b"InvalidRange")
+                return self._refused(request, 416, b"InvalidRange")
             status, line = 206, b"Content-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, size)
         head = (
             b"%bContent-Type: binary/octet-stream\r\nContent-Length: %d\r\nAccept-Ranges: bytes\r\n"
@@ -144,6 +148,11 @@ class S3:
         if request.method == b"HEAD" or start == stop:
             return head
         return MadeUp(head, start, stop - start)
+
+    def _refused(self, request: Request, status: int, code: bytes) -> bytes:
+        if request.method == b"HEAD":  # whose answers have no body to say why
+            return self._lines[status] + b"Content-Length: 0\r\n\r\n"
+        return self.refusal(status, code)
 
     def _post(self, request: Request) -> bytes:
         bucket, _, key = request.path[1:].partition(b"/")
