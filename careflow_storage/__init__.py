@@ -40,13 +40,14 @@ from careflow_storage.models import (
     DownloadResult,
     FileInfo,
     FileMetadata,
+    FolderContents,
     IncompleteUpload,
     Progress,
     PurgeResult,
     UploadResult,
 )
 from careflow_storage.protection import CustomerKey, Encryption, Retention
-from careflow_storage.s3.listing import FileListing
+from careflow_storage.s3.listing import FileListing, FolderListing
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.transfer.live import RecordingWriter
@@ -72,6 +73,8 @@ __all__ = [
     "FileMetadata",
     "FileReader",
     "FileStream",
+    "FolderContents",
+    "FolderListing",
     "IncompleteUpload",
     "InvalidCredentialsError",
     "InvalidInputError",

@@ -112,6 +112,18 @@ class FileInfo(Model):
     etag: str
 
 
+class FolderContents(Model):
+    """What is directly in a folder, each list in UTF-8 byte order.
+
+    ``common_prefixes`` are the folders below it, whole: ``["recordings/CA123/", ...]``. ``files``
+    are those that are in none of them. A file whose key is the folder's own prefix, as some
+    tools make for an empty folder, is one of them.
+    """
+
+    common_prefixes: list[str]
+    files: list[FileInfo]
+
+
 class FileVersion(Model):
     """One version of a file, or a delete marker (of ``size`` 0 and without an ETag).
 

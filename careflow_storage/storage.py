@@ -30,7 +30,7 @@ from careflow_storage.recordings import (
     validate_key,
 )
 from careflow_storage.s3.deletion import delete_keys
-from careflow_storage.s3.listing import FileListing
+from careflow_storage.s3.listing import FileListing, FolderListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.signing import encode_key
@@ -643,6 +643,27 @@ class BackblazeStorage:
         """
         with self._call("list_files"):
             return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys, timeout)
+
+    def list_folder(
+        self, prefix: str = "", *, delimiter: str = "/", timeout: float | None = None
+    ) -> FolderListing:
+        """List what is directly in a folder, its files and the folders below: await it, or iterate.
+
+        See `FolderListing`. This is S3's listing with a ``delimiter``: end ``prefix`` with it to
+        look into a folder, as ``recordings`` only finds the folder ``recordings/``. ``delimiter``
+        is what separates the folders of a key; not every server takes another than ``/``.
+        1 request per 1000 files and folders, whatever is in the folders. All of them are in
+        memory, or one page with ``pages()``. ``timeout`` is the seconds from the first page asked
+        for to the last.
+
+        Raises:
+            InvalidInputError: ``prefix`` or ``delimiter`` cannot be asked for. Listing raises
+                `StorageError`.
+        """
+        with self._call("list_folder"):
+            return FolderListing(
+                lambda: self._lifecycle.engine().requests, prefix, delimiter, timeout
+            )
 
     async def get_file_metadata(
         self,

@@ -236,6 +236,15 @@ async def list_pages(world: World, key: str) -> list[Any]:
     return [file async for page in world.storage.list_files("other/").pages() for file in page]
 
 
+async def list_one_folder(world: World, key: str) -> Any:
+    return await world.storage.list_folder("other/")
+
+
+def same_folder(world: World, key: str, result: Any) -> None:
+    assert result.common_prefixes == []
+    same_listing(world, key, result.files)
+
+
 async def whether_exist(world: World, key: str) -> tuple[bool, bool]:
     exists = world.storage.file_exists
     return await exists(world.there), await exists("missing")
@@ -280,6 +289,7 @@ READING = {
     ),
     "file_exists": Call("file_exists", ("HeadObject",), whether_exist, they_do),
     "list_files": Call("list_files", ("ListObjectsV2",), list_pages, same_listing),
+    "list_folder": Call("list_folder", ("ListObjectsV2",), list_one_folder, same_folder),
 }
 
 

@@ -67,6 +67,7 @@ CALLS: dict[str, Call] = {
     "purge_file": lambda s, folder, t: s.purge_file("there", timeout=t),
     "list_files": lambda s, folder, t: s.list_files(timeout=t),
     "list_files, iterated": list_all,
+    "list_folder": lambda s, folder, t: s.list_folder(timeout=t),
     "get_file_metadata": lambda s, folder, t: s.get_file_metadata("there", timeout=t),
     "file_exists": lambda s, folder, t: s.file_exists("there", timeout=t),
     "list_incomplete_uploads": lambda s, folder, t: s.list_incomplete_uploads(timeout=t),

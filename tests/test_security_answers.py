@@ -371,6 +371,28 @@ async def test_keys_outside_of_the_prefix_are_refused() -> None:
     assert isinstance(error, ServerResponseError)
 
 
+@pytest.mark.parametrize(
+    "folder", ["", "tm", "tmp/", "recordings/", "tmp/a", "tmp/a/b/", "tmp/a/ ", "xtmp/a/"]
+)
+async def test_folders_that_are_none_below_the_prefix_are_refused(folder: str) -> None:
+    inner = f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"
+    answer = answered(f"<ListBucketResult>{inner}</ListBucketResult>".encode())
+    error = await fail(lambda _: answer, lambda storage: storage.list_folder("tmp/"))
+    assert isinstance(error, ServerResponseError)
+    assert "common prefixes" in str(error)
+
+
+async def test_files_outside_of_a_folder_are_refused() -> None:
+    answer = page(["tmp/a", "recordings/CA1/b"])
+    error = await fail(lambda _: answer, lambda storage: storage.list_folder("tmp/"))
+    assert isinstance(error, ServerResponseError)
+
+
+async def test_a_folder_that_gives_the_same_token_again_ends_in_an_error() -> None:
+    error = await fail(lambda _: page(["a"], "again"), lambda storage: storage.list_folder())
+    assert isinstance(error, ServerResponseError)
+
+
 async def test_no_more_files_come_than_were_asked_for() -> None:
     async with (
         HostileServer(lambda _: page([f"k{n}" for n in range(2000)], "more")) as server,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from contextlib import aclosing
 from typing import Any
 
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageError
-from careflow_storage.models import FileInfo
+from careflow_storage.models import FileInfo, FolderContents
 from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.requests import S3Requests
+from careflow_storage.s3.xml import ListPage
 
 PAGE_KEYS = 1000
 
@@ -55,57 +57,140 @@ class FileListing:
     async def pages(self) -> AsyncIterator[list[FileInfo]]:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
-        left, token = self._max_keys, None
         deadline = Deadline(self._timeout, operation="list_files", bucket=requests.bucket)
-        while True:
-            wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
-            try:
-                page = await deadline.wait(
-                    requests.list_objects(self._prefix, max_keys=wanted, token=token)
-                )
-            except StorageError as error:
-                # What cannot be parsed does not know where it came from.
-                error.operation = error.operation or "list_files"
-                error.bucket = error.bucket or requests.bucket
-                raise
-            self._check_prefix(page.files)
-            if page.files:
-                yield page.files[:wanted]
-            if left is not None:
-                left -= len(page.files)
-            if page.next_token is None or (left is not None and left <= 0):
-                return
-            if page.next_token == token:
-                raise ServerResponseError(
-                    "The listing does not go on: the server gives the same page again.",
-                    operation="ListObjectsV2",
-                )
-            token = page.next_token
-
-    def _check_prefix(self, files: Iterable[FileInfo]) -> None:
-        # Who deletes all that is listed under a prefix must not be given anything else.
-        for file in files:
-            if not file.key.startswith(self._prefix):
-                raise ServerResponseError(
-                    "The listing has keys that do not begin with the prefix.",
-                    operation="ListObjectsV2",
-                    key=file.key,
-                )
+        pages = _pages(requests, "list_files", deadline, self._prefix, max_keys=self._max_keys)
+        async with aclosing(pages):
+            async for page in pages:
+                if page.files:
+                    yield page.files
 
     async def _all(self) -> list[FileInfo]:
         return [file async for page in self.pages() for file in page]
 
 
-def checked_prefix(prefix: str) -> str:
-    """Return a prefix that can be asked for; raise `InvalidInputError` for another."""
+class FolderListing:
+    """One folder: the files that are directly in it, and the folders below it.
+
+    ::
+
+        folder = await storage.list_folder("recordings/")  # all of it
+        folder.common_prefixes  # ["recordings/CA123/", "recordings/CA124/", ...]
+        async for page in storage.list_folder("recordings/").pages():  # one page in memory
+            ...
+
+    S3 has no folders, only keys: up to its next delimiter, a key stands for all that begin so
+    (S3's *common prefix*), and these count as one. Costs one request per 1000 of both together
+    (class C on B2), sent as they are needed, however many files the folders hold. Every
+    iteration begins a new listing.
+    """
+
+    def __init__(
+        self,
+        requests: Callable[[], S3Requests],
+        prefix: str,
+        delimiter: str = "/",
+        timeout: float | None = None,
+    ) -> None:
+        self._requests = requests
+        self._prefix = checked_prefix(prefix)
+        self._delimiter = checked_prefix(delimiter, "delimiter")
+        if not delimiter:
+            raise InvalidInputError(
+                "delimiter must not be empty.", hint="list_files lists without one."
+            )
+        self._timeout = Deadline(timeout).timeout
+
+    def __await__(self) -> Generator[Any, None, FolderContents]:
+        return self._all().__await__()
+
+    async def pages(self) -> AsyncIterator[FolderContents]:
+        """Yield up to 1000 files and common prefixes at a time; nothing for an empty folder."""
+        requests = self._requests()
+        deadline = Deadline(self._timeout, operation="list_folder", bucket=requests.bucket)
+        pages = _pages(requests, "list_folder", deadline, self._prefix, delimiter=self._delimiter)
+        last = ""
+        async with aclosing(pages):
+            async for page in pages:
+                # Some servers begin a page with the common prefix that ended the one before.
+                found = [each for each in page.common_prefixes if each != last]
+                last = found[-1] if found else last
+                if found or page.files:
+                    yield FolderContents(common_prefixes=found, files=page.files)
+
+    async def _all(self) -> FolderContents:
+        common_prefixes: list[str] = []
+        files: list[FileInfo] = []
+        async for page in self.pages():
+            common_prefixes += page.common_prefixes
+            files += page.files
+        return FolderContents(common_prefixes=common_prefixes, files=files)
+
+
+async def _pages(
+    requests: S3Requests,
+    operation: str,
+    deadline: Deadline,
+    prefix: str,
+    *,
+    delimiter: str | None = None,
+    max_keys: int | None = None,
+) -> AsyncGenerator[ListPage]:
+    """Yield the pages of a listing that are asked for, each checked."""
+    left, token = max_keys, None
+    while True:
+        wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
+        try:
+            page = await deadline.wait(
+                requests.list_objects(prefix, delimiter=delimiter, max_keys=wanted, token=token)
+            )
+        except StorageError as error:
+            # What cannot be parsed does not know where it came from.
+            error.operation = error.operation or operation
+            error.bucket = error.bucket or requests.bucket
+            raise
+        _check_page(page, prefix, delimiter)
+        if left is not None:
+            left -= len(page.files)
+            del page.files[wanted:]
+        yield page
+        if page.next_token is None or (left is not None and left <= 0):
+            return
+        if page.next_token == token:
+            raise _nonsense("The listing does not go on: the server gives the same page again.")
+        token = page.next_token
+
+
+def _check_page(page: ListPage, prefix: str, delimiter: str | None) -> None:
+    # Who deletes all that is listed under a prefix must not be given anything else.
+    for file in page.files:
+        if not file.key.startswith(prefix):
+            raise _nonsense("The listing has keys that do not begin with the prefix.", file.key)
+    if delimiter is None:
+        return
+    for folder in page.common_prefixes:
+        end = folder.find(delimiter, len(prefix)) + len(delimiter)
+        if not folder.startswith(prefix) or end != len(folder):
+            raise _nonsense(
+                "The listing has common prefixes that do not begin with the prefix, or do not "
+                "end at the next delimiter.",
+                folder,
+            )
+
+
+def _nonsense(why: str, key: str | None = None) -> ServerResponseError:
+    return ServerResponseError(why, operation="ListObjectsV2", key=key)
+
+
+def checked_prefix(prefix: str, name: str = "prefix") -> str:
+    """Return a prefix, or delimiter, to ask for; raise `InvalidInputError` for another."""
     if not isinstance(prefix, str):
-        raise InvalidInputError(f"prefix must be a str, not {type(prefix).__name__}.")
+        raise InvalidInputError(f"{name} must be a str, not {type(prefix).__name__}.")
     try:
         size = len(prefix.encode("utf-8"))
     except UnicodeEncodeError as error:
-        raise InvalidInputError("prefix must be valid Unicode.") from error
+        raise InvalidInputError(f"{name} must be valid Unicode.") from error
     if size > 1024 or any(ord(char) < 0x20 or ord(char) == 0x7F for char in prefix):
         raise InvalidInputError(
-            "prefix must be at most 1024 bytes of UTF-8 without control characters."
+            f"{name} must be at most 1024 bytes of UTF-8 without control characters."
         )
     return prefix
