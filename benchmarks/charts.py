@@ -33,6 +33,7 @@ _STYLE = {
     # The same file for the same numbers, so that nothing changes but what was measured.
     "svg.hashsalt": "careflow-storage",
 }
+_LEGEND = "Less is better. 2.00x: twice of what ours needs."
 _WIDTH = 8.0
 _DPI = 100
 
@@ -71,6 +72,12 @@ def new_figure(rows: int, columns: int, height: float) -> tuple[Any, Any]:
     return pyplot.subplots(
         rows, columns, figsize=(_WIDTH, height), squeeze=False, layout="constrained"
     )
+
+
+def give_title(figure: Any, title: str, legend: str = _LEGEND) -> None:
+    """What was measured, and how to read it."""
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.03)
+    figure.suptitle(f"{title}\n{legend}", fontsize=10, x=0.02, ha="left")
 
 
 def save(figure: Any, folder: Path, name: str) -> Iterator[Path]:
@@ -126,13 +133,13 @@ def _by_metric(results: Results, section: str, name: str, folder: Path) -> Itera
     rows = max(len(found) for _, found in panels)
     columns = 2 if len(panels) > 1 else 1
     lines = -(-len(panels) // columns)
-    figure, grid = new_figure(lines, columns, 0.7 + lines * (0.6 + 0.26 * rows))
+    figure, grid = new_figure(lines, columns, 0.9 + lines * (0.6 + 0.26 * rows))
     flat = [axes for line in grid for axes in line]
     for axes, (metric, found) in zip(flat, panels, strict=False):
         draw_bars(axes, found, metric, metric.head)
     for axes in flat[len(panels) :]:
         axes.set_visible(False)
-    figure.suptitle(_title(results), fontsize=11, x=0.01, ha="left")
+    give_title(figure, results.title)
     yield from save(figure, folder, name)
 
 
@@ -146,18 +153,14 @@ def _by_section(
         return
     rows = max(len(found) for _, found in panels)
     lines = -(-len(panels) // 2)
-    figure, grid = new_figure(lines, 2, 0.7 + lines * (0.6 + 0.26 * rows))
+    figure, grid = new_figure(lines, 2, 0.9 + lines * (0.6 + 0.26 * rows))
     flat = [axes for line in grid for axes in line]
     for axes, (section, found) in zip(flat, panels, strict=False):
         draw_bars(axes, found, metric, f"{section}: {metric.head}")
     for axes in flat[len(panels) :]:
         axes.set_visible(False)
-    figure.suptitle(_title(results), fontsize=11, x=0.01, ha="left")
+    give_title(figure, results.title)
     yield from save(figure, folder, name)
-
-
-def _title(results: Results) -> str:
-    return f"{results.title}. Less is better; 2.00x: needs twice as much as ours."
 
 
 def _slug(text: str) -> str:

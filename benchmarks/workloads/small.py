@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from benchmarks.clients.protocol import Objects
-from benchmarks.model import Job
+from benchmarks.model import MIB, Job
 from benchmarks.workloads.base import SMALL_PROBE_S, Sections, Workload, at_once
 
 _KEYS = 256
+_WARM_BYTES = 64 * MIB
 
 
 class Small(Workload):
@@ -18,6 +19,8 @@ class Small(Workload):
         super().__init__(job)
         self._client = client
         self._body = os.urandom(job.size)
+        # All keys are written once before: fewer where they are large.
+        self._keys = min(_KEYS, max(4, _WARM_BYTES // max(1, job.size)))
         # Deletions last, since the others read what is there; each of a key of its own.
         calls = {"put": self._put, "get": self._get, "head": self._head, "delete": self._delete}
         self._calls = {
@@ -25,7 +28,7 @@ class Small(Workload):
         }
 
     def _key(self, number: int) -> str:
-        return f"{self.job.keys['prefix']}{number % _KEYS:04}.webm"
+        return f"{self.job.keys['prefix']}{number % self._keys:04}.webm"
 
     async def _put(self, number: int) -> int:
         await self._client.put(self._key(number), self._body)
@@ -45,7 +48,7 @@ class Small(Workload):
     async def warm(self) -> None:
         # Every key once, so that all of them are there to be read.
         workers = max(self.job.workers)
-        await at_once(min(workers, _KEYS), _KEYS, self._put)
+        await at_once(min(workers, self._keys), self._keys, self._put)
         for call in self._calls.values():
             await at_once(workers, workers, call)
 
