@@ -1,0 +1,415 @@
+"""The benchmarks' null server answers as S3 would, whatever it throws away and makes up."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.model import Endpoint
+from benchmarks.null.content import BLOCK, expected
+from benchmarks.null.link import Bucket, Line, Network
+from benchmarks.null.listing import Recordings
+from benchmarks.servers import null_server
+from careflow_storage import BackblazeStorage, StorageSettings
+
+KEYS = 2530
+FOLDERS = 51
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    with null_server(tmp_path_factory.mktemp("null"), keys=KEYS) as endpoint:
+        yield endpoint
+
+
+def open_storage(endpoint: Endpoint, **overrides: Any) -> BackblazeStorage:
+    fields: dict[str, Any] = {
+        "key_id": endpoint.key_id,
+        "application_key": endpoint.secret,
+        "bucket_name": "null-bucket",
+        "endpoint": endpoint.url,
+        "region": endpoint.region,
+        "ca_file": endpoint.ca_file,
+        "part_size": 5 * MIB,
+    }
+    return BackblazeStorage(StorageSettings(**(fields | overrides)))
+
+
+@asynccontextmanager
+async def open_aiobotocore(endpoint: Endpoint) -> AsyncIterator[Any]:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import get_session
+
+    async with get_session().create_client(
+        "s3",
+        endpoint_url=endpoint.url,
+        region_name=endpoint.region,
+        aws_access_key_id=endpoint.key_id,
+        aws_secret_access_key=endpoint.secret,
+        verify=endpoint.ca_file,
+        config=AioConfig(s3={"addressing_style": "path"}),
+    ) as client:
+        yield client
+
+
+async def exchange(endpoint: Endpoint, *pieces: bytes, answers: int = 1) -> list[bytes]:
+    """Send the pieces one after another; give the heads of that many answers, with bodies."""
+    host, port = endpoint.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0)
+        return [await read_answer(reader) for _ in range(answers)]
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readuntil(b"\r\n\r\n")
+    _, _, rest = head.partition(b"\r\nContent-Length: ")
+    length = int(rest.split(b"\r\n")[0]) if rest else 0
+    return head + await reader.readexactly(length)
+
+
+class TestOurClient:
+    async def test_given_bytes_when_put_then_md5_agrees_and_their_number_is_remembered(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_storage(plain) as storage:
+            stored = await storage.upload_file("ours/put.webm", b"a" * 70_000)
+            size = (await storage.get_file_metadata("ours/put.webm")).size
+            got = await storage.get_file("ours/put.webm")
+        assert stored.etag == hashlib.md5(b"a" * 70_000, usedforsecurity=False).hexdigest()
+        assert size == 70_000
+        assert got == expected(0, 70_000)
+
+    async def test_given_many_parts_when_uploaded_then_their_sum_is_the_size(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_storage(plain) as storage:
+            stored = await storage.upload_file("ours/parts", b"a" * (22 * MIB))
+            size = (await storage.get_file_metadata("ours/parts")).size
+        assert (stored.parts, size) == (5, 22 * MIB)
+
+    async def test_given_a_name_with_a_size_when_downloaded_in_ranges_then_bytes_are_in_place(
+        self, plain: Endpoint, tmp_path: Path
+    ) -> None:
+        size = 2 * BLOCK + 17 * MIB + 5
+        async with open_storage(plain) as storage:
+            await storage.download_file(f"ours/size-{size}.webm", tmp_path / "got")
+        assert (tmp_path / "got").read_bytes() == expected(0, size)
+
+    async def test_given_more_than_a_page_when_listed_then_all_keys_come_once_and_in_order(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_storage(plain) as storage:
+            keys = [file.key for file in await storage.list_files("recordings/")]
+        assert len(keys) == KEYS
+        assert keys == sorted(set(keys))
+
+    async def test_given_keys_when_deleted_one_by_one_and_together_then_each_is_confirmed(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_storage(plain) as storage:
+            await storage.upload_file("ours/gone", b"a")
+            await storage.delete_file("ours/gone")
+            results = await storage.delete_files(["ours/1", "ours/a&<b>"])
+            size = (await storage.get_file_metadata("ours/gone")).size
+        assert [(result.key, result.deleted) for result in results] == [
+            ("ours/1", True),
+            ("ours/a&<b>", True),
+        ]
+        assert size == 65536  # as if it had never been written
+
+    async def test_given_a_live_recording_when_written_then_its_bytes_are_counted(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_storage(plain) as storage:
+            async with storage.open_recording("CA1", "call.webm") as writer:
+                for _ in range(7):
+                    await writer.write(b"a" * MIB)
+            size = (await storage.get_file_metadata(writer.result.key)).size
+        assert size == 7 * MIB
+
+
+class TestAiobotocore:
+    async def test_given_an_object_when_put_then_checksum_is_echoed_and_etag_is_no_md5(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_aiobotocore(plain) as client:
+            stored = await client.put_object(Bucket="b", Key="aio/ü b", Body=b"x" * 1000)
+            head = await client.head_object(Bucket="b", Key="aio/ü b")
+        assert stored["ChecksumCRC32"]
+        assert "-" in stored["ETag"].rsplit("-", 1)[0]
+        assert head["ContentLength"] == 1000
+
+    async def test_given_a_range_when_asked_then_just_that_is_answered(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_aiobotocore(plain) as client:
+            answer = await client.get_object(
+                Bucket="b", Key="size-3000000.webm", Range="bytes=1048570-2999999"
+            )
+            body = await answer["Body"].read()
+        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert answer["ContentRange"] == "bytes 1048570-2999999/3000000"
+        assert body == expected(1_048_570, 3_000_000)
+
+    @pytest.mark.parametrize("version", ["list_objects", "list_objects_v2"])
+    async def test_given_pages_when_listed_flat_and_by_folder_then_nothing_is_lost(
+        self, plain: Endpoint, version: str
+    ) -> None:
+        async with open_aiobotocore(plain) as client:
+            pages = client.get_paginator(version)
+            keys = [
+                entry["Key"]
+                async for page in pages.paginate(Bucket="b", PaginationConfig={"PageSize": 400})
+                for entry in page["Contents"]
+            ]
+            folders = [
+                entry["Prefix"]
+                async for page in pages.paginate(
+                    Bucket="b",
+                    Prefix="recordings/",
+                    Delimiter="/",
+                    PaginationConfig={"PageSize": 20},
+                )
+                for entry in page["CommonPrefixes"]
+            ]
+            one = await client.list_objects_v2(Bucket="b", Prefix=folders[7])
+        assert len(keys) == KEYS
+        assert keys == sorted(set(keys))
+        assert folders == sorted({key.rpartition("/")[0] + "/" for key in keys})
+        assert len(folders) == FOLDERS
+        assert [entry["Key"] for entry in one["Contents"]] == keys[350:400]
+
+    async def test_given_a_multipart_upload_when_completed_or_aborted_then_it_is_over(
+        self, plain: Endpoint
+    ) -> None:
+        place = {"Bucket": "b", "Key": "aio/multipart"}
+        async with open_aiobotocore(plain) as client:
+            upload = (await client.create_multipart_upload(**place))["UploadId"]
+            parts = []
+            for number in (1, 2):
+                part = await client.upload_part(
+                    **place, UploadId=upload, PartNumber=number, Body=b"x" * (number * 1000)
+                )
+                parts.append({"PartNumber": number, "ETag": part["ETag"]})
+            await client.complete_multipart_upload(
+                **place, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+            size = (await client.head_object(**place))["ContentLength"]
+            other = (await client.create_multipart_upload(**place))["UploadId"]
+            await client.abort_multipart_upload(**place, UploadId=other)
+            with pytest.raises(client.exceptions.NoSuchUpload):
+                await client.complete_multipart_upload(
+                    **place, UploadId=other, MultipartUpload={"Parts": parts}
+                )
+        assert size == 3000
+
+    async def test_given_a_bucket_when_asked_about_then_it_is_there_and_its_folders_are_no_objects(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_aiobotocore(plain) as client:
+            await client.head_bucket(Bucket="b")
+            await client.get_bucket_location(Bucket="b")
+            buckets = (await client.list_buckets())["Buckets"]
+            with pytest.raises(client.exceptions.ClientError, match="404"):
+                await client.head_object(Bucket="b", Key="recordings")
+        assert [bucket["Name"] for bucket in buckets] == ["bench"]
+
+
+class TestHttp:
+    async def test_given_a_request_byte_by_byte_when_sent_then_it_is_answered(
+        self, plain: Endpoint
+    ) -> None:
+        request = b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde"
+        (answer,) = await exchange(plain, *(bytes([byte]) for byte in request))
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+    async def test_given_two_requests_at_once_when_sent_then_both_are_answered_in_order(
+        self, plain: Endpoint
+    ) -> None:
+        get = b"GET /b/size-%d HTTP/1.1\r\nHost: x\r\n\r\n"
+        large, small = await exchange(plain, get % 5_000_000 + get % 10, answers=2)
+        assert large.endswith(b"\r\n\r\n" + expected(0, 5_000_000))
+        assert small.endswith(b"\r\n\r\n" + expected(0, 10))
+
+    async def test_given_expect_when_the_head_is_there_then_the_client_is_told_to_go_on(
+        self, plain: Endpoint
+    ) -> None:
+        head = b"PUT /b/k HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
+        (answer,) = await exchange(plain, head)
+        assert answer == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+    async def test_given_a_chunked_body_when_put_then_its_decoded_length_is_remembered(
+        self, plain: Endpoint
+    ) -> None:
+        put = b"PUT /b/chunked HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        body = b"5\r\nabcde\r\n10;x=y\r\n0123456789abcdef\r\n0\r\nx-amz-trailer: z\r\n\r\n"
+        head = b"HEAD /b/chunked HTTP/1.1\r\n\r\n"
+        for pieces in ([put + body + head], [put, *(bytes([byte]) for byte in body), head]):
+            host, port = plain.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+            await read_answer(reader)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+            assert b"\r\nContent-Length: 21\r\n" in answer
+
+    async def test_given_aws_chunked_when_put_then_the_decoded_length_counts(
+        self, plain: Endpoint
+    ) -> None:
+        put = (
+            b"PUT /b/aws HTTP/1.1\r\nContent-Encoding: aws-chunked\r\nContent-Length: 4\r\n"
+            b"X-Amz-Decoded-Content-Length: 1234\r\n\r\nabcd"
+        )
+        await exchange(plain, put)
+        answer = (await exchange(plain, b"GET /b/aws HTTP/1.1\r\n\r\n"))[0]
+        assert answer.endswith(b"\r\n\r\n" + expected(0, 1234))
+
+    async def test_given_content_md5_when_put_then_the_etag_is_its_hex(
+        self, plain: Endpoint
+    ) -> None:
+        md5 = hashlib.md5(b"x", usedforsecurity=False)
+        encoded = base64.b64encode(md5.digest())
+        put = b"PUT /b/k HTTP/1.1\r\nContent-MD5: %b\r\nContent-Length: 1\r\n\r\nx" % encoded
+        (answer,) = await exchange(plain, put)
+        assert b'\r\nETag: "%b"\r\n' % md5.hexdigest().encode() in answer
+
+    async def test_given_a_range_behind_the_end_when_asked_then_it_is_refused(
+        self, plain: Endpoint
+    ) -> None:
+        get = b"GET /b/size-10 HTTP/1.1\r\nRange: bytes=10-\r\n\r\n"
+        (answer,) = await exchange(plain, get)
+        assert answer.startswith(b"HTTP/1.1 416 ")
+
+    @pytest.mark.parametrize(
+        "nonsense",
+        [
+            b"what?\r\n\r\n",
+            b"PUT /b/k HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+            b"PUT /b/k HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            b"GET /b/k HTTP/1.1\r\nX: " + b"x" * 100_000,
+        ],
+    )
+    async def test_given_nonsense_when_sent_then_it_is_refused(
+        self, plain: Endpoint, nonsense: bytes
+    ) -> None:
+        (answer,) = await exchange(plain, nonsense)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+class TestTls:
+    async def test_given_tls_when_its_authority_is_trusted_then_both_clients_work(
+        self, tmp_path: Path
+    ) -> None:
+        with null_server(tmp_path, tls=True, keys=10) as endpoint:
+            async with open_storage(endpoint) as storage:
+                await storage.upload_file("tls/parts", b"a" * (22 * MIB))
+                got = await storage.get_file("tls/parts")
+            async with open_aiobotocore(endpoint) as client:
+                size = (await client.head_object(Bucket="b", Key="size-7"))["ContentLength"]
+        assert got == expected(0, 22 * MIB)
+        assert size == 7
+
+    async def test_given_tls_when_its_authority_is_not_trusted_then_nobody_gets_in(
+        self, tmp_path: Path
+    ) -> None:
+        with null_server(tmp_path, tls=True) as endpoint:
+            port = int(endpoint.url.rpartition(":")[2])
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection("127.0.0.1", port, ssl=ssl.create_default_context())
+
+
+class TestNetwork:
+    async def test_given_a_round_trip_when_asked_twice_then_neither_answer_is_early(
+        self, tmp_path: Path
+    ) -> None:
+        with null_server(tmp_path, rtt_ms=40) as endpoint:
+            host, port = endpoint.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            waited = []
+            for _ in range(2):
+                begun = time.monotonic()
+                writer.write(b"GET /b/size-10 HTTP/1.1\r\n\r\n")
+                await read_answer(reader)
+                waited.append(time.monotonic() - begun)
+            writer.close()
+            await writer.wait_closed()
+        assert waited[0] >= 0.08  # with TCP's handshake
+        assert waited[1] >= 0.04
+
+    async def test_given_a_bandwidth_when_bytes_go_up_and_down_then_they_are_not_early(
+        self, tmp_path: Path
+    ) -> None:
+        with null_server(tmp_path, mbit=80) as endpoint:
+            async with open_storage(endpoint) as storage:
+                begun = time.monotonic()
+                await storage.upload_file("slow", b"a" * MIB)
+                up = time.monotonic() - begun
+                begun = time.monotonic()
+                got = await storage.get_file("slow")
+                down = time.monotonic() - begun
+        # 10 MB/s, but for what may go at once: 64 KiB.
+        assert min(up, down) >= (MIB - 65_536) / 10e6
+        assert got == expected(0, MIB)
+
+    def test_given_a_bucket_when_taken_from_then_bytes_move_at_its_rate(self) -> None:
+        bucket = Bucket(rate=1000.0, burst=100.0)
+        moments = [bucket.take(100, 50.0) for _ in range(3)]
+        assert moments == pytest.approx([50.0, 50.1, 50.2])
+
+    def test_given_a_window_when_it_is_used_up_then_a_connection_waits_for_round_trips(
+        self,
+    ) -> None:
+        network = Network.of(rtt_ms=1000, mbit=0, window_mib=1)
+        assert network is not None
+        line = Line(network, tls=False)
+        begun = time.monotonic()
+        assert line.leaves(MIB) <= time.monotonic()
+        assert line.leaves(MIB) >= begun + 1
+        assert Network.of(rtt_ms=0, mbit=0, window_mib=1) is None
+
+
+class TestRecordings:
+    @pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 1234])
+    def test_given_a_number_of_keys_when_paged_then_pages_join_to_all_of_them(
+        self, count: int
+    ) -> None:
+        recordings = Recordings(count)
+        keys: list[bytes] = []
+        following: int | None = 0
+        while following is not None:
+            page = recordings.page(b"", b"", following, 77)
+            keys += [entry.key for entry in page.entries]
+            following = page.following
+        assert keys == [recordings.key(number) for number in range(count)]
+        assert keys == sorted(set(keys))
+
+    def test_given_a_million_keys_when_a_late_page_is_asked_then_it_is_made_at_once(self) -> None:
+        recordings = Recordings(1_000_000)
+        last = recordings.key(999_999)
+        page = recordings.page(b"recordings/", b"", recordings.number_after(last) - 1, 1000)
+        assert [entry.key for entry in page.entries] == [last]
+        assert page.following is None
+
+    def test_given_a_prefix_nobody_has_when_listed_then_the_page_is_empty(self) -> None:
+        page = Recordings(100).page(b"other/", b"/", 0, 1000)
+        assert (page.entries, page.prefixes, page.following) == ([], [], None)
