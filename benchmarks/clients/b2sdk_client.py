@@ -7,6 +7,7 @@ whole object, which it does not for what was uploaded in parts.
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,7 +69,9 @@ class B2sdkClient:
         return await asyncio.to_thread(self._get, key)
 
     def _get(self, key: str) -> int:
-        return len(self._bucket.download_file_by_name(key).response.content)
+        body = io.BytesIO()
+        self._bucket.download_file_by_name(key).save(body)
+        return len(body.getbuffer())
 
     async def head(self, key: str) -> int:
         found = await asyncio.to_thread(self._bucket.get_file_info_by_name, key)
