@@ -277,21 +277,32 @@ class AnswerStream:
         With ``full`` it is filled, unless the body ends or breaks off there; else what comes
         first is enough.
         """
-        if self._connection is None:
-            raise StorageClosedError("The answer was closed before it was read.")
         try:
-            return await self._connection.read_into(target, full=full)
+            return await self._opened().read_into(target, full=full)
         except OSError as error:
-            raise self._exchange.explain(error, self._request) from error
+            raise self._explained(error) from error
+
+    async def read(self, most: int) -> bytes:
+        """Return the next ``most`` bytes of the body; fewer at its end, or where it breaks off."""
+        try:
+            return await self._opened().read(most)
+        except OSError as error:
+            raise self._explained(error) from error
 
     async def read_all(self) -> bytes:
         """Return the whole rest of a short body; more than 32 MiB raise `ServerResponseError`."""
+        try:
+            return await self._opened().read_all(_MAX_ANSWER_BYTES)
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def _opened(self) -> Connection:
         if self._connection is None:
             raise StorageClosedError("The answer was closed before it was read.")
-        try:
-            return await self._connection.read_all(_MAX_ANSWER_BYTES)
-        except OSError as error:
-            raise self._exchange.explain(error, self._request) from error
+        return self._connection
+
+    def _explained(self, error: OSError) -> StorageError:
+        return self._exchange.explain(error, self._request)
 
     async def aclose(self) -> None:
         """Give the slot back; an unread rest closes the connection. Safe to call twice."""

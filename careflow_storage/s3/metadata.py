@@ -97,13 +97,14 @@ def is_header_value(value: object) -> bool:
 def decode_metadata(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata that is in an answer's headers, our own marks included.
 
+    Their names are in lower case.
     Encoded words of other writers are decoded, too, between plain text and in the charsets
     UTF-8, ASCII, ISO-8859-1 and Windows-1252. What cannot be decoded stays as it is.
     """
     return {
-        name[len(META_PREFIX) :].lower(): _decoded_value(value)
+        name[len(META_PREFIX) :]: _decoded_value(value)
         for name, value in headers.items()
-        if name[: len(META_PREFIX)].lower() == META_PREFIX
+        if name.startswith(META_PREFIX)
     }
 
 

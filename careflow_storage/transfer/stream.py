@@ -30,8 +30,8 @@ from careflow_storage.transfer.verify import EtagHasher, check_digests, part_end
 logger = logging.getLogger("careflow_storage")
 
 Piece = TypeVar("Piece", bytes, memoryview)
-# Takes the next bytes from an answer, of which the first is at this position of the object.
-_Take = Callable[[AnswerStream, int], Awaitable[Piece]]
+# Takes the next bytes from an answer.
+_Take = Callable[[AnswerStream], Awaitable[Piece]]
 
 _CHUNK_BYTES = 256 * 1024
 # So much of a large object is hashed while the next of it arrives.
@@ -123,7 +123,7 @@ class FileStream:
     def __aiter__(self) -> AsyncGenerator[bytes]:
         chunk = memoryview(bytearray(_CHUNK_BYTES))
 
-        async def take(answer: AnswerStream, _position: int) -> bytes:
+        async def take(answer: AnswerStream) -> bytes:
             return bytes(chunk[: await answer.read_into(chunk, full=False)])
 
         return self._begun(take)
@@ -134,7 +134,7 @@ class FileStream:
         Each is filled but the last, and those before which the connection broke.
         """
 
-        async def take(answer: AnswerStream, _position: int) -> memoryview:
+        async def take(answer: AnswerStream) -> memoryview:
             buffer = await free()
             return buffer[: await answer.read_into(buffer, full=True)]
 
@@ -160,20 +160,11 @@ class FileStream:
 
     async def read(self) -> bytes:
         """Return all the bytes at once: the whole range in memory."""
-        whole = memoryview(b"")
-
-        async def take(answer: AnswerStream, position: int) -> memoryview:
-            nonlocal whole
-            begin = position - self._start
-            if not begin:
-                whole = memoryview(bytearray(self._expected - self._start))
-            piece = whole[begin : begin + _BLOCK_BYTES]
-            return piece[: await answer.read_into(piece, full=True)]
-
-        async with aclosing(self._begun(take)) as pieces:
-            async for _ in pieces:
-                pass
-        return bytes(whole)
+        pieces: list[bytes] = []
+        async with aclosing(self._begun(_take_block)) as blocks:
+            async for block in blocks:
+                pieces.append(block)
+        return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def _open(self, position: int) -> AnswerStream:
         """Open what begins at ``position``; an answer that makes no sense is asked for again."""
@@ -256,9 +247,7 @@ class FileStream:
                 begun = position
                 failure: StorageError | None = None
                 try:
-                    while not complete and (
-                        piece := await self._deadline.wait(take(answer, position))
-                    ):
+                    while not complete and (piece := await self._deadline.wait(take(answer))):
                         position += len(piece)
                         complete = self._is_complete(position)
                         await hasher.update(piece)
@@ -333,6 +322,10 @@ class FileStream:
         if position > expected:
             raise self._violation(f"it goes on after byte {expected}")
         return position == expected
+
+
+async def _take_block(answer: AnswerStream) -> bytes:
+    return await answer.read(_BLOCK_BYTES)
 
 
 def check_range(start: int, end: int | None) -> None:
