@@ -56,7 +56,10 @@ def slow(session: nox.Session) -> None:
 def uvloop(session: nox.Session) -> None:
     """The tests that move bytes, on the other event loop."""
     install(session, "dev")
-    files = ("upload", "download", "stream", "memory", "live", "faults_upload", "faults_download")
+    files = (
+        *("http_connection", "upload", "download", "stream", "memory", "live"),
+        *("faults_upload", "faults_download"),
+    )
     session.run(
         *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", "not integration"),
         *(f"tests/test_{name}.py" for name in files),

@@ -48,8 +48,13 @@ def about(scale: Scale, loops: Sequence[str] = ()) -> dict[str, Any]:
         "load": [round(load, 1) for load in os.getloadavg()],
         "loops": list(loops),
         "scale": asdict(scale),
-        "packages": {package: _version(package) for package in _PACKAGES},
+        "packages": versions(_PACKAGES),
     }
+
+
+def versions(names: Sequence[str]) -> dict[str, str]:
+    """The versions of these packages."""
+    return {name: _version(name) for name in names}
 
 
 def summary(facts: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from benchmarks.about import about, summary
 from benchmarks.children import run_child
@@ -23,6 +24,7 @@ from benchmarks.run import say, serve, work_folder
 from benchmarks.stats import ratio, spread
 
 CLIENTS = ("ours", "obstore")
+_STYLES = ("-", "--", ":")
 _PART = 5 * MIB
 _GIB = 1024 * MIB
 
@@ -168,42 +170,47 @@ def render(axis: Axis, found: Sequence[Point]) -> str:
 
 def draw(found: Sequence[Point], folder: Path) -> None:
     """One panel for each axis, both scales logarithmic."""
-    from benchmarks.charts import (
-        OURS_COLOUR,
-        PEER_COLOUR,
-        TEXT_COLOUR,
-        give_title,
-        new_figure,
-        save,
-    )
+    # Only here, since matplotlib is an extra of its own.
+    from benchmarks.charts import give_title, new_figure, save
 
     figure, grid = new_figure(2, 2, 6.4)
-    styles = ("-", "--", ":")
-    for axes, axis in zip([one for line in grid for one in line], AXES, strict=True):
-        mine = [point for point in found if point.axis == axis.name]
-        for style, section in zip(styles, dict.fromkeys(p.section for p in mine), strict=False):
-            for client in CLIENTS:
-                chosen = [p for p in mine if p.client == client and p.section == section]
-                axes.plot(
-                    [point.value for point in chosen],
-                    [point.cpu_us for point in chosen],
-                    style,
-                    marker="o",
-                    markersize=3.5,
-                    color=OURS_COLOUR if client == "ours" else PEER_COLOUR,
-                    label=f"{client}, {section}",
-                )
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_title(f"CPU us per {axis.per}: {axis.title}", fontsize=9, loc="left")
-        axes.grid(visible=True, color="#e4e7eb")
-        axes.spines[["top", "right"]].set_visible(False)
-        if mine:
-            axes.legend(fontsize=7, frameon=False, labelcolor=TEXT_COLOUR)
+    panels = [axes for line in grid for axes in line]
+    for axes, axis in zip(panels, AXES, strict=True):
+        _draw_axis(axes, axis, [point for point in found if point.axis == axis.name])
     legend = "A level line: each costs the same, however many there are."
     give_title(figure, "How costs grow, null server over HTTP", legend)
     for path in save(figure, folder, "scaling"):
         say(f"drew {path}")
+
+
+def _draw_axis(axes: Any, axis: Axis, found: Sequence[Point]) -> None:
+    from benchmarks.charts import GRID_COLOUR, OURS_COLOUR, PEER_COLOUR
+
+    for style, section in zip(_STYLES, dict.fromkeys(p.section for p in found), strict=False):
+        for client in CLIENTS:
+            chosen = [p for p in found if p.client == client and p.section == section]
+            axes.plot(
+                [point.value for point in chosen],
+                [point.cpu_us for point in chosen],
+                style,
+                marker="o",
+                markersize=3.5,
+                color=OURS_COLOUR if client == "ours" else PEER_COLOUR,
+                label=f"{client}, {section}",
+            )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_title(f"CPU us per {axis.per}", fontsize=10, loc="left", fontweight="bold")
+    axes.set_xlabel(axis.title, fontsize=9)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.yaxis.set_minor_formatter(lambda *_: "")
+    axes.grid(visible=True, color=GRID_COLOUR)
+    axes.spines[["top", "right"]].set_visible(False)
+    if found:
+        costs = [point.cpu_us for point in found]
+        # Far apart, so that noise does not look like growth; room for the legend above.
+        axes.set_ylim(min(costs) / 5, max(costs) * 20)
+        axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
 
 
 def main() -> None:

@@ -189,7 +189,7 @@ def _decoded_value(value: str) -> str:
 
 
 def _repaired(value: str) -> str:
-    # aiohttp escapes bytes that are no UTF-8 as surrogates, which no JSON and no model takes.
+    # Bytes that are no UTF-8 come escaped as surrogates, which no JSON and no model takes.
     # Other writers may have sent them; HTTP's old charset gives each byte a character.
     try:
         value.encode()
