@@ -124,11 +124,15 @@ def unpinned(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments after ``--`` go to the runner."""
-    runner = ROOT / "benchmarks" / "__main__.py"
-    if not runner.exists():
-        session.error("benchmarks/__main__.py is not there.")
-    install(session, "bench", "demo")
+    install(session, "bench", "charts", "local")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session(name="bench-quick")
+def bench_quick(session: nox.Session) -> None:
+    """The ratios that matter, in under two minutes: to judge a change before it lands."""
+    install(session, "bench", "local")
+    session.run("python", "-m", "benchmarks.quick", *session.posargs)
 
 
 def install(session: nox.Session, *extras: str) -> None:

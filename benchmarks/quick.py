@@ -19,11 +19,12 @@ from benchmarks.budget import Budget
 from benchmarks.metrics import Metric
 from benchmarks.model import MIB
 from benchmarks.options import default_folder
+from benchmarks.places import say
 from benchmarks.plan import WORKLOADS, Group, Place, Scale
 from benchmarks.report import number, table, times
 from benchmarks.results import Report, Results
 from benchmarks.rows import ROWS
-from benchmarks.run import run_group, say
+from benchmarks.run import run_group
 from benchmarks.stats import ratio
 
 SCALE = Scale(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.about import about, summary
@@ -16,44 +12,14 @@ from benchmarks.budget import Budget
 from benchmarks.children import run_child
 from benchmarks.model import Answer, Endpoint, Job
 from benchmarks.options import Choice, parse
-from benchmarks.plan import Group, Place, Scale, estimate, rounds_of
+from benchmarks.places import say, serve, work_folder
+from benchmarks.plan import Group, Scale, estimate, rounds_of
 from benchmarks.report import render
 from benchmarks.results import Report, Results, merged
 from benchmarks.rows import Row
-from benchmarks.servers import null_server, rclone_server, seaweed_server
 from benchmarks.stage import Stage
 
 _NO_SERVER = Endpoint("", "", "", "")
-
-
-def say(text: str) -> None:
-    """Progress, apart from the tables."""
-    print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def work_folder(parent: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, whatever happens: memory-backed files cost memory."""
-    folder = Path(tempfile.mkdtemp(prefix="careflow-bench-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def serve(place: Place, folder: Path, keys: int = 1000) -> AbstractContextManager[Endpoint]:
-    """The server of a place."""
-    match place.server:
-        case "rclone":
-            return rclone_server(folder, tls=place.tls)
-        case "seaweed":
-            return seaweed_server(folder, tls=place.tls)
-        case "null":
-            return null_server(
-                folder, tls=place.tls, rtt_ms=place.rtt_ms, mbit=place.mbit, keys=keys
-            )
-        case _:
-            raise ValueError(f"There is no server {place.server}.")
 
 
 class Player:

@@ -18,9 +18,9 @@ from benchmarks.about import about, summary
 from benchmarks.children import run_child
 from benchmarks.model import MIB, Answer, Endpoint, Job, Tuning
 from benchmarks.options import default_folder
+from benchmarks.places import say, serve, work_folder
 from benchmarks.plan import FULL, QUICK, Place
 from benchmarks.report import number, table, times
-from benchmarks.run import say, serve, work_folder
 from benchmarks.stats import ratio, spread
 
 CLIENTS = ("ours", "obstore")
