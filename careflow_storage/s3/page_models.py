@@ -29,7 +29,7 @@ _PYDANTIC_IS_KNOWN: Final = sorted(BaseModel.__slots__) == sorted(_SLOTS)
 
 
 def make_models(model: type[AnyModel], values: list[dict[str, Any]]) -> list[AnyModel]:
-    """Make one model of each of the ``values``; 1000 take 0.3 ms.
+    """Make one model of each of the ``values``; 1000 take 0.4 ms.
 
     Each has all fields of the model, in their order, with values that validation would neither
     refuse nor change. It becomes a part of the model, so nobody else may keep it. Models with
