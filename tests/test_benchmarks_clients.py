@@ -41,7 +41,7 @@ _TAKES_PART: dict[str, tuple[type, ...]] = {
     "boto3": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
     "miniopy_async": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
     "obstore": (Transfers, Streams, Lives, *_EVERYTHING_BUT_FILES),
-    "ours": (Transfers, Streams, Lives, Objects, Lists, Signs),
+    "ours": (Transfers, Streams, Lives, *_EVERYTHING_BUT_FILES),
     "rclone": (Transfers, Lists, ListsFolders),
     "s3fs": (Transfers, *_EVERYTHING_BUT_FILES),
     "s5cmd": (Transfers, Lists, ListsFolders),

@@ -1,7 +1,7 @@
 """AWS's Common Runtime, the C library behind ``boto3[crt]``, through its own S3 client.
 
 boto3 cannot be used for it here: up to 1.44 it hands no ``endpoint_url`` on to the runtime, so
-that every transfer would go to AWS, and it always adds CRC32 trailers, which B2 refuses.
+that every transfer would go to AWS, and it always adds CRC32 trailers, which others do not send.
 
 It must not be installed where botocore is measured: as soon as it can be imported, botocore, and
 with it every client that is built on it, imports it and signs with it.

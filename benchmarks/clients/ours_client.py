@@ -1,8 +1,9 @@
 """careflow-storage, with its defaults but for part size and concurrency.
 
 Verifies up: Content-MD5 of every object and part, checked by the server, and the ETag it answers
-(option ``checksum``: CRC32, or SHA-256 in the signature, in place of it). Down: length; MD5 where
-the ETag tells it, which is of small objects and of what was uploaded with the same part size.
+(option ``checksum``: CRC32, or SHA-256 that is in the signature, too, in place of it). Down:
+length; MD5 where the ETag tells it, which is of small objects and of what was uploaded with the
+same part size.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ class OursClient:
 
     async def listing(self, prefix: str) -> int:
         return len(await self._storage.list_files(prefix))
+
+    async def folders(self, prefix: str) -> int:
+        return len((await self._storage.list_folder(prefix)).common_prefixes)
 
     async def sign(self, key: str) -> str:
         return await self._storage.get_signed_url(key)
