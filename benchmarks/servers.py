@@ -186,8 +186,8 @@ def seaweed_server(folder: Path, *, tls: bool = False) -> Iterator[Endpoint]:
     certificate = _certificate(folder) if tls else None
     with LocalServer(
         data_dir=folder / "seaweed",
-        certificate=certificate and certificate.chain,
-        private_key=certificate and certificate.key,
+        certificate=certificate.chain if certificate else None,
+        private_key=certificate.key if certificate else None,
     ) as server:
         server.create_bucket(_BUCKET, versioned=False)
         place = server.environment()

@@ -113,6 +113,14 @@ class TestOurClient:
             await storage.download_file(f"ours/size-{size}.webm", tmp_path / "got")
         assert (tmp_path / "got").read_bytes() == expected(0, size)
 
+    async def test_given_a_name_with_md5_when_read_then_the_etag_is_that_of_the_bytes(
+        self, plain: Endpoint
+    ) -> None:
+        async with open_storage(plain) as storage:
+            etag = (await storage.get_file_metadata("ours/md5-70000.webm")).etag
+            got = await storage.get_file("ours/md5-70000.webm")
+        assert etag == hashlib.md5(got, usedforsecurity=False).hexdigest()
+
     async def test_given_more_than_a_page_when_listed_then_all_keys_come_once_and_in_order(
         self, plain: Endpoint
     ) -> None:
@@ -387,6 +395,33 @@ class TestNetwork:
         assert line.leaves(MIB) <= time.monotonic()
         assert line.leaves(MIB) >= begun + 1
         assert Network.of(rtt_ms=0, mbit=0, window_mib=1) is None
+
+
+class TestNativeApi:
+    def test_given_b2sdk_when_files_go_up_and_down_then_sizes_and_bytes_are_right(
+        self, plain: Endpoint, tmp_path: Path
+    ) -> None:
+        b2 = pytest.importorskip("b2sdk.v3")
+        api = b2.B2Api(b2.InMemoryAccountInfo(), cache=b2.InMemoryCache())
+        api.authorize_account("id", "key", realm=plain.url)
+        bucket = api.get_bucket_by_name("b2-bucket")
+        bucket.upload_bytes(b"a" * 1000, "b2/ü small")
+        (tmp_path / "big").write_bytes(b"a" * (11 * MIB))
+        bucket.concatenate(
+            [b2.UploadSourceLocalFile(str(tmp_path / "big"))],
+            "b2/big",
+            recommended_upload_part_size=5 * MIB,
+        )
+        bucket.download_file_by_name("b2/ü small").save_to(tmp_path / "small")
+        found = bucket.get_file_info_by_name("b2/big")
+        api.download_file_by_id(found.id_).save_to(tmp_path / "down")
+        recordings = list(bucket.ls("recordings/", recursive=True))
+        folders = [folder for _, folder in bucket.ls("recordings/") if folder]
+        bucket.hide_file("b2/big")
+        assert (tmp_path / "small").read_bytes() == expected(0, 1000)
+        assert found.size == 11 * MIB
+        assert (tmp_path / "down").read_bytes() == expected(0, 11 * MIB)
+        assert (len(recordings), len(folders)) == (KEYS, FOLDERS)
 
 
 class TestRecordings:

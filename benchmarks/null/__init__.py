@@ -6,6 +6,10 @@ verifies nothing, not even signatures. ``python -m benchmarks.null --help`` tell
 `benchmarks.servers.null_server` starts it.
 
 What exists: every key. ``.../size-<N>`` and ``.../size-<N>.<ext>`` hold N bytes, other keys
-``--size``; a key that was written holds as many bytes as were written. The bytes are always those
-of `benchmarks.null.content.expected`. Listings show ``--keys`` recordings of their own.
+``--size``; a key that was written holds as many bytes as were written. The bytes are always
+those of `benchmarks.null.content.expected`. Their ETag is no MD5, so that nobody compares it
+with what was sent; but ``.../md5-<N>`` holds N bytes and has their MD5 as its ETag, for clients
+that verify what they read.
+
+Listings show ``--keys`` recordings of their own.
 """

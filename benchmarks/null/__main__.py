@@ -13,6 +13,7 @@ import ssl
 from pathlib import Path
 
 from benchmarks.null.link import Network
+from benchmarks.null.native import Native
 from benchmarks.null.protocol import Connection
 from benchmarks.null.s3 import S3
 
@@ -42,7 +43,9 @@ async def _serve(options: argparse.Namespace) -> None:
     if options.cert is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(options.cert, options.key)
-    factory = functools.partial(Connection, s3, network, tls=context is not None)
+    factory = functools.partial(
+        Connection, Native(s3, tls=context is not None), network, tls=context is not None
+    )
     server = await loop.create_server(
         factory, "127.0.0.1", options.port, ssl=context, backlog=_BACKLOG
     )

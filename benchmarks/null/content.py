@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import random
 from typing import Final
 
@@ -25,3 +27,12 @@ def expected(start: int, stop: int) -> bytes:
     begin = start % BLOCK
     size = stop - start
     return (_NOISE * (size // BLOCK + 2))[begin : begin + size]
+
+
+@functools.lru_cache(maxsize=4096)
+def digest(algorithm: str, size: int) -> bytes:
+    """The hex digest of an object of this size."""
+    made = hashlib.new(algorithm, usedforsecurity=False)
+    for position in range(0, size, CHUNK):
+        made.update(piece(position, min(CHUNK, size - position)))
+    return made.hexdigest().encode()

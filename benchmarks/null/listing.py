@@ -59,15 +59,16 @@ class Recordings:
 
     def page(self, prefix: bytes, delimiter: bytes, begin: int, most: int) -> Page:
         """What follows from number ``begin`` on, below a prefix."""
-        begin = max(begin, self._number_of(prefix))
-        end = self._number_of(prefix + b"\xff")
+        begin = max(begin, self.number_of(prefix))
+        end = self.number_of(prefix + b"\xff")
         if delimiter:
             return self._grouped(prefix, delimiter, range(begin, end), most)
         stop = min(begin + most, end)
         entries = list(self._entries(begin, stop)) if begin < stop else []
         return Page(entries, [], stop if stop < end else None)
 
-    def _number_of(self, key: bytes) -> int:
+    def number_of(self, key: bytes) -> int:
+        """The number of this key or, where it is not there, of the first one behind it."""
         return bisect_left(range(self.count), key, key=self.key)
 
     def _entries(self, begin: int, stop: int) -> Iterator[Entry]:
@@ -98,7 +99,7 @@ class Recordings:
         following = min((number // PER_FOLDER + 1) * PER_FOLDER, self.count)
         if not self._begins(following, common) and self._begins(following - 1, common):
             return following  # a folder, which is what is asked for nearly always
-        return self._number_of(common + b"\xff")
+        return self.number_of(common + b"\xff")
 
     def _begins(self, number: int, common: bytes) -> bool:
         return number < self.count and self.key(number).startswith(common)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qsl, quote_from_bytes
 
@@ -30,13 +31,31 @@ def parameters(query: bytes) -> dict[str, bytes]:
     return {name: value.encode("latin-1") for name, value in pairs}
 
 
+class Cache:
+    """The documents that were asked for last, up to a number of bytes."""
+
+    def __init__(self) -> None:
+        self._documents: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, name: bytes, render: Callable[[], bytes]) -> bytes:
+        """The document of this name, rendered if need be."""
+        if (cached := self._documents.get(name)) is not None:
+            self._documents.move_to_end(name)
+            return cached
+        document = self._documents[name] = render()
+        self._size += len(document)
+        while self._size > _CACHED_BYTES:
+            self._size -= len(self._documents.popitem(last=False)[1])
+        return document
+
+
 class Pages:
-    """Renders listings and keeps the last ones."""
+    """Renders listings."""
 
     def __init__(self, recordings: Recordings, size: int, etag: bytes) -> None:
         self._recordings = recordings
-        self._cache: OrderedDict[bytes, bytes] = OrderedDict()
-        self._cached = 0
+        self._cache = Cache()
         # The same for all keys: what GET and HEAD answer for them.
         self._tail = (
             b"<ETag>%b</ETag><Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>"
@@ -44,17 +63,11 @@ class Pages:
 
     def listing(self, bucket: bytes, target: bytes, query: bytes) -> bytes:
         """The document for a target, which says all that matters."""
-        if (cached := self._cache.get(target)) is not None:
-            self._cache.move_to_end(target)
-            return cached
-        given = parameters(query)
+        return self._cache.get(target, lambda: self._render(bucket, parameters(query)))
+
+    def _render(self, bucket: bytes, given: dict[str, bytes]) -> bytes:
         second = given.get("list-type") == b"2"
-        document = self._second(bucket, given) if second else self._first(bucket, given)
-        self._cache[target] = document
-        self._cached += len(document)
-        while self._cached > _CACHED_BYTES:
-            self._cached -= len(self._cache.popitem(last=False)[1])
-        return document
+        return self._second(bucket, given) if second else self._first(bucket, given)
 
     def _second(self, bucket: bytes, given: dict[str, bytes]) -> bytes:
         """ListObjectsV2."""

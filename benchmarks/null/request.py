@@ -17,6 +17,10 @@ CONNECTION: Final = b"\r\nconnection:"
 EXPECT: Final = b"\r\nexpect:"
 RANGE: Final = b"\r\nrange:"
 HOST: Final = b"\r\nhost:"
+CONTENT_TYPE: Final = b"\r\ncontent-type:"
+FILE_NAME: Final = b"\r\nx-bz-file-name:"
+CONTENT_SHA1: Final = b"\r\nx-bz-content-sha1:"
+PART_NUMBER: Final = b"\r\nx-bz-part-number:"
 
 _CHECKSUM_FIELD = re.compile(
     rb"(?i)\r\n(x-amz-checksum-(?:crc32c?|crc64nvme|sha1|sha256):[^\r]*)(?=\r)"

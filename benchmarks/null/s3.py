@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from benchmarks.null.bodies import MOST_KEPT
+from benchmarks.null.content import digest
 from benchmarks.null.listing import Recordings
 from benchmarks.null.pages import DECLARATION, NAMESPACE, Pages, escaped, parameters
 from benchmarks.null.protocol import MadeUp, Reply
@@ -31,7 +32,7 @@ REGION: Final = b"us-east-1"
 
 _REMEMBERED: Final = 200_000
 _UPLOADS: Final = 20_000
-_SIZE = re.compile(rb"/size-(\d{1,15})(?:\.\w+)?")
+_SIZE = re.compile(rb"/(?:size|md5)-(\d{1,15})(?:\.\w+)?")
 # Everything exists but the folders of the listing: tools that find an object there list nothing.
 _FOLDER = re.compile(rb"/[^/]+/recordings(?:/CA[0-9a-f]{32})?")
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
@@ -52,7 +53,8 @@ class S3:
 
     def __init__(self, *, keys: int, size: int) -> None:
         self._size = size
-        self._pages = Pages(Recordings(keys), size, ETAG)
+        self.recordings = Recordings(keys)
+        self._pages = Pages(self.recordings, size, ETAG)
         # Sizes of keys that were written and do not have the size that they would have anyway.
         self._sizes: OrderedDict[bytes, int] = OrderedDict()
         self._uploads: OrderedDict[bytes, dict[bytes, int]] = OrderedDict()
@@ -81,7 +83,9 @@ class S3:
         if request.path.find(b"/", 1) in (-1, len(request.path) - 1):
             return self._bucket(request, kept)
         if method in (b"GET", b"HEAD"):
-            return self._get(request)
+            if _FOLDER.fullmatch(request.path):
+                return self._refused(request, 404, b"NoSuchKey")
+            return self.object(request, request.path)
         if method == b"DELETE":
             if b"uploadId=" in request.query:
                 self._uploads.pop(parameters(request.query)["uploadId"], None)
@@ -98,11 +102,12 @@ class S3:
         """How many bytes the object has: as many as were written, else as its name says."""
         if (size := self._sizes.get(path)) is not None:
             return size
-        if (at := path.rfind(b"/size-")) >= 0 and (found := _SIZE.fullmatch(path, at)):
+        if found := _SIZE.fullmatch(path, path.rfind(b"/")):
             return int(found[1])
         return self._size
 
-    def _remember(self, path: bytes, size: int) -> None:
+    def remember(self, path: bytes, size: int) -> None:
+        """Note that the object at a path has been written."""
         self._sizes.pop(path, None)
         if size != self.size_of(path):
             self._sizes[path] = size
@@ -125,13 +130,13 @@ class S3:
                 b"<ETag>%b</ETag></CopyObjectResult>" % (NAMESPACE, escaped(ETAG))
             )
         else:
-            self._remember(request.path, size)
+            self.remember(request.path, size)
         return b"%b%b\r\n%b\r\n" % (self._stored, etag, request.checksums())
 
-    def _get(self, request: Request) -> Reply:
-        if _FOLDER.fullmatch(request.path):
-            return self._refused(request, 404, b"NoSuchKey")
-        size = self.size_of(request.path)
+    def object(self, request: Request, path: bytes, fields: bytes = b"") -> Reply:
+        """The object at a path, or the wanted range of it, or its head alone."""
+        size = self.size_of(path)
+        etag = ETAG if b"/md5-" not in path else b'"%b"' % digest("md5", size)
         wanted = request.field(RANGE)
         start, stop, status, line = 0, size, 200, b""
         if wanted is not None and (found := _RANGE.fullmatch(wanted)):
@@ -144,8 +149,8 @@ class S3:
             status, line = 206, b"Content-Range: bytes %d-%d/%d\r\n" % (start, stop - 1, size)
         head = (
             b"%bContent-Type: binary/octet-stream\r\nContent-Length: %d\r\nAccept-Ranges: bytes\r\n"
-            b"ETag: %b\r\nLast-Modified: %b\r\n%b\r\n"
-        ) % (self._lines[status], stop - start, ETAG, _MODIFIED, line)
+            b"ETag: %b\r\nLast-Modified: %b\r\n%b%b\r\n"
+        ) % (self._lines[status], stop - start, etag, _MODIFIED, line, fields)
         if request.method == b"HEAD" or start == stop:
             return head
         return MadeUp(head, start, stop - start)
@@ -174,7 +179,7 @@ class S3:
         parts = self._uploads.pop(parameters(request.query)["uploadId"], None)
         if parts is None:
             return self.refusal(404, b"NoSuchUpload")
-        self._remember(request.path, sum(parts.values()))
+        self.remember(request.path, sum(parts.values()))
         return self.document(
             b"<CompleteMultipartUploadResult %b><Location>/%b/%b</Location><Bucket>%b</Bucket>"
             b"<Key>%b</Key><ETag>%b</ETag></CompleteMultipartUploadResult>"
@@ -223,8 +228,11 @@ class S3:
 
     def document(self, xml: bytes, *, status: int = 200, declared: bool = False) -> bytes:
         """An answer that is XML."""
-        body = xml if declared else DECLARATION + xml
-        fields = b"Content-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(body)
+        return self.typed(b"application/xml", xml if declared else DECLARATION + xml, status)
+
+    def typed(self, content_type: bytes, body: bytes, status: int = 200) -> bytes:
+        """An answer of any type."""
+        fields = b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n" % (content_type, len(body))
         return self._lines[status] + fields + body
 
     def refusal(self, status: int, code: bytes) -> bytes:
