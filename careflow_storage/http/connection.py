@@ -47,16 +47,21 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         *("_bodiless", "_buffer", "_chunks", "_end", "_failure", "_filled", "_head", "_heads"),
         *("_left", "_loop", "_on_lost", "_over", "_reading_paused", "_ready_for_answer"),
-        *("_sent_all", "_start", "_still", "_target", "_view", "_waiter", "_wanted"),
+        *("_sent_all", "_start", "_still", "_target", "_turn", "_view", "_waiter", "_wanted"),
         *("_writing_paused", "idle_since", "reusable", "transport"),
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        turn: asyncio.Lock,
+        on_lost: Callable[[Connection], None],
     ) -> None:
+        """``turn`` is shared by all that send large bodies on this loop."""
         self.idle_since = 0.0
         self.reusable = True
         self._loop = loop
+        self._turn = turn
         self._on_lost = on_lost
         self.transport: asyncio.Transport | None = None
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -227,9 +232,11 @@ class Connection(asyncio.BufferedProtocol):
         # another task.
         async with aclosing(body.slices()) as pieces:
             async for piece in pieces:
-                self._write(piece)
-                # A fast peer takes all at once: others on this loop shall have their turn, too.
-                await asyncio.sleep(0)
+                # A fast peer takes all at once, and encryption takes its time. So one slice goes
+                # out per turn of the loop, of whichever connection: all else on it goes on.
+                async with self._turn:
+                    self._write(piece)
+                    await asyncio.sleep(0)
                 while self._writing_paused and self._head is None:
                     await self._more()
                 if self._head is not None:

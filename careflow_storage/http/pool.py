@@ -61,6 +61,7 @@ class Pool:
         self._keep_alive = keep_alive
         self._proxy = _Proxy(proxy) if proxy is not None else None
         self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._watch: asyncio.TimerHandle | None = None
@@ -151,7 +152,7 @@ class Pool:
         )
         try:
             _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop, self._lost),
+                lambda: Connection(self._loop, self._turn, self._lost),
                 sock=plug,
                 ssl=tls,
                 server_hostname=host if tls else None,
