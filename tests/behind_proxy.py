@@ -58,7 +58,7 @@ def held(storage: BackblazeStorage) -> dict[str, int]:
     engine = storage._lifecycle.engine()
     slots, budget = engine.session.slots, engine.budget
     return {
-        "slots": storage.settings.max_connections - slots._semaphore._value,
+        "slots": storage.settings.max_connections - slots.free,
         "bytes": budget.total - budget._free,
         "waiting": len(budget._waiting),
     }

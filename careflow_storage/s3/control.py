@@ -32,7 +32,8 @@ from careflow_storage.s3.protection_headers import key_headers_of, protection_pa
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.requests import Stored
 from careflow_storage.s3.retry import RetryPolicy
-from careflow_storage.s3.session import S3Session, Slots
+from careflow_storage.s3.session import S3Session
+from careflow_storage.s3.slots import Slots
 from careflow_storage.s3.xml import unquote_etag
 
 T = TypeVar("T")

@@ -12,7 +12,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from careflow_storage._endpoint import is_loopback
@@ -20,7 +19,6 @@ from careflow_storage._version import __version__
 from careflow_storage.errors import (
     InvalidCredentialsError,
     NotConfiguredError,
-    PoolTimeoutError,
     StorageClosedError,
     StorageError,
 )
@@ -28,6 +26,7 @@ from careflow_storage.http.pool import Pool
 from careflow_storage.s3.counting import RequestCounter
 from careflow_storage.s3.redaction import guard_logs
 from careflow_storage.s3.signing import Credentials, Signer, host_header
+from careflow_storage.s3.slots import Slots
 
 if TYPE_CHECKING:
     import aioboto3
@@ -39,46 +38,6 @@ if TYPE_CHECKING:
 _KEEPALIVE_SECONDS = 4.0
 _USER_AGENT = f"careflow-storage/{__version__}"
 _CREDENTIAL_VARIABLES = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
-
-
-class Slots:
-    """A bound on the requests in flight, with a wait that ends.
-
-    A request that finds no free slot within ``timeout`` seconds fails with `PoolTimeoutError`.
-    """
-
-    def __init__(self, limit: int, timeout: float) -> None:
-        self._semaphore = asyncio.Semaphore(limit)
-        self._limit = limit
-        self._timeout = timeout
-
-    async def acquire(self) -> None:
-        if not self._semaphore.locked():
-            await self._semaphore.acquire()
-            return
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._semaphore.acquire()
-        except TimeoutError:
-            raise PoolTimeoutError(
-                f"All {self._limit} request slots were busy for {self._timeout:g} s.",
-                retryable=True,
-                hint="Close unread streams, or raise BACKBLAZE_MAX_CONNECTIONS.",
-            ) from None
-
-    def release(self) -> None:
-        self._semaphore.release()
-
-    async def __aenter__(self) -> None:
-        await self.acquire()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
 
 
 def missing_settings(

@@ -160,10 +160,8 @@ class FileStream:
 
     async def read(self) -> bytes:
         """Return all the bytes at once: the whole range in memory."""
-        pieces: list[bytes] = []
         async with aclosing(self._begun(_take_block)) as blocks:
-            async for block in blocks:
-                pieces.append(block)
+            pieces = [block async for block in blocks]
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def _open(self, position: int) -> AnswerStream:

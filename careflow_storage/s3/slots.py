@@ -1,0 +1,85 @@
+"""A bound on the requests in flight, with a wait that ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from types import TracebackType
+
+from careflow_storage.errors import PoolTimeoutError
+
+
+class Slots:
+    """At most ``limit`` requests at once, in the order of asking.
+
+    One that finds no free slot within ``timeout`` seconds fails with `PoolTimeoutError`. A single
+    timer looks after all that wait: they asked one after the other, and so their time ends.
+    """
+
+    def __init__(self, limit: int, timeout: float) -> None:
+        self.free = limit
+        self._limit = limit
+        self._timeout = timeout
+        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def acquire(self) -> None:
+        """Take a slot, which `release` gives back."""
+        if self.free and not self._waiting:
+            self.free -= 1
+            return
+        loop = asyncio.get_running_loop()
+        granted = loop.create_future()
+        self._waiting.append((loop.time() + self._timeout, granted))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._expire)
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self.free += 1
+        while self._waiting and self.free:
+            _, granted = self._waiting.popleft()
+            # Those who were cancelled have left their place.
+            if not granted.done():
+                self.free -= 1
+                granted.set_result(None)
+        if not self._waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        """Refuse those whose time is over; come again when that of the next one is."""
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            end, granted = self._waiting[0]
+            if not granted.done():
+                if end > loop.time():
+                    self._timer = loop.call_at(end, self._expire)
+                    return
+                granted.set_exception(self._refusal())
+            self._waiting.popleft()
+
+    def _refusal(self) -> PoolTimeoutError:
+        return PoolTimeoutError(
+            f"All {self._limit} request slots were busy for {self._timeout:g} s.",
+            retryable=True,
+            hint="Close unread streams, or raise BACKBLAZE_MAX_CONNECTIONS.",
+        )
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
