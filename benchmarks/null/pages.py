@@ -12,7 +12,8 @@ from benchmarks.null.listing import Page, Recordings, iso_time
 DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE: Final = b'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 _PAGE: Final = 1000
-_CACHED_BYTES: Final = 64 * 1024 * 1024
+# Enough for a million keys, which take a quarter of a GiB.
+_CACHED_BYTES: Final = 512 * 1024 * 1024
 
 
 def escaped(text: bytes) -> bytes:
@@ -119,8 +120,8 @@ class Pages:
         truncated = b"false" if page.following is None else b"true"
         contents = [
             b"<Contents><Key>%b</Key><LastModified>%b</LastModified>%b"
-            % (entry.key, iso_time(entry.modified_ms), self._tail)
-            for entry in page.entries
+            % (key, iso_time(modified_ms), self._tail)
+            for key, modified_ms in page.entries
         ]
         prefixes = [
             b"<CommonPrefixes><Prefix>%b</Prefix></CommonPrefixes>" % prefix
