@@ -17,14 +17,19 @@ _TIMEOUT_S = 900.0
 _SHOWN = 300
 
 
-def run_python(arguments: Sequence[str], text: str = "", timeout_s: float = _TIMEOUT_S) -> str:
-    """Run this interpreter; give the last line that it wrote.
+def run_python(
+    arguments: Sequence[str],
+    text: str = "",
+    timeout_s: float = _TIMEOUT_S,
+    python: str = sys.executable,
+) -> str:
+    """Run an interpreter; give the last line that it wrote.
 
     Raises:
         RuntimeError: It failed or took too long. Whatever it had started is gone, too.
     """
     process = subprocess.Popen(
-        [sys.executable, *arguments],
+        [python, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,8 +52,8 @@ def run_python(arguments: Sequence[str], text: str = "", timeout_s: float = _TIM
     return lines[-1]
 
 
-def run_child(job: Job) -> Answer:
-    """Measure a job in a process of its own."""
+def run_child(job: Job, python: str = sys.executable) -> Answer:
+    """Measure a job in a process of its own, by this interpreter or another."""
     if job.workload == "import":
         return Answer.from_json(run_python(["-m", "benchmarks.imports", job.client]))
     if job.workload == "cold":
@@ -56,4 +61,4 @@ def run_child(job: Job) -> Answer:
         return Answer.from_json(
             run_python(["-m", "benchmarks.cold", str(time.monotonic())], job.to_json())
         )
-    return Answer.from_json(run_python(["-m", "benchmarks.child"], job.to_json()))
+    return Answer.from_json(run_python(["-m", "benchmarks.child"], job.to_json(), python=python))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.plan import FULL, QUICK, WORKLOADS, Group, Scale, elsewhere, groups, settled
 
+# Where awscrt can be imported, botocore signs with it, in every client that is built on botocore.
+GUESTS = ("awscrt",)
 SERVERS = ("rclone", "seaweed", "null")
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the command line asked for. ``read`` names results to show instead of measuring."""
+    """What the command line asked for. ``read`` names results to show instead of measuring.
+
+    ``pythons`` are interpreters of clients that cannot live in one environment with the others.
+    """
 
     groups: tuple[Group, ...]
     scale: Scale
@@ -24,6 +29,7 @@ class Choice:
     charts_folder: Path | None = None
     budget_s: float | None = None
     read: tuple[Path, ...] = ()
+    pythons: dict[str, str] = field(default_factory=dict)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, help="write every sample to this file")
     add("--charts", type=Path, metavar="DIR", help="draw charts into this folder")
     add("--read", type=Path, nargs="+", help="show the results of these files; measure nothing")
+    add("--python", nargs="+", default=[], metavar="CLIENT=PATH", help="its own interpreter")
     add("--dir", type=Path, help="folder for data; memory-backed is best")
     return parser
 
@@ -64,6 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> Choice:
         charts_folder=chosen.charts,
         budget_s=60 * chosen.budget_minutes if chosen.budget_minutes else None,
         read=tuple(chosen.read or ()),
+        pythons=dict(one.split("=", 1) for one in chosen.python),
     )
 
 
@@ -71,13 +79,20 @@ def _groups(chosen: argparse.Namespace) -> list[Group]:
     planned = groups(
         chosen.only or (), chosen.clients or (), list(dict.fromkeys(chosen.loop)), full=chosen.full
     )
+    own = {one.partition("=")[0] for one in chosen.python}
     return settled(
         [
-            elsewhere(group, chosen.server, chosen.tls, rtt_ms, chosen.mbit)
+            elsewhere(_without_guests(group, own), chosen.server, chosen.tls, rtt_ms, chosen.mbit)
             for rtt_ms in chosen.rtt_ms
             for group in planned
         ]
     )
+
+
+def _without_guests(group: Group, own: Container[str]) -> Group:
+    """Without clients that need an interpreter of their own and were given none."""
+    rows = (row for row in group.rows if row.client not in GUESTS or row.client in own)
+    return replace(group, rows=tuple(rows))
 
 
 def default_folder() -> Path:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmarks.model import MIB
-from benchmarks.rows import OURS, ROWS, Row
+from benchmarks.rows import ROWS, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +197,11 @@ def elsewhere(
 
 def settled(chosen: Sequence[Group]) -> list[Group]:
     """Without groups that became the same once their place was changed, and without rows that
-    their place cannot serve: the null server keeps no bytes of ours that could be read back.
+    their place cannot serve.
     """
     named = {group.name: group for group in chosen}
     fitting = (
-        replace(group, rows=tuple(row for row in group.rows if row.source != OURS))
-        if group.place.server == "null"
-        else group
+        replace(group, rows=tuple(r for r in group.rows if group.place.server not in r.not_on))
         for group in named.values()
     )
     return [group for group in fitting if group.rows]

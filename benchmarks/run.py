@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.about import about, summary
 from benchmarks.aims import render_aims
@@ -73,7 +74,13 @@ def _line(answer: Answer) -> str:
     )
 
 
-def run_group(group: Group, scale: Scale, parent: Path, budget: Budget) -> Results:
+def run_group(
+    group: Group,
+    scale: Scale,
+    parent: Path,
+    budget: Budget,
+    pythons: Mapping[str, str] = MappingProxyType({}),
+) -> Results:
     """Measure a group. What goes wrong stands in the results."""
     player = Player(group, scale, budget)
     budget.begin(group)
@@ -82,7 +89,7 @@ def run_group(group: Group, scale: Scale, parent: Path, budget: Budget) -> Resul
         return player.results
     try:
         with work_folder(parent) as folder, serve(group.place, folder, scale.keys) as endpoint:
-            player.play(Stage(group, scale, folder, endpoint))
+            player.play(Stage(group, scale, folder, endpoint, pythons))
     except Exception as error:  # noqa: BLE001 - told in the report; the other groups go on
         player.results.trouble = f"{type(error).__name__}: {error}"
         say(f"{group.name}: {player.results.trouble}")
@@ -97,7 +104,7 @@ def measure(choice: Choice) -> Report:
     budget = Budget(chosen, scale, choice.budget_s)
     for number, group in enumerate(chosen, 1):
         say(f"[{number}/{len(chosen)}] {group.title} ...")
-        results = run_group(group, scale, choice.memory_folder, budget)
+        results = run_group(group, scale, choice.memory_folder, budget, choice.pythons)
         report.groups.append(results)
         print(f"{render(results)}\n", flush=True)
         if choice.json_path is not None:

@@ -27,7 +27,7 @@ from benchmarks.plan import (
 )
 from benchmarks.report import best_line, render, section_table
 from benchmarks.results import Report, Results, merged
-from benchmarks.rows import ROWS
+from benchmarks.rows import ROWS, Row
 from benchmarks.servers import null_server
 from benchmarks.stats import Growth, growth, percentile, ratio, spread
 
@@ -141,8 +141,15 @@ def test_command_line() -> None:
     assert choice.scale == replace(QUICK, rounds=2)
     assert [group.place.rtt_ms for group in choice.groups] == [20.0, 20.0, 80.0, 80.0]
     assert {group.loop for group in choice.groups} == {"asyncio", "uvloop"}
+    assert not any(row.client == "awscrt" for row in _rows("--full", "--only", "download"))
+    given = ("--full", "--only", "download", "--python", "awscrt=/venv/bin/python")
+    assert any(row.client == "awscrt" for row in _rows(*given))
     with pytest.raises(SystemExit):
         parse(["--server", "rclone", "--rtt-ms", "20"])
+
+
+def _rows(*arguments: str) -> list[Row]:
+    return [row for group in parse(arguments).groups for row in group.rows]
 
 
 def test_a_budget_is_shared_out_and_one_round_is_always_measured() -> None:
