@@ -31,7 +31,7 @@ from benchmarks.about import versions
 from benchmarks.children import ROOT
 from benchmarks.hot_calls import CALLS
 from benchmarks.model import Endpoint
-from benchmarks.places import serve, work_folder
+from benchmarks.places import end_cleanly, serve, work_folder
 from benchmarks.plan import Place
 from benchmarks.report import number, table
 
@@ -172,6 +172,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fail-above", type=float, metavar="PERCENT", help="then exit with 1")
     parser.add_argument("--runs", type=int, default=2, help="the least of so many runs counts")
     chosen = parser.parse_args(arguments)
+    end_cleanly()
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         print("valgrind is not installed, so no instructions are counted.")

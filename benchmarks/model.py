@@ -44,7 +44,8 @@ class Job:
     ``options`` are the client's own (a checksum, say); ``paths`` and ``keys`` are named by the
     workload. ``count`` is how many operations are measured, ``workers`` how many run at once: one
     section per number. ``rate`` is operations per second where arrivals are scheduled (or MiB per
-    second of live writers) and ``seconds`` for how long. ``calls`` leaves some of the workload's
+    second of live writers) and ``seconds`` for how long (of small calls: no more
+    than that many one by one). ``calls`` leaves some of the workload's
     calls out where it is given. ``count_wire`` says that what crosses the loopback interface
     is this client's alone.
     """

@@ -19,7 +19,7 @@ from benchmarks.budget import Budget
 from benchmarks.metrics import Metric
 from benchmarks.model import MIB
 from benchmarks.options import default_folder
-from benchmarks.places import say
+from benchmarks.places import end_cleanly, say
 from benchmarks.plan import WORKLOADS, Group, Place, Scale
 from benchmarks.report import number, table, times
 from benchmarks.results import Report, Results
@@ -111,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     parser.add_argument("--against", type=Path, help="results of an earlier run to compare with")
     chosen = parser.parse_args(arguments)
+    end_cleanly()
     scale, begun = replace(SCALE, rounds=chosen.rounds), time.monotonic()
     report, planned = Report(about(scale)), groups()
     budget = Budget(planned, scale, None)

@@ -13,7 +13,7 @@ from benchmarks.budget import Budget
 from benchmarks.children import run_child
 from benchmarks.model import Answer, Endpoint, Job
 from benchmarks.options import Choice, parse
-from benchmarks.places import say, serve, work_folder
+from benchmarks.places import end_cleanly, say, serve, work_folder
 from benchmarks.plan import Group, Scale, estimate, rounds_of
 from benchmarks.report import render
 from benchmarks.results import Report, Results, merged
@@ -114,6 +114,7 @@ def measure(choice: Choice) -> Report:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     choice = parse(arguments)
+    end_cleanly()
     if choice.read:
         texts = (path.read_text(encoding="utf-8") for path in choice.read)
         report = merged([Report.from_json(text) for text in texts])

@@ -18,7 +18,7 @@ from benchmarks.about import about, summary
 from benchmarks.children import run_child
 from benchmarks.model import MIB, Answer, Endpoint, Job, Tuning
 from benchmarks.options import default_folder
-from benchmarks.places import say, serve, work_folder
+from benchmarks.places import end_cleanly, say, serve, work_folder
 from benchmarks.plan import FULL, QUICK, Place
 from benchmarks.report import number, table, times
 from benchmarks.stats import ratio, spread
@@ -221,6 +221,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all points to this file")
     parser.add_argument("--charts", type=Path, metavar="DIR", help="draw scaling.svg and .png")
     chosen = parser.parse_args()
+    end_cleanly()
     facts = about(QUICK if chosen.quick else FULL)
     found: list[Point] = []
     for axis in AXES:

@@ -24,6 +24,7 @@ PER_FOLDER = 50
 _NEUTRAL_PART = 10 * MIB
 _FIRST_BYTE = 1024
 _AT_ONCE = 32
+_ONE_BY_ONE_S = 4.0
 # A stream hardly ever ends where a part does, and some clients fail where it does.
 _UNEVEN = 4099
 
@@ -113,8 +114,16 @@ class Stage:
         scale = self._scale
         # Whoever has fewer connections than workers would be measured waiting for its own pool.
         tuning = Tuning(connections=max(Tuning().connections, *scale.workers))
+        # One call at once is no more than one for each round trip: not minutes of waiting.
+        rtt_ms = self._group.place.rtt_ms
         return replace(
-            job, size=scale.small, count=scale.operations, workers=scale.workers, tuning=tuning
+            job,
+            size=scale.small,
+            count=scale.operations,
+            workers=scale.workers,
+            tuning=tuning,
+            rate=1000 / rtt_ms if rtt_ms else 0.0,
+            seconds=_ONE_BY_ONE_S,
         )
 
     def _listing(self, job: Job, _: Row) -> Job:

@@ -27,6 +27,11 @@ class Small(Workload):
             name: call for name, call in calls.items() if not job.calls or name in job.calls
         }
 
+    def _one_by_one(self) -> int:
+        """One at once is slow and steady: fewer calls tell as much; the fewest far away."""
+        usual = self.job.count // 2
+        return min(usual, round(self.job.rate * self.job.seconds)) if self.job.rate else usual
+
     def _key(self, number: int) -> str:
         return f"{self.job.keys['prefix']}{number % self._keys:04}.webm"
 
@@ -55,8 +60,7 @@ class Small(Workload):
     async def run(self) -> Sections:
         sections: Sections = {}
         for workers in self.job.workers:
-            # One at once is slow and steady: fewer calls tell as much.
-            count = self.job.count // 2 if workers == 1 else max(self.job.count, workers)
+            count = max(self.job.count, workers) if workers > 1 else self._one_by_one()
             for name, call in self._calls.items():
                 async with self.watched(SMALL_PROBE_S) as section:
                     total = await at_once(workers, count, call)
