@@ -138,6 +138,17 @@ def _notes(results: Results) -> list[str]:
     return notes
 
 
+def _memory_lines(results: Results) -> list[str]:
+    """Of each row that was watched over many operations: all readings, and what they say."""
+    lines = []
+    for row in results.rows:
+        for one in results.samples(row.label, "soak")[-1:]:
+            readings = [f"{mib:.1f}" for name, mib in one.extra.items() if name.startswith("rss_")]
+            verdict = "LEAK" if one.extra["leaks"] else "no leak"
+            lines.append(f"{row.label}: {verdict}; RSS {', '.join(readings)} MiB.")
+    return lines
+
+
 def render(results: Results) -> str:
     """The group's tables, with headings."""
     sections = results.sections()
@@ -150,4 +161,4 @@ def render(results: Results) -> str:
             parts.append(line)
     if results.workload in ("upload", "download", "stream") and results.answers:
         parts += ["Before the measured section:", _ready_table(results)]
-    return "\n\n".join([*parts, *_notes(results)])
+    return "\n\n".join([*parts, *_memory_lines(results), *_notes(results)])

@@ -287,6 +287,12 @@ def test_failures_stand_in_the_report() -> None:
     assert "NOT MEASURED: the server did not start" in text
 
 
+def test_memory_over_many_operations_is_told_reading_by_reading() -> None:
+    one = sample(1.0, plateau_mib=70.5, grown_mib=9.0, leaks=1.0, rss_10=70.0, rss_20=79.5)
+    text = render(measured("soak", "soak", {"ours": [one]}))
+    assert "ours: LEAK; RSS 70.0, 79.5 MiB." in text
+
+
 def test_a_group_without_any_numbers_renders() -> None:
     assert "upload-tls" in render(Results.of(groups(["upload"])[0]))
 
