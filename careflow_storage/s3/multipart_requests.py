@@ -127,10 +127,11 @@ def _field(request: Request, answer: Answer, root: str, name: str) -> str:
         # Amazon sends spaces while it works, to keep the connection alive.
         data = answer.body.lstrip(WHITE_SPACE.encode())
         document = read_document(data, ERROR_FIELDS | {name}, {})
-        # Not every server calls it as Amazon does (rclone's root has no "Result" in its name).
-        if not document.root.startswith(root):
+        if document.root == "Error":
             require_root(document, root, request.operation)
-        found = document.fields.get(name)
+        # Not every server calls it as Amazon does (rclone's root has no "Result" in its name). A
+        # proxy's page instead of an answer is worth another attempt.
+        found = document.fields.get(name) if document.root.startswith(root) else None
         if not found:
             raise refused(f"it has no {name}", retryable=True)
     except StorageError as error:

@@ -111,7 +111,10 @@ class FileBody:
 
 
 class Part:
-    """One part's bytes, kept until they are stored; `release` frees what they occupy."""
+    """One part's bytes, kept until they are stored; `release` frees what they occupy.
+
+    ``digests`` are those that whoever read the bytes has made on the way.
+    """
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class Part:
         self.body = body
         self.head = head
         self.size = body.size
+        self.digests: dict[ChecksumAlgorithm, bytes] = {}
         self._release = release
 
     def payload(self) -> Body | bytes:
@@ -136,6 +140,8 @@ class Part:
 
     async def digest(self, algorithm: ChecksumAlgorithm, threads: Threads) -> bytes:
         """Hash the bytes, in a thread unless they are few."""
+        if (known := self.digests.get(algorithm)) is not None:
+            return known
         if isinstance(self.body, FileBody):
             return await threads.run(self.body.digest, algorithm)
         if self.size <= INLINE_BYTES:

@@ -246,7 +246,7 @@ class ResumableUpload:
 
     async def _digests(self, size: int) -> tuple[bytes, bytes]:
         """Hash the next bytes of the source: by MD5, and by the upload's algorithm."""
-        part = await self._reader().read(size)
+        part = await self._reader("md5").read(size)
         try:
             md5 = await part.digest("md5", self._engine.threads)
             if self._algorithm == "md5":
@@ -255,8 +255,8 @@ class ResumableUpload:
         finally:
             await part.release()
 
-    def _reader(self) -> PartReader:
-        return PartReader(self._source, self._engine)
+    def _reader(self, algorithm: ChecksumAlgorithm) -> PartReader:
+        return PartReader(self._source, self._engine, algorithm)
 
     async def _has_our_headers(self, stored: Stored, sizes: PartSizes) -> bool:
         head = await self._engine.requests.head_object(self._key, version_id=stored.version_id)
@@ -289,7 +289,7 @@ class ResumableUpload:
 
     async def _send_missing(self, upload: MultipartUpload) -> None:
         await self._source.rewind()
-        reader, read = self._reader(), 0
+        reader, read = self._reader(self._algorithm), 0
         concurrency = self._engine.settings.transfer_concurrency
         reused = set(upload.sent)
         async with part_sender(upload, self._meter, concurrency) as sender:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol, TypeAlias, cast
 
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.transfer.checksums import Hasher
 from careflow_storage.transfer.threads import Threads
 
 
@@ -159,15 +160,21 @@ class FileSource:
         self._position = 0
         self._lock = threading.Lock()
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Fill ``buffer`` with what follows; fewer bytes than it holds mean the end."""
+    def read_into(self, buffer: memoryview, hasher: Hasher | None = None) -> int:
+        """Fill ``buffer`` with what follows; fewer bytes than it holds mean the end.
+
+        They are hashed while the processor's cache still holds them.
+        """
         filled = 0
         with self._lock:
             self._file.seek(self._position)
             while filled < buffer.nbytes:
-                count = self._file.readinto(buffer[filled:])
+                block = buffer[filled : filled + _FILE_READ_BYTES]
+                count = self._file.readinto(block)
                 if not count:
                     break
+                if hasher is not None:
+                    hasher.update(block[:count])
                 filled += count
         self._position += filled
         return filled

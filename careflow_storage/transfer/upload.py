@@ -225,7 +225,7 @@ class _Upload:
             return await self._resume(size)
         if not self._options.overwrite:
             await _refuse_existing(engine, self._key, self._headers)
-        reader = PartReader(self._source, engine)
+        reader = PartReader(self._source, engine, self._options.checksum)
         if size is not None and not in_parts:
             # One byte more than declared shows a body that is too long.
             return await self._put(await reader.read(size + 1))
