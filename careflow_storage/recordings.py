@@ -56,6 +56,8 @@ def validate_key(key: str) -> str:
             half of a surrogate pair, or a segment ``.`` or ``..``, which URL libraries between
             here and the server resolve, so that another object would be meant.
     """
+    if _is_plain(key):
+        return key
     size = _utf8_size("The key", key)
     if size > MAX_KEY_BYTES:
         raise InvalidInputError(
@@ -201,6 +203,18 @@ def _utf8_size(name: str, value: str) -> int:
     raise InvalidInputError(
         f"{name} has half of a surrogate pair at position {position}, so it has no UTF-8.",
         hint="It often comes from os.listdir() on names that are not UTF-8.",
+    )
+
+
+def _is_plain(key: object) -> bool:
+    """Whether nothing can be wrong with a key: so most are, and each of them is asked."""
+    return (
+        isinstance(key, str)
+        and 0 < len(key) <= MAX_KEY_BYTES
+        and key.isascii()
+        and key.isprintable()
+        and key[0] != "."
+        and "/." not in key
     )
 
 

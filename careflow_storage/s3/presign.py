@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.s3.protection_headers import encryption_headers
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import MAX_EXPIRES_IN, encode_key
+
+_URLS_PER_TURN = 500
 
 SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]
 
@@ -85,19 +88,16 @@ def _encryption_headers(encryption: Encryption, method: SignedMethod) -> dict[st
 async def presign(session: S3Session, keys: Iterable[str], grant: Grant) -> list[str]:
     """Return one URL for each key. No request is sent."""
     credentials = session.static_credentials or await session.credentials()
-    sign, bucket = session.signer.presign, session.bucket
-    return [
-        sign(
-            credentials,
-            grant.method,
-            session.origin,
-            f"/{bucket}/{encode_key(key)}",
-            grant.params,
-            grant.headers,
-            grant.expires_in,
-        )
-        for key in keys
-    ]
+    sign = session.signer.presigner(
+        credentials, grant.method, session.origin, grant.params, grant.headers, grant.expires_in
+    )
+    urls: list[str] = []
+    for key in keys:
+        urls.append(sign(f"/{session.bucket}/{encode_key(key)}"))
+        if not len(urls) % _URLS_PER_TURN:
+            # A page of ten thousand would hold the event loop for tens of milliseconds.
+            await asyncio.sleep(0)
+    return urls
 
 
 def attachment(filename: str) -> str:

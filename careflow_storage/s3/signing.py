@@ -14,7 +14,7 @@ from __future__ import annotations
 import hmac
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 from urllib.parse import quote
 
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.s3.mac import Mac
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 EMPTY_PAYLOAD: Final = sha256(b"").hexdigest()
@@ -81,11 +82,10 @@ class _Moment:
     credentials: Credentials
     second: int
     timestamp: str
-    to_sign: str
     authorization: str
     presigned: str
     token_param: str
-    key: hmac.HMAC
+    mac: Mac
 
 
 def encode_key(key: str) -> str:
@@ -133,7 +133,7 @@ class Signer:
     def __init__(self, region: str, service: str = "s3") -> None:
         self.region = region
         self.service = service
-        self._keys: dict[tuple[str, str], hmac.HMAC] = {}
+        self._keys: dict[tuple[str, str], Mac] = {}
         self._last: _Moment | None = None
         self._origin = ("", "")
 
@@ -189,7 +189,7 @@ class Signer:
                     signed[name] = _trimmed(name, value)
         names, lines = _canonical_headers(signed)
         signature = _signature(
-            moment, f"{method}\n{path}\n{query}\n{lines}\n\n{names}\n{payload_hash}"
+            moment.mac, f"{method}\n{path}\n{query}\n{lines}\n\n{names}\n{payload_hash}"
         )
         sent["authorization"] = f"{moment.authorization}{names}, Signature={signature}"
         return sent
@@ -207,13 +207,30 @@ class Signer:
     ) -> str:
         """Return a URL that allows one ``method`` on one ``path`` until it expires.
 
+        ``path`` is the encoded absolute path, e.g. ``/bucket/`` + ``encode_key(key)``; the rest is
+        as for `presigner`.
+        """
+        sign = self.presigner(credentials, method, origin, params, headers, expires_in, now)
+        return sign(path)
+
+    def presigner(
+        self,
+        credentials: Credentials,
+        method: str,
+        origin: str,
+        params: Mapping[str, str],
+        headers: Mapping[str, str],
+        expires_in: int,
+        now: datetime | None = None,
+    ) -> Callable[[str], str]:
+        """Return what makes a URL of an encoded absolute path: for many that differ in it alone.
+
         Args:
-            credentials: Whose rights the URL lends. Temporary credentials end it earlier.
+            credentials: Whose rights the URLs lend. Temporary credentials end them earlier.
             method: Upper-case, e.g. ``GET``.
             origin: ``https://host`` or ``https://host:port``, without a path.
-            path: The encoded absolute path, e.g. ``/bucket/`` + ``encode_key(key)``.
             params: Further query parameters, e.g. ``response-content-disposition``.
-            headers: Headers, beside Host, that whoever uses the URL must send with exactly
+            headers: Headers, beside Host, that whoever uses a URL must send with exactly
                 these values, e.g. ``content-type`` of an upload.
             expires_in: Seconds from ``now``, 1 to 604,800 (7 days).
             now: The time of signing, aware; the clock's if None.
@@ -237,10 +254,13 @@ class Signer:
         )
         if params:
             query = _with_params(query, params)
-        signature = _signature(
-            moment, f"{method}\n{path}\n{query}\n{lines}\n\n{names}\n{UNSIGNED_PAYLOAD}"
-        )
-        return f"{origin}{path}?{query}&X-Amz-Signature={signature}"
+        before, after = f"{method}\n", f"\n{query}\n{lines}\n\n{names}\n{UNSIGNED_PAYLOAD}"
+        rest, mac = f"?{query}&X-Amz-Signature=", moment.mac
+
+        def presigned(path: str) -> str:
+            return f"{origin}{path}{rest}{_signature(mac, f'{before}{path}{after}')}"
+
+        return presigned
 
     def _moment(self, credentials: Credentials, now: datetime | None) -> _Moment:
         if now is None:
@@ -271,22 +291,21 @@ class Signer:
             credentials=credentials,
             second=second,
             timestamp=timestamp,
-            to_sign=f"{_ALGORITHM}\n{timestamp}\n{scope}\n",
             authorization=f"{_ALGORITHM} Credential={who}, SignedHeaders=",
             presigned=(
                 f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={_quote(who, '')}"
                 f"&X-Amz-Date={timestamp}&X-Amz-Expires="
             ),
             token_param="" if token is None else f"&X-Amz-Security-Token={_quote(token, '')}",
-            key=self._key(credentials.secret_access_key, date),
+            mac=self._key(credentials.secret_access_key, date).begun(
+                f"{_ALGORITHM}\n{timestamp}\n{scope}\n".encode()
+            ),
         )
 
-    def _key(self, secret: str, date: str) -> hmac.HMAC:
+    def _key(self, secret: str, date: str) -> Mac:
         key = self._keys.get((secret, date))
         if key is None:
-            key = hmac.new(
-                derive_signing_key(secret, date, self.region, self.service), digestmod=sha256
-            )
+            key = Mac(derive_signing_key(secret, date, self.region, self.service))
             # Rotated secrets and past days must not pile up; deriving anew costs 10 us.
             kept = self._keys if len(self._keys) < _CACHED_KEYS else {}
             self._keys = {**kept, (secret, date): key}
@@ -306,11 +325,8 @@ def host_header(origin: str) -> str:
     return host.removesuffix(_DEFAULT_PORTS.get(scheme, ""))
 
 
-def _signature(moment: _Moment, canonical_request: str) -> str:
-    # A copy of a keyed HMAC costs half of a new one: its key is already hashed in.
-    mac = moment.key.copy()
-    mac.update(f"{moment.to_sign}{sha256(canonical_request.encode()).hexdigest()}".encode())
-    return mac.hexdigest()
+def _signature(mac: Mac, canonical_request: str) -> str:
+    return mac.sign(sha256(canonical_request.encode()).hexdigest().encode())
 
 
 def _canonical_headers(signed: dict[str, str]) -> tuple[str, str]:
