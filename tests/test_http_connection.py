@@ -222,34 +222,44 @@ async def test_a_server_whose_answer_nobody_reads_must_wait() -> None:
         assert len(await connection.read(500_000)) == 500_000
 
 
-async def test_a_server_that_answers_early_does_not_get_the_rest_of_the_body() -> None:
-    body = Body(noise(64 * 1024 * 1024))
-    asked = asyncio.Event()
+@asynccontextmanager
+async def answering_early(status: str) -> AsyncIterator[Pool]:
+    """A pool of connections to a server that answers to a head and reads no body."""
+    tested = asyncio.Event()
 
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answered(b"no", "403 Forbidden"))
+        writer.write(answered(b"no", status))
         await writer.drain()
-        await asked.wait()
+        await tested.wait()
         writer.close()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    pool = Pool(
-        f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
-        None,
-        connect_timeout=5,
-        idle_timeout=5,
-        keep_alive=4,
-    )
-    connection, head = await ask(pool, "PUT", body)
-    assert (head.status, await connection.read_all(10)) == (403, b"no")
-    assert body.given < body.size
-    pool.give(connection)
-    assert pool.take_idle() is None
-    asked.set()
-    await pool.close()
-    server.close()
-    await server.wait_closed()
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    pool = Pool(url, None, connect_timeout=5, idle_timeout=5, keep_alive=4)
+    try:
+        yield pool
+    finally:
+        tested.set()
+        await pool.close()
+        server.close()
+        await server.wait_closed()
+
+
+async def test_a_server_that_refuses_early_does_not_get_the_rest_of_the_body() -> None:
+    body = Body(noise(64 * 1024 * 1024))
+    async with answering_early("403 Forbidden") as pool:
+        connection, head = await ask(pool, "PUT", body)
+        assert (head.status, await connection.read_all(10)) == (403, b"no")
+        assert body.given < body.size
+        pool.give(connection)
+        assert pool.take_idle() is None
+
+
+async def test_a_server_that_is_content_before_it_has_heard_all_is_not_believed() -> None:
+    async with answering_early("200 OK") as pool:
+        with pytest.raises(ProtocolError, match="before it has heard all"):
+            await ask(pool, "PUT", Body(noise(64 * 1024 * 1024)))
 
 
 async def test_others_have_their_turn_while_a_fast_server_takes_a_large_body() -> None:

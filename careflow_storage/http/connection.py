@@ -8,12 +8,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final, Protocol, cast
 
-from careflow_storage.http.chunks import Chunks
 from careflow_storage.http.failures import ProtocolError
 from careflow_storage.http.heads import AnswerHead, parse_answer_head
+from careflow_storage.http.incoming import BUFFER_BYTES, Incoming
 
-# Holds a small answer at once, any decent head, and what comes while nobody reads.
-_BUFFER_BYTES: Final = 128 * 1024
 _MAX_INFORMATIONAL: Final = 8
 # What the kernel may hold beyond what is on its way: half of it costs 0.1 s of CPU per GiB.
 _UNSENT_BYTES: Final = 1024 * 1024
@@ -45,10 +43,10 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_bodiless", "_buffer", "_chunks", "_end", "_failure", "_filled", "_head", "_heads"),
-        *("_left", "_loop", "_on_lost", "_over", "_reading_paused", "_ready_for_answer"),
-        *("_sent_all", "_start", "_still", "_target", "_turn", "_view", "_waiter", "_wanted"),
-        *("_writing_paused", "idle_since", "reusable", "transport"),
+        *("_bodiless", "_failure", "_filled", "_head", "_heads", "_incoming", "_loop"),
+        *("_on_lost", "_over", "_reading_paused", "_ready_for_answer", "_sent_all", "_still"),
+        *("_target", "_turn", "_waiter", "_wanted", "_writing_paused"),
+        *("idle_since", "reusable", "transport"),
     )
 
     def __init__(
@@ -64,9 +62,7 @@ class Connection(asyncio.BufferedProtocol):
         self._turn = turn
         self._on_lost = on_lost
         self.transport: asyncio.Transport | None = None
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
+        self._incoming = Incoming()
         # Where the body goes that is being read, how much is there, how much is waited for.
         self._target: memoryview | None = None
         self._filled = self._wanted = 0
@@ -74,9 +70,6 @@ class Connection(asyncio.BufferedProtocol):
         self._ready_for_answer = False
         self._heads = 0
         self._head: AnswerHead | None = None
-        # Of a body with a length: what is not yet taken.
-        self._left: int | None = 0
-        self._chunks: Chunks | None = None
         self._sent_all = True
         # The peer says no more.
         self._over = False
@@ -110,7 +103,7 @@ class Connection(asyncio.BufferedProtocol):
         """Say where to put what comes next."""
         if self._target is not None:
             return self._target[self._filled :]
-        return self._view[self._end :]
+        return self._incoming.room()
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what came."""
@@ -122,15 +115,15 @@ class Connection(asyncio.BufferedProtocol):
                 self._target = None
                 self._wake()
             return
-        searched, self._end = max(self._start, self._end - 3), self._end + nbytes
+        self._incoming.came(nbytes)
         if self._ready_for_answer and self._head is None:
-            self._look_for_head(searched)
+            self._look_for_head()
         elif not self._ready_for_answer:
             # Nobody has asked: it cannot be told from the answer to the next request.
             self._fail(ProtocolError("the server sent what nobody asked for"))
         else:
             self._wake()
-        if self._end == _BUFFER_BYTES and self._failure is None:
+        if self._incoming.full and self._failure is None:
             self._pause_reading()
 
     def eof_received(self) -> bool:
@@ -211,7 +204,8 @@ class Connection(asyncio.BufferedProtocol):
             OSError: The connection broke, or what `fail` was told.
         """
         self._bodiless = bodiless
-        self._head, self._heads, self._chunks, self._left = None, 0, None, 0
+        self._head, self._heads, self._sent_all = None, 0, True
+        self._incoming.expect_answer()
         self._ready_for_answer = True
         if body is None:
             self._write(head)
@@ -223,10 +217,11 @@ class Connection(asyncio.BufferedProtocol):
             await self._send(body, sent)
         while (found := self._head) is None:
             await self._more()
+        if found.status < 300 and not self._sent_all:
+            raise ProtocolError("the server is content before it has heard all")
         return found
 
     async def _send(self, body: Body, sent: Callable[[int], None] | None) -> None:
-        self._sent_all = False
         position = 0
         # Closed here and now when this is cancelled: left to the garbage collector it would need
         # another task.
@@ -239,21 +234,19 @@ class Connection(asyncio.BufferedProtocol):
                     await asyncio.sleep(0)
                 while self._writing_paused and self._head is None:
                     await self._more()
-                if self._head is not None:
-                    return
                 position += len(piece)
                 if sent is not None:
                     sent(position)
-        self._sent_all = True
+                if self._head is not None:
+                    break
+        self._sent_all = position == body.size
 
     @property
     def complete(self) -> bool:
         """Whether the whole answer was taken."""
-        if self._chunks is not None:
-            return self._chunks.done
-        if self._left is None:
-            return self._over and self._start == self._end and self._failure is None
-        return self._left == 0
+        if self._incoming.left is None:
+            return self._over and self._incoming.empty and self._failure is None
+        return self._incoming.ended
 
     async def read_into(self, target: memoryview, *, full: bool) -> int:
         """Move the next bytes of the body to ``target``; return how many, 0 at the body's end.
@@ -265,19 +258,16 @@ class Connection(asyncio.BufferedProtocol):
             ProtocolError: Its chunks are malformed.
             OSError: It broke off before its end.
         """
-        filled = 0
+        filled, incoming = 0, self._incoming
         try:
             while filled < len(target) and not self.complete:
-                start, size = self._ready_data()
-                if size:
-                    size = min(size, len(target) - filled)
-                    target[filled : filled + size] = self._view[start : start + size]
-                    self._take(start, size)
+                if size := min(incoming.available(), len(target) - filled):
+                    incoming.move_to(target[filled : filled + size])
                     filled += size
                 elif filled and not full:
                     break
-                elif self._left:
-                    wanted = min(self._left, len(target) - filled)
+                elif incoming.left:
+                    wanted = min(incoming.left, len(target) - filled)
                     filled += await self._receive(target[filled : filled + wanted], full=full)
                 elif not self.complete:
                     await self._more()
@@ -293,13 +283,12 @@ class Connection(asyncio.BufferedProtocol):
             ProtocolError: Its chunks are malformed.
             OSError: It broke off before its end.
         """
-        wanted = most if self._left is None or self._chunks is not None else min(self._left, most)
-        start, size = self._ready_data()
-        if size >= wanted:
-            data = bytes(self._view[start : start + wanted])
-            self._take(start, wanted)
-            return data
-        whole = memoryview(bytearray(wanted))
+        incoming = self._incoming
+        if not incoming.of_unknown_length:
+            most = min(most, incoming.left or 0)
+        if incoming.available() >= most:
+            return incoming.take(most)
+        whole = memoryview(bytearray(most))
         return bytes(whole[: await self.read_into(whole, full=True)])
 
     async def read_all(self, limit: int) -> bytes:
@@ -309,9 +298,9 @@ class Connection(asyncio.BufferedProtocol):
             ProtocolError: It is longer than ``limit`` bytes, or its chunks are malformed.
             OSError: It broke off before its end.
         """
-        left = self._left
-        if left is None or self._chunks is not None:
+        if self._incoming.of_unknown_length:
             return await self._read_to_the_end(limit)
+        left = self._incoming.left or 0
         if left > limit:
             raise ProtocolError(f"the answer is longer than {limit} bytes")
         data = await self.read(left)
@@ -321,9 +310,8 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     async def _read_to_the_end(self, limit: int) -> bytes:
-        """Read a body of which nobody knows the length."""
         pieces: list[bytes] = []
-        piece, total = memoryview(bytearray(_BUFFER_BYTES)), 0
+        piece, total = memoryview(bytearray(BUFFER_BYTES)), 0
         while size := await self.read_into(piece, full=False):
             total += size
             if total > limit:
@@ -343,7 +331,7 @@ class Connection(asyncio.BufferedProtocol):
             and self.complete
             and self._sent_all
             # Bytes beyond the answer would be taken for the next one.
-            and self._start == self._end
+            and self._incoming.empty
             and transport is not None
             and not transport.is_closing()
             and not transport.get_write_buffer_size()
@@ -362,52 +350,25 @@ class Connection(asyncio.BufferedProtocol):
         self._still = 0
         self.transport.write(data)
 
-    def _look_for_head(self, searched: int) -> None:
+    def _look_for_head(self) -> None:
         """Read the head, if it is all there; those of informational answers are passed over."""
-        while (found := self._buffer.find(b"\r\n\r\n", searched, self._end)) >= 0:
-            try:
-                head = parse_answer_head(self._buffer[self._start : found], bodiless=self._bodiless)
-                self._start = searched = found + 4
+        incoming = self._incoming
+        try:
+            while (found := incoming.take_head()) is not None:
+                head = parse_answer_head(found, bodiless=self._bodiless)
                 if head.status >= 200:
-                    self._begin_body(head)
+                    self._head = head
+                    incoming.begin_body(head)
+                    self._wake()
                     return
                 self._heads += 1
                 if head.status == 101 or self._heads > _MAX_INFORMATIONAL:
                     raise ProtocolError("the server does not come to an answer")
-            except ProtocolError as error:
-                self._fail(error)
-                return
-        self._make_room()
-        if self._end == _BUFFER_BYTES:
-            self._fail(
-                ProtocolError(f"the head of the answer is longer than {_BUFFER_BYTES} bytes")
-            )
-
-    def _begin_body(self, head: AnswerHead) -> None:
-        self._head = head
-        self._left = head.length
-        if head.chunked:
-            self._chunks, self._left = Chunks(), 0
-        self._wake()
-
-    def _ready_data(self) -> tuple[int, int]:
-        """Where the next bytes of the body lie in the buffer, and how many."""
-        if self._chunks is not None:
-            self._start, size = self._chunks.find(self._buffer, self._start, self._end)
-            return self._start, size
-        size = self._end - self._start
-        return self._start, size if self._left is None else min(size, self._left)
-
-    def _take(self, start: int, size: int) -> None:
-        self._start = start + size
-        if self._chunks is not None:
-            self._chunks.took(size)
-            # So that a last chunk is known to be the last as soon as that is there.
-            self._start, _ = self._chunks.find(self._buffer, self._start, self._end)
-        elif self._left is not None:
-            self._left -= size
-        if self._start == self._end:
-            self._start = self._end = 0
+            incoming.make_room()
+            if incoming.full:
+                raise ProtocolError(f"the answer's head is longer than {BUFFER_BYTES} bytes")
+        except ProtocolError as error:
+            self._fail(error)
 
     async def _receive(self, target: memoryview, *, full: bool) -> int:
         """Have the loop move what comes to ``target``, straight from the socket."""
@@ -421,8 +382,8 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             # Whoever owns this memory may do with it what he likes from now on.
             self._target = None
-            if self._left is not None:
-                self._left -= self._filled
+            if self._incoming.left is not None:
+                self._incoming.left -= self._filled
         return self._filled
 
     async def _more(self) -> None:
@@ -430,10 +391,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._failure is not None:
             raise self._failure
         if self._over:
-            if self._left is None and self._head is not None:
+            if self._incoming.left is None and self._head is not None:
                 return
             raise ConnectionResetError("the server closed the connection before the answer's end")
-        self._make_room()
+        self._incoming.make_room()
         if self._reading_paused:
             self._resume_reading()
         self._still = 0
@@ -449,12 +410,6 @@ class Connection(asyncio.BufferedProtocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    def _make_room(self) -> None:
-        if self._start:
-            rest = self._end - self._start
-            self._buffer[:rest] = self._buffer[self._start : self._end]
-            self._start, self._end = 0, rest
 
     def _pause_reading(self) -> None:
         if not self._reading_paused and self.transport is not None and not self._over:
