@@ -39,6 +39,11 @@ def _peer(client: str, verifies: str, tls: str = "", *, looped: bool = True) -> 
     return Row(client, client, verifies, verifies_tls=tls, full_only=True, looped=looped)
 
 
+def _b2sdk(verifies: str) -> Row:
+    """It speaks B2's native API, which of these servers only the null server does."""
+    return replace(_peer("b2sdk", verifies, looped=False), not_on=("rclone", "seaweed"))
+
+
 _OURS_UP = (
     Row("ours md5 (default)", OURS, _MD5),
     Row("ours sha256", OURS, _SHA256, {"checksum": "sha256"}),
@@ -63,6 +68,7 @@ _UPLOADS = (
     replace(_peer("awscrt", _NOTHING, looped=False), not_on=("rclone",)),
     _peer("s5cmd", "Content-MD5, SHA-256", looped=False),
     _peer("rclone", "Content-MD5, MD5 of the file", looped=False),
+    _b2sdk("SHA-1"),
 )
 _DOWNLOADS = (
     Row("ours, part size unknown", OURS, _LENGTH),
@@ -77,6 +83,7 @@ _DOWNLOADS = (
     _peer("awscrt", _LENGTH, looped=False),
     _peer("s5cmd", _LENGTH, looped=False),
     _peer("rclone", "length; MD5 where there is one", looped=False),
+    _b2sdk("length"),
 )
 _STREAMS = (
     *_OURS_UP,
@@ -93,6 +100,7 @@ _SMALL = (
     _peer("s3fs", _SHA256),
     _peer("aiohttp_s3_client", _NOTHING),
     _peer("boto3", _SHA256, looped=False),
+    _b2sdk("SHA-1"),
 )
 _PLAIN = (
     Row("ours", OURS, "-"),
@@ -110,6 +118,7 @@ _LISTERS = (
     *_SIGNERS,
     _peer("s5cmd", "-", looped=False),
     _peer("rclone", "-", looped=False),
+    _b2sdk("-"),
 )
 _APPS = (
     Row("ours", OURS, _MD5),
