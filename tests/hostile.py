@@ -37,6 +37,7 @@ class HostileServer:
     answer: Callable[[Asked], Bytes]
     tls: ssl.SSLContext | None = None
     asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
 
     async def __aenter__(self) -> Self:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,6 +80,7 @@ class HostileServer:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             while True:
                 asked = await _read_request(reader)

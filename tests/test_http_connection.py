@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
+from careflow_storage import BackblazeStorage, NoSuchKeyError
 from careflow_storage.http.connection import Connection
 from careflow_storage.http.failures import (
     ConnectTimeoutError,
@@ -400,3 +401,30 @@ async def test_an_answer_that_is_too_long_or_none_is_a_protocol_error() -> None:
     async with serving(lambda _: b"SSH-2.0-OpenSSH_9.2\r\n\r\n") as (_, pool):
         with pytest.raises(ProtocolError):
             await ask(pool)
+
+
+# --- as a storage uses them -------------------------------------------------------------
+
+
+async def test_a_refused_get_costs_no_connection() -> None:
+    document = b"<Error><Code>NoSuchKey</Code></Error>"
+    async with (
+        HostileServer(lambda _: answered(document, "404 Not Found")) as server,
+        BackblazeStorage(server.settings()) as storage,
+    ):
+        for _ in range(3):
+            with pytest.raises(NoSuchKeyError):
+                await storage.get_file("key")
+        assert len(server.asked) == 3
+        assert server.connections == 1
+
+
+async def test_a_stream_that_is_open_when_its_storage_closes_can_still_be_closed() -> None:
+    answer = answered(LARGE, ETag='"e"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT")
+    async with HostileServer(lambda _: answer) as server:
+        storage = BackblazeStorage(server.settings())
+        await storage.initialize()
+        stream = storage.stream_file("key")
+        await stream.__aenter__()
+        await storage.close()
+        await stream.aclose()

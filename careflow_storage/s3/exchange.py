@@ -124,7 +124,9 @@ class Exchange:
             connection, head = await self._begin(request, target, headers, fresh)
             if head.status < 300:
                 return AnswerStream(self, request, connection, head)
-            raise self._refusal(request, await self._rest(connection, head))
+            answer = await self._rest(connection, head)
+            connection = None
+            raise self._refusal(request, answer)
         except BaseException as error:
             if connection is not None:
                 connection.abort()
@@ -195,7 +197,7 @@ class Exchange:
     def _give_back(self, connection: Connection, head: AnswerHead) -> None:
         # After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
         connection.reusable = connection.reusable and head.status < 500
-        self.session.pool.give(connection)
+        self.session.give_back(connection)
 
     def explain(self, error: BaseException, request: Request) -> StorageError:
         """Make our exception of what the connection or the operating system raised."""

@@ -22,6 +22,7 @@ from careflow_storage.errors import (
     StorageClosedError,
     StorageError,
 )
+from careflow_storage.http.connection import Connection
 from careflow_storage.http.pool import Pool
 from careflow_storage.s3.counting import RequestCounter
 from careflow_storage.s3.redaction import guard_logs
@@ -116,6 +117,11 @@ class S3Session:
         if self._pool is None:
             raise StorageClosedError("The storage is not open.")
         return self._pool
+
+    def give_back(self, connection: Connection) -> None:
+        """Take a connection of the pool back, also after the close."""
+        if self._pool is not None:
+            self._pool.give(connection)
 
     @property
     def static_credentials(self) -> Credentials | None:
