@@ -120,7 +120,7 @@ class Connection(asyncio.BufferedProtocol):
             self._look_for_head()
         elif not self._ready_for_answer:
             # Nobody has asked: it cannot be told from the answer to the next request.
-            self._fail(ProtocolError("the server sent what nobody asked for"))
+            self.fail(ProtocolError("the server sent what nobody asked for"))
         else:
             self._wake()
         if self._incoming.full and self._failure is None:
@@ -170,7 +170,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def fail(self, failure: BaseException) -> None:
         """Let whoever waits get this, and close the connection."""
-        self._fail(failure)
+        if self._failure is None:
+            self._failure = failure
+        self.abort()
+        self._wake()
 
     def abort(self) -> None:
         """Close it now. Nothing that it still had to send is sent.
@@ -368,7 +371,7 @@ class Connection(asyncio.BufferedProtocol):
             if incoming.full:
                 raise ProtocolError(f"the answer's head is longer than {BUFFER_BYTES} bytes")
         except ProtocolError as error:
-            self._fail(error)
+            self.fail(error)
 
     async def _receive(self, target: memoryview, *, full: bool) -> int:
         """Have the loop move what comes to ``target``, straight from the socket."""
@@ -420,9 +423,3 @@ class Connection(asyncio.BufferedProtocol):
         self._reading_paused = False
         if self.transport is not None and not self._over:
             self.transport.resume_reading()
-
-    def _fail(self, failure: BaseException) -> None:
-        if self._failure is None:
-            self._failure = failure
-        self.abort()
-        self._wake()

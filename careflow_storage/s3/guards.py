@@ -21,9 +21,6 @@ from careflow_storage.s3.xml_reader import decoded, refused
 
 if TYPE_CHECKING:
     from careflow_storage.settings import StorageSettings
-
-# As the data plane's: Backblaze announces Keep-Alive: timeout=5.
-_KEEPALIVE_SECONDS: Final = 4.0
 # 1000 versions have 24 tags each; each element costs botocore about 200 bytes and more.
 _MAX_TAGS: Final = 200_000
 _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)").match
@@ -66,13 +63,18 @@ class BoundedResponse(aiohttp.ClientResponse):
 
 
 def control_session(
-    settings: StorageSettings, tls: ssl.SSLContext | None, proxy: str | None, user_agent: str
+    settings: StorageSettings,
+    tls: ssl.SSLContext | None,
+    proxy: str | None,
+    *,
+    user_agent: str,
+    keep_alive: float,
 ) -> aiohttp.ClientSession:
     """Make the connections of the control plane: no cookies, no hidden resends, bounded answers."""
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             ssl=True if tls is None else tls,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
+            keepalive_timeout=keep_alive,
             limit=settings.max_connections,
         ),
         timeout=aiohttp.ClientTimeout(

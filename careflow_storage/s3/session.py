@@ -181,7 +181,13 @@ class S3Session:
                 # Else a call that is under way at the close would open another, for ever.
                 refuse_closed()
                 if self._guarded is None:
-                    http = control_session(settings, tls, proxy, _USER_AGENT)
+                    http = control_session(
+                        settings,
+                        tls,
+                        proxy,
+                        user_agent=_USER_AGENT,
+                        keep_alive=_KEEPALIVE_SECONDS,
+                    )
                     self._guarded = NoRedirects(http)
                     await self._exit_stack.enter_async_context(http)
                 return self._guarded
