@@ -5,6 +5,8 @@
     StorageError
     ├── NotConfiguredError          a required setting is missing
     ├── InvalidInputError           (ValueError) refused before any request was sent
+    │   └── InvalidPathError        (LocalFileError) a local path that cannot be used
+    ├── LocalFileError              (OSError) a local file could not be read or written
     ├── StorageClosedError          used before it was opened or after it was closed
     ├── WrongLoopError              used from another event loop or after a fork
     ├── InvalidCredentialsError     the key ID or the application key is wrong
@@ -118,7 +120,8 @@ class StorageError(Exception):
 def _rebuild(error_class: type[StorageError], message: str, state: dict[str, Any]) -> StorageError:
     error = error_class.__new__(error_class, message)
     StorageError.__init__(error, message)
-    error.__dict__.update(state)
+    for name, value in state.items():
+        setattr(error, name, value)
     return error
 
 
@@ -135,6 +138,37 @@ class NotConfiguredError(StorageError):
 
 class InvalidInputError(StorageError, ValueError):
     """An argument or a setting was refused before any request was sent."""
+
+
+class LocalFileError(StorageError, OSError):
+    """A file of this machine could not be read or written: a full disk, no permission.
+
+    ``errno``, ``strerror`` and ``filename`` are those of the operating system.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        errno: int | None = None,
+        strerror: str | None = None,
+        filename: str | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.errno = errno
+        self.strerror = strerror
+        self.filename = filename
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError keeps these three outside of the instance's __dict__.
+        rebuild, (error_class, message, state) = super().__reduce__()
+        system = {"errno": self.errno, "strerror": self.strerror, "filename": self.filename}
+        return rebuild, (error_class, message, state | system)
+
+
+class InvalidPathError(LocalFileError, InvalidInputError):
+    """A local path cannot be read or written; refused before any request was sent."""
 
 
 class StorageClosedError(StorageError, RuntimeError):

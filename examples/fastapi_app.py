@@ -29,7 +29,9 @@ from careflow_storage import (
     FileInfo,
     InvalidCredentialsError,
     InvalidInputError,
+    InvalidPathError,
     InvalidRangeError,
+    LocalFileError,
     NoSuchKeyError,
     NotConfiguredError,
     PoolTimeoutError,
@@ -111,6 +113,9 @@ STATUS: dict[type[StorageError], int] = {
     PreconditionFailedError: 412,
     InvalidRangeError: 416,
     InvalidInputError: 422,
+    # The server's own disk; its paths are not for the client.
+    LocalFileError: 500,
+    InvalidPathError: 500,
     SizeMismatchError: 400,
     # Our key was refused, not the client's: 401 or 403 would blame the wrong one.
     AccessDeniedError: 502,

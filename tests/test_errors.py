@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import pickle
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +19,8 @@ from careflow_storage import (
     BackblazeStorage,
     ConnectionFailedError,
     InvalidCredentialsError,
+    InvalidPathError,
+    LocalFileError,
     NoSuchBucketError,
     NoSuchKeyError,
     NotConfiguredError,
@@ -257,6 +261,19 @@ def test_given_any_error_when_sent_to_another_process_then_it_arrives_whole(
         assert vars(arrived) == vars(error)
         assert (str(arrived), repr(arrived)) == (str(error), repr(error))
         assert arrived.args == error.args
+
+
+@pytest.mark.parametrize("kind", [LocalFileError, InvalidPathError])
+def test_given_an_error_of_a_local_file_then_it_is_an_os_error_also_in_another_process(
+    kind: type[LocalFileError],
+) -> None:
+    number = errno.ENOSPC
+    error = kind("It is full.", errno=number, strerror=os.strerror(number), filename="/a/b")
+    for one in (error, pickle.loads(pickle.dumps(error)), copy.copy(error)):  # noqa: S301
+        assert isinstance(one, OSError)
+        assert isinstance(one, StorageError)
+        assert (one.errno, one.strerror, one.filename) == (number, os.strerror(number), "/a/b")
+        assert one.message == "It is full."
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)

@@ -1,0 +1,93 @@
+"""From an error of the operating system about a local file to an error of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from careflow_storage.errors import InvalidPathError, LocalFileError, StorageError
+
+# Conditions that pass, or that an operator ends, while the call itself is right.
+_PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EAGAIN", "EBUSY", "EDQUOT", "EINTR", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC"),
+        *("ESTALE", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)
+)
+_ROOM_HINT = "Free some space on the disk that holds it, or choose another one."
+_PERMISSION_HINT = "Check the permissions of the file and of its folder."
+_HINTS = {
+    errno.ENOSPC: _ROOM_HINT,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _ROOM_HINT,
+    errno.EFBIG: "The file system, or a limit of this process, allows no file of this size.",
+    errno.EACCES: _PERMISSION_HINT,
+    errno.EPERM: _PERMISSION_HINT,
+    errno.EROFS: "The file system is mounted read-only.",
+    errno.EIO: "The disk or the network mount failed: look at the system's log.",
+    errno.EMFILE: "This process has too many open files: raise its limit (ulimit -n).",
+    errno.ENFILE: "The system has too many open files.",
+    errno.ENAMETOOLONG: "Most file systems allow 255 bytes for a name.",
+}
+
+
+def local_file_error(
+    error: OSError,
+    action: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    error_class: type[LocalFileError] = LocalFileError,
+    hint: str | None = None,
+) -> LocalFileError:
+    """Make our error of ``error``, which was raised while ``action`` ("write") failed.
+
+    ``path`` is the file that the caller named; the error's own file name when None.
+    """
+    name = os.fspath(path) if path is not None else _name_of(error)
+    reason = error.strerror or str(error) or type(error).__name__
+    what = repr(name) if name is not None else "the file"
+    return error_class(
+        f"Cannot {action} {what}: {reason}.",
+        errno=error.errno,
+        strerror=error.strerror,
+        filename=name,
+        retryable=error.errno in _PASSING,
+        hint=hint or _HINTS.get(error.errno or 0),
+    )
+
+
+@contextmanager
+def local_file_errors(
+    action: str,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    error_class: type[LocalFileError] = LocalFileError,
+    hint: str | None = None,
+) -> Iterator[None]:
+    """Raise `LocalFileError` (``error_class``) for every OSError in the block.
+
+    Errors of ours pass, also those that are OSErrors.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise local_file_error(error, action, path, error_class=error_class, hint=hint) from error
+
+
+def invalid_path(
+    reason: str, path: str | os.PathLike[str], number: int, *, hint: str | None = None
+) -> InvalidPathError:
+    """Make the refusal of a path; ``number`` is the errno that the system would give."""
+    return InvalidPathError(
+        reason, errno=number, strerror=os.strerror(number), filename=os.fspath(path), hint=hint
+    )
+
+
+def _name_of(error: OSError) -> str | None:
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, str | bytes) else None
