@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,59 @@ def test_a_data_directory_in_use_is_refused(tmp_path: Path) -> None:
         pytest.raises(LocalServerError, match="in use by another local server"),
     ):
         LocalServer(data_dir=tmp_path).start()
+
+
+OF_THE_USER = (
+    "m20261/notes.txt",
+    "mini.options",
+    "m12345/deep/er/call.webm",
+    "filerldb2/x",
+    "a.txt",
+)
+
+
+def fill(place: Path, names: Sequence[str]) -> dict[Path, bytes]:
+    for name in names:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_bytes(name.encode())
+    return {place / name: name.encode() for name in names}
+
+
+@pytest.mark.parametrize("starts", [1, 2])
+def test_what_else_is_in_the_data_directory_stays_as_it_is(tmp_path: Path, starts: int) -> None:
+    mine = fill(tmp_path, OF_THE_USER)
+    for number in range(starts):
+        with LocalServer(data_dir=tmp_path) as server:
+            key = f"/{server.bucket}/{number}"
+            assert client_for(server).request("PUT", key, body=b"voice").status == 200
+            assert client_for(server).request("GET", f"/{server.bucket}/0").body == b"voice"
+        assert {path: path.read_bytes() for path in mine} == mine
+        assert {path.name for path in tmp_path.iterdir()} == {
+            *(Path(name).parts[0] for name in OF_THE_USER),
+            "seaweedfs",
+        }
+
+
+@pytest.mark.parametrize("name", ["seaweedfs/mine.txt", "seaweedfs/m20261/x", "seaweedfs"])
+def test_a_folder_that_no_server_made_is_refused_and_kept(tmp_path: Path, name: str) -> None:
+    mine = fill(tmp_path, [name])
+    with pytest.raises(LocalServerError, match="cannot be used"):
+        LocalServer(data_dir=tmp_path).start()
+    assert {path: path.read_bytes() for path in mine} == mine
+
+
+def test_a_data_directory_of_an_earlier_release_is_used_as_it_is(tmp_path: Path) -> None:
+    with LocalServer(data_dir=tmp_path) as server:
+        key = f"/{server.bucket}/call.webm"
+        assert client_for(server).request("PUT", key, body=b"voice").status == 200
+    for path in (tmp_path / "seaweedfs").iterdir():
+        path.rename(tmp_path / path.name)
+    (tmp_path / "seaweedfs").rmdir()
+    (tmp_path / "m20261").mkdir()
+    with LocalServer(data_dir=tmp_path) as server:
+        assert client_for(server).request("GET", key).body == b"voice"
+        assert not (tmp_path / "seaweedfs").exists()
+        assert not (tmp_path / "m20261").exists()
 
 
 def test_tls_options_of_one_start_do_not_come_back_at_the_next(

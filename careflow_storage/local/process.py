@@ -15,12 +15,9 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 from careflow_storage.errors import StorageError
-
-if sys.platform != "win32":
-    import fcntl
+from careflow_storage.local.data_directory import DirectoryLock
 
 _LOOPBACK = "127.0.0.1"
 _SERVICES = ("s3", "master", "volume", "filer", "admin")
@@ -94,38 +91,6 @@ def choose_ports(s3_port: int | None) -> dict[str, int]:
     return ports
 
 
-class DirectoryLock:
-    """Says that a directory is in use, as long as we or the server live.
-
-    The server inherits the open file, so a lock is free only when both are gone. (Windows has
-    no such lock: there the server's own database refuses a second user.)
-    """
-
-    def __init__(self, directory: Path, *, create: bool = True) -> None:
-        """Take the lock.
-
-        Raises:
-            BlockingIOError: Somebody else holds it.
-            FileNotFoundError: There is no lock, and ``create`` is false.
-        """
-        path = directory / ".careflow-lock"
-        self._file: IO[bytes] = path.open("ab" if create else "rb")
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BaseException:
-                self._file.close()
-                raise
-
-    def fileno(self) -> int:
-        """The descriptor to hand down to the server."""
-        return self._file.fileno()
-
-    def release(self) -> None:
-        """Let go of it; it stays taken while the server holds it."""
-        self._file.close()
-
-
 def new_directory() -> tuple[Path, DirectoryLock]:
     """Make a locked temporary directory, and remove those that killed processes left behind."""
     if sys.platform != "win32":
@@ -147,8 +112,19 @@ def remove_directory(directory: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         for port in map(int, (directory / "ports").read_text().split()):
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed's choice
-                left.unlink(missing_ok=True)
+                if not _is_served(left):
+                    left.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _is_served(path: Path) -> bool:
+    """Whether a server listens there: another one may have the port by now."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 class Process:

@@ -8,7 +8,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,8 @@ from typing import Any, Self
 
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local.client import REGION, Answer, SyncClient
+from careflow_storage.local.data_directory import DirectoryLock, open_data_directory
 from careflow_storage.local.process import (
-    DirectoryLock,
     LocalServerError,
     Process,
     choose_ports,
@@ -78,8 +77,9 @@ class LocalServer:
 
     Args:
         bucket: The bucket to create. Others are made by `create_bucket`.
-        data_dir: Where the data is kept, also after the end; a second server on the same
-            directory is refused. None: in a temporary directory, removed at the end.
+        data_dir: Where the data is kept after the end, in a folder ``seaweedfs`` that the server
+            makes there; everything else in the directory stays as it is. A second server on the
+            same directory is refused. None: in a temporary directory, removed at the end.
         port: The port to listen on. None: any free one, another at every start.
         key_id: The key ID that may do everything.
         application_key: The key that belongs to it.
@@ -108,6 +108,7 @@ class LocalServer:
         self._owner = Identity(key_id, application_key, ("Admin",))
         self._identities = (self._owner, *identities)
         self._data_dir = Path(data_dir).absolute() if data_dir is not None else None
+        self._data = Path()
         self._port = port
         self._certificate = certificate
         self._private_key = private_key
@@ -249,21 +250,20 @@ class LocalServer:
         self._cleanup.callback(lock.release)
         self._cleanup.callback(remove_directory, home)
         if self._data_dir is None:
-            (home / "data").mkdir()
+            self._data = home / "data"
+            self._data.mkdir()
             return home, [lock]
-        self._data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            data_lock = DirectoryLock(self._data_dir)
+            self._data, data_lock = open_data_directory(self._data_dir)
         except BlockingIOError as error:
             raise LocalServerError(
                 f"The directory {self._data_dir} is in use by another local server."
             ) from error
+        except OSError as error:
+            raise LocalServerError(
+                f"The directory {self._data_dir} cannot be used: {error.strerror}."
+            ) from error
         self._cleanup.callback(data_lock.release)
-        # It holds the options of the last start, which would come back where we give none.
-        (self._data_dir / "mini.options").unlink(missing_ok=True)
-        # One directory per port that the master ever had, with nothing that is needed again.
-        for left in self._data_dir.glob("m[0-9][0-9][0-9][0-9][0-9]"):
-            shutil.rmtree(left)
         return home, [lock, data_lock]
 
     def _launch(self, binary: Path, home: Path, locks: list[DirectoryLock]) -> Process:
@@ -271,7 +271,6 @@ class LocalServer:
         (home / "ports").write_text(" ".join(map(str, ports.values())))
         config = home / "identities.json"
         config.write_text(json.dumps({"identities": [_identity(i) for i in self._identities]}))
-        data = self._data_dir or home / "data"
         tls = (
             [f"-s3.cert.file={self._certificate}", f"-s3.key.file={self._private_key}"]
             if self._certificate is not None
@@ -282,7 +281,7 @@ class LocalServer:
                 binary,
                 f"-logdir={home}",
                 "mini",
-                f"-dir={data}",
+                f"-dir={self._data}",
                 f"-s3.config={config}",
                 *_FLAGS,
                 *tls,

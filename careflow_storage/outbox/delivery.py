@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from careflow_storage.errors import (
     StorageError,
     TransferError,
 )
+from careflow_storage.outbox.errors import SpoolDamagedError
 from careflow_storage.outbox.ledger import Claim
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.spool import Digests, Spool
@@ -40,10 +42,6 @@ _ABOUT_THE_BUCKET = (
     NotConfiguredError,
     NotSupportedError,
 )
-
-
-class SpoolDamagedError(StorageError):
-    """The bytes on the disk are no longer those that were accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +131,10 @@ class Delivery:
             digests = await self._threads.run(self._spool.digests, entry.id, ends)
         except FileNotFoundError as error:
             raise SpoolDamagedError("The spool file is missing.", key=entry.key) from error
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise SpoolDamagedError("The spool file is a link.", key=entry.key) from error
         if (digests.size, digests.sha256) != (entry.size, entry.sha256):
             raise SpoolDamagedError(
                 "The spool file has changed since it was accepted.",

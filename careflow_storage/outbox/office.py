@@ -12,7 +12,7 @@ from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.intake import Intake
 from careflow_storage.outbox.ledger import Ledger
 from careflow_storage.outbox.owners import FileLock, Owners
-from careflow_storage.outbox.spool import Spool, make_folder, sync_folder
+from careflow_storage.outbox.spool import Spool, make_folder, make_private, sync_folder
 from careflow_storage.transfer.threads import Threads
 
 logger = logging.getLogger("careflow_storage")
@@ -122,4 +122,5 @@ class Office:
 def _enter(folder: Path) -> FileLock:
     for each in (folder, folder / "spool", folder / "owners"):
         make_folder(each)
+    make_private(folder / _DATABASE)
     return Owners(folder / "owners").enter()

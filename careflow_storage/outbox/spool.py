@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import shlex
+import stat
 import sys
 import threading
 from collections.abc import Sequence
@@ -14,10 +17,12 @@ from io import FileIO
 from pathlib import Path
 
 from careflow_storage.outbox.database import FULL_HINT
-from careflow_storage.outbox.errors import OutboxError, OutboxFullError
+from careflow_storage.outbox.errors import OutboxError, OutboxFullError, SpoolDamagedError
 
 _READ_BYTES = 1024 * 1024
 _PART = ".part"
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_ENTRY_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,16 @@ class Spool:
         self._folder = folder
 
     def path(self, entry_id: str) -> Path:
-        """Where the bytes of an entry are."""
+        """Return where the bytes of an entry are.
+
+        Raises:
+            SpoolDamagedError: The outbox made no entry of this ID: it could lead out of the folder.
+        """
+        if not _ENTRY_ID.fullmatch(entry_id):
+            raise SpoolDamagedError(
+                f"The outbox made no entry with the ID {entry_id!r}.",
+                hint="Another program has changed the outbox's database.",
+            )
         return self._folder / entry_id
 
     def create(self, entry_id: str) -> SpoolFile:
@@ -47,19 +61,21 @@ class Spool:
         return SpoolFile(self._folder, entry_id)
 
     def remove(self, entry_id: str) -> None:
-        """Remove a file, if it is there."""
-        for name in (entry_id, entry_id + _PART):
-            (self._folder / name).unlink(missing_ok=True)
+        """Remove a file, if it is there. Files that the outbox did not make stay."""
+        if _ENTRY_ID.fullmatch(entry_id):
+            for name in (entry_id, entry_id + _PART):
+                (self._folder / name).unlink(missing_ok=True)
 
     def ids(self) -> set[str]:
-        """The entries that have a file, finished or not."""
-        return {name.removesuffix(_PART) for name in os.listdir(self._folder)}  # noqa: PTH208
+        """Return the IDs of the entries that have a file, finished or not."""
+        names = {name.removesuffix(_PART) for name in os.listdir(self._folder)}  # noqa: PTH208
+        return {name for name in names if _ENTRY_ID.fullmatch(name)}
 
     def digests(self, entry_id: str, ends: Sequence[int]) -> Digests:
         """Read a file once and hash it: as a whole, and each part that ends in ``ends``."""
         whole, parts, position = hashlib.sha256(), list[bytes](), 0
         buffer = memoryview(bytearray(_READ_BYTES))
-        with self.path(entry_id).open("rb", buffering=0) as file:
+        with FileIO(self.path(entry_id), "rb", opener=_not_a_link) as file:
             for end in ends:
                 part = hashlib.md5(usedforsecurity=False)
                 while position < end:
@@ -146,13 +162,36 @@ class _explaining:  # noqa: N801 - used as a function
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that only this user can read, and bring its name to the disk."""
+    """Make a folder that only this user can read, and bring its name to the disk.
+
+    Raises:
+        OutboxError: It exists, and other users may write to it: they could plant recordings.
+    """
     missing = [path, *path.parents]
     for folder in reversed([each for each in missing if not each.is_dir()]):
         # Another process may make it at this moment.
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
         sync_folder(folder.parent)
+    if sys.platform == "win32":
+        return
+    about = path.stat()
+    if about.st_uid not in (os.geteuid(), 0) or about.st_mode & _WRITABLE_BY_OTHERS:
+        raise OutboxError(
+            f"Other users may write to the outbox's folder {str(path)!r}.",
+            hint=f"Name a folder that does not exist yet: the outbox makes it for this user alone. "
+            f"Or run: chmod go-w {shlex.quote(str(path))}",
+        )
+
+
+def make_private(path: Path) -> None:
+    """Make a file that only this user can read and write, or restrict it to that."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
+    # SQLite gives its other files the mode of the database when it makes them.
+    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
+        with suppress(FileNotFoundError):
+            if stat.S_IMODE(each.stat().st_mode) & 0o077:
+                each.chmod(0o600)
 
 
 def sync_file(descriptor: int) -> None:
@@ -173,6 +212,10 @@ def sync_folder(path: Path) -> None:
             sync_file(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _not_a_link(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _private(name: str, flags: int) -> int:
