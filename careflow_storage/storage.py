@@ -191,7 +191,8 @@ class BackblazeStorage:
                 fifth of the CPU) or ``sha256``. The settings' when None.
             overwrite: With False an existing key raises `PreconditionFailedError` (1 request
                 more). B2 has no conditional PUT: of two writers at the same moment both may
-                succeed there; the older stays as a version. Elsewhere one loses for sure.
+                succeed there; the older stays as a version. AWS S3 lets one of them win.
+                SeaweedFS does so for a single PUT, not for a multipart upload.
             resume: Whether to go on where an earlier upload of the same bytes to this key was
                 interrupted, by a crash too: parts that the server holds already are compared by
                 their MD5, not sent again. With it a failed upload is not aborted either, so that

@@ -44,7 +44,8 @@ class RestoreResult(Model):
 class VersionListing:
     """All versions and delete markers below a prefix: awaited, iterated, or page by page.
 
-    By key in UTF-8 byte order, and within a key the newest first. Costs one request per 1000
+    By key, in UTF-8 byte order on B2 and AWS S3 (SeaweedFS, the embedded server, has an order of
+    its own), and within a key the newest first. Costs one request per 1000
     (class C on B2), sent as they are needed. Every iteration begins a new listing.
     """
 

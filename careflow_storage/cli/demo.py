@@ -21,6 +21,7 @@ from careflow_storage.cli.bars import human_size
 from careflow_storage.cli.call import LongCall
 from careflow_storage.cli.output import Output
 from careflow_storage.cli.screen import Screen
+from careflow_storage.cli.serve_local import DIFFERENCES
 from careflow_storage.local import LocalServer
 from careflow_storage.models import UploadResult
 
@@ -54,6 +55,7 @@ async def _run(
             with screen.working("Starting SeaweedFS"):
                 server = await opened.enter_async_context(LocalServer(data_dir=data_dir))
             screen.done(f"SeaweedFS is up at {server.endpoint}", time.perf_counter() - started)
+            screen.note(DIFFERENCES)
             storage = BackblazeStorage(server.settings())
         else:
             screen.note("BACKBLAZE_* is set: using your bucket. What the demo stores is erased.")

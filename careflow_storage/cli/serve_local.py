@@ -13,6 +13,10 @@ from careflow_storage.cli.output import Output
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import LocalServer, LocalServerError
 
+DIFFERENCES = (
+    "Unlike B2, this server (SeaweedFS) lists keys in an order of its own and stores // in a key "
+    "as a single slash."
+)
 _LOOK_EVERY = 1.0
 
 
@@ -31,6 +35,7 @@ def serve(output: Output, *, data_dir: Path | None, port: int | None, bucket: st
             _print_variables(output, server.environment())
             kept = f"kept in {data_dir}" if data_dir else "forgotten at the end (see --data-dir)"
             output.done(f"Serving at {server.endpoint}; data is {kept}. Ctrl-C ends it.")
+            output.note(DIFFERENCES)
             while not server.wait(_LOOK_EVERY):
                 pass
     except KeyboardInterrupt:

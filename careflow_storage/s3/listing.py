@@ -16,7 +16,10 @@ PAGE_KEYS = 1000
 
 
 class FileListing:
-    """The files below a prefix, in UTF-8 byte order of their keys.
+    """The files below a prefix, in the server's order.
+
+    B2 and AWS S3 list keys in UTF-8 byte order. SeaweedFS, the embedded server, has an order of
+    its own: ``é`` comes before ``z``.
 
     ::
 
