@@ -46,6 +46,7 @@ from careflow_storage.models import (
     IncompleteUpload,
     Progress,
     PurgeResult,
+    SignedRequest,
     UploadResult,
 )
 from careflow_storage.protection import CustomerKey, Encryption, Retention
@@ -99,6 +100,7 @@ __all__ = [
     "Retention",
     "ServerResponseError",
     "ServiceUnavailableError",
+    "SignedRequest",
     "SizeMismatchError",
     "SourceError",
     "StorageClosedError",

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+from careflow_storage._endpoint import b2_endpoint, host_of, is_b2_host
 
 AWS_NAMES = {
     "key_id": "AWS_ACCESS_KEY_ID",
     "application_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
     "region": "AWS_REGION",
     "endpoint": "AWS_ENDPOINT",
     "bucket_name": "AWS_S3_BUCKET",
 }
 
 # What goes together: half of one pair and half of another give an opaque signature error.
-AWS_GROUPS = (("key_id", "application_key"), ("region", "endpoint"), ("bucket_name",))
+AWS_GROUPS = (
+    ("key_id", "application_key", "session_token"),
+    ("region", "endpoint"),
+    ("bucket_name",),
+)
+
+_AMAZON_KEY_ID = re.compile(r"A[KS]IA[A-Z2-7]{12,124}")
+_AMAZON_REGION = re.compile(r"[a-z]+(-[a-z]+)*-[0-9]{1,2}")
+
+
+def is_amazon_key_id(key_id: str) -> bool:
+    """Whether this is the ID of a key that Amazon made, and not Backblaze."""
+    return _AMAZON_KEY_ID.fullmatch(key_id) is not None
+
+
+def is_temporary_key_id(key_id: str) -> bool:
+    """Whether this is the ID of a key of Amazon's that is nothing without its session token."""
+    return is_amazon_key_id(key_id) and key_id.startswith("ASIA")
 
 
 class AwsNamesSource(PydanticBaseSettingsSource):
@@ -43,13 +71,62 @@ class AwsNamesSource(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Give the values of the groups that are free."""
+        """Give the values of the groups that are free, without what is Amazon's own.
+
+        Lambda and ECS set ``AWS_REGION`` and a key pair of their own in every process: for B2
+        these mean nothing, so that what is Backblaze's is missing, and said to be.
+        """
         given = self.current_state
         free = [name for group in AWS_GROUPS if not given.keys() & set(group) for name in group]
         if not free:
             return {}
-        aws = AwsVariables(_env_file=self._env_file, _secrets_dir=self._secrets_dir)
-        return {name: getattr(aws, name) for name in free if name in aws.model_fields_set}
+        found = {name: value for name, value in self._read().items() if name in free}
+        region = _text(found.get("region"))
+        endpoint = _text(given.get("endpoint") or found.get("endpoint"))
+        implied = b2_endpoint(_text(given.get("region")) or region)
+        is_b2 = is_b2_host(_host(endpoint or implied or ""))
+        if _AMAZON_REGION.fullmatch(region) and (is_b2 or not endpoint):
+            del found["region"]
+        if is_b2 and is_amazon_key_id(_text(found.get("key_id"))):
+            found = {name: found[name] for name in found if name not in AWS_GROUPS[0]}
+        return found
+
+    def _read(self) -> dict[str, Any]:
+        """Read all sources; a token counts only where a part of its pair stands, too."""
+        found: dict[str, Any] = {}
+        for values in self._sources():
+            beside = {"key_id", "application_key"} & values.keys() - found.keys()
+            found |= {
+                name: value
+                for name, value in values.items()
+                if name not in found and (name != "session_token" or beside)
+            }
+        return found
+
+    def _sources(self) -> list[Mapping[str, Any]]:
+        sources: list[PydanticBaseSettingsSource] = [
+            EnvSettingsSource(AwsVariables),
+            DotEnvSettingsSource(AwsVariables, env_file=self._env_file),
+        ]
+        if self._secrets_dir is not None:
+            sources.append(SecretsSettingsSource(AwsVariables, secrets_dir=self._secrets_dir))
+        fields = {alias: name for name, alias in AWS_NAMES.items()}
+        return [
+            {fields.get(name, name): value for name, value in source().items()}
+            for source in sources
+        ]
+
+
+def _text(value: object) -> str:
+    # Not checked yet: an argument may be anything.
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _host(endpoint: str) -> str:
+    try:
+        return host_of(endpoint if "://" in endpoint else f"https://{endpoint}").lower()
+    except ValueError:
+        return ""
 
 
 class AwsVariables(BaseSettings):
@@ -64,6 +141,7 @@ class AwsVariables(BaseSettings):
 
     key_id: str | None = Field(None, validation_alias=AWS_NAMES["key_id"])
     application_key: SecretStr | None = Field(None, validation_alias=AWS_NAMES["application_key"])
+    session_token: SecretStr | None = Field(None, validation_alias=AWS_NAMES["session_token"])
     region: str | None = Field(None, validation_alias=AWS_NAMES["region"])
     endpoint: str | None = Field(None, validation_alias=AWS_NAMES["endpoint"])
     bucket_name: str | None = Field(None, validation_alias=AWS_NAMES["bucket_name"])

@@ -7,11 +7,22 @@ from ipaddress import IPv4Address, ip_address
 from urllib.parse import SplitResult, urlsplit
 
 _B2_DOMAIN = "backblazeb2.com"
-_B2_HOST = re.compile(r"s3\.([a-z0-9-]+)\.backblazeb2\.com")
+_B2_REGION = re.compile(r"[a-z]{2}-[a-z]+-[0-9]{3}")
+_B2_HOST = re.compile(rf"s3\.({_B2_REGION.pattern})\.backblazeb2\.com")
+# What becomes of the domain when it is typed by hand.
+_NEARLY_B2_HOST = re.compile(
+    r"([a-z0-9.-]*\.)?bl?ack-?blaze[-.]?(b2|2b|2|b)?\.(com?|cm|net|org|io)|.*\.backblazeb2"
+)
 _HOST_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 _B2_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{4,61}[A-Za-z0-9]")
 _S3_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+B2_REGIONS = (
+    *("us-west-000", "us-west-001", "us-west-002", "us-west-004", "us-east-005"),
+    *("eu-central-003", "ca-east-006"),
+)
+"""Those that are known; one that Backblaze adds has the same form."""
 
 
 def normalize_endpoint(endpoint: str) -> str:
@@ -37,10 +48,14 @@ def normalize_endpoint(endpoint: str) -> str:
         host = f"[{host}]"
     elif len(host) > 253 or not _HOST_NAME.fullmatch(host):
         raise ValueError("has no valid host")
-    if is_b2_host(host) and (not _B2_HOST.fullmatch(host) or port not in (None, 443)):
+    if is_b2_region(host):
+        raise ValueError(f"is the name of a region; the endpoint is {b2_endpoint(host)}")
+    nearly = is_b2_host(host) or _NEARLY_B2_HOST.fullmatch(host)
+    if nearly and (not _B2_HOST.fullmatch(host) or port not in (None, 443)):
         raise ValueError(
             "is no S3 endpoint of Backblaze: it looks like https://s3.<region>.backblazeb2.com, "
-            "without the bucket, and is shown with the bucket in the console"
+            "without the bucket, and is shown with the bucket in the console; the regions are "
+            f"{', '.join(B2_REGIONS)}"
         )
     if port in (None, _DEFAULT_PORTS[url.scheme]):
         return f"{url.scheme}://{host}"
@@ -63,10 +78,14 @@ def b2_region(host: str) -> str | None:
     return match[1] if match else None
 
 
+def is_b2_region(region: str) -> bool:
+    """Whether a region of B2 has, or may get, this name: ``us-west-004``, not ``us-east-1``."""
+    return _B2_REGION.fullmatch(region.lower()) is not None
+
+
 def b2_endpoint(region: str) -> str | None:
     """Make B2's endpoint for a region, None where no region of B2 can have this name."""
-    host = f"s3.{region.lower()}.{_B2_DOMAIN}"
-    return f"https://{host}" if b2_region(host) else None
+    return f"https://s3.{region.lower()}.{_B2_DOMAIN}" if is_b2_region(region) else None
 
 
 def is_loopback(host: str) -> bool:

@@ -129,11 +129,24 @@ class NotConfiguredError(StorageError):
     """Required settings are missing; ``missing`` names their environment variables."""
 
     def __init__(self, missing: tuple[str, ...], **fields: Any) -> None:
-        fields.setdefault(
-            "hint", "Set them in the environment or in a .env file, or pass StorageSettings(...)."
-        )
+        fields.setdefault("hint", _missing_hint(missing))
         super().__init__(f"Storage is not configured: {', '.join(missing)} missing.", **fields)
         self.missing = missing
+
+
+def _missing_hint(missing: tuple[str, ...]) -> str:
+    hint = "Set them in the environment or in a .env file, or pass StorageSettings(...)."
+    pair = {"BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY"}
+    if len(pair.intersection(missing)) == 1:
+        hint += " Half of Backblaze's key pair is never completed from AWS_* variables."
+    elif pair.intersection(missing):
+        hint += " A key of Amazon's in AWS_ACCESS_KEY_ID is not used for Backblaze."
+    if "BACKBLAZE_ENDPOINT" in missing:
+        hint += (
+            " The console shows the endpoint beside the bucket; a region of Amazon's in AWS_REGION "
+            "does not tell it."
+        )
+    return hint
 
 
 class InvalidInputError(StorageError, ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from careflow_storage.protection import Retention
 
@@ -51,6 +51,20 @@ class UploadResult(Model):
     checksum: Checksum
     reused: int = 0
     partial: bool = False
+
+
+class SignedRequest(Model):
+    """A request that whoever holds it may send, once or often, until it expires.
+
+    ``headers`` are all that must be sent, with exactly these values, beside those that every
+    HTTP client sets itself (``Host`` and ``Content-Length``). ``expires_at`` is in UTC. The
+    signature is in ``url``, which is a permission: it is not in the ``repr``.
+    """
+
+    method: Literal["PUT"]
+    url: str = Field(repr=False)
+    headers: dict[str, str]
+    expires_at: AwareDatetime
 
 
 class DownloadResult(Model):

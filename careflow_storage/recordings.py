@@ -101,6 +101,29 @@ def recording_key(call_id: str, filename: str, epoch_ms: int) -> str:
     return f"recordings/{call_id}/{prefix}{filename}"
 
 
+def check_filename(name: str, value: str) -> None:
+    """Refuse what is no name of a file, or looks like another one than it is.
+
+    Raises:
+        InvalidInputError: As for the ``filename`` of a recording; it calls it ``name``.
+    """
+    _validate_segment(name, value, MAX_SEGMENT_BYTES)
+
+
+def refuse_disguise(name: str, value: str) -> None:
+    """Refuse text with characters that break lines or turn the reading direction.
+
+    Raises:
+        InvalidInputError: ``name`` has one, such as U+202E, which shows ``gpj.exe`` backwards.
+    """
+    _refuse_control(name, value)
+    if found := _TREACHEROUS.search(value):
+        raise InvalidInputError(
+            f"{name} has the character U+{ord(found[0]):04X} in it.",
+            hint="It breaks lines, turns the reading direction or cannot be listed.",
+        )
+
+
 def safe_filename(key: str) -> str:
     """Make of any key, also of a stranger's bucket, the name of a file in one folder.
 
@@ -183,12 +206,7 @@ def _validate_segment(name: str, value: str, limit: int) -> None:
             f"{name} has '/', '\\' or '..' in it, or is '.'.",
             hint="Pass one name, not a path; a recording stays in its call's folder.",
         )
-    _refuse_control(name, value)
-    if found := _TREACHEROUS.search(value):
-        raise InvalidInputError(
-            f"{name} has the character U+{ord(found[0]):04X} in it.",
-            hint="It breaks lines, turns the reading direction or cannot be listed.",
-        )
+    refuse_disguise(name, value)
 
 
 def _utf8_size(name: str, value: str) -> int:

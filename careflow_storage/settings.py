@@ -5,7 +5,8 @@ the environment, the file ``.env`` of the working directory, a file named like t
 a secrets directory (``/run/secrets``, as Docker and Kubernetes mount it). Last come the
 ``AWS_*`` names of the migration table, by groups: AWS's key pair is used only where neither
 half of Backblaze's is given, and AWS's region and endpoint only where neither of Backblaze's
-is. A pair mixed of both would be refused by the server without a word about the reason.
+is. A pair mixed of both would be refused by the server without a word about the reason. What is
+Amazon's own (a region such as ``us-east-1``, a key ID such as ``ASIA...``) is not used for B2.
 """
 
 from __future__ import annotations
@@ -33,8 +34,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from careflow_storage._aws_names import AWS_NAMES, AwsNamesSource
+from careflow_storage._aws_names import (
+    AWS_NAMES,
+    AwsNamesSource,
+    is_amazon_key_id,
+    is_temporary_key_id,
+)
 from careflow_storage._endpoint import (
+    B2_REGIONS,
     b2_endpoint,
     b2_region,
     bucket_name_problem,
@@ -49,6 +56,7 @@ _MIB = 1024 * 1024
 _GB = 1000 * 1000 * 1000
 _SECRETS_DIR = Path("/run/secrets")
 _REGION = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+_LIKE_B2_REGION = re.compile(r"[A-Za-z]+-[A-Za-z0-9-]+")
 _MASTER_KEY_ID = re.compile(r"[0-9a-f]{12}", re.IGNORECASE)
 _APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
 
@@ -90,6 +98,9 @@ class StorageSettings(BaseSettings):
 
     application_key: SecretStr | None = None
     """The application key itself, shown once when it is created. Secret."""
+
+    session_token: SecretStr | None = None
+    """The token that belongs to a temporary key pair of another S3 server. B2 has none. Secret."""
 
     bucket_name: str | None = None
     """The bucket that holds the recordings."""
@@ -149,11 +160,11 @@ class StorageSettings(BaseSettings):
     if not TYPE_CHECKING:
 
         def __init__(self, **values: Any) -> None:
-            _without_values(functools.partial(super().__init__, **values))
+            _without_values(super().__init__, values)
 
         def __setattr__(self, name: str, value: Any) -> None:
             # Always refused; but pydantic's own refusal shows the value.
-            _without_values(functools.partial(super().__setattr__, name, value))
+            _without_values(functools.partial(super().__setattr__, name, value), {})
 
     @property
     def is_configured(self) -> bool:
@@ -182,7 +193,8 @@ class StorageSettings(BaseSettings):
         cls = type(self)
         copy = cls.__new__(cls)
         # Not BaseSettings' own, which would read the environment again.
-        _without_values(functools.partial(BaseModel.__init__, copy, **given))
+        update = None  # it may hold the key, and an error would hold this frame
+        _without_values(functools.partial(BaseModel.__init__, copy), given)
         return copy
 
     @classmethod
@@ -207,7 +219,8 @@ class StorageSettings(BaseSettings):
         return (init_settings, env_settings, dotenv_settings, file_secret_settings, aws_names)
 
     @field_validator(
-        "key_id", "application_key", "bucket_name", "endpoint", "region", mode="before"
+        *("key_id", "application_key", "session_token", "bucket_name", "endpoint", "region"),
+        mode="before",
     )
     @classmethod
     def _tidy(cls, value: object) -> object:
@@ -217,7 +230,7 @@ class StorageSettings(BaseSettings):
             raise ValueError("must be a str, not bytes")
         if not isinstance(text, str):
             return value
-        text = text.strip()
+        text = text.strip("\ufeff \t\r\n\v\f")
         if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
             raise ValueError("is wrapped in quotes; remove them (docker --env-file keeps quotes)")
         if not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
@@ -235,7 +248,7 @@ class StorageSettings(BaseSettings):
     @classmethod
     def _check_region(cls, region: str | None) -> str | None:
         if region is not None and not _REGION.fullmatch(region):
-            raise ValueError("is not a region's name; B2's look like us-west-004")
+            raise ValueError(f"is not a region's name; B2's are {', '.join(B2_REGIONS)}")
         return region
 
     @field_validator("key_id")
@@ -262,24 +275,39 @@ class StorageSettings(BaseSettings):
                 problem = bucket_name_problem(self.bucket_name, b2=self.is_b2)
                 if problem:
                     raise ValueError(f"{_label('bucket_name')} {problem}")
-        if self.is_b2 and self.key_id is not None and _MASTER_KEY_ID.fullmatch(self.key_id):
-            raise ValueError(
-                f"{_label('key_id')} is the ID of the master key, which B2's S3 API refuses; "
-                "create an application key on the console's page Application Keys"
-            )
+        self._check_key_of_server()
         if self.retry_max_delay < self.retry_base_delay:
             raise ValueError(
                 f"{_variable('retry_max_delay')} is less than {_variable('retry_base_delay')}"
             )
         return self
 
+    def _check_key_of_server(self) -> None:
+        """Refuse what the server of this endpoint would refuse without giving the reason."""
+        key_id = self.key_id or ""
+        if self.is_b2 and _MASTER_KEY_ID.fullmatch(key_id):
+            raise ValueError(
+                f"{_label('key_id')} is the ID of the master key, which B2's S3 API refuses; "
+                "create an application key on the console's page Application Keys"
+            )
+        if self.is_b2 and is_amazon_key_id(key_id):
+            raise ValueError(
+                f"{_label('key_id')} is the ID of a key of Amazon's, which Backblaze does not "
+                "know; create an application key on the console's page Application Keys"
+            )
+        if self.is_b2 and self.session_token is not None:
+            raise ValueError(
+                f"{_label('session_token')} is set, but Backblaze has no temporary keys; unset it"
+            )
+        if self.endpoint is not None and is_temporary_key_id(key_id) and self.session_token is None:
+            raise ValueError(
+                f"{_label('key_id')} is the ID of a temporary key: give its session token, too, "
+                f"as {_label('session_token')} and in the same place"
+            )
+
     def _derive_place(self) -> None:
         if self.endpoint is None:
-            # A region that can be none of B2's leaves the endpoint missing.
-            endpoint = b2_endpoint(self.region) if self.region is not None else None
-            if endpoint is not None:
-                self._set("endpoint", endpoint)
-                self._set("region", b2_region(host_of(endpoint)))
+            self._derive_endpoint()
             return
         derived = b2_region(host_of(self.endpoint))
         if derived is not None and self.region is not None and self.region.lower() != derived:
@@ -288,6 +316,20 @@ class StorageSettings(BaseSettings):
                 f"whose region is {derived}; give only one of the two"
             )
         self._set("region", derived or self.region or "us-east-1")
+
+    def _derive_endpoint(self) -> None:
+        if self.region is None:
+            return
+        endpoint = b2_endpoint(self.region)
+        if endpoint is not None:
+            self._set("endpoint", endpoint)
+            self._set("region", b2_region(host_of(endpoint)))
+        elif _LIKE_B2_REGION.fullmatch(self.region):
+            raise ValueError(
+                f"{_label('region')} is none of Backblaze's regions, which are "
+                f"{', '.join(B2_REGIONS)}; for another S3 server set {_label('endpoint')}, too"
+            )
+        # Any other name is another server's, whose endpoint is missing.
 
     def _check_scheme(self, endpoint: str) -> None:
         if endpoint.startswith("https://") or is_loopback(host_of(endpoint)):
@@ -313,6 +355,7 @@ def settings_from_environment(**values: Any) -> StorageSettings:
     try:
         return StorageSettings(**values)
     except ValidationError as error:
+        values.clear()
         problems = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise InvalidInputError(f"The settings are not valid: {problems}") from None
 
@@ -326,15 +369,16 @@ def _label(name: str) -> str:
     return f"{_variable(name)} (or {AWS_NAMES[name]})" if name in AWS_NAMES else _variable(name)
 
 
-def _without_values(action: Callable[[], None]) -> None:
-    """Run something that validates; its errors name the variables and hold no value.
+def _without_values(validate: Callable[..., None], values: dict[str, Any]) -> None:
+    """Call something that validates; its errors name the variables and hold no value.
 
     pydantic can keep values out of the text of its errors, but not out of ``errors()``, which
-    error trackers record; and a decoding error holds the whole file.
+    error trackers record, as they do local variables; and a decoding error holds the whole file.
+    ``values`` are emptied where they are refused.
     """
     refusal: Exception | None = None
     try:
-        action()
+        validate(**values)
     except ValidationError as error:
         lines = [_readable_line(line) for line in error.errors(include_url=False)]
         refusal = ValidationError.from_exception_data(error.title, lines, hide_input=True)
@@ -345,6 +389,8 @@ def _without_values(action: Callable[[], None]) -> None:
         )
     # Raised out here, so that the original with its values is not even the context.
     if refusal is not None:
+        values.clear()
+        del validate
         raise refusal
 
 

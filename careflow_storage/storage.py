@@ -19,6 +19,7 @@ from careflow_storage.models import (
     FileMetadata,
     IncompleteUpload,
     PurgeResult,
+    SignedRequest,
     UploadResult,
 )
 from careflow_storage.protection import check_customer_key, check_encryption
@@ -33,6 +34,7 @@ from careflow_storage.s3.deletion import delete_keys
 from careflow_storage.s3.listing import FileListing, FolderListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.protection_headers import key_headers
+from careflow_storage.s3.session import check_session
 from careflow_storage.s3.signing import encode_key
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
@@ -45,6 +47,7 @@ from careflow_storage.transfer.hygiene import (
 from careflow_storage.transfer.live import RecordingWriter
 from careflow_storage.transfer.purging import purge_key
 from careflow_storage.transfer.reader import FileReader
+from careflow_storage.transfer.signed_upload import sign_upload
 from careflow_storage.transfer.stream import FileStream
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 
@@ -81,7 +84,8 @@ class BackblazeStorage:
             ones too, instead of those of the settings.
 
     Raises:
-        InvalidInputError: A setting is malformed.
+        InvalidInputError: A setting is malformed, or ``session`` is none of these (boto3's, for
+            one, blocks the event loop).
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class BackblazeStorage:
         *,
         session: aioboto3.Session | AioSession | None = None,
     ) -> None:
+        check_session(session)
         self.settings = settings if settings is not None else settings_from_environment()
         self._lifecycle = Lifecycle(self.settings, session)
         self._clock = RecordingClock()
@@ -442,7 +447,8 @@ class BackblazeStorage:
         Args:
             download_as: For GET: the name that a browser saves the file under.
             content_type: For GET what the answer says it is; for PUT what the uploader must
-                send as ``Content-Type``.
+                send as ``Content-Type``. A PUT without it lets the uploader choose, ``text/html``
+                too: prefer `sign_upload`, which also binds size, MD5 and metadata.
             encryption: For a file with a `CustomerKey`: whoever uses the URL must send the
                 headers `CustomerKey.headers` as well. Their values are signed, not in the URL.
                 For PUT also "SSE-B2", with ``x-amz-server-side-encryption: AES256``.
@@ -476,6 +482,59 @@ class BackblazeStorage:
                 expires_in, method, content_type=content_type, encryption=encryption
             )
             return await presign(self._lifecycle.engine().session, _checked_keys(keys), grant)
+
+    async def sign_upload(
+        self,
+        key: str,
+        *,
+        content_type: str,
+        size: int | None = None,
+        md5: str | bytes | None = None,
+        metadata: dict[str, str] | None = None,
+        cache_control: str | None = None,
+        content_disposition: str | None = None,
+        encryption: Literal["SSE-B2"] | None = None,
+        retention: Retention | None = None,
+        legal_hold: bool = False,
+        expires_in: int = 600,
+    ) -> SignedRequest:
+        """Let a browser, or any other sender, store one file with one PUT. Sends no request.
+
+        All that is given here is bound into the signature: the server refuses (403) a body of
+        another size, another type, other or missing headers, and (400) bytes of another MD5.
+        Whoever holds the request may send it until it expires, each time as a new version.
+
+        Args:
+            content_type: What the file is stored, and later served, as. Always bound, so that
+                the sender cannot store a web page (``text/html``) where a recording should be.
+            size: The exact length in bytes. Not bound when None: the sender may then store up
+                to 5 GB.
+            md5: Of the bytes, which are verified: 32 hex digits, base64, or 16 bytes. A bucket
+                that locks all files (default retention) takes nothing without it.
+            metadata: As for `upload_file`, and so are ``cache_control``,
+                ``content_disposition``, ``retention`` and ``legal_hold`` (these two need
+                ``md5``).
+            encryption: ``"SSE-B2"`` or nothing: a customer's key is not for who uploads.
+            expires_in: Seconds, 1 to 604800. Temporary credentials of a session end it earlier.
+
+        Raises:
+            InvalidInputError: Something of it cannot be sent or signed.
+        """
+        with self._call("sign_upload", key):
+            options = UploadOptions(
+                content_type=content_type,
+                metadata=metadata,
+                cache_control=cache_control,
+                content_disposition=content_disposition,
+                size=size,
+                encryption=encryption,
+                retention=retention,
+                legal_hold=legal_hold,
+            )
+            engine = self._lifecycle.engine()
+            return await sign_upload(
+                engine, validate_key(key), options, md5=md5, expires_in=expires_in
+            )
 
     async def get_file(
         self,

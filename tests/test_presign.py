@@ -199,12 +199,43 @@ class TestWhatIsRefused:
         with pytest.raises(InvalidInputError, match="method"):
             await storage.get_signed_url("a.webm", method=method)
 
-    @pytest.mark.parametrize("name", ["", "a/b", "a\\b", "a\r\nSet-Cookie: b", "\ud800", "a\x00"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("", " ", ".", "..", "a/b", "a\\b", "../a", "a\r\nSet-Cookie: b", "\ud800", "a\x00"),
+            *("a\x7f", "a\x85b", "a" * 251),
+            *(
+                f"invoice{chr(mark)}gpj.exe"
+                for mark in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+            ),
+            *("a\u2028b", "a\u2029b", "a\uffff"),
+            5,
+            b"a.webm",
+        ],
+        ids=ascii,
+    )
     async def test_given_a_name_to_save_under_that_is_none_then_it_is_refused(
+        self, storage: BackblazeStorage, name: Any
+    ) -> None:
+        with pytest.raises(InvalidInputError, match="download_as"):
+            await storage.get_signed_url("a.webm", download_as=name)
+
+    @pytest.mark.parametrize(
+        "name", ["a b.webm", "größe 録音.webm", "שיחה\u200f.webm", '100%;".ogg']
+    )
+    async def test_given_a_name_in_any_script_then_it_is_taken(
         self, storage: BackblazeStorage, name: str
     ) -> None:
-        with pytest.raises(InvalidInputError):
-            await storage.get_signed_url("a.webm", download_as=name)
+        assert "filename" in await storage.get_signed_url("a.webm", download_as=name)
+
+    @pytest.mark.parametrize("name", ["a%E2%80%AEgpj.exe", "a%0D%0Ab", "a%E2%81%A6b"])
+    async def test_given_a_disposition_that_disguises_a_name_then_nothing_is_stored(
+        self, storage: BackblazeStorage, name: str
+    ) -> None:
+        disposition = f"attachment; filename*=UTF-8''{name}"
+        with pytest.raises(InvalidInputError, match="content_disposition"):
+            await storage.upload_file("a.webm", b"x", content_disposition=disposition)
+        assert not await storage.file_exists("a.webm")
 
     @pytest.mark.parametrize("method", ["PUT", "HEAD", "DELETE"])
     async def test_given_an_option_that_means_nothing_for_the_method_then_it_is_refused(

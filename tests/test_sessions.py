@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,24 @@ import pytest
 from careflow_storage import (
     BackblazeStorage,
     InvalidCredentialsError,
+    InvalidInputError,
     NotConfiguredError,
     StorageSettings,
 )
 from tests.bodies import noise
+from tests.hostile import Asked, HostileServer, answered
+
+
+async def ask_by_the_client(storage: BackblazeStorage) -> None:
+    client = await storage.client()
+    await client.list_buckets()
+
+
+CALLS_WITH_A_TOKEN: dict[str, Callable[[BackblazeStorage], Awaitable[Any]]] = {
+    "put": lambda storage: storage.upload_file("a", b"x"),
+    "list": lambda storage: storage.list_files(),
+    "client": ask_by_the_client,
+}
 
 
 def without_keys(settings: StorageSettings) -> StorageSettings:
@@ -113,6 +128,81 @@ async def test_given_credentials_that_are_renewed_then_each_request_has_those_of
         await storage.upload_file("large", noise(200_000))
         await storage.get_signed_url("a")
     assert len(issued) > 4
+
+
+def boto3_session() -> Any:
+    import boto3
+
+    return boto3.Session()
+
+
+def botocore_session() -> Any:
+    import botocore.session
+
+    return botocore.session.get_session()
+
+
+def boto3_client() -> Any:
+    return boto3_session().client("s3", region_name="us-east-1")
+
+
+def a_class() -> Any:
+    import aioboto3
+
+    return aioboto3.Session
+
+
+WRONG_SESSIONS: dict[str, Callable[[], Any]] = {
+    "boto3": boto3_session,
+    "botocore": botocore_session,
+    "client": boto3_client,
+    "class": a_class,
+    "text": lambda: "session",
+    "credentials": lambda: ("id", "secret"),
+    "mapping": dict,
+    "false": lambda: False,
+    "zero": lambda: 0,
+    "empty": lambda: "",
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_SESSIONS)
+def test_given_what_is_no_async_session_then_it_is_refused_at_once(
+    settings: StorageSettings, kind: str
+) -> None:
+    wrong = WRONG_SESSIONS[kind]()
+    with pytest.raises(InvalidInputError, match="session must be an aioboto3") as caught:
+        BackblazeStorage(settings, session=wrong)
+    assert isinstance(caught.value, TypeError)
+    assert "aioboto3.Session()" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("make", [aioboto3_session, aiobotocore_session])
+def test_given_an_async_session_then_it_is_taken(settings: StorageSettings, make: Any) -> None:
+    assert BackblazeStorage(settings, session=make(settings)).is_configured()
+
+
+@pytest.mark.parametrize("call", ["put", "list", "client", "url"])
+async def test_given_settings_with_a_session_token_then_it_goes_with_every_request(
+    call: str,
+) -> None:
+    heads: list[str] = []
+
+    def answer(asked: Asked) -> bytes:
+        heads.append(str(asked))
+        return answered(
+            b"<Error><Code>InvalidToken</Code><Message>m</Message></Error>", "403 Forbidden"
+        )
+
+    async with HostileServer(answer) as server:
+        settings = server.settings(session_token="the-token")
+        async with BackblazeStorage(settings) as storage:
+            if call == "url":
+                heads.append(await storage.get_signed_url("a"))
+            else:
+                with pytest.raises(Exception, match="InvalidToken"):
+                    await CALLS_WITH_A_TOKEN[call](storage)
+    assert "the-token" in heads[0]
 
 
 async def test_given_a_session_without_any_credentials_then_the_error_says_so(

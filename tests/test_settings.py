@@ -8,7 +8,7 @@ import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,8 +16,10 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-from careflow_storage.errors import InvalidInputError
-from careflow_storage.settings import StorageSettings
+from careflow_storage import BackblazeStorage
+from careflow_storage.errors import InvalidInputError, NotConfiguredError
+from careflow_storage.settings import StorageSettings, settings_from_environment
+from tests.frames import recorded
 
 KEY_ID = "0041234567890ab0000000001"
 SECRET = "K004AbCdEfGhIjKlMnOpQrStUvWxYz1"
@@ -249,8 +251,122 @@ class TestAwsNames:
             StorageSettings()
 
 
+class TestAmazonsOwn:
+    """What Lambda and ECS put into every process means nothing to Backblaze."""
+
+    LAMBDA: ClassVar = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "ASIAQ3EGVYXEXAMPLE22",
+        "AWS_SECRET_ACCESS_KEY": "s" * 40,
+        "AWS_SESSION_TOKEN": "the-token",
+    }
+    OURS: ClassVar = {name: value for name, value in COMPLETE.items() if name != "BACKBLAZE_REGION"}
+
+    @pytest.mark.parametrize(
+        "region", ["us-east-1", "eu-central-1", "us-gov-west-1", "ap-southeast-2", "garage-1"]
+    )
+    @pytest.mark.parametrize("where", ["environment", "file"])
+    def test_given_a_forgotten_endpoint_then_no_region_of_amazon_makes_one_up(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str, where: str
+    ) -> None:
+        variables = self.OURS | self.LAMBDA | {"AWS_REGION": region}
+        del variables["BACKBLAZE_ENDPOINT"]
+        if where == "environment":
+            set_environment(monkeypatch, **variables)
+        else:
+            lines = (f"export {name}={value}" for name, value in variables.items())
+            (tmp_path / ".env").write_text("\r\n".join(lines))
+        found = StorageSettings()
+        assert found.missing_variables() == ("BACKBLAZE_ENDPOINT",)
+        assert (found.endpoint, found.region) == (None, None)
+
+    async def test_given_a_forgotten_endpoint_when_opened_then_the_hint_tells_where_it_is_shown(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **self.OURS | self.LAMBDA)
+        monkeypatch.delenv("BACKBLAZE_ENDPOINT")
+        with pytest.raises(NotConfiguredError, match=r"BACKBLAZE_ENDPOINT missing.*AWS_REGION"):
+            await BackblazeStorage().__aenter__()
+
+    @pytest.mark.parametrize("name", ["BACKBLAZE_ENDPOINT", "AWS_ENDPOINT"])
+    def test_given_b2s_endpoint_then_the_region_of_the_function_is_not_asked(
+        self, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        set_environment(monkeypatch, **self.LAMBDA, **{name: ENDPOINT})
+        assert StorageSettings().region == "us-west-004"
+
+    def test_given_amazons_pair_for_b2_then_the_pair_is_missing_and_the_hint_tells_why(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **self.LAMBDA, BACKBLAZE_ENDPOINT=ENDPOINT)
+        found = StorageSettings(bucket_name="careflow")
+        missing = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
+        assert found.missing_variables() == missing
+        assert found.session_token is None
+        assert "AWS_ACCESS_KEY_ID" in str(NotConfiguredError(missing))
+
+    @pytest.mark.parametrize("key_id", ["AKIAQ3EGVYXEXAMPLE22", "ASIAQ3EGVYXEXAMPLE22"])
+    def test_given_amazons_key_as_backblazes_then_it_is_refused(self, key_id: str) -> None:
+        with pytest.raises(ValidationError, match="key of Amazon's"):
+            settings(key_id=key_id)
+
+    def test_given_half_a_pair_when_opened_then_the_hint_tells_that_halves_never_mix(self) -> None:
+        assert "AWS_*" in str(NotConfiguredError(("BACKBLAZE_APPLICATION_KEY",)))
+
+
+class TestSessionToken:
+    PAIR: ClassVar = {
+        "AWS_ACCESS_KEY_ID": "ASIAQ3EGVYXEXAMPLE22",
+        "AWS_SECRET_ACCESS_KEY": "s" * 40,
+        "AWS_ENDPOINT": "https://minio.internal",
+    }
+
+    @pytest.mark.parametrize("where", ["environment", "file", "secrets"])
+    def test_given_a_token_beside_its_pair_then_it_is_taken(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+    ) -> None:
+        variables = self.PAIR | {"AWS_SESSION_TOKEN": "the-token"}
+        if where == "environment":
+            set_environment(monkeypatch, **variables)
+        elif where == "file":
+            (tmp_path / ".env").write_text("".join(f"{n}={v}\n" for n, v in variables.items()))
+        else:
+            for name, value in variables.items():
+                (tmp_path / name.lower()).write_text(value + "\n")
+        found = StorageSettings(_secrets_dir=tmp_path)
+        assert found.session_token is not None
+        assert found.session_token.get_secret_value() == "the-token"
+        assert "the-token" not in repr(found) + found.model_dump_json()
+
+    def test_given_a_temporary_key_without_its_token_then_the_error_names_the_variable(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **self.PAIR)
+        with pytest.raises(ValidationError, match="AWS_SESSION_TOKEN"):
+            StorageSettings()
+
+    def test_given_a_token_of_another_place_than_the_pair_then_it_is_not_taken(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "of-somebody-else")
+        lines = (self.PAIR | {"AWS_ACCESS_KEY_ID": "lasting"}).items()
+        (tmp_path / ".env").write_text("".join(f"{n}={v}\n" for n, v in lines))
+        found = StorageSettings()
+        assert (found.key_id, found.session_token) == ("lasting", None)
+
+    def test_given_backblazes_pair_then_amazons_token_is_not_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **COMPLETE, AWS_SESSION_TOKEN="of-somebody-else")
+        assert StorageSettings().session_token is None
+
+    def test_given_a_token_for_b2_then_it_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match=r"BACKBLAZE_SESSION_TOKEN.*no temporary keys"):
+            settings(session_token="the-token")
+
+
 class TestPlace:
-    @pytest.mark.parametrize("region", ["us-west-004", "US-West-004", "us-east-1", "ca-east-006"])
+    @pytest.mark.parametrize("region", ["us-west-004", "US-West-004", "ca-east-006", "ap-x-017"])
     def test_given_a_region_then_b2s_endpoint_follows(self, region: str) -> None:
         found = StorageSettings(region=region)
         assert found.endpoint == f"https://s3.{region.lower()}.backblazeb2.com"
@@ -293,6 +409,21 @@ class TestPlace:
         found = StorageSettings(region="Region_One")
         assert "BACKBLAZE_ENDPOINT" in found.missing_variables()
 
+    @pytest.mark.parametrize(
+        "region", ["eu-central", "us-east-1", "us-west-4", "us-west-0004", "us-west", "usw-004"]
+    )
+    def test_given_a_region_that_b2_cannot_have_then_the_real_ones_are_told(
+        self, region: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=r"BACKBLAZE_REGION.*eu-central-003, ca-east-006"):
+            StorageSettings(region=region)
+        assert StorageSettings(region=region, endpoint="https://minio").region == region
+
+    @pytest.mark.parametrize("region", ["https://s3.us-west-004.backblazeb2.com", "us west 004"])
+    def test_given_what_is_no_region_then_it_is_refused(self, region: str) -> None:
+        with pytest.raises(ValidationError, match="BACKBLAZE_REGION"):
+            StorageSettings(region=region, endpoint="https://minio")
+
     def test_given_region_and_endpoint_that_differ_then_both_are_named(self) -> None:
         with pytest.raises(ValidationError, match=r"BACKBLAZE_REGION.*BACKBLAZE_ENDPOINT.*us-west"):
             StorageSettings(endpoint=ENDPOINT, region="eu-central-003")
@@ -322,6 +453,22 @@ class TestPlace:
             ("https://" + "a." * 130 + "com", "host"),
             ("https://careflow.s3.us-west-004.backblazeb2.com", "without the bucket"),
             ("https://f004.backblazeb2.com", "s3.<region>"),
+            ("https://api.backblazeb2.com", "s3.<region>"),
+            ("https://api004.backblazeb2.com", "s3.<region>"),
+            ("https://backblazeb2.com", "s3.<region>"),
+            ("https://us-west-004.backblazeb2.com", "s3.<region>"),
+            ("https://s3-us-west-004.backblazeb2.com", "s3.<region>"),
+            ("https://s3.us-east-1.backblazeb2.com", "us-east-005"),
+            ("https://s3.eu-central.backblazeb2.com", "eu-central-003"),
+            ("https://s3.us-west-04.backblazeb2.com", "us-west-004"),
+            ("https://s3.us-west-004.backblaze.com", "s3.<region>"),
+            ("https://s3.us-west-004.backblaze2.com", "s3.<region>"),
+            ("https://s3.us-west-004.blackblazeb2.com", "s3.<region>"),
+            ("https://s3.us-west-004.backblazeb2.co", "s3.<region>"),
+            ("https://s3.us-west-004.backblazeb2", "s3.<region>"),
+            ("https://s3.us-west-004.backblazeb2.com.", "host"),
+            ("us-west-004", "region; the endpoint is https://s3.us-west-004"),
+            ("https://s3.us-west-004.backblazeb2.com/careflow", "path"),
             ("https://s3.us-west-004.backblazeb2.com:8443", "s3.<region>"),
             ("http://example.com", "BACKBLAZE_ALLOW_HTTP"),
             ("http://192.168.1.10:9000", "BACKBLAZE_ALLOW_HTTP"),
@@ -503,6 +650,7 @@ class TestSecrecy:
             {"key_id": "0041234567ab"},
             {"part_size": SECRET},
             {"retry_max_delay": 0},
+            {"session_token": SECRET},
         ],
     )
     @pytest.mark.parametrize("way", ["new", "validate", "copy"])
@@ -530,6 +678,22 @@ class TestSecrecy:
         assert not [text for text in shown if SECRET in text]
         assert error.__context__ is None
         assert error.__cause__ is None
+
+    @pytest.mark.parametrize("name", ["application_key", "session_token"])
+    @pytest.mark.parametrize("wrong", [f"{SECRET} {SECRET}", [SECRET], SECRET.encode()])
+    def test_given_a_malformed_secret_then_no_local_variable_holds_it(
+        self, name: str, wrong: Any
+    ) -> None:
+        good = settings(endpoint="https://minio")
+        ways: list[Callable[[], object]] = [
+            lambda: StorageSettings(**{name: wrong}),
+            lambda: settings_from_environment(**{name: wrong}),
+            lambda: good.model_copy(update={name: wrong}),
+        ]
+        for way in ways:
+            with pytest.raises((ValidationError, InvalidInputError)) as caught:
+                way()
+            assert SECRET not in recorded(caught.value)
 
     def test_given_an_assignment_then_it_is_refused_without_showing_the_value(self) -> None:
         found = settings()

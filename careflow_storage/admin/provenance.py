@@ -209,7 +209,9 @@ def _where(name: str, place: _Place) -> str:
 
 def _shown(name: str, value: Any) -> str:
     text = _text(value).strip()
-    hidden = name == "application_key" or (name == "key_id" and not _KEY_ID.fullmatch(text))
+    hidden = name in ("application_key", "session_token") or (
+        name == "key_id" and not _KEY_ID.fullmatch(text)
+    )
     return masked(text) if hidden else printable(text)
 
 

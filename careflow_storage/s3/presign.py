@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import urllib.parse
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.protection import Encryption
+from careflow_storage.recordings import check_filename
 from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.s3.protection_headers import encryption_headers
 from careflow_storage.s3.session import S3Session
-from careflow_storage.s3.signing import MAX_EXPIRES_IN, encode_key
+from careflow_storage.s3.signing import MAX_EXPIRES_IN, Credentials, encode_key
+
+logger = logging.getLogger("careflow_storage")
 
 _URLS_PER_TURN = 500
+# The longest that a role of Amazon's lends; a token does not tell its own end.
+_LONGEST_ROLE = timedelta(hours=12)
 
 SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]
 
@@ -46,12 +53,7 @@ class Grant:
                 f"method must be one of {', '.join(get_args(SignedMethod))}, not {method!r}.",
                 hint="B2 does not implement POST policies: let browsers upload with PUT.",
             )
-        if type(expires_in) is not int:
-            raise InvalidInputError(f"expires_in must be whole seconds, not {expires_in!r}.")
-        if not 1 <= expires_in <= MAX_EXPIRES_IN:
-            raise InvalidInputError(
-                f"expires_in must be from 1 to {MAX_EXPIRES_IN} seconds, not {expires_in}."
-            )
+        check_expires_in(expires_in)
         params: dict[str, str] = {}
         headers: dict[str, str] = {}
         if version_id is not None:
@@ -74,6 +76,16 @@ class Grant:
         return cls(method, expires_in, params, headers)
 
 
+def check_expires_in(expires_in: int) -> None:
+    """Refuse a lifetime that no server grants."""
+    if type(expires_in) is not int:
+        raise InvalidInputError(f"expires_in must be whole seconds, not {expires_in!r}.")
+    if not 1 <= expires_in <= MAX_EXPIRES_IN:
+        raise InvalidInputError(
+            f"expires_in must be from 1 to {MAX_EXPIRES_IN} seconds, not {expires_in}."
+        )
+
+
 def _encryption_headers(encryption: Encryption, method: SignedMethod) -> dict[str, str]:
     if method == "DELETE":
         raise InvalidInputError("encryption means nothing for DELETE.")
@@ -88,6 +100,8 @@ def _encryption_headers(encryption: Encryption, method: SignedMethod) -> dict[st
 async def presign(session: S3Session, keys: Iterable[str], grant: Grant) -> list[str]:
     """Return one URL for each key. No request is sent."""
     credentials = session.static_credentials or await session.credentials()
+    if credentials.session_token or credentials.expires_at:
+        _end(credentials, datetime.now(UTC), grant.expires_in)
     sign = session.signer.presigner(
         credentials, grant.method, session.origin, grant.params, grant.headers, grant.expires_in
     )
@@ -100,15 +114,50 @@ async def presign(session: S3Session, keys: Iterable[str], grant: Grant) -> list
     return urls
 
 
+async def presign_one(session: S3Session, key: str, grant: Grant) -> tuple[str, datetime]:
+    """Return a URL and when it ends. No request is sent."""
+    credentials = session.static_credentials or await session.credentials()
+    now = datetime.now(UTC).replace(microsecond=0)
+    url = session.signer.presign(
+        credentials,
+        grant.method,
+        session.origin,
+        f"/{session.bucket}/{encode_key(key)}",
+        grant.params,
+        grant.headers,
+        grant.expires_in,
+        now,
+    )
+    return url, _end(credentials, now, grant.expires_in)
+
+
+def _end(credentials: Credentials, now: datetime, expires_in: int) -> datetime:
+    """When a URL of ``now`` ends; warn where that is before its time, with its credentials."""
+    end = now + timedelta(seconds=expires_in)
+    known = credentials.expires_at
+    if known is not None and known < end:
+        logger.warning(
+            "A presigned URL for %d s will end at %s, with the temporary credentials.",
+            expires_in,
+            f"{known.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        )
+        return known.astimezone(UTC)
+    if known is None and credentials.session_token and end - now > _LONGEST_ROLE:
+        logger.warning(
+            "A presigned URL for %d s will end with the temporary credentials, which mostly live "
+            "for an hour, and 12 hours at the longest.",
+            expires_in,
+        )
+    return end
+
+
 def attachment(filename: str) -> str:
-    """Return a Content-Disposition that saves under ``filename`` (RFC 6266, RFC 8187)."""
-    if not filename or any(ord(char) < 0x20 or ord(char) == 0x7F for char in filename):
-        raise InvalidInputError(f"{filename!r} is no name of a file.")
-    if any(char in filename for char in "/\\"):
-        raise InvalidInputError("The name of a download must not be a path.")
-    try:
-        encoded = urllib.parse.quote(filename, safe="")
-    except UnicodeEncodeError as error:
-        raise InvalidInputError("The name of a download must be valid Unicode.") from error
+    """Return a Content-Disposition that saves under ``filename`` (RFC 6266, RFC 8187).
+
+    Raises:
+        InvalidInputError: It is a path, or has characters that disguise what it is.
+    """
+    check_filename("download_as", filename)
+    encoded = urllib.parse.quote(filename, safe="")
     plain = filename.encode("ascii", "replace").decode("ascii").replace('"', "'")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"

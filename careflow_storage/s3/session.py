@@ -7,17 +7,20 @@ client blocks for a tenth: both happen in a thread, and only when the control pl
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 import urllib.parse
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from careflow_storage._endpoint import is_loopback
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     InvalidCredentialsError,
+    InvalidInputError,
     NotConfiguredError,
     StorageClosedError,
     StorageError,
@@ -39,6 +42,34 @@ if TYPE_CHECKING:
 _KEEPALIVE_SECONDS = 4.0
 _USER_AGENT = f"careflow-storage/{__version__}"
 _CREDENTIAL_VARIABLES = ("BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY")
+
+
+class _WrongSessionError(InvalidInputError, TypeError):
+    """What was given as a session is none that asyncio can use."""
+
+
+def check_session(session: object) -> None:
+    """Refuse what cannot give credentials to asyncio, before the first request needs them.
+
+    Raises:
+        InvalidInputError: A boto3 or botocore session (they block), a client, a class. It is a
+            `TypeError`, too.
+    """
+    if session is None:
+        return
+    # An aioboto3 session has boto3's own methods around an aiobotocore session.
+    core = getattr(session, "_session", session)
+    is_async = inspect.iscoroutinefunction(getattr(core, "get_credentials", None))
+    makes_clients = hasattr(session, "client") or hasattr(session, "create_client")
+    if is_async and makes_clients and not isinstance(session, type):
+        return
+    kind = session if isinstance(session, type) else type(session)
+    what = "the class " if isinstance(session, type) else ""
+    raise _WrongSessionError(
+        f"session must be an aioboto3.Session or an aiobotocore AioSession, not {what}"
+        f"{kind.__module__}.{kind.__qualname__}.",
+        hint="boto3's sessions block the event loop: make an aioboto3.Session() instead.",
+    )
 
 
 def missing_settings(
@@ -144,7 +175,14 @@ class S3Session:
             raise NotConfiguredError(
                 ("credentials",), hint="The session that was given holds no credentials."
             )
-        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        # botocore has no public name for it.
+        expires_at = getattr(provider, "_expiry_time", None)
+        return Credentials(
+            frozen.access_key,
+            frozen.secret_key,
+            frozen.token,
+            expires_at if isinstance(expires_at, datetime) and expires_at.tzinfo else None,
+        )
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -296,6 +334,7 @@ def _session_without_surroundings(credentials: Credentials) -> Any:
     return aioboto3.Session(
         aws_access_key_id=credentials.access_key_id,
         aws_secret_access_key=credentials.secret_access_key,
+        aws_session_token=credentials.session_token,
         botocore_session=AioSession(session_vars=variables),
     )
 
@@ -313,7 +352,12 @@ def tls_context(settings: StorageSettings) -> ssl.SSLContext:
 def _static_credentials(settings: StorageSettings) -> Credentials:
     if settings.key_id is None or settings.application_key is None:
         raise NotConfiguredError(missing_settings(settings, None))
-    return Credentials(settings.key_id, settings.application_key.get_secret_value())
+    token = settings.session_token
+    return Credentials(
+        settings.key_id,
+        settings.application_key.get_secret_value(),
+        None if token is None else token.get_secret_value(),
+    )
 
 
 def environment_proxy(origin: str) -> str | None:

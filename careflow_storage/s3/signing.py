@@ -64,11 +64,15 @@ _is_plain_value = re.compile(r"[A-Za-z0-9\-._~]*").fullmatch
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A key pair, and the token that belongs to it if it is temporary."""
+    """A key pair, and the token that belongs to it if it is temporary.
+
+    ``expires_at`` is aware, and None where it is lasting or not known.
+    """
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
+    expires_at: datetime | None = field(default=None, compare=False)
 
     def __reduce__(self) -> NoReturn:
         # A task queue or a cache would store them in the open.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -22,7 +23,7 @@ from careflow_storage.protection import (
     check_encryption,
     check_lock,
 )
-from careflow_storage.recordings import HEAD_BYTES, detect_content_type
+from careflow_storage.recordings import HEAD_BYTES, detect_content_type, refuse_disguise
 from careflow_storage.s3.metadata import encode_metadata, is_header_value
 from careflow_storage.s3.protection_headers import (
     encryption_headers,
@@ -80,6 +81,8 @@ class UploadOptions:
                     f"{name} must be printable ASCII, not {value!r}.",
                     hint="For other characters use the form filename*=UTF-8''... (RFC 8187).",
                 )
+            if "%" in value:
+                refuse_disguise(name, urllib.parse.unquote(value))
             headers[name.replace("_", "-")] = value
         return headers | self._protection_headers(endpoint)
 
