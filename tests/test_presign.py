@@ -16,6 +16,7 @@ from careflow_storage import BackblazeStorage, InvalidInputError, StorageClosedE
 from tests.bodies import noise
 
 DATA = noise(10_000)
+TURNING = (*range(0x202A, 0x202F), *range(0x2066, 0x206A))  # the reading direction
 
 
 @pytest.fixture
