@@ -283,18 +283,31 @@ async def test_others_have_their_turn_while_a_fast_server_takes_a_large_body() -
 
 async def test_standing_still_ends_in_a_timeout_and_moving_slowly_does_not() -> None:
     async def drip(_: Asked) -> AsyncIterator[bytes]:
-        for byte in answered(b"slowly"):
-            yield bytes([byte])
+        yield answered(b"", length=60)
+        for _each in range(60):
+            yield b"x"
             await asyncio.sleep(0.01)
 
     async with serving(lambda asked: drip(asked), idle_timeout=0.3) as (_, pool):
-        assert await fetched(pool) == b"slowly"
+        assert await fetched(pool) == b"x" * 60
 
     async def stand(_: Asked) -> AsyncIterator[bytes]:
         yield answered(b"some", length=9)
         await asyncio.Event().wait()
 
     async with serving(lambda asked: stand(asked), idle_timeout=0.05) as (_, pool):
+        with pytest.raises(TimeoutError, match="nothing moved"):
+            await fetched(pool)
+
+
+async def test_a_head_that_never_ends_has_as_long_as_one_that_never_comes() -> None:
+    async def drip(_: Asked) -> AsyncIterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nx: "
+        while True:
+            yield b"y"
+            await asyncio.sleep(0.005)
+
+    async with serving(lambda asked: drip(asked), idle_timeout=0.1) as (_, pool):
         with pytest.raises(TimeoutError, match="nothing moved"):
             await fetched(pool)
 

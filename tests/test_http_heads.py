@@ -12,7 +12,7 @@ from careflow_storage.http.heads import AnswerHead, parse_answer_head, request_h
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9\-_.!#$%&'*+^`|~]{0,20}", fullmatch=True)
 VALUES = st.text(
-    st.characters(min_codepoint=0x20, codec="utf-8", exclude_characters="\x7f"),
+    st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"),
     max_size=40,
 )
 
@@ -27,7 +27,7 @@ def test_headers_come_back_as_they_were_sent(pairs: list[tuple[str, str]]) -> No
     reserved = ("content-length", "transfer-encoding", "connection")
     pairs = [pair for pair in pairs if pair[0].lower() not in reserved]
     lines = "".join(f"\r\n{name}: {value}" for name, value in pairs)
-    head = parse_answer_head(f"HTTP/1.1 200 OK{lines}".encode(), bodiless=False)
+    head = parse_answer_head(f"HTTP/1.1 200 OK{lines}".encode("latin-1"), bodiless=False)
     expected: dict[str, str] = {}
     for name, value in pairs:
         told = value.strip(" \t")
@@ -76,7 +76,31 @@ def test_any_bytes_are_a_head_or_a_protocol_error(data: bytes) -> None:
         "HTTP/1.1 200 OK\nContent-Length: 1\nTransfer-Encoding: chunked",
         "HTTP/1.1 200 OK\nTransfer-Encoding: gzip, chunked",
         "HTTP/1.1 200 OK\nTransfer-Encoding: identity",
-        "HTTP/1.1 200 OK" + "\na: b" * 257,
+        "HTTP/1.1 200 OK" + "\na: b" * 1025,
+        # The Kelvin sign and others that change into ASCII where case is ignored.
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chun\u212aed",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chun\u212aed\nContent-Length: 5",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\u00a0",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: \u0085chunked",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked, chunked",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: xchunked",
+        "HTTP/1.1 200 OK\nTransfer-Encoding:",
+        "HTTP/1.0 200 OK\nTransfer-Encoding: chunked",
+        "HTTP/1.1 200 OK\nContent-Length: 5\u00a0",
+        "HTTP/1.1 200 OK\nContent-Length: \u00b2",
+        "HTTP/1.1 200 OK\nContent-Length: 0x5",
+        "HTTP/1.1 200 OK\nContent-Length: 5 5",
+        "HTTP/1.1 200 OK\nContent-Length: 5\x0b",
+        "HTTP/1.1 200 OK\n\ta: b",
+        "HTTP/1.1 200 OK\na\u00a0: b",
+        "HTTP/1.1 200 OK\na: b\rc: d",
+        " HTTP/1.1 200 OK",
+        "\nHTTP/1.1 200 OK",
+        "HTTP/1.1\t200 OK",
+        "HTTP/1.1 +20 OK",
+        "HTTP/1.11 200 OK",
+        "HTTP/1.1 200 O\x00K",
     ],
 )
 def test_what_could_be_read_in_two_ways_is_refused(text: str) -> None:
@@ -112,7 +136,7 @@ def test_where_a_body_ends_and_whether_the_connection_goes_on(
 
 def test_bytes_that_are_no_utf8_do_not_break_the_head() -> None:
     head = parsed(b"HTTP/1.1 200 OK\nx-amz-meta-a: \xff\xfe")
-    assert head.headers["x-amz-meta-a"].encode("utf-8", "surrogateescape") == b"\xff\xfe"
+    assert head.headers["x-amz-meta-a"] == "\xff\xfe"
 
 
 @pytest.mark.parametrize("bad", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "\r\n\r\nGET / HTTP/1.1"])
@@ -155,7 +179,7 @@ def unchunked(data: bytes, sizes: list[int]) -> tuple[bytes, int, bool]:
 @given(
     st.lists(st.binary(min_size=1, max_size=50), max_size=6),
     st.lists(st.integers(1, 20), max_size=40),
-    st.sampled_from([b"", b";ext=1", b" ; a"]),
+    st.sampled_from([b"", b";ext=1", b"  ", b"; a; b"]),
     st.sampled_from([b"", b"a: b\r\n", b"a: b\r\nc: d\r\n"]),
 )
 def test_chunks_come_back_however_they_are_cut(
@@ -192,6 +216,22 @@ def test_any_bytes_are_chunks_or_a_protocol_error(data: bytes, sizes: list[int])
         b"1;\x00\r\na\r\n",
         b"1;" + b"a" * 5000,
         b"0\r\n" + b"a: b\r\n" * 4000,
+        b"1 ;a\r\na\r\n",
+        b"1\x0b\r\na\r\n",
+        b"\xb2\r\n",
+        b"1\na\r\n",
+        b"1\r\na\n",
+        b";a\r\n",
+        b"1;a\nb\r\n",
+        b"1;a" + b"b" * 3000 + b"\r\nx\r\n" + (b"1;a" + b"b" * 3000 + b"\r\nx\r\n") * 5,
+        b"0\r\na: b\nc: d\r\n\r\n",
+        b"0\r\na: b\n",
+        b"0\r\na : b\r\n\r\n",
+        b"0\r\n folded\r\n\r\n",
+        b"0\r\nno colon\r\n\r\n",
+        b"0\r\na: \x00\r\n\r\n",
+        b"0\r\na: \r\r\n\r\n",
+        b"0\r\nHTTP/1.1 200 OK\r\n\r\n",
     ],
 )
 def test_malformed_or_endless_framing_is_refused(data: bytes) -> None:

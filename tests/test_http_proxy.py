@@ -13,16 +13,17 @@ import pytest
 import trustme
 
 from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import ConnectTimeoutError, ProtocolError
+from careflow_storage.http.failures import ConnectTimeoutError, ProxyError
 from careflow_storage.http.heads import request_head
 from careflow_storage.http.pool import Pool
+from careflow_storage.http.proxy import Proxy
 from tests.hostile import Asked, HostileServer, answered
 
 PASSWORD = "p@ss/word"
 AUTHORIZATION = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
 
 
-class Proxy:
+class Tunnels:
     """Opens tunnels (CONNECT); ``heads`` are the requests that it has seen."""
 
     def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
@@ -63,7 +64,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def listening(proxy: Proxy) -> AsyncIterator[str]:
+async def listening(proxy: Tunnels) -> AsyncIterator[str]:
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     try:
@@ -75,7 +76,9 @@ async def listening(proxy: Proxy) -> AsyncIterator[str]:
 
 
 def pool_of(origin: str, tls: ssl.SSLContext | None, proxy: str) -> Pool:
-    return Pool(origin, tls, connect_timeout=5, idle_timeout=5, keep_alive=4, proxy=proxy)
+    return Pool(
+        origin, tls, connect_timeout=5, idle_timeout=5, keep_alive=4, proxy=Proxy.parse(proxy)
+    )
 
 
 async def ask(pool: Pool, body: bytes) -> tuple[Connection, bytes]:
@@ -106,7 +109,7 @@ async def test_https_goes_through_a_tunnel_and_the_password_stays_with_the_proxy
     authority: trustme.CA,
 ) -> None:
     tls, trust = contexts(authority)
-    proxy = Proxy()
+    proxy = Tunnels()
     body = bytes(range(256)) * 1000
     async with (
         HostileServer(lambda asked: answered(asked.body), tls) as server,
@@ -128,7 +131,7 @@ async def test_https_goes_through_a_tunnel_and_the_password_stays_with_the_proxy
 async def test_a_proxy_cannot_take_the_servers_place(authority: trustme.CA) -> None:
     tls, _ = contexts(trustme.CA())
     _, trust = contexts(authority)
-    async with HostileServer(lambda _: answered(b""), tls) as server, listening(Proxy()) as url:
+    async with HostileServer(lambda _: answered(b""), tls) as server, listening(Tunnels()) as url:
         pool = pool_of(server.url, trust, url)
         with pytest.raises(ConnectionError):
             await ask(pool, b"secret")
@@ -138,11 +141,12 @@ async def test_a_proxy_cannot_take_the_servers_place(authority: trustme.CA) -> N
 
 async def test_a_proxy_that_refuses_is_told(authority: trustme.CA) -> None:
     _, trust = contexts(authority)
-    proxy = Proxy(b"HTTP/1.1 407 Who are you?\r\nContent-Length: 0\r\n\r\n")
+    proxy = Tunnels(b"HTTP/1.1 407 Who are you?\r\nContent-Length: 0\r\n\r\n")
     async with listening(proxy) as url:
         pool = pool_of("https://server.example", trust, url)
-        with pytest.raises(ProtocolError, match="the proxy refuses with status 407"):
+        with pytest.raises(ProxyError, match=r"refuses the way to server\.example:443") as caught:
             await pool.connect()
+        assert caught.value.status == 407
         await pool.close()
 
 
@@ -150,14 +154,14 @@ async def test_a_proxy_that_does_not_answer_ends_with_the_connect_timeout(
     authority: trustme.CA,
 ) -> None:
     _, trust = contexts(authority)
-    async with listening(Proxy(b"")) as url:
+    async with listening(Tunnels(b"")) as url:
         pool = Pool(
             "https://server.example",
             trust,
             connect_timeout=0.1,
             idle_timeout=5,
             keep_alive=4,
-            proxy=url,
+            proxy=Proxy.parse(url),
         )
         with pytest.raises((ConnectTimeoutError, ConnectionError)):
             await pool.connect()

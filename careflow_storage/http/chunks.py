@@ -9,19 +9,23 @@ from careflow_storage.http.failures import ProtocolError
 
 _MAX_LINE: Final = 4096
 _MAX_TRAILERS: Final = 16 * 1024
-_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?").fullmatch
+# Of all chunks of a body together. Nobody needs them; a byte of data each could have 4 kB.
+_MAX_EXTENSIONS: Final = 16 * 1024
+_size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*|;[^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
+_trailer = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
 
 
 class Chunks:
     """Reads the framing, and leaves the data where it is. ``done`` says that all is read."""
 
-    __slots__ = ("_ended", "_left", "_trailers", "done")
+    __slots__ = ("_ended", "_extensions", "_left", "_trailers", "done")
 
     def __init__(self) -> None:
         self.done = False
         self._left = 0
         # Whether the line end that follows a chunk's data is still to come.
         self._ended = True
+        self._extensions = 0
         self._trailers = -1
 
     def find(self, buffer: bytearray, start: int, end: int) -> tuple[int, int]:
@@ -35,6 +39,8 @@ class Chunks:
         while not self._left and not self.done:
             line_end = buffer.find(b"\r\n", start, end)
             if line_end < 0:
+                if buffer.find(b"\n", start, end) >= 0:
+                    raise ProtocolError("a line between the chunks of the answer ends in a bare LF")
                 if end - start > _MAX_LINE:
                     raise ProtocolError("a line between the chunks of the answer is too long")
                 return start, 0
@@ -53,6 +59,8 @@ class Chunks:
             self._trailers += len(line) + 2
             if self._trailers > _MAX_TRAILERS:
                 raise ProtocolError("the answer's trailers are too long")
+            if line and not _trailer(line):
+                raise ProtocolError("a trailer of the answer is malformed")
             self.done = not line
         elif not self._ended:
             if line:
@@ -62,6 +70,9 @@ class Chunks:
             found = _size_line(line)
             if found is None:
                 raise ProtocolError("the size of a chunk of the answer is none")
+            self._extensions += len(line) - len(found[1])
+            if self._extensions > _MAX_EXTENSIONS:
+                raise ProtocolError("the extensions of the answer's chunks are too long")
             self._left = int(found[1], 16)
             if not self._left:
                 self._trailers = 0

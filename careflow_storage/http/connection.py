@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
-from typing import Final, Protocol, cast
+from typing import Any, Final, cast
 
-from careflow_storage.http.failures import ProtocolError
-from careflow_storage.http.heads import AnswerHead, parse_answer_head
+from careflow_storage.http.bodies import Body
+from careflow_storage.http.failures import NotHttpError, ProtocolError
+from careflow_storage.http.heads import AnswerHead
 from careflow_storage.http.incoming import BUFFER_BYTES, Incoming
 
-_MAX_INFORMATIONAL: Final = 8
 # What the kernel may hold beyond what is on its way: half of it costs 0.1 s of CPU per GiB.
 _UNSENT_BYTES: Final = 1024 * 1024
-
-
-class Body(Protocol):
-    """The bytes of a request, readable again for every attempt.
-
-    ``size`` is in bytes; ``slices()`` yields exactly that many, in pieces that are small enough
-    to be written at once.
-    """
-
-    @property
-    def size(self) -> int:
-        """How many bytes."""
-
-    def slices(self) -> AsyncGenerator[bytes | memoryview]:
-        """Yield them, from the first one on."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -43,9 +29,9 @@ class Connection(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_bodiless", "_failure", "_filled", "_head", "_heads", "_incoming", "_loop"),
-        *("_on_lost", "_over", "_reading_paused", "_ready_for_answer", "_sent_all", "_still"),
-        *("_target", "_turn", "_waiter", "_wanted", "_writing_paused"),
+        *("_failure", "_filled", "_head", "_incoming", "_loop", "_on_lost", "_over", "_poller"),
+        *("_reading_paused", "_ready_for_answer", "_sent_all", "_still", "_target", "_turn"),
+        *("_used", "_waiter", "_wanted", "_writing_paused"),
         *("idle_since", "reusable", "transport"),
     )
 
@@ -66,9 +52,11 @@ class Connection(asyncio.BufferedProtocol):
         # Where the body goes that is being read, how much is there, how much is waited for.
         self._target: memoryview | None = None
         self._filled = self._wanted = 0
-        self._bodiless = False
         self._ready_for_answer = False
-        self._heads = 0
+        # Whether it has given an answer before.
+        self._used = False
+        # Tells whether something came that the event loop has not read yet.
+        self._poller: Any = None
         self._head: AnswerHead | None = None
         self._sent_all = True
         # The peer says no more.
@@ -90,14 +78,19 @@ class Connection(asyncio.BufferedProtocol):
         if connection is None:
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # Windows has no poll.
+        if hasattr(select, "poll"):
+            self._poller = select.poll()
+            self._poller.register(connection.fileno(), select.POLLIN)
         if option is not None:
             # Otherwise the kernel swallows megabytes at once, and on a slow line nothing moves
             # for longer than the idle timeout, though all the while bytes do.
             connection.setsockopt(socket.IPPROTO_TCP, option, _UNSENT_BYTES)
 
-    def tunnelled(self, transport: asyncio.Transport) -> None:
-        """Go on over TLS, through the tunnel that the peer has opened."""
+    def secured(self, transport: asyncio.Transport) -> None:
+        """Go on over TLS, with whoever is at its other end."""
         self.transport = transport
+        self._used = False
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where to put what comes next."""
@@ -107,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what came."""
-        self._still = 0
+        still, self._still = self._still, 0
         target = self._target
         if target is not None:
             self._filled += nbytes
@@ -115,12 +108,20 @@ class Connection(asyncio.BufferedProtocol):
                 self._target = None
                 self._wake()
             return
+        begun = not self._incoming.empty
         self._incoming.came(nbytes)
         if self._ready_for_answer and self._head is None:
             self._look_for_head()
+            if begun and self._head is None:
+                # A head that comes byte by byte has as long as one that does not come.
+                self._still = still
         elif not self._ready_for_answer:
             # Nobody has asked: it cannot be told from the answer to the next request.
-            self.fail(ProtocolError("the server sent what nobody asked for"))
+            self.fail(
+                ProtocolError("the server sent what nobody asked for")
+                if self._used
+                else NotHttpError(self._incoming.greeting())
+            )
         else:
             self._wake()
         if self._incoming.full and self._failure is None:
@@ -155,8 +156,26 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def usable(self) -> bool:
-        """Whether the next request may go over it, as far as anybody knows."""
+        """Whether the next request may go over it, as far as the event loop knows."""
         return self.reusable and not self._over and self._failure is None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the server has neither sent nor closed anything since its last answer.
+
+        Looks past the event loop: what it has not read yet would be the next request's answer.
+        """
+        return self._poller is None or not self._poller.poll(0)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What broke it."""
+        return self._failure
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing came beyond what was read."""
+        return self._incoming.empty
 
     @property
     def waiting(self) -> bool:
@@ -206,9 +225,8 @@ class Connection(asyncio.BufferedProtocol):
             ProtocolError: The answer is no HTTP/1.1.
             OSError: The connection broke, or what `fail` was told.
         """
-        self._bodiless = bodiless
-        self._head, self._heads, self._sent_all = None, 0, True
-        self._incoming.expect_answer()
+        self._head, self._sent_all = None, True
+        self._incoming.expect_answer(bodiless=bodiless)
         self._ready_for_answer = True
         if body is None:
             self._write(head)
@@ -327,6 +345,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = self.transport
         head, self._head = self._head, None
         self._ready_for_answer = False
+        self._used = True
         self.reusable = (
             self.usable
             and head is not None
@@ -354,24 +373,17 @@ class Connection(asyncio.BufferedProtocol):
         self.transport.write(data)
 
     def _look_for_head(self) -> None:
-        """Read the head, if it is all there; those of informational answers are passed over."""
-        incoming = self._incoming
+        """Read the head, if it is all there."""
         try:
-            while (found := incoming.take_head()) is not None:
-                head = parse_answer_head(found, bodiless=self._bodiless)
-                if head.status >= 200:
-                    self._head = head
-                    incoming.begin_body(head)
-                    self._wake()
-                    return
-                self._heads += 1
-                if head.status == 101 or self._heads > _MAX_INFORMATIONAL:
-                    raise ProtocolError("the server does not come to an answer")
-            incoming.make_room()
-            if incoming.full:
-                raise ProtocolError(f"the answer's head is longer than {BUFFER_BYTES} bytes")
+            self._head = self._incoming.find_head()
+        except NotHttpError as error:
+            # A server that has spoken HTTP before does speak it.
+            self.fail(ProtocolError("what follows an answer is none") if self._used else error)
         except ProtocolError as error:
             self.fail(error)
+        else:
+            if self._head is not None:
+                self._wake()
 
     async def _receive(self, target: memoryview, *, full: bool) -> int:
         """Have the loop move what comes to ``target``, straight from the socket."""

@@ -7,12 +7,50 @@ class ProtocolError(ConnectionError):
     """The peer does not speak HTTP/1.1, or more of it than anybody needs."""
 
 
+class NotHttpError(ProtocolError):
+    """The first bytes of a new connection are not those of HTTP/1.1.
+
+    ``protocol`` names what they look like, or is empty.
+    """
+
+    def __init__(self, first: bytes) -> None:
+        super().__init__("the server does not speak HTTP/1.1")
+        self.protocol = next((name for start, name in _GREETINGS if first.startswith(start)), "")
+
+
+# How other servers greet, or refuse what they do not understand.
+_GREETINGS = (
+    (b"\x15\x03", "TLS"),
+    (b"\x16\x03", "TLS"),
+    (b"SSH-", "SSH"),
+    (b"HTTP/", "another version of HTTP"),
+    (b"\0\0", "HTTP/2"),
+    (b"220", "SMTP or FTP"),
+    (b"* OK", "IMAP"),
+    (b"+OK", "POP3"),
+    (b"-ERR", "Redis"),
+    (b"-NOAUTH", "Redis"),
+    (b"-DENIED", "Redis"),
+)
+
+
 class ConnectTimeoutError(TimeoutError):
     """No connection came about in time."""
 
 
 class TlsError(ConnectionError):
-    """The server is not who it should be, or speaks no TLS that we do."""
+    """Certificate verification or TLS negotiation failed."""
+
+
+class ProxyError(ConnectionError):
+    """The proxy refuses the tunnel, or breaks its rules.
+
+    The message says what it does: "it ...". ``status`` is that of its response to CONNECT.
+    """
+
+    def __init__(self, problem: str, *, status: int | None = None) -> None:
+        super().__init__(problem)
+        self.status = status
 
 
 class PoolClosedError(ConnectionError):

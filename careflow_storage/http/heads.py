@@ -3,6 +3,9 @@
 What only some servers send and others understand differently (folded lines, two lengths, a
 length beside chunks) is refused: a head that two readers could read in two ways would let an
 answer's bytes be taken for the answer to the next request.
+
+Heads are decoded as ISO-8859-1, one character per byte: any bytes are text then that every model
+takes, and no letter beyond ASCII turns into one of ASCII where case is ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from careflow_storage.http.failures import ProtocolError
+from careflow_storage.http.failures import NotHttpError, ProtocolError
 
 _NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # No control characters but the tabulator.
@@ -21,16 +24,17 @@ _status_line = re.compile(rf"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: {_VALUE})?").fu
 _is_fields = re.compile(rf"(?:\r\n{_NAME}:{_VALUE})*+").fullmatch
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 _BODILESS: Final = frozenset({204, 304})
-_MAX_FIELDS: Final = 256
+# As many as the metadata that a file may have, and what a server adds.
+_MAX_FIELDS: Final = 1024
 
 
 @dataclass(slots=True)
 class AnswerHead:
     """The status and the headers of an answer, and how its body ends.
 
-    Names of headers are in lower case; those given twice are joined with commas. Bytes that are
-    no UTF-8 are escaped as surrogates. ``length`` is that of the body in bytes: None where it is
-    ``chunked`` or goes on until the connection ends.
+    Names of headers are in lower case; those given twice are joined with commas. Each byte is one
+    character. ``length`` is that of the body in bytes: None where it is ``chunked`` or goes on
+    until the connection ends.
     """
 
     status: int
@@ -48,17 +52,22 @@ def parse_answer_head(data: bytes | bytearray, *, bodiless: bool) -> AnswerHead:
     Raises:
         ProtocolError: It is malformed, or its body could end in two places.
     """
-    text = data.decode("utf-8", "surrogateescape")
+    text = data.decode("latin-1")
     first, separator, rest = text.partition("\r\n")
     line = _status_line(first)
     if line is None:
-        raise ProtocolError("the answer does not begin as HTTP/1.1 does")
+        if not text.startswith("HTTP/1."):
+            raise NotHttpError(bytes(data[:16]))
+        raise ProtocolError("the status line of the answer is malformed")
     if not _is_fields(separator + rest):
         raise ProtocolError("a header of the answer is malformed")
     headers = _fields(rest)
     status = int(line[2])
-    keep_alive = line[1] == "1" and "close" not in headers.get("connection", "").lower()
+    modern = line[1] == "1"
+    keep_alive = modern and "close" not in headers.get("connection", "").lower()
     length, chunked = _framing(headers)
+    if chunked and not modern:
+        raise ProtocolError("HTTP/1.0 has no chunks")
     if bodiless or status in _BODILESS or status < 200:
         length, chunked = 0, False
     # Without a length and chunks the body ends where the connection does.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from careflow_storage.http.chunks import Chunks
-from careflow_storage.http.heads import AnswerHead
+from careflow_storage.http.failures import NotHttpError, ProtocolError
+from careflow_storage.http.heads import AnswerHead, parse_answer_head
 
 # Holds a small answer at once, any decent head, and what comes while nobody reads.
 BUFFER_BYTES: Final = 128 * 1024
+_MAX_INFORMATIONAL: Final = 8
+_FIRST: Final = b"HTTP/1."
+_bare_line_feed = re.compile(rb"(?<!\r)\n").search
 
 
 class Incoming:
@@ -18,13 +23,18 @@ class Incoming:
     known, None where the body goes on until the connection ends.
     """
 
-    __slots__ = ("_buffer", "_chunks", "_end", "_searched", "_start", "_view", "left")
+    __slots__ = (
+        *("_bodiless", "_buffer", "_chunks", "_end", "_informational", "_searched", "_start"),
+        *("_view", "left"),
+    )
 
     def __init__(self) -> None:
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = self._searched = 0
         self._chunks: Chunks | None = None
+        self._bodiless = False
+        self._informational = 0
         self.left: int | None = 0
 
     # --- the buffer ---------------------------------------------------------------------
@@ -57,26 +67,57 @@ class Incoming:
 
     # --- the answer in it ---------------------------------------------------------------
 
-    def expect_answer(self) -> None:
+    def expect_answer(self, *, bodiless: bool) -> None:
         """Forget the framing of the one before."""
         self._searched = self._start
         self._chunks, self.left = None, 0
+        self._bodiless, self._informational = bodiless, 0
 
-    def take_head(self) -> bytearray | None:
+    def find_head(self) -> AnswerHead | None:
+        """Return the head of the answer once it is all there; what follows is its body.
+
+        Informational heads before it are passed over.
+
+        Raises:
+            ProtocolError: It is malformed or endless, or no head of HTTP/1.1 can come of it.
+        """
+        while (data := self._take_head()) is not None:
+            head = parse_answer_head(data, bodiless=self._bodiless)
+            if head.status >= 200:
+                self.left = head.length
+                if head.chunked:
+                    self._chunks, self.left = Chunks(), 0
+                return head
+            self._informational += 1
+            if head.status == 101 or self._informational > _MAX_INFORMATIONAL:
+                raise ProtocolError("the server does not come to an answer")
+        self.make_room()
+        self._check_begun()
+        return None
+
+    def greeting(self) -> bytes:
+        """Return the first bytes of what is there."""
+        return bytes(self._view[self._start : min(self._end, self._start + 16)])
+
+    def _take_head(self) -> bytearray | None:
         """Return the next head without its empty line, if it is all there."""
         found = self._buffer.find(b"\r\n\r\n", max(self._start, self._searched - 3), self._end)
         if found < 0:
-            self._searched = self._end
             return None
         head = self._buffer[self._start : found]
         self._start = self._searched = found + 4
         return head
 
-    def begin_body(self, head: AnswerHead) -> None:
-        """Take what follows for the body of this head."""
-        self.left = head.length
-        if head.chunked:
-            self._chunks, self.left = Chunks(), 0
+    def _check_begun(self) -> None:
+        """Refuse a head of which no valid one can come, rather than wait for its end."""
+        greeting = self.greeting()
+        if not _FIRST.startswith(greeting[: len(_FIRST)]):
+            raise NotHttpError(greeting)
+        if _bare_line_feed(self._buffer, max(self._start, self._searched - 1), self._end):
+            raise ProtocolError("a line of the answer's head ends in a bare LF")
+        self._searched = self._end
+        if self.full:
+            raise ProtocolError(f"the answer's head is longer than {BUFFER_BYTES} bytes")
 
     @property
     def of_unknown_length(self) -> bool:

@@ -3,45 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import socket
 import ssl
+import sys
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import aiohappyeyeballs
-
+from careflow_storage.http.connecting import AddressInfo, Connector
 from careflow_storage.http.connection import Connection
 from careflow_storage.http.failures import (
     ConnectTimeoutError,
     PoolClosedError,
     ProtocolError,
+    ProxyError,
     TlsError,
 )
-from careflow_storage.http.heads import request_head
+from careflow_storage.http.proxy import Proxy, host_and_port, open_tunnel
 
 # How often per idle timeout the watch looks: it ends what stands still up to an eighth late.
 _LOOKS: Final = 8
 # B2 names many addresses, and moves them: a name is asked for again after this.
 _ADDRESS_SECONDS: Final = 10.0
-_EYEBALLS_SECONDS: Final = 0.25
-
-_Addresses = Sequence[aiohappyeyeballs.AddrInfoType]
 
 
 class Pool:
-    """Gives a connection to whoever asks; how many there are is the caller's to limit.
+    """Gives a connection to whoever asks; how many are in use is the caller's to limit.
 
-    An idle one is given again for ``keep_alive`` seconds, the last used first. One that waits
-    for its peer for ``idle_timeout`` seconds, in which nothing moved, fails with `TimeoutError`:
-    one timer looks after all of them, so that no request pays for one of its own.
+    Idle ones are closed before there are more than ``limit`` in all. An idle one is given again
+    for ``keep_alive`` seconds, the last used first. One that waits for its peer for
+    ``idle_timeout`` seconds, in which nothing moved, fails with `TimeoutError`: one timer looks
+    after all of them, so that no request pays for one of its own.
 
     Args:
         origin: ``https://host`` or ``http://host:port``.
         tls: For https.
         connect_timeout: Seconds for TCP, TLS and the proxy together.
-        proxy: URL of a proxy, with a user and a password if it asks for one.
+        proxy: What stands between.
+        proxy_tls: For a proxy with https.
     """
 
     def __init__(
@@ -52,26 +51,43 @@ class Pool:
         connect_timeout: float,
         idle_timeout: float,
         keep_alive: float,
-        proxy: str | None = None,
+        limit: int = sys.maxsize,
+        proxy: Proxy | None = None,
+        proxy_tls: ssl.SSLContext | None = None,
     ) -> None:
         self._host, self._port = _host_and_port(origin)
         self._tls = tls
         self._connect_timeout = connect_timeout
         self._look_seconds = idle_timeout / _LOOKS
         self._keep_alive = keep_alive
-        self._proxy = _Proxy(proxy) if proxy is not None else None
+        self._limit = limit
+        self._proxy = proxy
+        self._proxy_tls = proxy_tls
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
+        self._connector = Connector(
+            self._loop,
+            lambda: Connection(self._loop, self._turn, self._lost),
+            # Never the first to end: the time for connecting is.
+            handshake_timeout=2 * connect_timeout + 1,
+        )
+        # How many are on their way, and not yet among all.
+        self._beginning = 0
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._watch: asyncio.TimerHandle | None = None
-        self._addresses: tuple[float, _Addresses] | None = None
+        self._addresses: tuple[float, Sequence[AddressInfo]] | None = None
         self._closed = False
         self._empty: asyncio.Future[None] | None = None
         # Through a proxy that sees the request, its target is the whole URL.
         seen_by_proxy = self._proxy is not None and tls is None
         self.target_prefix = origin if seen_by_proxy else ""
         self.proxy_headers = self._proxy.headers if self._proxy and seen_by_proxy else ""
+
+    @property
+    def proxy(self) -> Proxy | None:
+        """What stands between."""
+        return self._proxy
 
     def __repr__(self) -> str:
         return f"<Pool {self._host}:{self._port} of {len(self._all)}, {len(self._idle)} idle>"
@@ -81,7 +97,7 @@ class Pool:
         limit = self._loop.time() - self._keep_alive
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and connection.idle_since > limit:
+            if connection.usable and connection.idle_since > limit and connection.quiet:
                 return connection
             connection.abort()
         return None
@@ -100,20 +116,23 @@ class Pool:
         Raises:
             ConnectTimeoutError: Not within ``connect_timeout``.
             TlsError: The server cannot prove who it is.
+            ProxyError: The proxy refuses, or breaks the rules.
+            PoolClosedError: The pool was closed, perhaps meanwhile.
             OSError: There is no way to the server.
         """
-        if self._closed:
-            raise PoolClosedError("the pool is closed")
+        self._refuse_closed()
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                connection = await self._connected()
-        except TimeoutError as error:
-            raise ConnectTimeoutError("no connection in time") from error
-        except ssl.SSLError as error:
-            raise TlsError("no trusted TLS connection") from error
-        if self._closed:
-            connection.abort()
-            raise PoolClosedError("the pool is closed")
+            connection = await self._in_time()
+        except OSError as error:
+            if self._closed:
+                raise PoolClosedError("the pool is closed") from error
+            raise
+        except asyncio.CancelledError:
+            # The close cancels what is under way; that is no cancellation of the caller.
+            task = asyncio.current_task()
+            if self._closed and task is not None and not task.cancelling():
+                raise PoolClosedError("the pool is closed") from None
+            raise
         if self._watch is None:
             self._watch = self._loop.call_later(self._look_seconds, self._look)
         return connection
@@ -126,51 +145,82 @@ class Pool:
         self._idle.clear()
         for connection in list(self._all):
             connection.fail(PoolClosedError("the pool is closed"))
+        await self._connector.close()
         if self._all:
             self._empty = self._loop.create_future()
             await self._empty
 
-    async def _connected(self) -> Connection:
-        proxy = self._proxy
-        if proxy is None:
-            return await self._open(self._host, self._port, self._tls)
-        connection = await self._open(proxy.host, proxy.port, proxy.tls)
-        if self._tls is not None:
-            try:
-                await self._tunnel(connection, proxy, self._tls)
-            except BaseException:
-                connection.abort()
-                raise
+    async def _in_time(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await self._established()
+        except TimeoutError as error:
+            raise ConnectTimeoutError("no connection in time") from error
+        except ssl.SSLError as error:
+            raise TlsError("no trusted TLS connection") from error
+
+    async def _established(self) -> Connection:
+        """Connect, through the proxy if there is one, and begin TLS."""
+        proxy, tls = self._proxy, self._tls
+        first = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
+        self._make_room()
+        self._beginning += 1
+        try:
+            addresses = await self._resolve(*first)
+            self._refuse_closed()
+            connection = await self._connector.dial(addresses)
+        finally:
+            self._beginning -= 1
+        if connection.transport is not None:
+            self._all.add(connection)
+        try:
+            if proxy is not None:
+                await self._pass_proxy(connection, proxy)
+            if tls is not None:
+                await self._begin_tls(connection, tls)
+            if not connection.usable:
+                raise connection.failure or ConnectionResetError(
+                    "the connection was closed at once"
+                )
+        except BaseException:
+            connection.abort()
+            raise
         return connection
 
-    async def _open(self, host: str, port: int, tls: ssl.SSLContext | None) -> Connection:
-        plug = await aiohappyeyeballs.start_connection(
-            await self._resolve(host, port),
-            happy_eyeballs_delay=_EYEBALLS_SECONDS,
-            interleave=1,
-            loop=self._loop,
-        )
+    async def _pass_proxy(self, connection: Connection, proxy: Proxy) -> None:
+        if proxy.scheme == "https":
+            tls = self._proxy_tls or ssl.create_default_context()
+            try:
+                await self._connector.secure(connection, tls, proxy.host)
+            except ssl.SSLError as error:
+                raise ProxyError(f"has no trusted TLS ({error.reason or 'failed'})") from error
+        if self._tls is None:
+            return
+        await open_tunnel(connection, proxy, host_and_port(self._host, self._port))
+
+    async def _begin_tls(self, connection: Connection, tls: ssl.SSLContext) -> None:
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop, self._turn, self._lost),
-                sock=plug,
-                ssl=tls,
-                server_hostname=host if tls else None,
-            )
-        except BaseException:
-            plug.close()
-            raise
-        if not connection.usable:
-            raise ConnectionResetError("the server closed the connection at once")
-        self._all.add(connection)
-        return connection
+            await self._connector.secure(connection, tls, self._host)
+        except ProtocolError as error:
+            if self._proxy is None:
+                raise
+            raise ProxyError("sends bytes of its own before TLS begins") from error
 
     def _lost(self, connection: Connection) -> None:
         self._all.discard(connection)
         if not self._all and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
-    async def _resolve(self, host: str, port: int) -> _Addresses:
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise PoolClosedError("the pool is closed")
+
+    def _make_room(self) -> None:
+        """Close what was idle for longest, so that one more is not one too many."""
+        while self._idle and len(self._all) + self._beginning >= self._limit:
+            self._idle.pop(0).abort()
+
+    async def _resolve(self, host: str, port: int) -> Sequence[AddressInfo]:
         try:
             # An address as it is: no name server, and no thread to ask it in.
             return socket.getaddrinfo(
@@ -181,28 +231,14 @@ class Pool:
         known = self._addresses
         if known is not None and self._loop.time() - known[0] < _ADDRESS_SECONDS:
             return known[1]
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except socket.gaierror:
+            # With no descriptor left the resolver finds nothing either, and does not say why.
+            socket.socket().close()
+            raise
         self._addresses = (self._loop.time(), found)
         return found
-
-    async def _tunnel(self, connection: Connection, proxy: _Proxy, tls: ssl.SSLContext) -> None:
-        """Have the proxy open a way to the server, and begin TLS with that (RFC 9110, 9.3.6)."""
-        target = f"{self._host}:{self._port}"
-        fixed = f"host: {target}\r\n{proxy.headers}"
-        answer = await connection.request(
-            request_head("CONNECT", target, fixed, {}, None), None, bodiless=True
-        )
-        if not 200 <= answer.status < 300:
-            raise ProtocolError(f"the proxy refuses with status {answer.status}")
-        connection.finish()
-        if connection.transport is None:
-            raise ConnectionResetError("the proxy closed the tunnel")
-        over_tls = await self._loop.start_tls(
-            connection.transport, connection, tls, server_hostname=self._host
-        )
-        if over_tls is None:
-            raise ConnectionResetError("the proxy closed the tunnel")
-        connection.tunnelled(over_tls)
 
     def _look(self) -> None:
         """End what stands still, and what nobody has asked for again."""
@@ -217,18 +253,6 @@ class Pool:
         self._watch = None
         if self._all:
             self._watch = self._loop.call_later(self._look_seconds, self._look)
-
-
-class _Proxy:
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.host, self.port = _host_and_port(url)
-        self.tls = ssl.create_default_context() if parts.scheme == "https" else None
-        self.headers = ""
-        if parts.username is not None:
-            pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            encoded = base64.b64encode(pair.encode()).decode("ascii")
-            self.headers = f"proxy-authorization: Basic {encoded}\r\n"
 
 
 def _host_and_port(url: str) -> tuple[str, int]:

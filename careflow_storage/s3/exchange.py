@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import socket
-import ssl
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from careflow_storage.errors import (
-    CONNECTION_HINT,
-    TLS_HINT,
-    ConnectionFailedError,
-    ServerResponseError,
     StorageClosedError,
     StorageError,
-    StorageTimeoutError,
     error_from_response,
 )
-from careflow_storage.http.connection import Body, Connection
-from careflow_storage.http.failures import ConnectTimeoutError, ProtocolError, TlsError
+from careflow_storage.http.bodies import Body
+from careflow_storage.http.connection import Connection
 from careflow_storage.http.heads import AnswerHead, request_head
 from careflow_storage.s3 import xml
+from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
@@ -201,45 +195,10 @@ class Exchange:
 
     def explain(self, error: BaseException, request: Request) -> StorageError:
         """Make our exception of what the connection or the operating system raised."""
-        where: dict[str, Any] = {
-            "operation": request.operation,
-            "bucket": self.session.bucket,
-            "key": request.key,
-        }
-        host = self.session.host
-        if isinstance(error, ProtocolError):
-            return ServerResponseError(
-                f"The server's answer makes no sense: {error}.", retryable=True, **where
-            )
-        if isinstance(error, TlsError):
-            return ConnectionFailedError(
-                f"No trusted TLS connection to {host}{_tls_reason(error)}.", hint=TLS_HINT, **where
-            )
-        if isinstance(error, socket.gaierror):
-            return ConnectionFailedError(
-                f"No address was found for {host}.",
-                retryable=True,
-                hint=CONNECTION_HINT,
-                **where,
-            )
-        if isinstance(error, ConnectTimeoutError):
-            return StorageTimeoutError(
-                f"No connection to {host} within {self.session.settings.connect_timeout:g} s.",
-                retryable=True,
-                hint=CONNECTION_HINT,
-                **where,
-            )
-        if isinstance(error, TimeoutError):
-            return StorageTimeoutError(
-                f"Nothing moved for {self.session.settings.idle_timeout:g} s.",
-                retryable=True,
-                **where,
-            )
-        return ConnectionFailedError(
-            f"The connection to {host} failed ({type(error).__name__}).",
-            retryable=True,
-            hint=CONNECTION_HINT,
-            **where,
+        session = self.session
+        where = {"operation": request.operation, "bucket": session.bucket, "key": request.key}
+        return explain_failure(
+            error, where, host=session.host, settings=session.settings, proxy=session.proxy
         )
 
     def _refusal(self, request: Request, answer: Answer) -> StorageError:
@@ -329,11 +288,3 @@ class AnswerStream:
             ResourceWarning,
             source=self,
         )
-
-
-def _tls_reason(error: TlsError) -> str:
-    """What OpenSSL says is wrong with the certificate, if it is that."""
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f": {cause.verify_message.rstrip('.')}"
-    return ""

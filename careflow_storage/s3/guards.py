@@ -20,7 +20,9 @@ from careflow_storage.s3.xml import MAX_LISTING_BYTES
 from careflow_storage.s3.xml_reader import decoded, refused
 
 if TYPE_CHECKING:
+    from careflow_storage.http.proxy import Proxy
     from careflow_storage.settings import StorageSettings
+
 # 1000 versions have 24 tags each; each element costs botocore about 200 bytes and more.
 _MAX_TAGS: Final = 200_000
 _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)").match
@@ -65,12 +67,13 @@ class BoundedResponse(aiohttp.ClientResponse):
 def control_session(
     settings: StorageSettings,
     tls: ssl.SSLContext | None,
-    proxy: str | None,
+    proxy: Proxy | None,
     *,
     user_agent: str,
     keep_alive: float,
 ) -> aiohttp.ClientSession:
     """Make the connections of the control plane: no cookies, no hidden resends, bounded answers."""
+    proxy_url, proxy_auth = control_proxy(proxy)
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             ssl=True if tls is None else tls,
@@ -85,11 +88,21 @@ def control_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         response_class=BoundedResponse,
-        proxy=proxy,
+        proxy=proxy_url,
+        proxy_auth=proxy_auth,
     )
     # aiohttp's hidden resend would make a second version or delete marker of one call.
     http._retry_connection = False
     return http
+
+
+def control_proxy(proxy: Proxy | None) -> tuple[str | None, aiohttp.BasicAuth | None]:
+    """Return what aiohttp takes for a proxy: its URL, and who asks."""
+    if proxy is None:
+        return None, None
+    if proxy.user is None:
+        return proxy.url, None
+    return proxy.url, aiohttp.BasicAuth(proxy.user, proxy.password, "utf-8")
 
 
 class NoRedirects:

@@ -189,13 +189,17 @@ def _decoded_value(value: str) -> str:
 
 
 def _repaired(value: str) -> str:
-    # Bytes that are no UTF-8 come escaped as surrogates, which no JSON and no model takes.
-    # Other writers may have sent them; HTTP's old charset gives each byte a character.
+    # Some writers send UTF-8 as it is. The data plane gives one character per byte, as HTTP's old
+    # charset has it, and what is no UTF-8 stays so. aiohttp has decoded UTF-8 already; there such
+    # bytes are surrogates, which no JSON and no model takes.
     try:
-        value.encode()
+        data = value.encode("latin-1")
     except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-    return value
+        data = value.encode("utf-8", "surrogateescape")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def _decoded_words(words: str) -> str:

@@ -18,7 +18,7 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.http.connection import Body
+from careflow_storage.http.bodies import Body
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request

@@ -9,14 +9,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-import urllib.parse
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from careflow_storage._endpoint import is_loopback
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     InvalidCredentialsError,
@@ -27,7 +24,9 @@ from careflow_storage.errors import (
 )
 from careflow_storage.http.connection import Connection
 from careflow_storage.http.pool import Pool
+from careflow_storage.http.proxy import Proxy
 from careflow_storage.s3.counting import RequestCounter
+from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import guard_logs
 from careflow_storage.s3.signing import Credentials, Signer, host_header
 from careflow_storage.s3.slots import Slots
@@ -104,6 +103,7 @@ class S3Session:
         self._given = session
         self._static = None if session is not None else _static_credentials(settings)
         self._tls: ssl.SSLContext | None = None
+        self.proxy: Proxy | None = None
         self._pool: Pool | None = None
         self._client: Any = None
         self._client_lock = asyncio.Lock()
@@ -112,7 +112,16 @@ class S3Session:
         self.fixed_headers = f"host: {self.host}\r\nuser-agent: {_USER_AGENT}\r\n"
 
     async def open(self) -> None:
-        """Make the connection pool; reading the CA certificates happens in a thread."""
+        """Make the connection pool; reading the CA certificates happens in a thread.
+
+        Raises:
+            InvalidInputError: The environment names a proxy that is none of HTTP.
+        """
+        # Once per session: aiohttp's trust_env asks the environment in a thread per request.
+        self.proxy = proxy = environment_proxy(self.origin)
+        proxy_tls: ssl.SSLContext | None = None
+        if proxy is not None and proxy.scheme == "https":
+            proxy_tls = await asyncio.to_thread(_tls_of_proxy, self.settings)
         if self.origin.startswith("https://"):
             self._tls = await asyncio.to_thread(tls_context, self.settings)
         self._pool = Pool(
@@ -121,7 +130,9 @@ class S3Session:
             connect_timeout=self.settings.connect_timeout,
             idle_timeout=self.settings.idle_timeout,
             keep_alive=_KEEPALIVE_SECONDS,
-            proxy=environment_proxy(self.origin),
+            limit=self.settings.max_connections,
+            proxy=proxy,
+            proxy_tls=proxy_tls,
         )
         self.fixed_headers += self._pool.proxy_headers
 
@@ -207,7 +218,7 @@ class S3Session:
 
         from careflow_storage.s3.guards import NoRedirects, control_session, guard_client
 
-        settings, tls, proxy = self.settings, self._tls, environment_proxy(self.origin)
+        settings, tls, proxy = self.settings, self._tls, self.proxy
         refuse_closed = self._refuse_closed
 
         class OneShotSession(AIOHTTPSession):  # type: ignore[misc]  # aiobotocore is untyped
@@ -349,6 +360,14 @@ def tls_context(settings: StorageSettings) -> ssl.SSLContext:
     return context
 
 
+def _tls_of_proxy(settings: StorageSettings) -> ssl.SSLContext:
+    """Verify a proxy by the system's authorities, and by those of the settings as well."""
+    context = ssl.create_default_context()
+    if settings.ca_file is not None:
+        context.load_verify_locations(settings.ca_file)
+    return context
+
+
 def _static_credentials(settings: StorageSettings) -> Credentials:
     if settings.key_id is None or settings.application_key is None:
         raise NotConfiguredError(missing_settings(settings, None))
@@ -358,12 +377,3 @@ def _static_credentials(settings: StorageSettings) -> Credentials:
         settings.application_key.get_secret_value(),
         None if token is None else token.get_secret_value(),
     )
-
-
-def environment_proxy(origin: str) -> str | None:
-    """Return the proxy that the environment names for this origin, if any."""
-    # Once per session: aiohttp's trust_env asks the environment in a thread per request.
-    parts = urllib.parse.urlsplit(origin)
-    if is_loopback(parts.hostname or "") or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    return urllib.request.getproxies().get(parts.scheme)

@@ -19,9 +19,11 @@ from careflow_storage._endpoint import b2_region, host_of, is_loopback
 from careflow_storage.admin.doctor.examination import REQUEST_SECONDS, Examination, Unsigned
 from careflow_storage.admin.doctor.explain import in_words
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
+from careflow_storage.errors import InvalidInputError
 from careflow_storage.s3 import xml
+from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import printable
-from careflow_storage.s3.session import environment_proxy, tls_context
+from careflow_storage.s3.session import tls_context
 
 _CONNECT_SECONDS = 5.0
 _SLOW_SECONDS = 0.5
@@ -39,9 +41,13 @@ async def endpoint(examination: Examination) -> Outcome:
     url = examination.endpoint
     host = host_of(url)
     region = b2_region(host)
+    try:
+        proxy = environment_proxy(url)
+    except InvalidInputError as error:
+        return failed(error.message, "No request can be sent by that way.", error.hint or "")
+    way = f", through the proxy {proxy.authority} ({proxy.variable})" if proxy else ""
     if region is not None:
-        return passed(f"{url} is Backblaze B2, region {region}")
-    proxy = environment_proxy(url)
+        return passed(f"{url} is Backblaze B2, region {region}{way}")
     if url.startswith("http://") and not is_loopback(host):
         return warned(
             f"{url} has no TLS",
@@ -49,7 +55,6 @@ async def endpoint(examination: Examination) -> Outcome:
             "Use an https:// endpoint.",
         )
     place = "on this machine" if is_loopback(host) else "not Backblaze's"
-    way = ", through the proxy of the environment" if proxy else ""
     return passed(f"{url} is an S3 server {place}{way}")
 
 
@@ -246,9 +251,11 @@ def _first_hop(examination: Examination) -> tuple[str, int, bool]:
     """Where a connection goes: the server or the proxy of the environment."""
     url = examination.endpoint
     proxy = environment_proxy(url)
-    parts = urlsplit(url if proxy is None else proxy if "//" in proxy else f"//{proxy}")
+    if proxy is not None:
+        return proxy.host, proxy.port, True
+    parts = urlsplit(url)
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 80)
-    return parts.hostname or "", port, proxy is not None
+    return parts.hostname or "", port, False
 
 
 async def _tls_session(host: str, port: int, context: ssl.SSLContext) -> tuple[str, dict[str, Any]]:
