@@ -73,15 +73,16 @@ class Lifecycle:
             settings.retry_attempts, settings.retry_base_delay, settings.retry_max_delay
         )
         exchange = Exchange(session, retry)
+        threads = Threads()
         self._loop, self._process = asyncio.get_running_loop(), os.getpid()
         self._engine = Engine(
             settings=settings,
             session=session,
-            requests=S3Requests(exchange),
+            requests=S3Requests(exchange, threads.run),
             multipart=MultipartRequests(exchange),
             control=ControlPlane(session, retry),
             retry=retry,
-            threads=Threads(),
+            threads=threads,
             budget=ByteBudget(settings.memory_budget),
             spool=Spool(),
         )

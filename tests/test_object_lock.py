@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from careflow_storage import (
     AccessDeniedError,
     BackblazeStorage,
+    ChecksumMismatchError,
     FileLockedError,
     InvalidInputError,
     NoSuchKeyError,
@@ -22,6 +23,7 @@ from careflow_storage import (
     TransferError,
 )
 from careflow_storage.admin import DefaultRetention, ObjectLock
+from careflow_storage.outbox import Outbox
 from careflow_storage.s3.protection_headers import lock_headers, read_protection, timestamp
 from careflow_storage.testing import B2Server
 from careflow_storage.transfer.live import RecordingWriter
@@ -153,12 +155,58 @@ async def test_in_a_bucket_with_a_default_every_upload_is_locked(place: Place) -
     assert timedelta(hours=23) < found.retain_until - datetime.now(UTC) < timedelta(hours=25)
 
 
-async def test_in_a_bucket_with_a_default_an_upload_without_md5_is_told_the_way_out(
-    b2: Place,
+@pytest.mark.parametrize("checksum", ["crc32", "sha256"])
+@pytest.mark.parametrize("upload", WAYS_IN)
+async def test_in_a_bucket_with_a_default_any_checksum_falls_back_to_md5_and_it_is_remembered(
+    b2: Place, b2_server: B2Server, upload: Upload, checksum: str
 ) -> None:
     await b2.storage.admin.set_object_lock(DefaultRetention(mode="governance", days=1))
-    with pytest.raises(TransferError, match="checksum='md5'"):
+    data = noise(b2.part + 7)
+    key = await upload(b2.storage, data, checksum=checksum)
+    stored = await b2.storage.get_file_metadata(key)
+    assert stored.retention is not None
+    b2_server.requests.clear()
+    again = await upload(b2.storage, data[::-1], checksum=checksum)
+    assert (await b2.storage.get_file_metadata(again)).size == stored.size
+    sent = [one for one in b2_server.requests if one.operation in ("PutObject", "UploadPart")]
+    assert sent
+    assert all("content-md5" in one.headers for one in sent)
+
+
+@pytest.mark.parametrize("checksum", ["crc32", "sha256"])
+async def test_in_a_bucket_with_a_default_the_outbox_and_copies_work_too(
+    b2: Place, b2_server: B2Server, tmp_path: Path, checksum: str
+) -> None:
+    await b2.storage.admin.set_object_lock(DefaultRetention(mode="governance", days=1))
+    async with (
+        opened(b2_server.settings(), b2.part, checksum=checksum) as place,
+        Outbox(tmp_path / "outbox", place.storage) as outbox,
+    ):
+        for size in (10, b2.part * 2 + 7):
+            await outbox.put_recording("CA1", noise(size), f"{size}.wav")
+        assert (await outbox.drain()).delivered == 2
+        for file in await place.storage.list_files():
+            await place.storage.admin.copy_file(file.key, f"{file.key}.copy")
+    assert len(b2_server.versions()) == 4
+
+
+async def test_in_a_bucket_with_a_default_damage_is_still_seen(
+    b2: Place, b2_server: B2Server
+) -> None:
+    await b2.storage.admin.set_object_lock(DefaultRetention(mode="governance", days=1))
+    b2_server.faults.always("PutObject", status=400, code="BadDigest")
+    with pytest.raises(ChecksumMismatchError):
         await b2.storage.upload_file("a", b"x", checksum="crc32")
+
+
+async def test_given_a_server_that_wants_an_md5_for_ever_then_it_is_asked_once_more_only(
+    b2: Place, b2_server: B2Server
+) -> None:
+    message = "Missing required header for this request: Content-MD5"
+    b2_server.faults.always("PutObject", status=400, code="InvalidRequest", message=message)
+    with pytest.raises(TransferError, match="Content-MD5"):
+        await b2.storage.upload_file("a", b"x", checksum="crc32")
+    assert [one.operation for one in b2_server.requests].count("PutObject") == 2
 
 
 @pytest.mark.parametrize("upload", WAYS_IN)

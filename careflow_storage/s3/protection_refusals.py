@@ -50,6 +50,15 @@ def needs_customer_key(error: StorageError) -> bool:
     return vague and _about_encryption(error.message) is not None
 
 
+def needs_content_md5(error: StorageError, headers: Mapping[str, str]) -> bool:
+    """Whether an upload was refused as it had no Content-MD5: so where a bucket locks all files."""
+    return (
+        error.status == 400
+        and "content-md5" not in headers
+        and _about_md5(error.message) is not None
+    )
+
+
 def bucket_cannot_lock(field: str, error: StorageError | None = None) -> InvalidInputError:
     """The refusal of a retention or legal hold in a bucket that was not made for it."""
     return InvalidInputError(
@@ -66,21 +75,18 @@ def is_bucket_without_lock(error: StorageError) -> bool:
 
 def _of_lock(error: StorageError, headers: Mapping[str, str]) -> StorageError:
     field = "retention" if asks_retention(headers) else "legal_hold"
-    if error.status == 400 and _about_md5(error.message) and "content-md5" not in headers:
-        # So B2 answers where the bucket locks all that comes.
-        error.hint = "Object lock needs Content-MD5, which checksum='md5' sends."
-    elif not has_lock(headers):
+    if not has_lock(headers) or needs_content_md5(error, headers):
         return error
-    elif error.status == 400 and is_bucket_without_lock(error):
+    if error.status == 400 and is_bucket_without_lock(error):
         return bucket_cannot_lock(field, error)
-    elif error.status == 400 and error.code in _VAGUE_CODES:
+    if error.status == 400 and error.code in _VAGUE_CODES:
         return InvalidInputError(
             f"{field}: the server refuses it ({error.message.rstrip('.')}).",
             hint="The bucket must have object lock: storage.admin.get_object_lock() tells, "
             "and set_object_lock() enables it.",
             **_where(error),
         )
-    elif _is_plain_denial(error):
+    if _is_plain_denial(error):
         error.hint = (
             "To lock a file the application key needs writeFileRetentions, or "
             f"writeFileLegalHolds for a legal hold. {error.hint or ''}".rstrip()

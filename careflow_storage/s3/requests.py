@@ -21,10 +21,15 @@ from careflow_storage.errors import (
 from careflow_storage.http.bodies import Body
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
+from careflow_storage.s3.body_md5 import InThread, with_content_md5
 from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request
 from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
 from careflow_storage.s3.protection_headers import read_protection
-from careflow_storage.s3.protection_refusals import needs_customer_key, refusals_explained
+from careflow_storage.s3.protection_refusals import (
+    needs_content_md5,
+    needs_customer_key,
+    refusals_explained,
+)
 from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
@@ -63,10 +68,12 @@ class ObjectHead:
 class S3Requests:
     """The data plane of one bucket."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, in_thread: InThread) -> None:
         self.bucket = exchange.session.bucket
         self._exchange = exchange
+        self._in_thread = in_thread
         self._bucket_was_seen = False
+        self._needs_md5 = False
 
     async def put_object(
         self,
@@ -106,10 +113,20 @@ class S3Requests:
                 raise self._nonsense(request.operation, request.key, "it has no ETag")
             return Stored(xml.unquote_etag(etag), version_id_of(answer.headers), answer.headers)
 
-        with refusals_explained(request.headers):
-            stored = await self._exchange.send(request, parse)
-        self._bucket_was_seen = True
-        return stored
+        if self._needs_md5 and "content-md5" not in request.headers:
+            request = await with_content_md5(request, self._in_thread)
+        try:
+            with refusals_explained(request.headers):
+                stored = await self._exchange.send(request, parse)
+        except StorageError as error:
+            if not needs_content_md5(error, request.headers):
+                raise
+        else:
+            self._bucket_was_seen = True
+            return stored
+        # The bucket locks all that comes. It is remembered: asking costs each body twice.
+        self._needs_md5 = True
+        return await self._store(request)
 
     async def head_object(
         self,

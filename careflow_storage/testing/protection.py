@@ -62,6 +62,8 @@ class ObjectProtection:
             _open(self._keys.get(self._source_of(headers)), _key_md5(headers, _COPY_SOURCE))
         if target.operation in _BEGINNING:
             self._check_lock(key, target, headers)
+        if target.operation == "UploadPart" and self._default(target.bucket) is not None:
+            _require_md5(headers)
 
     def _check_lock(self, key: ApplicationKey, target: Target, headers: Mapping[str, str]) -> None:
         if _MODE in headers or _UNTIL in headers:
