@@ -55,6 +55,8 @@ class Report:
     accepted_mib: float = 0.0
     delivered: int = 0
     accepted_unheard: int = 0  # put, and killed before it could tell
+    # Killed between the upload's beginning and its first part: `abort_stale_uploads` is for those.
+    empty_uploads: int = 0
     cut_off_versions: int = 0  # a PUT that died with its sender, stored by the server as it was
     seconds: float = 0.0
     lost: int = 0
@@ -318,8 +320,12 @@ async def _count_versions(
         whole = sum(hashlib.sha256(body).hexdigest() == wanted.get(key) for body in bodies)
         report.duplicate_versions += whole - 1
         report.cut_off_versions += len(bodies) - whole
-    uploads = await client.list_multipart_uploads(Bucket=bucket)
-    report.unfinished_uploads = len(uploads.get("Uploads", ()))
+    for upload in await storage.list_incomplete_uploads():
+        parts = await client.list_parts(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
+        if parts.get("Parts"):
+            report.unfinished_uploads += 1
+        else:
+            report.empty_uploads += 1
 
 
 def crash(kills: int, *, workers: int = 3, seed: int = 1, folder: Path | None = None) -> Report:

@@ -780,10 +780,11 @@ class BackblazeStorage:
     async def abort_stale_uploads(
         self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
     ) -> list[IncompleteUpload]:
-        """Abort the multipart uploads that began longer ago, and return them.
+        """Abort the multipart uploads of which nothing came for so long, and return them.
 
-        Their parts are stored and billed until then. ``older_than`` must be longer than any
-        living upload or call takes: a day is a good choice.
+        Their parts are stored and billed until then. The age counts from the newest part, or
+        from the beginning if there is none: choose more than your slowest upload needs for one
+        part. A day is a good choice. What this storage is working on is left alone.
         """
         async with self._call("abort_stale_uploads", timeout=timeout):
             return await abort_stale(self._lifecycle.engine(), older_than, prefix)

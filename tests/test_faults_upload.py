@@ -95,8 +95,8 @@ async def test_an_upload_survives_a_connection_that_breaks_once(
     await assert_stored(storage, body)
     # Only a PUT whose answer was lost cannot know, and stores the same bytes once more.
     assert (await versions(storage, "key"))[0] == (2 if place == "put, answer" else 1)
-    # A lost answer to the creation leaves an upload whose ID nobody has.
-    assert await unfinished_uploads(storage) == []
+    # A lost response to the creation leaves an upload whose ID is not known.
+    assert len(await unfinished_uploads(storage)) == (place == "create, answer")
 
 
 @pytest.mark.parametrize("checksum", ["md5", "crc32", "sha256"])

@@ -136,17 +136,26 @@ async def test_a_lost_answer_to_a_purge_is_counted_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "operation", ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"]
+    ("operation", "unfinished"),
+    [("CreateMultipartUpload", 1), ("UploadPart", 0), ("CompleteMultipartUpload", 0)],
 )
-async def test_a_lost_answer_in_a_multipart_upload_leaves_one_version_and_no_upload(
-    storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket, operation: str
+async def test_a_lost_answer_in_a_multipart_upload_leaves_one_version(
+    storage: BackblazeStorage,
+    proxy: FaultProxy,
+    bucket: Bucket,
+    caplog: pytest.LogCaptureFixture,
+    operation: str,
+    unfinished: int,
 ) -> None:
     lose(proxy, operation, 1)
     result = await storage.upload_file("key", LARGE)
     (kept,) = bucket.history("key")
     assert (kept.version_id, kept.size) == (result.version_id, len(LARGE))
     assert bucket.content("key") == LARGE
-    assert bucket.unfinished() == []
+    # An empty upload whose ID never came here may be another writer's: it is told, not aborted.
+    left = bucket.unfinished()
+    assert len(left) == unfinished
+    assert all(upload_id in caplog.text for _, upload_id in left)
 
 
 async def test_when_every_answer_to_complete_is_lost_the_object_is_found_all_the_same(

@@ -23,7 +23,6 @@ from careflow_storage.outbox.errors import SpoolDamagedError
 from careflow_storage.outbox.ledger import Claim
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.spool import Digests, Spool
-from careflow_storage.s3.deletion import abort_uploads
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.transfer.checksums import composite_etag
@@ -63,8 +62,9 @@ class Delivery:
     async def deliver(self, claim: Claim) -> Proof:
         """Upload an entry's bytes, unless an earlier attempt did, and prove them.
 
-        1 PUT (or a multipart upload) and 1 HEAD; after an interrupted attempt 1 HEAD before,
-        and for a large file 1 request to find the uploads that it left behind.
+        1 PUT (or a multipart upload) and 1 HEAD; after an interrupted attempt 1 HEAD before.
+        A large file goes on with the parts that the attempt has left. An upload of the key that
+        has no part yet may be another writer's: it is left to `abort_stale_uploads`.
 
         Raises:
             SpoolDamagedError: The spool file is missing or changed; nothing was uploaded.
@@ -80,8 +80,6 @@ class Delivery:
                 proof = Proof(head.file.etag, head.file.version_id)
         if proof is None:
             proof = await self._upload(claim, ends, digests)
-        if entry.attempts > 1 and len(ends) > 1:
-            await self._abort_leftovers(entry.key)
         return proof
 
     async def _upload(self, claim: Claim, ends: list[int], digests: Digests) -> Proof:
@@ -163,17 +161,6 @@ class Delivery:
             # It came with other settings: hash the parts that it has.
             digests = await self._threads.run(self._spool.digests, entry.id, found)
         return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
-
-    async def _abort_leftovers(self, key: str) -> None:
-        """Abort what a killed process has left of this key; its parts would be billed on."""
-        try:
-            engine = self._storage._lifecycle.engine()
-            await abort_uploads(engine.control, engine.multipart, key)
-        except StorageError as error:
-            # The recording is in the bucket; that is what the entry is about.
-            logger.warning(
-                "An unfinished upload of %r may be left: %s", key, error, extra={"key": key}
-            )
 
 
 def _etag_of(parts: list[bytes], *, composite: bool) -> str | None:

@@ -22,6 +22,7 @@ class ListedPart(NamedTuple):
     size: int
     etag: str
     checksum: tuple[ChecksumAlgorithm, bytes] | None
+    modified: datetime | None = None
 
 
 class UploadPage(NamedTuple):
@@ -69,8 +70,11 @@ def listed_parts(answer: dict[str, Any]) -> list[ListedPart]:
 
 def _part(part: dict[str, Any]) -> ListedPart:
     number, size, etag = part["PartNumber"], part["Size"], unquote_etag(part["ETag"])
+    modified = part.get("LastModified")
+    if modified is not None:
+        modified = modified.astimezone(UTC)
     algorithms: tuple[ChecksumAlgorithm, ...] = ("sha256", "crc32")
     for algorithm in algorithms:
         if encoded := part.get(f"Checksum{algorithm.upper()}"):
-            return ListedPart(number, size, etag, (algorithm, base64.b64decode(encoded)))
-    return ListedPart(number, size, etag, None)
+            return ListedPart(number, size, etag, (algorithm, base64.b64decode(encoded)), modified)
+    return ListedPart(number, size, etag, None, modified)

@@ -1,20 +1,16 @@
-"""Many deletions at once: keys hidden, versions erased, unfinished uploads aborted."""
+"""Many deletions at once: keys hidden, versions erased."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
     FileLockedError,
-    NoSuchUploadError,
     StorageError,
 )
 from careflow_storage.models import DeleteResult
-from careflow_storage.s3.control import ControlPlane
-from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.protection_headers import read_protection
 from careflow_storage.s3.requests import S3Requests
 
@@ -69,16 +65,6 @@ def _unanswered(key: str, version_id: str | None) -> DeleteResult:
         version_id=version_id,
         error_message=f"The server's answer does not mention this {what}.",
     )
-
-
-async def abort_uploads(control: ControlPlane, multipart: MultipartRequests, key: str) -> int:
-    """Abort every unfinished upload of exactly this key; return how many there were."""
-    uploads = await control.list_uploads(key)
-    for upload_id in uploads:
-        # Gone already: our own abort, whose answer was lost, or its owner was faster.
-        with contextlib.suppress(NoSuchUploadError):
-            await multipart.abort(key, upload_id)
-    return len(uploads)
 
 
 async def explain_denial(

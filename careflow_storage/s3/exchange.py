@@ -36,7 +36,8 @@ class Request:
 
     ``query`` is canonical already. ``on_sent`` hears how many bytes of the body the running
     attempt has handed to the connection; a new attempt begins at 0 again. ``attempts`` is how
-    often it was sent.
+    often it was sent. ``unsettled`` says that a failed attempt may have done its work all the
+    same: its response was lost or unreadable, or came from a server that broke down over it.
     """
 
     operation: str
@@ -49,6 +50,7 @@ class Request:
     payload_hash: str = EMPTY_PAYLOAD
     on_sent: Callable[[int], None] | None = None
     attempts: int = 0
+    unsettled: bool = False
 
 
 @dataclass(slots=True)
@@ -75,7 +77,13 @@ class Exchange:
         """
 
         async def attempt(fresh: bool) -> T:
-            return parse(await self._attempt(request, fresh))
+            before = request.attempts
+            try:
+                return parse(await self._attempt(request, fresh))
+            except StorageError as error:
+                if request.attempts > before and not _is_refusal(error):
+                    request.unsettled = True
+                raise
 
         try:
             return await self._retry.run(attempt)
@@ -212,6 +220,16 @@ class Exchange:
             message=document.message if document else None,
             headers=answer.headers,
         )
+
+
+def _is_refusal(error: StorageError) -> bool:
+    """Whether the server has told that it did nothing."""
+    status = error.status
+    if status is None:
+        return False
+    # B2 and Amazon turn a request away with a 503 that has a code. A bare one comes from a proxy,
+    # which may have passed the request on.
+    return 300 <= status < 500 or (status == 503 and error.code is not None)
 
 
 class AnswerStream:

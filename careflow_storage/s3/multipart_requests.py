@@ -28,13 +28,14 @@ _LONGEST_UPLOAD_ID = 1024
 
 
 class Creation(NamedTuple):
-    """A multipart upload that was begun, and how many requests that took.
+    """A multipart upload that was begun.
 
-    With more than one, an earlier one whose answer was lost may have begun another upload.
+    ``unsettled`` says that an earlier attempt failed in such a way that it may have begun another
+    upload, whose ID never came here.
     """
 
     upload_id: str
-    attempts: int
+    unsettled: bool = False
 
 
 class MultipartRequests:
@@ -64,7 +65,7 @@ class MultipartRequests:
             sent["x-backblaze-live-read-part-size"] = str(live_read)
         request = Request("CreateMultipartUpload", "POST", key, "uploads=", sent, b"")
         upload_id = await self._exchange.send(request, lambda answer: _upload_id(request, answer))
-        return Creation(upload_id, request.attempts)
+        return Creation(upload_id, request.unsettled)
 
     async def complete(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from careflow_storage.s3.control import ControlPlane
 from careflow_storage.s3.multipart_requests import MultipartRequests
@@ -17,7 +17,10 @@ from careflow_storage.transfer.threads import Threads
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The two planes, and the threads, memory and disk that all transfers draw on."""
+    """The two planes, and the threads, memory and disk that all transfers draw on.
+
+    ``living`` are the IDs of the multipart uploads that this storage is working on.
+    """
 
     settings: StorageSettings
     session: S3Session
@@ -28,3 +31,4 @@ class Engine:
     threads: Threads
     budget: ByteBudget
     spool: Spool
+    living: set[str] = field(default_factory=set)

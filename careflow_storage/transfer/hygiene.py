@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from careflow_storage.errors import (
     InvalidInputError,
@@ -58,17 +58,18 @@ async def abort_upload(engine: Engine, key: str, upload_id: str) -> None:
 
 
 async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> list[IncompleteUpload]:
-    """Abort what was begun longer ago than ``older_than``; return what was aborted.
+    """Abort uploads of which nothing came for ``older_than``; return what was aborted.
 
-    Age is told by the server's clock, which also told when an upload was begun. 1 request per
-    1000 uploads, and 1 for each that is aborted, ``transfer_concurrency`` at once. One that is
-    completed meanwhile is left out of the result. After a failure the others are still tried,
-    and the first error comes out.
+    An upload is stale if it was begun longer ago and no part of it was stored since: a live
+    recording of many hours is not. One that this storage is working on never is. Times are the
+    server's. 1 request per 1000 uploads, and for each old one 1 per 1000 parts and 1 to abort
+    it, ``transfer_concurrency`` at once. One that is completed meanwhile is left out of the
+    result. After a failure the others are still tried, and the first error comes out.
     """
     older_than = _checked_age(older_than)
     prefix = checked_prefix(prefix)
     await engine.control.prepare()
-    stale: list[IncompleteUpload] = []
+    old: list[tuple[IncompleteUpload, datetime]] = []
     async with aclosing(engine.control.incomplete_pages(prefix)) as pages:
         async for page in pages:
             now = page.server_time
@@ -77,18 +78,29 @@ async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> lis
                     "The server does not tell the time, so nobody knows what is stale.",
                     operation="ListMultipartUploads",
                 )
-            stale += [each for each in page.uploads if now - each.initiated > older_than]
-    return await _abort_all(engine, stale)
+            before = now - older_than
+            old += [
+                (each, before)
+                for each in page.uploads
+                if each.initiated < before and each.upload_id not in engine.living
+            ]
+    return await _abort_idle(engine, old)
 
 
-async def _abort_all(engine: Engine, uploads: Sequence[IncompleteUpload]) -> list[IncompleteUpload]:
+async def _abort_idle(
+    engine: Engine, uploads: Sequence[tuple[IncompleteUpload, datetime]]
+) -> list[IncompleteUpload]:
+    """Abort each upload that has no part stored after the time that stands beside it."""
     window = asyncio.Semaphore(engine.settings.transfer_concurrency)
     aborted: set[str] = set()
     failures: list[StorageError] = []
 
-    async def abort(upload: IncompleteUpload) -> None:
+    async def abort(upload: IncompleteUpload, before: datetime) -> None:
         async with window:
             try:
+                parts = await engine.control.list_parts(upload.key, upload.upload_id)
+                if any(part.modified is not None and part.modified >= before for part in parts):
+                    return
                 await engine.multipart.abort(upload.key, upload.upload_id)
                 aborted.add(upload.upload_id)
             except NoSuchUploadError:
@@ -97,13 +109,13 @@ async def _abort_all(engine: Engine, uploads: Sequence[IncompleteUpload]) -> lis
                 failures.append(error)
 
     async with task_group() as group:
-        for upload in uploads:
-            group.create_task(abort(upload))
+        for upload, before in uploads:
+            group.create_task(abort(upload, before))
     if failures:
         first, *others = failures
         first.add_note(f"{len(aborted)} stale uploads were aborted, {1 + len(others)} were not.")
         raise first
-    return [upload for upload in uploads if upload.upload_id in aborted]
+    return [upload for upload, _ in uploads if upload.upload_id in aborted]
 
 
 async def keep_incomplete(
@@ -117,9 +129,17 @@ async def keep_incomplete(
     out and the object is there, unmarked.
 
     Raises:
+        InvalidInputError: This storage is working on it.
         NoSuchUploadError: It was completed or aborted already, or has no first part.
     """
     upload_id = _checked_id(upload_id)
+    if upload_id in engine.living:
+        raise InvalidInputError(
+            f"The upload {upload_id} is in progress in this storage.",
+            operation="keep_incomplete_upload",
+            key=key,
+            hint="Keep what was left by a process that has ended.",
+        )
     await engine.control.prepare()
     parts = _usable(await engine.control.list_parts(key, upload_id))
     if not parts:
@@ -133,7 +153,10 @@ async def keep_incomplete(
     sizes, key_headers = PartSizes(parts[0].size, None), encryption_headers(encryption)
     upload = MultipartUpload(engine, key, key_headers, sizes, algorithm=algorithm)
     upload.adopt(upload_id, {part.number: _sent(part) for part in parts})
-    stored, checksum = await upload.complete()
+    try:
+        stored, checksum = await upload.complete()
+    finally:
+        engine.living.discard(upload_id)
     head = await engine.requests.head_object(key, version_id=stored.version_id, headers=key_headers)
     headers = {
         name.lower(): value

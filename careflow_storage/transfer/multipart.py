@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from careflow_storage.errors import (
@@ -32,7 +32,7 @@ from careflow_storage.transfer.checksums import (
 )
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark, fingerprint_of
-from careflow_storage.transfer.orphans import Orphans
+from careflow_storage.transfer.orphans import report_orphans
 from careflow_storage.transfer.parts import Part, PartSizes
 from careflow_storage.transfer.progress import Meter
 
@@ -92,12 +92,12 @@ class MultipartUpload:
         self._mark = UploadMark.new(told, self.fingerprint)
         self._headers = {**headers, MARK_HEADER: str(self._mark)}
         self._algorithm = algorithm
+        self._copied = copied
         self._conditional = conditional
         self._live_read = sizes.base if live_read else None
         self._creation: asyncio.Task[Creation] | None = None
         self._adopted: str | None = None
         self._completed = False
-        self._orphans: Orphans | None = None
 
     @property
     def upload_id(self) -> str | None:
@@ -131,15 +131,16 @@ class MultipartUpload:
         started = asyncio.get_running_loop().time()
         with refusals_explained(self._headers):
             created = await asyncio.shield(self._creation)
-        if created.attempts > 1:
+        self._engine.living.add(created.upload_id)
+        if created.unsettled:
             took = asyncio.get_running_loop().time() - started
-            self._orphans = Orphans(self._engine, self._key, created.upload_id, took)
-            await self._orphans.look()
+            await report_orphans(self._engine, self._key, created.upload_id, took)
 
     def adopt(self, upload_id: str, parts: Mapping[int, SentPart]) -> None:
         """Go on with an upload that another run has begun, instead of `begin`."""
         self._adopted = upload_id
         self.sent = dict(parts)
+        self._engine.living.add(upload_id)
 
     async def send(self, number: int, part: Part, meter: Meter) -> None:
         """Send one part and hold the answer to it; the same number again replaces it.
@@ -196,8 +197,8 @@ class MultipartUpload:
             etag = composite_etag([part.etag for part in sent]) if self._tells_md5s else None
             stored = await self._completed_anyway(error, etag)
         self._completed = True
+        self._forget()
         self._verify(stored, checksum)
-        await self._abort_orphans()
         return stored, checksum
 
     @property
@@ -265,7 +266,9 @@ class MultipartUpload:
         if self._adopted is not None:
             # The mark is of the run that began it. The bytes are those of our parts, at least.
             return etag is not None and head.file.etag == etag
-        return head.upload_mark == str(self._mark)
+        # Another run may have gone on with our upload, with other bytes.
+        same = etag is None or self._copied or head.file.etag == etag
+        return same and head.upload_mark == str(self._mark)
 
     def _verify(self, stored: Stored, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)
@@ -301,8 +304,14 @@ class MultipartUpload:
         *,
         advice: str = "the same call with resume=True goes on with it",
     ) -> None:
-        """Keep what is stored for a later run; tell in the notes of ``error``, and in the log."""
+        """Keep what is stored for a later run; tell in the notes of ``error``, and in the log.
+
+        An upload that this run has begun and that holds nothing is aborted.
+        """
         if not self._was_begun():
+            return
+        if self._adopted is None and not self.sent and not self._completed:
+            await self.abandon(error)
             return
         async with self._within_budget(error, self._settle()) as in_time:
             gone = self._completed or isinstance(error, NoSuchUploadError)
@@ -314,6 +323,10 @@ class MultipartUpload:
 
     def _was_begun(self) -> bool:
         return self._creation is not None or self._adopted is not None
+
+    def _forget(self) -> None:
+        """Let go of the upload: others may go on with it, or abort it."""
+        self._engine.living.discard(self.upload_id or "")
 
     @asynccontextmanager
     async def _within_budget(
@@ -332,7 +345,10 @@ class MultipartUpload:
                 interrupted = again
                 end = min(end, loop.time() + _ABORT_SECONDS_WHEN_CANCELLED)
         in_time = task.done()
-        yield in_time and not task.cancelled() and task.exception() is None
+        try:
+            yield in_time and not task.cancelled() and task.exception() is None
+        finally:
+            self._forget()
         if not in_time:
             running = {task} | ({self._creation} if self._creation is not None else set())
             for each in running:
@@ -342,17 +358,10 @@ class MultipartUpload:
             raise interrupted from error
 
     async def _settle(self) -> None:
-        """Learn the upload ID, if it is on its way, and abort what lost answers left."""
+        """Learn the upload ID, if it is on its way."""
         if self._creation is not None:
-            try:
+            with suppress(StorageError):
                 await self._creation
-            except StorageError:
-                return
-        await self._abort_orphans()
-
-    async def _abort_orphans(self) -> None:
-        if self._orphans is not None:
-            await self._orphans.abort()
 
     async def _abort_until_gone(self) -> None:
         if self._creation is not None:
@@ -366,7 +375,6 @@ class MultipartUpload:
                 await self._engine.multipart.abort(self._key, self._known_id())
             except NoSuchUploadError:
                 break
-        await self._abort_orphans()
 
     def _tell_unfinished(self, error: BaseException) -> None:
         if isinstance(error, StorageError):

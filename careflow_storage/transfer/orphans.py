@@ -1,76 +1,59 @@
-"""What a lost answer to CreateMultipartUpload leaves: an upload whose ID nobody knows."""
+"""What a lost response to CreateMultipartUpload may leave: an upload whose ID never came here."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from careflow_storage.errors import NoSuchUploadError, StorageError
-from careflow_storage.models import IncompleteUpload
+from careflow_storage.errors import StorageError
 from careflow_storage.transfer.engine import Engine
 
 logger = logging.getLogger("careflow_storage")
 
-# Servers tell the time in whole seconds, some of them.
+# Some servers tell the time in whole seconds.
 _SLACK = timedelta(seconds=2)
 # The upload itself is more urgent than this.
 _PATIENCE_SECONDS = 5.0
 
 
-class Orphans:
-    """Finds and aborts the uploads that earlier attempts to begin ours may have begun.
+async def report_orphans(engine: Engine, key: str, upload_id: str, took: float) -> None:
+    """Log which uploads earlier attempts to begin ``upload_id`` may have left behind.
 
-    An upload is taken for one if it is of exactly this key, was begun by the server's clock
-    while our own requests were under way, and holds no part even when ours has ended. Another
-    writer's upload fits only if it was begun for the same key in the same seconds and was idle
-    ever since; its next request fails with NoSuchUpload, no byte of it is lost silently.
+    No S3 request tells who began an upload: an orphan looks like the upload of another process
+    whose first part is on its way. So none is aborted here. `hygiene.abort_stale` does it when
+    nothing has happened to one for long. 1 request per 1000 uploads of the key.
+
+    Args:
+        engine: The storage's.
+        key: The key of the upload.
+        upload_id: The upload that was begun at last.
+        took: How many seconds all attempts took together.
     """
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            listed = await engine.control.list_incomplete(key)
+    except (StorageError, TimeoutError) as error:
+        why = str(error) or type(error).__name__
+        _warn(key, [], f"Listing the uploads of the key failed: {why}")
+        return
+    uploads = [upload for upload in listed if upload.key == key]
+    ours = [upload.initiated for upload in uploads if upload.upload_id == upload_id]
+    found = [
+        upload.upload_id
+        for upload in uploads
+        if upload.upload_id not in engine.living
+        and all(abs(upload.initiated - begun) <= timedelta(seconds=took) + _SLACK for begun in ours)
+    ]
+    if found:
+        _warn(key, found, f"Uploads that were begun meanwhile: {', '.join(found)}")
 
-    def __init__(self, engine: Engine, key: str, upload_id: str, took: float) -> None:
-        self._engine = engine
-        self._key = key
-        self._upload_id = upload_id
-        self._took = timedelta(seconds=took)
-        self._begun: datetime | None = None
 
-    async def look(self) -> None:
-        """Note when ours was begun, by the server's clock, while the server still lists it."""
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                for upload in await self._uploads():
-                    if upload.upload_id == self._upload_id:
-                        self._begun = upload.initiated
-        except (StorageError, TimeoutError) as error:
-            self._tell(error)
-
-    async def abort(self) -> None:
-        """Abort them, when ours has been completed or aborted. What fails is only logged."""
-        if self._begun is None:
-            return
-        first, last = self._begun - self._took - _SLACK, self._begun + _SLACK
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                for upload in await self._uploads():
-                    if upload.upload_id != self._upload_id and first <= upload.initiated <= last:
-                        await self._abort_if_empty(upload.upload_id)
-        except (StorageError, TimeoutError) as error:
-            self._tell(error)
-
-    async def _abort_if_empty(self, upload_id: str) -> None:
-        try:
-            if not await self._engine.control.list_parts(self._key, upload_id):
-                await self._engine.multipart.abort(self._key, upload_id)
-        except NoSuchUploadError:
-            return  # its owner was faster
-
-    async def _uploads(self) -> list[IncompleteUpload]:
-        uploads = await self._engine.control.list_incomplete(self._key)
-        return [upload for upload in uploads if upload.key == self._key]
-
-    def _tell(self, error: Exception) -> None:
-        logger.warning(
-            "A lost answer may have left an empty multipart upload, and looking for it failed: %s",
-            str(error) or type(error).__name__,
-            extra={"key": self._key},
-        )
+def _warn(key: str, upload_ids: list[str], what: str) -> None:
+    logger.warning(
+        "A lost response may have left an empty multipart upload of %r, unless another writer "
+        "began it; abort_stale_uploads() aborts it when it is old enough. %s",
+        key,
+        what,
+        extra={"key": key, "upload_ids": upload_ids},
+    )

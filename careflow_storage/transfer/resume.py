@@ -191,9 +191,9 @@ class ResumableUpload:
     async def _unfinished(self) -> MultipartUpload | None:
         """Find an upload of this key to go on with: the newest whose parts are all ours.
 
-        One without parts is good, too, if there is none better: nothing of it is another's.
+        One without parts is left alone, as it may be another writer's whose first part is on its
+        way; and what this storage is working on is no earlier run's.
         """
-        empty: MultipartUpload | None = None
         for candidate in await self._candidates():
             try:
                 parts = await self._engine.control.list_parts(self._key, candidate.upload_id)
@@ -208,13 +208,11 @@ class ResumableUpload:
                     extra=self._extra,
                 )
                 continue
-            if found or empty is None:
+            if found:
                 upload = self._new(sizes)
                 upload.adopt(candidate.upload_id, found)
-                if found:
-                    return upload
-                empty = upload
-        return empty
+                return upload
+        return None
 
     async def _candidates(self) -> list[IncompleteUpload]:
         try:
@@ -222,7 +220,12 @@ class ResumableUpload:
         except AccessDeniedError as error:
             error.hint = "resume=True lists unfinished uploads: B2 asks for listFiles for that."
             raise
-        uploads = [upload for upload in listed if upload.key == self._key]
+        living = self._engine.living
+        uploads = [
+            upload
+            for upload in listed
+            if upload.key == self._key and upload.upload_id not in living
+        ]
         newest_first = sorted(uploads, key=lambda upload: upload.initiated, reverse=True)
         return newest_first[:_UPLOADS_LOOKED_AT]
 

@@ -10,6 +10,7 @@ from typing import get_args
 
 from careflow_storage.errors import (
     InvalidInputError,
+    NoSuchUploadError,
     NotSupportedError,
     PreconditionFailedError,
     ServiceUnavailableError,
@@ -195,21 +196,26 @@ class _Upload:
         self._conditional = not options.overwrite and not engine.settings.is_b2
 
     async def once_or_twice(self) -> Uploaded:
-        """Upload it; when its vault stays busy and the source can be read again, once more."""
+        """Upload it; if a new upload may succeed and the source can be read again, once more."""
         try:
             return await self._once()
-        except ServiceUnavailableError as error:
-            # All parts of one upload go to one vault of B2: when that stays busy, only a new
-            # upload is routed elsewhere.
-            busy_vault = error.operation == "UploadPart" and error.status == 503
-            patient = self._engine.retry.pause_after(error, 1) is not None
-            if not (busy_vault and patient and await self._source.rewind()):
+        except (ServiceUnavailableError, NoSuchUploadError) as error:
+            if not (self._may_start_again(error) and await self._source.rewind()):
                 raise
-            logger.info("starting the upload anew: its vault stays busy", extra={"key": self._key})
+            logger.info("starting the upload anew: %s", error, extra={"key": self._key})
             if self._options.resume and self._upload is not None:
                 await self._upload.abandon(error)
             self._meter.restart()
             return await self._once()
+
+    def _may_start_again(self, error: StorageError) -> bool:
+        if isinstance(error, NoSuchUploadError):
+            # Another aborted it, or went on with it. A resumed one has tried again already.
+            return not self._options.resume
+        # All parts of one upload go to one vault of B2: when that stays busy, only a new upload
+        # is routed elsewhere.
+        busy_vault = error.operation == "UploadPart" and error.status == 503
+        return busy_vault and self._engine.retry.pause_after(error, 1) is not None
 
     def tell_unfinished(self, error: BaseException) -> None:
         """Let an error that hides the one that ended the upload tell what that one told."""
