@@ -109,7 +109,9 @@ async def test_an_upload_that_was_killed_goes_on_in_another_process(
     else:
         assert result.reused == 0
     assert await storage.get_file("key") == CONTENT
-    assert await storage.list_incomplete_uploads() == []
+    # One without parts may be another writer's, whose first part is on its way.
+    empty = moment in ("before the creation is answered", "before the first part")
+    assert len(await storage.list_incomplete_uploads()) == empty
 
 
 async def test_a_download_that_was_killed_goes_on_in_another_process(
