@@ -64,6 +64,11 @@ def recordings_rule(
     return LifecycleRule(prefix=checked_prefix(prefix), **clocks)
 
 
+def rules_from_s3(found: Iterable[Mapping[str, Any]]) -> list[LifecycleRule]:
+    """Join rules as S3 has them to one for each prefix; what B2 lacks is in ``unsupported``."""
+    return _from_s3(found)
+
+
 async def get_rules(engine: Engine) -> list[LifecycleRule]:
     found, _ = await _read(engine)
     return _from_s3(found)

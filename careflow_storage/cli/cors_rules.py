@@ -16,7 +16,7 @@ from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
 from careflow_storage.admin.cors_limits import origin_problem
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.output import Output, clean
-from careflow_storage.cli.rule_changes import show_changes
+from careflow_storage.cli.rule_changes import confirm_changes, show_changes
 from careflow_storage.cli.rule_files import cors_rules, read_rules_text
 from careflow_storage.cli.run import FAILED, NOT_THERE
 from careflow_storage.models import Model
@@ -82,9 +82,10 @@ class Replacement:
             output.data(rules)
             output.note("The bucket has these rules already.")
             return
-        show_changes(output, _by_name(before), _by_name(rules), in_words)
-        question = f"Set these CORS rules of {storage.settings.bucket_name}?"
-        confirm(output, question, yes=self.yes)
+        earlier, later = _by_name(before), _by_name(rules)
+        show_changes(output, earlier, later, in_words)
+        bucket = str(storage.settings.bucket_name)
+        confirm_changes(output, "CORS", bucket, earlier, later, yes=self.yes)
         await storage.admin.set_cors_rules(rules)
         _print_rules(output, rules)
         output.done(f"Set {_count(rules)}.")

@@ -14,7 +14,7 @@ from careflow_storage.admin import LifecycleRule
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.durations import days_in_words
 from careflow_storage.cli.output import Output, clean
-from careflow_storage.cli.rule_changes import show_changes
+from careflow_storage.cli.rule_changes import confirm_changes, show_changes
 from careflow_storage.cli.rule_files import lifecycle_rules, read_rules_text
 from careflow_storage.cli.run import NOT_THERE
 from careflow_storage.models import Model
@@ -38,13 +38,24 @@ class Expiry:
     yes: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Ask, since it is true of what is stored already; set it."""
-        if self.hide_after_days is not None or self.erase_after_days is not None:
-            rule = LifecycleRule(
-                prefix=self.prefix,
-                hide_after_days=self.hide_after_days,
-                erase_after_days=self.erase_after_days,
-            )
+        """Ask, since it is true of what is stored already; set it.
+
+        What the prefix's rule does today and is not given ends, so that is asked, too.
+        """
+        rule = LifecycleRule(
+            prefix=self.prefix,
+            hide_after_days=self.hide_after_days,
+            erase_after_days=self.erase_after_days,
+            cancel_unfinished_after_days=self.cancel_unfinished_after_days,
+        )
+        before = [
+            each
+            for each in await storage.admin.get_lifecycle_rules()
+            if each.prefix == self.prefix and each != rule
+        ]
+        if before:
+            show_changes(output, _by_prefix(before), _by_prefix([rule]), in_words)
+        if before or self.hide_after_days is not None or self.erase_after_days is not None:
             question = f"Files below {_named(self.prefix)}, old ones too: {in_words(rule)}. Set it?"
             confirm(output, question, yes=self.yes)
         rules = await storage.admin.expire_recordings(
@@ -72,9 +83,10 @@ class Replacement:
             output.data(rules)
             output.note("The bucket has these rules already.")
             return
-        show_changes(output, _by_prefix(before), _by_prefix(rules), in_words)
-        question = f"Set these lifecycle rules of {storage.settings.bucket_name}?"
-        confirm(output, question, yes=self.yes)
+        earlier, later = _by_prefix(before), _by_prefix(rules)
+        show_changes(output, earlier, later, in_words)
+        bucket = str(storage.settings.bucket_name)
+        confirm_changes(output, "lifecycle", bucket, earlier, later, yes=self.yes)
         await storage.admin.set_lifecycle_rules(rules)
         _print_rules(output, rules)
         output.done(f"Set {_count(rules)}.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from rich.text import Text
 
+from careflow_storage.cli.confirm import confirm, confirm_by_typing
 from careflow_storage.cli.output import Output, clean
 from careflow_storage.models import Model
 
@@ -30,6 +31,27 @@ def show_changes(
                 _print(output, "~", "yellow", name, difference)
     if list(before) != list(after) and before.keys() == after.keys():
         _print(output, "~", "yellow", "(order)", f"{', '.join(before)} -> {', '.join(after)}")
+
+
+def confirm_changes(
+    output: Output,
+    kind: str,
+    bucket: str,
+    before: Mapping[str, Model],
+    after: Mapping[str, Model],
+    *,
+    yes: bool,
+) -> None:
+    """Ask whether to replace the rules; to remove all of them, the bucket's name must be typed.
+
+    An empty list is what a file of another shape, or a program that failed, looks like.
+    """
+    if after:
+        confirm(output, f"Set these {kind} rules of {bucket}?", yes=yes)
+        return
+    count = f"the only {kind} rule" if len(before) == 1 else f"all {len(before)} {kind} rules"
+    question = f"The file has no rules. Remove {count} of {bucket}?"
+    confirm_by_typing(output, question, bucket, yes=yes)
 
 
 def _differences(old: Model, new: Model) -> list[str]:

@@ -1,4 +1,9 @@
-"""CORS and lifecycle rules in JSON, in whichever spelling somebody has them."""
+"""CORS and lifecycle rules in JSON, in the spellings of this library, of S3 and of B2.
+
+A file is either a list of rules, one rule, or an object with one member that holds the list.
+The name of that member says which setting the list belongs to, so an object with other members
+is refused: a list of something else must never take the place of the rules of a bucket.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,12 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
 from careflow_storage.admin import CorsRule, LifecycleRule
+from careflow_storage.cli.rule_s3 import is_s3_lifecycle, s3_lifecycle_rules
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
 
@@ -40,8 +46,24 @@ _LIFECYCLE_FIELDS = {
     "daysfromstartingtocancelingunfinishedlargefiles": "cancel_unfinished_after_days",
     "unsupported": "unsupported",
 }
-_ENVELOPES = ("rules", "corsrules", "lifecyclerules")
+# Spelled exactly: "Rules" is S3's name of lifecycle rules alone. "rules" is this command's own.
+_CORS_ENVELOPES = ("rules", "CORSRules", "corsRules", "cors_rules")
+_LIFECYCLE_ENVELOPES = ("rules", "Rules", "lifecycleRules", "lifecycle_rules")
+# What `aws s3api get-bucket-lifecycle-configuration` prints beside the rules. It is about
+# transitions, which are refused.
+_BESIDE_LIFECYCLE = ("TransitionDefaultMinimumObjectSize",)
+_CORS_EXPECTED = (
+    'Expected is what `careflow-storage cors show --json` prints, [{"name": "...", '
+    '"allowed_origins": ["https://app.example"], "allowed_methods": ["GET"]}], S3\'s '
+    '{"CORSRules": [...]} or B2\'s {"corsRules": [...]}, with nothing beside it.'
+)
+_LIFECYCLE_EXPECTED = (
+    'Expected is what `careflow-storage lifecycle show --json` prints, [{"prefix": '
+    '"recordings/", "hide_after_days": 365}], S3\'s {"Rules": [...]} or B2\'s '
+    '{"lifecycleRules": [...]}, with nothing beside it.'
+)
 _OPERATION = re.compile(r"s3_(get|head|put|post|delete)")
+_SHOWN = 60
 
 
 def read_rules_text(path: Path) -> str:
@@ -68,9 +90,11 @@ def cors_rules(text: str) -> list[CorsRule]:
             say are not checked here.
     """
     found = []
-    for position, given in enumerate(_objects(text)):
+    for position, given in enumerate(
+        _objects(text, _CORS_ENVELOPES, (), _CORS_FIELDS, _CORS_EXPECTED)
+    ):
         where = f"rules[{position}]"
-        fields, spelled = _translated(given, _CORS_FIELDS, where)
+        fields, spelled = _translated(given, _CORS_FIELDS, where, _CORS_EXPECTED)
         methods = fields.get("allowed_methods")
         if spelled.get("allowed_methods", "").lower().endswith("operations"):
             fields["allowed_methods"] = _methods(methods, f"{where}.{spelled['allowed_methods']}")
@@ -81,33 +105,102 @@ def cors_rules(text: str) -> list[CorsRule]:
 
 
 def lifecycle_rules(text: str) -> list[LifecycleRule]:
-    """Read lifecycle rules; raises as `cors_rules`."""
+    """Read lifecycle rules; raises as `cors_rules`.
+
+    S3 has several rules for one prefix, which become one.
+    """
+    given = _objects(
+        text,
+        _LIFECYCLE_ENVELOPES,
+        _BESIDE_LIFECYCLE,
+        _LIFECYCLE_FIELDS,
+        _LIFECYCLE_EXPECTED,
+    )
+    if any(is_s3_lifecycle(each) for each in given):
+        return s3_lifecycle_rules(given, _LIFECYCLE_EXPECTED)
     found = []
-    for position, given in enumerate(_objects(text)):
+    for position, each in enumerate(given):
         where = f"rules[{position}]"
-        fields, spelled = _translated(given, _LIFECYCLE_FIELDS, where)
+        fields, spelled = _translated(each, _LIFECYCLE_FIELDS, where, _LIFECYCLE_EXPECTED)
         found.append(_model(LifecycleRule, fields, spelled, where))
     return found
 
 
-def _objects(text: str) -> list[Mapping[str, Any]]:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(f"The rules are not JSON: {error}.") from None
+def _objects(
+    text: str,
+    envelopes: tuple[str, ...],
+    beside: tuple[str, ...],
+    known: Mapping[str, str],
+    expected: str,
+) -> list[Mapping[str, Any]]:
+    """The rules of a file, each an object; nothing else passes for an empty list."""
+    content = _parsed(text, expected)
     if isinstance(content, dict):
-        inner = [value for name, value in content.items() if _bare(name) in _ENVELOPES]
-        content = inner[0] if inner else [content]
+        content = _opened(content, envelopes, beside, known, expected)
     if not isinstance(content, list):
-        raise InvalidInputError("The rules must be a list of objects: [{...}, {...}].")
+        raise InvalidInputError(
+            "The rules must be a list of objects: [{...}, {...}].", hint=expected
+        )
     for position, each in enumerate(content):
         if not isinstance(each, dict):
-            raise InvalidInputError(f"rules[{position}] must be an object, {{...}}.")
+            raise InvalidInputError(f"rules[{position}] must be an object, {{...}}.", hint=expected)
     return content
 
 
+def _parsed(text: str, expected: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except InvalidInputError as error:
+        error.hint = expected
+        raise
+    except (ValueError, RecursionError) as error:
+        problem = "The file is empty." if not text.strip() else f"The rules are not JSON: {error}."
+        raise InvalidInputError(problem, hint=expected) from None
+
+
+def _opened(
+    content: Mapping[str, Any],
+    envelopes: tuple[str, ...],
+    beside: tuple[str, ...],
+    known: Mapping[str, str],
+    expected: str,
+) -> Any:
+    """The list within an object; or the object itself, if it is one rule."""
+    found = [name for name in content if name in envelopes]
+    others = [name for name in content if name not in (*envelopes, *beside)]
+    if not found and others and all(_bare(name) in known for name in others):
+        return [content]
+    if not found and is_s3_lifecycle(content) and "Rules" in envelopes:
+        return [content]
+    if len(found) != 1 or others:
+        shown = _shown(others if found or others else list(content))
+        raise InvalidInputError(
+            f"This is not a file of these rules: it has {shown}.", hint=expected
+        )
+    return content[found[0]]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidInputError(f"The rules have {name!r} twice in one object.")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise InvalidInputError(f"The rules are not JSON: {name} is no number there.")
+
+
+def _shown(names: list[str]) -> str:
+    if not names:
+        return "no list of rules"
+    text = ", ".join(map(repr, names))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 def _translated(
-    given: Mapping[str, Any], known: Mapping[str, str], where: str
+    given: Mapping[str, Any], known: Mapping[str, str], where: str, expected: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """A rule by our names, and how the file spells them."""
     fields: dict[str, Any] = {}
@@ -117,7 +210,7 @@ def _translated(
         if field is None:
             raise InvalidInputError(
                 f"{where}.{name}: there is no such field.",
-                hint=f"A rule has {', '.join(dict.fromkeys(known.values()))}.",
+                hint=f"A rule has {', '.join(dict.fromkeys(known.values()))}. {expected}",
             )
         if field in fields:
             raise InvalidInputError(f"{where}.{name} is the same as {where}.{spelled[field]}.")
