@@ -91,7 +91,9 @@ NO_LIFECYCLE = {
     "one rule of CORS": json.dumps(CORS),
     "S3's rule without Status": '{"Rules": [{"Expiration": {"Days": 1}}]}',
     "S3's rule of unknown Status": '{"Rules": [{"Status": "On", "Expiration": {"Days": 1}}]}',
-    "S3's rule with days as text": '{"Rules": [{"Status": "Enabled", "Expiration": {"Days": "1"}}]}',
+    "S3's rule with days as text": (
+        '{"Rules": [{"Status": "Enabled", "Expiration": {"Days": "1"}}]}'
+    ),
     "S3's rule with a misspelled action": '{"Rules": [{"Status": "Enabled", "Expire": {}}]}',
     "S3's rule with a misspelled filter": (
         '{"Rules": [{"Status": "Enabled", "Filter": {"prefix": "a/"}, "Expiration": {"Days": 1}}]}'

@@ -196,7 +196,7 @@ def _shown(names: list[str]) -> str:
     if not names:
         return "no list of rules"
     text = ", ".join(map(repr, names))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]} ..."
 
 
 def _translated(
