@@ -317,7 +317,8 @@ _BUSY_HINT = "Backblaze answers this as a matter of course under load; try again
 _CAP_HINT = "Raise the cap on the Caps & Alerts page of the Backblaze account."
 _TAKEN_HINT = "Names of buckets are shared by all accounts: choose another one."
 _NOT_EMPTY_HINT = (
-    "Deleted files are only hidden: purge them, and abort unfinished uploads, before the bucket."
+    "Deleted files are only hidden: list_file_versions() and list_incomplete_uploads() show what "
+    "is there."
 )
 _CLOCK_HINT = "The clock of this machine is off: synchronise it (NTP)."
 

@@ -15,6 +15,8 @@ from careflow_storage.cli.rule_files import cors_rules, lifecycle_rules
 from careflow_storage.testing import B2Server
 from tests.command import Command
 
+pytest_plugins = ["careflow_storage.testing.plugin"]
+
 APP = "https://app.example"
 LIFECYCLE = {"daysFromHidingToDeleting": 1, "fileNamePrefix": ""}
 CORS = {

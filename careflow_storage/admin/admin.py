@@ -25,6 +25,7 @@ from careflow_storage.transfer.engine import Engine
 if TYPE_CHECKING:
     from careflow_storage.admin.buckets import BucketInfo
     from careflow_storage.admin.copies import CopyResult
+    from careflow_storage.admin.cors import Preset
     from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule
     from careflow_storage.admin.keys import ApplicationKeys
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
@@ -194,31 +195,49 @@ class StorageAdmin:
     async def allow_browser_uploads(
         self,
         origins: str | Iterable[str],
+        preset: Preset | None = None,
         *,
-        methods: Collection[CorsMethod] = ("GET", "HEAD", "PUT"),
+        methods: Collection[CorsMethod] | None = None,
         name: str = "careflow-browser-uploads",
         max_age_seconds: int = 3600,
+        add: bool = False,
         timeout: float | None = None,
     ) -> list[CorsRule]:
-        """Let web pages of these origins upload to and play from presigned URLs. 2 requests.
+        """Let web pages of these origins upload to and play from presigned URLs.
 
-        The rule of the guide, under a name of its own; other rules stay. Called again, it
-        replaces what it had set before.
+        With a ``preset``, or ``add=True``, the origins are let in beside those that are in
+        already: what other origins may do and read stays as it is, and an origin that may do all
+        of it already changes nothing (1 request then, else 2). An origin gets a rule of its own
+        where the rule of this name gives something else.
+
+        Without either, the one rule of this name is set: it replaces what an earlier call had
+        set, and origins that are not named again are locked out. Rules of other names stay.
+        2 requests. Of two calls in the same moment one may undo the other.
 
         Args:
             origins: Such as ``https://app.example`` or ``http://localhost:3000``: scheme, host
                 and port, no path. ``*`` for all, and ``https://*.example`` for subdomains.
-            methods: B2 has no POST uploads (501); ask for POST only where another server has.
-            name: Of the rule. Less than 1,000 bytes of text fit into one; give others more names.
+            preset: ``put`` for pages that put files or parts by presigned URLs (GET, HEAD, PUT);
+                ``multipart`` for pages that also begin, complete and abort uploads in parts
+                themselves (and POST, DELETE). Both let pages read the ETag.
+            methods: In the place of a preset; GET, HEAD and PUT unless given. B2 has no uploads
+                by forms (501).
+            name: Of the rule. Less than 1,000 bytes of text fit into one.
+            add: Only add, as with a preset.
 
         Raises:
             InvalidInputError: An origin cannot be one; the message names it, and what may be
-                meant. Nothing was sent.
+                meant. Nothing was sent. Or the bucket has 100 rules already; nothing was changed.
         """
         async with self._call("allow_browser_uploads", timeout=timeout):
             rule = cors.browser_upload_rule(
-                origins, methods=methods, name=name, max_age_seconds=max_age_seconds
+                origins,
+                methods=cors.methods_of(preset, methods),
+                name=name,
+                max_age_seconds=max_age_seconds,
             )
+            if add or preset is not None:
+                return await cors.add_rule(self._engine(), rule)
             return await cors.put_rule(self._engine(), rule)
 
     async def check_cors(

@@ -200,8 +200,9 @@ async def _refuse_unless_empty(engine: Engine, bucket: str) -> None:
                 f"The bucket still holds {what}; it was not deleted.",
                 operation="delete_bucket",
                 bucket=bucket,
-                hint="Deleting a file only hides it. purge_files('', confirm='') erases all "
-                "versions, delete markers and unfinished uploads of the storage's bucket.",
+                hint="Deleting a file only hides it. A storage of this bucket counts what is there "
+                "by purge_files('', dry_run=True), and shows it by list_file_versions() and "
+                "list_incomplete_uploads().",
             )
 
 

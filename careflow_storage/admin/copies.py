@@ -240,7 +240,10 @@ async def _verify(
             f"{where}: its MD5 differs.",
             operation="copy_file",
             key=target,
-            hint="Copy again, and erase that version.",
+            hint="Copy again."
+            if copied.stored.version_id is None
+            else f"Copy again; delete_file({target!r}, version_id={copied.stored.version_id!r}) "
+            "erases that version.",
         )
 
 

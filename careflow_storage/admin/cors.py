@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from careflow_storage.admin.arguments import check_text
+from careflow_storage.admin.cors_adding import added
 from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules
 from careflow_storage.admin.cors_models import CorsMethod, CorsRule
 from careflow_storage.errors import InvalidInputError, NoSuchConfigurationError
@@ -22,6 +23,28 @@ _EXPOSED = (
     "x-amz-version-id",
     "x-amz-request-id",
 )
+
+Preset = Literal["put", "multipart"]
+_UPLOAD_METHODS: tuple[CorsMethod, ...] = ("GET", "HEAD", "PUT")
+_PRESETS: dict[str, tuple[CorsMethod, ...]] = {
+    # The server begins and completes uploads in parts; the page only puts bytes.
+    "put": _UPLOAD_METHODS,
+    # The page itself begins, lists, completes and aborts uploads in parts.
+    "multipart": (*_UPLOAD_METHODS, "POST", "DELETE"),
+}
+
+
+def methods_of(
+    preset: Preset | None, methods: Collection[CorsMethod] | None
+) -> Collection[CorsMethod]:
+    """Return what pages may do: by preset, or by the methods, or as a page that puts."""
+    if preset is None:
+        return _UPLOAD_METHODS if methods is None else methods
+    if preset not in _PRESETS:
+        raise InvalidInputError(f"preset must be one of {', '.join(_PRESETS)}, not {preset!r}.")
+    if methods is not None:
+        raise InvalidInputError("Give either preset or methods.")
+    return _PRESETS[preset]
 
 
 def browser_upload_rule(
@@ -74,12 +97,27 @@ async def put_rule(engine: Engine, rule: CorsRule) -> list[CorsRule]:
     merged = [*found[:place], _to_s3(rule)]
     merged += [each for each in found[place:] if each.get("ID") != rule.name]
     if len(merged) > MAX_RULES:
-        raise InvalidInputError(
-            f"The bucket has {len(found)} CORS rules already, and may have {MAX_RULES}.",
-            hint="remove_cors_rule makes room; nothing was changed.",
-        )
+        raise _too_many(len(found))
     await _write(engine, merged)
     return [_from_s3(each) for each in merged]
+
+
+async def add_rule(engine: Engine, wanted: CorsRule) -> list[CorsRule]:
+    """Let the origins of a rule in; all that others may do stays as it is."""
+    check_rule(wanted, named=True)
+    found = await _read(engine)
+    before = [_from_s3(each) for each in found]
+    after = added(before, wanted)
+    if len(after) > MAX_RULES:
+        raise _too_many(len(found))
+    for rule in after:
+        if not any(rule is each for each in before):
+            check_rule(rule, named=False)
+    raw = {id(rule): each for rule, each in zip(before, found, strict=True)}
+    if after != before:
+        # Rules that stay are written back as S3 gave them.
+        await _write(engine, [raw.get(id(rule)) or _to_s3(rule) for rule in after])
+    return after
 
 
 async def remove_rule(engine: Engine, name: str) -> list[CorsRule]:
@@ -89,6 +127,13 @@ async def remove_rule(engine: Engine, name: str) -> list[CorsRule]:
     if len(left) < len(found):
         await _write(engine, left)
     return [_from_s3(each) for each in left]
+
+
+def _too_many(count: int) -> InvalidInputError:
+    return InvalidInputError(
+        f"The bucket has {count} CORS rules already, and may have {MAX_RULES}.",
+        hint="Nothing was changed. get_cors_rules() tells which there are.",
+    )
 
 
 async def _read(engine: Engine) -> list[dict[str, Any]]:

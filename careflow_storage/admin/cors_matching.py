@@ -60,8 +60,8 @@ def why_not(
     of_origin = [rule for rule in rules if allows_origin(rule, origin)]
     if not of_origin:
         return [
-            f"No rule allows the origin {origin}; allow_browser_uploads([{origin!r}]) would, "
-            "with all other origins that it shall go on to allow.",
+            f"No rule allows the origin {origin}; {_call(origin, method)} lets it in beside "
+            "those that are in already.",
             *_near_misses(rules, origin),
         ]
     of_method = [rule for rule in of_origin if method in rule.allowed_methods]
@@ -69,13 +69,19 @@ def why_not(
         found = sorted({each for rule in of_origin for each in rule.allowed_methods})
         return [
             f"{_named(of_origin)} the origin, but not the method {method} "
-            f"(only {', '.join(found)}): add it to allowed_methods."
+            f"(only {', '.join(found)}): {_call(origin, method)} adds it for this origin alone."
         ]
     missing = min((refused_headers(rule, headers) for rule in of_method), key=len)
     return [
         f"{_named(of_method)} the origin and {method}, but not the "
-        f"header{'s' if len(missing) > 1 else ''} {', '.join(missing)}: add to allowed_headers."
+        f"header{'s' if len(missing) > 1 else ''} {', '.join(missing)}: add all headers, for "
+        f"this origin alone, by {_call(origin, method)}."
     ]
+
+
+def _call(origin: str, method: str) -> str:
+    """The call that lets a page do this, and changes nothing for pages of other origins."""
+    return f"allow_browser_uploads([{origin!r}], methods=[{method!r}], add=True)"
 
 
 def _near_misses(rules: Sequence[CorsRule], origin: str) -> list[str]:

@@ -89,7 +89,7 @@ async def put_rule(engine: Engine, rule: LifecycleRule) -> list[LifecycleRule]:
     if len(rules) > _MAX_RULES:
         raise InvalidInputError(
             f"The bucket has rules for {len(rules) - 1} prefixes already, B2 has {_MAX_RULES}.",
-            hint="remove_lifecycle_rule makes room; nothing was changed.",
+            hint="Nothing was changed. get_lifecycle_rules() tells which there are.",
         )
     await _write(engine, merged, extras)
     return rules
@@ -111,8 +111,8 @@ def _without(found: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any
     if unsupported:
         raise NotSupportedError(
             f"The prefix {prefix!r} has rules that cannot be kept: {'; '.join(unsupported)}.",
-            hint="Nothing was changed. set_lifecycle_rules replaces all rules, these too; or "
-            "change them with the client that (await storage.client()) gives.",
+            hint="Nothing was changed. The client that (await storage.client()) gives can change "
+            "them.",
         )
     return [each for each in found if prefix_of(each) != prefix]
 
@@ -211,7 +211,8 @@ def _check_rule(rule: LifecycleRule, where: str) -> None:
     if rule.unsupported:
         raise InvalidInputError(
             f"{field}unsupported: {'; '.join(rule.unsupported)}: this cannot be written.",
-            hint="model_copy(update={'unsupported': ()}) leaves it out.",
+            hint="Nothing was changed. The client that (await storage.client()) gives can write "
+            "such rules.",
         )
     _check_clocks({name: getattr(rule, name) for name in _CLOCKS}, field)
 

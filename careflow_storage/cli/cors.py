@@ -60,14 +60,15 @@ def allow(
         ),
     ] = "1h",  # type: ignore[assignment]  # typer parses the default, too
     add: Annotated[
-        bool, typer.Option("--add", help="Keep the origins that the rule has already.")
+        bool, typer.Option("--add", help="Only add: what other origins may do stays as it is.")
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Let pages of these origins upload and play by presigned URLs.
 
-    Sets the one rule of this name; all others stay. Asks before it locks somebody out.
+    Sets the one rule of this name; all others stay. Asks before it locks an origin out. With
+    --add an origin gets a rule of its own where the rule of this name gives something else.
     """
     from careflow_storage.cli.cors_rules import Allowance
 

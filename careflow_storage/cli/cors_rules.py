@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from shlex import quote
 from typing import cast
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from rich.text import Text
 from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
 from careflow_storage.admin.cors_limits import origin_problem
+from careflow_storage.admin.cors_matching import unreadable
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.output import Output, clean
 from careflow_storage.cli.rule_changes import confirm_changes, show_changes
@@ -49,22 +51,33 @@ class Allowance:
         for origin in self.origins:
             if problem := origin_problem(origin):
                 raise InvalidInputError(f"ORIGIN: {problem}.")
-        there = await storage.admin.get_cors_rules()
-        before = next((each.allowed_origins for each in there if each.name == self.name), ())
-        others = tuple(origin for origin in before if origin not in self.origins)
-        if others and not self.add:
-            named = ", ".join(others)
-            question = f"The rule {self.name} lets in {named}, too. Lock them out? (--add keeps)"
-            confirm(output, question, yes=self.yes)
+        if not self.add:
+            await self._ask(storage, output)
         rules = await storage.admin.allow_browser_uploads(
-            (*others, *self.origins) if self.add else self.origins,
+            self.origins,
             # Other methods are refused there.
             methods=cast("tuple[CorsMethod, ...]", self.methods),
             name=self.name,
             max_age_seconds=int(self.max_age.total_seconds()),
+            add=self.add,
         )
         _print_rules(output, rules)
         output.done(f"Pages of {', '.join(self.origins)} may {', '.join(self.methods)}.")
+
+    async def _ask(self, storage: BackblazeStorage, output: Output) -> None:
+        """Ask before the rule takes from an origin what it has."""
+        there = await storage.admin.get_cors_rules()
+        before = next((each for each in there if each.name == self.name), None)
+        if before is None:
+            return
+        others = [each for each in before.allowed_origins if each not in self.origins]
+        lost = [each for each in before.allowed_methods if each not in self.methods]
+        if others:
+            question = f"The rule {self.name} lets in {', '.join(others)}, too. Lock them out?"
+            confirm(output, f"{question} (--add keeps)", yes=self.yes)
+        elif lost:
+            question = f"The rule {self.name} allows {', '.join(lost)}, too. Take that away?"
+            confirm(output, f"{question} (--add keeps)", yes=self.yes)
 
 
 @dataclass(frozen=True)
@@ -144,8 +157,9 @@ def _print_answer(output: Output, answer: CorsCheck) -> None:
     )
     for problem in answer.problems:
         output.warn(problem)
-    if answer.rule is None:
-        output.note(f"To let it in: careflow-storage cors allow {answer.origin} --add")
+    if answer.rule is None or unreadable(answer.rule, answer.method):
+        command = f"careflow-storage cors allow {quote(answer.origin)} --add"
+        output.note(f"To let it in: {command} --method {answer.method}")
 
 
 def _preflight_in_words(preflight: Preflight) -> str:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 FULL_HINT = (
     "Is a worker delivering (run), and what does status() tell? Else raise max_bytes, free disk "
-    "space, or discard dead letters."
+    "space, or deliver dead letters by retry()."
 )
 _BUSY_SECONDS = 30.0
 _VERSION = 1

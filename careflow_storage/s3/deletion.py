@@ -111,7 +111,10 @@ def _lock_of(headers: Mapping[str, str]) -> tuple[str, str] | None:
     except ValueError:
         return None
     if protection.legal_hold:
-        return "it is under legal hold", "set_legal_hold(key, False) takes the hold off."
+        return "it is under legal hold", (
+            "It stays until the hold is taken off this version (set_legal_hold with its "
+            "version_id), by a key that has writeFileLegalHolds."
+        )
     retention = protection.retention
     if retention is None:
         return None

@@ -91,8 +91,15 @@ def verify_stored(
             f"The server stored other bytes than were sent ({algorithm} differs).",
             operation=operation,
             key=key,
-            hint="Upload again; the damaged version can be erased with delete_file.",
+            hint=f"Upload again. {_what_erases(key, stored.version_id)}",
         )
+
+
+def _what_erases(key: str, version_id: str | None) -> str:
+    """Name the one version: without its ID the new upload would be deleted."""
+    if version_id is None:
+        return "The server gave the damaged object no version ID: the upload replaces it."
+    return f"delete_file({key!r}, version_id={version_id!r}) erases the damaged version."
 
 
 def is_md5(etag: str, headers: Mapping[str, str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+from dataclasses import replace
 
 from careflow_storage.admin.doctor.examination import PROBE, PROBE_MD5, Examination
 from careflow_storage.admin.doctor.explain import (
@@ -17,6 +18,7 @@ from careflow_storage.admin.doctor.explain import (
     is_not_s3_enabled,
     outcome_of,
 )
+from careflow_storage.admin.doctor.locked import locks, wants_md5
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, skipped, warned
 from careflow_storage.admin.doctor.wire import Reply
 from careflow_storage.errors import (
@@ -34,6 +36,12 @@ from careflow_storage.s3.signing import canonical_query
 _GRANT = (
     "Create a key that has it (`careflow-storage keys create`; keys cannot be changed). A key "
     "that is limited to a prefix is tried with --probe-prefix (probe_prefix=) below that."
+)
+
+
+_LOCKED = (
+    "The bucket locks every new file, so nothing is stored: the check multipart tells whether "
+    "the key may write."
 )
 
 
@@ -142,20 +150,33 @@ async def list_files(examination: Examination) -> Outcome:
     return passed("ListObjectsV2 works")
 
 
-async def put(examination: Examination) -> Outcome:
-    """Store the probe, with the checksum that uploads carry."""
+async def put(examination: Examination) -> Outcome | list[Outcome]:
+    """Store the probe, with the checksum that uploads carry.
+
+    Without it where the default retention could not be read: a bucket that would lock the probe
+    refuses it then, and else it can be erased.
+    """
+    if examination.locks is not None:
+        examination.sample = await _any_key(examination)
+        return skipped(_LOCKED)
     engine = await examination.engine()
     key = examination.store("probe.txt")
-    headers = {
-        "content-type": "text/plain",
-        "content-md5": base64.b64encode(bytes.fromhex(PROBE_MD5)).decode(),
-    }
+    headers = {"content-type": "text/plain"}
+    if not examination.locks_are_unread:
+        headers["content-md5"] = base64.b64encode(bytes.fromhex(PROBE_MD5)).decode()
     try:
         stored = await engine.requests.put_object(key, PROBE, headers)
     except AccessDeniedError as error:
         examination.traces.refused(key)
         examination.sample = await _any_key(examination)
         return _denied(examination, error, "writeFiles", "uploads and delete_file")
+    except StorageError as error:
+        if not wants_md5(error):
+            raise
+        examination.traces.refused(key)
+        examination.sample = await _any_key(examination)
+        found = locks(examination, "the key may not read for how long (readBucketRetentions)")
+        return [replace(found, check="default retention"), skipped(_LOCKED)]
     examination.traces.stored(key, stored.version_id)
     examination.sample = key
     examination.may["put"] = True
@@ -278,6 +299,8 @@ async def multipart(examination: Examination) -> Outcome:
             examination, error, "writeFiles", "uploads of large files and live recordings"
         )
     examination.traces.refused(key)
+    if examination.locks is not None:
+        examination.may["put"] = True
     return passed("CreateMultipartUpload and AbortMultipartUpload work")
 
 
@@ -305,7 +328,7 @@ async def list_uploads(examination: Examination) -> Outcome:
 
 async def delete(examination: Examination) -> Outcome:
     """Delete by name: B2 hides the file, by a delete marker."""
-    if "put" not in examination.may:
+    if "put" not in examination.may or examination.locks is not None:
         return _nothing_to_read()
     engine = await examination.engine()
     key = examination.probe
@@ -325,7 +348,7 @@ async def delete(examination: Examination) -> Outcome:
 
 async def erase(examination: Examination) -> Outcome:
     """Erase the version that was stored, for ever."""
-    if "put" not in examination.may:
+    if "put" not in examination.may or examination.locks is not None:
         return _nothing_to_read()
     version_id = examination.traces.version_of(examination.probe)
     if version_id is None:
@@ -375,16 +398,17 @@ def _denied(
         return outcome_of(error)
     if is_not_s3_enabled(error):
         return failed(in_words(error), NOT_S3_CAUSE, NOT_S3_SOLUTION)
+    locked = ", or object lock keeps the version" if capability == "deleteFiles" else ""
     return warned(
         f"Denied ({in_words(error)}). What does not work: {loss}.",
         f"The application key lacks {capability}, or is limited to another bucket, or to a "
-        f"prefix other than {examination.probe_prefix}.",
+        f"prefix other than {examination.probe_prefix}{locked}.",
         _GRANT,
     )
 
 
 def _nothing_to_read() -> Outcome:
-    return skipped("There is nothing to try it on: the key could not put the probe.")
+    return skipped("There is nothing to try it on: no probe is stored.")
 
 
 def _whose(examination: Examination) -> str:

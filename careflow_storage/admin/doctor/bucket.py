@@ -7,9 +7,11 @@ from typing import Any
 
 from careflow_storage.admin import preflight
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
+from careflow_storage.admin.doctor.advice import command
 from careflow_storage.admin.doctor.examination import Examination
 from careflow_storage.admin.doctor.explain import in_words, outcome_of
 from careflow_storage.admin.doctor.model import Outcome, passed, skipped, warned
+from careflow_storage.admin.lifecycle_rules import LifecycleRule, rules_from_s3
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -30,6 +32,7 @@ _READS = {
     "versioning": ("get_bucket_versioning", "listBuckets"),
     "object lock": ("get_object_lock_configuration", "readBucketRetentions"),
 }
+_RECORDINGS = "recordings/"
 _STALE = timedelta(days=1)
 _MEASURED_UPLOADS = 20
 _EVERYBODY = "AllUsers"
@@ -88,8 +91,9 @@ def _cors_outcome(origin: str, method: str, check: CorsCheck) -> Outcome:
         return Outcome("pass", f"A page of {origin} may {method}{rule}", check=name)
     solution = (
         "Add the domain to the CORS rules, check allowed methods and origins: "
-        f"`careflow-storage cors allow {origin}`, or storage.admin.allow_browser_uploads"
-        f'(["{origin}"]). Browsers remember a refusal for a while.'
+        f"{command('cors', 'allow', origin, '--add')}, or "
+        f'storage.admin.allow_browser_uploads(["{origin}"], add=True). Other origins keep what '
+        "they have. Browsers remember a refusal for a while."
     )
     if check.allowed:
         return Outcome("warn", f"A page of {origin} may {method}", problems, solution, name)
@@ -121,24 +125,50 @@ async def lifecycle(examination: Examination) -> Outcome:
         return unread
     rules = examination.configuration["lifecycle rules"].get("Rules", [])
     active = [rule for rule in rules if rule.get("Status", "Enabled") == "Enabled"]
-    solution = (
-        "Set one: `careflow-storage lifecycle expire --erase-after 30d`, or await "
-        "storage.admin.expire_recordings(erase_after_days=30, cancel_unfinished_after_days=7)."
-    )
     if not active:
         return warned(
             "There is no lifecycle rule.",
             "Deleted and overwritten recordings are only hidden: all versions are kept and "
             "billed for ever, and so are the parts of unfinished uploads.",
-            solution,
+            f"Set one: {command('lifecycle', 'expire', '--erase-after', '30d')} (it asks first), "
+            "or await storage.admin.expire_recordings(erase_after_days=30, "
+            "cancel_unfinished_after_days=7). What was deleted can be brought back for so long.",
         )
     if not any(_UNFINISHED in rule for rule in active):
         return warned(
             f"{len(active)} lifecycle rules, none of which cancels unfinished uploads.",
-            "The parts of uploads that nobody finished are kept and billed for ever.",
-            solution,
+            "The parts of unfinished uploads are kept and billed for ever.",
+            _cancelling(active),
         )
     return passed(f"{len(active)} lifecycle rules")
+
+
+def _cancelling(active: list[dict[str, Any]]) -> str:
+    """How to cancel unfinished uploads too; what rules do today is repeated, or it would end."""
+    rules = {rule.prefix: rule for rule in rules_from_s3(active)}
+    rule = rules.get(_RECORDINGS) or rules.get("") or LifecycleRule(prefix=_RECORDINGS)
+    if rule.unsupported:
+        return (
+            f"The prefix {rule.prefix!r} has rules that B2 does not know: add one that cancels "
+            "with the client that (await storage.client()) gives."
+        )
+    days = {
+        "hide_after": rule.hide_after_days,
+        "erase_after": rule.erase_after_days,
+        "cancel_unfinished_after": 7,
+    }
+    options = [
+        word
+        for name, count in days.items()
+        if count is not None
+        for word in (f"--{name.replace('_', '-')}", f"{count}d")
+    ]
+    values = "".join(f", {name}_days={count}" for name, count in days.items() if count is not None)
+    return (
+        f"{command('lifecycle', 'expire', '--prefix', rule.prefix, *options)}, or await "
+        f"storage.admin.expire_recordings(prefix={rule.prefix!r}{values}): what the prefix's rule "
+        "does already stays."
+    )
 
 
 async def stale_uploads(examination: Examination) -> Outcome:
@@ -162,8 +192,10 @@ async def stale_uploads(examination: Examination) -> Outcome:
         f"{len(stale)} uploads were begun more than a day ago and never finished: {more}"
         f"{size:,} bytes.",
         "Crashed or abandoned uploads: their parts are stored and billed.",
-        "`careflow-storage uploads abort --older-than 1d`, or await "
-        "storage.abort_stale_uploads(timedelta(days=1)); a lifecycle rule does it by itself.",
+        "They may be calls that can still be kept: `careflow-storage uploads list` shows them, "
+        "`careflow-storage uploads keep KEY UPLOAD_ID` makes a recording of what is there. "
+        "`careflow-storage uploads abort --older-than 1d --dry-run` shows what the same command "
+        "without --dry-run erases for ever.",
     )
 
 
@@ -235,15 +267,19 @@ async def object_lock(examination: Examination) -> Outcome:
     answer = examination.configuration["object lock"].get("ObjectLockConfiguration", {})
     if answer.get("ObjectLockEnabled") != "Enabled":
         return passed("Object lock is off")
-    return passed(f"Object lock is on{_retention(answer)}")
+    words = retention_in_words(answer)
+    if words is None:
+        return passed("Object lock is on, without a default retention")
+    return passed(f"Object lock is on: {words} by default")
 
 
-def _retention(answer: dict[str, Any]) -> str:
+def retention_in_words(answer: dict[str, Any]) -> str | None:
+    """What every new file gets, such as "compliance, 30 days"; None for nothing."""
     default = answer.get("Rule", {}).get("DefaultRetention", {})
     if not default:
-        return ", without a default retention"
+        return None
     span = f"{default['Days']} days" if "Days" in default else f"{default.get('Years')} years"
-    return f": {str(default.get('Mode', '')).lower()}, {span} by default"
+    return f"{str(default.get('Mode', '')).lower()}, {span}"
 
 
 def _unread(examination: Examination, name: str) -> Outcome | None:

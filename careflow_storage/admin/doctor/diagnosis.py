@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from careflow_storage.admin.cors_limits import origin_problem
-from careflow_storage.admin.doctor import access, bucket, identity, network
-from careflow_storage.admin.doctor.examination import Examination
+from careflow_storage.admin.doctor import access, bucket, identity, locked, network
+from careflow_storage.admin.doctor.advice import command
+from careflow_storage.admin.doctor.examination import Examination, new_folder
 from careflow_storage.admin.doctor.explain import in_words, outcome_of
 from careflow_storage.admin.doctor.live import CHECKS as LIVE_CHECKS
 from careflow_storage.admin.doctor.model import (
@@ -30,6 +31,7 @@ from careflow_storage.settings import StorageSettings
 _CHECK_SECONDS = 15.0
 _ALL_SECONDS = 50.0
 _LIVE_SECONDS = 120.0
+_LONGEST_PROBE = "nothing-is-here"
 
 Answer = Outcome | list[Outcome] | None
 
@@ -67,6 +69,7 @@ CHECKS: tuple[Check, ...] = (
     Check("access", "credentials", access.credentials, ("http", *_ALL_SETTINGS)),
     Check("access", "bucket", access.bucket, ("credentials",)),
     Check("access", "list", access.list_files, _BUCKET),
+    Check("access", "default retention", locked.default_retention, _BUCKET),
     Check("access", "put", access.put, _BUCKET),
     Check("access", "head", access.head, _BUCKET),
     Check("access", "get", access.get, _BUCKET),
@@ -102,8 +105,8 @@ async def diagnose(
     Nothing of it raises for what is wrong: every failure is a finding with its cause and its
     solution. It stores probes of some bytes below ``probe_prefix`` and erases them, also when
     cancelled; where the key may not erase, they are hidden and the finding ``clean up`` names
-    them. About 40 requests, of B2's classes A to C; no more than about a minute (two with
-    ``live``) whatever the server does.
+    them. In a bucket that locks every new file nothing is stored. About 40 requests, of B2's
+    classes A to C; no more than about a minute (two with ``live``) whatever the server does.
 
     Args:
         settings: Those in use; or arguments of `StorageSettings`, to learn what is malformed
@@ -111,14 +114,14 @@ async def diagnose(
         origin: A web page's, such as ``https://app.example``: may it upload and play?
         live: Also try what only a real B2 account can answer, and compare it with what this
             library takes for granted. About 40 more requests.
-        probe_prefix: Where the probes are stored. For a key that is limited to a prefix it
-            must begin with that.
+        probe_prefix: Where the probes are stored, in a folder of their own below it. For a key
+            that is limited to a prefix it must begin with that.
         on_finding: Called with each finding as soon as it is made.
 
     Raises:
         InvalidInputError: The ``probe_prefix`` cannot begin a key, or ``origin`` is none.
     """
-    validate_key(f"{probe_prefix}probe")
+    validate_key(f"{new_folder(probe_prefix)}{_LONGEST_PROBE}")
     problem = origin_problem(origin) if origin is not None else None
     if problem is not None:
         raise InvalidInputError(f"origin: {problem}.")
@@ -156,7 +159,7 @@ class _Run:
         checks = (*CHECKS, *(Check("live", name, run, _PUT) for name, run in more.items()))
         for check in checks:
             await self._one(check)
-        if self._examination.traces.keys:
+        if self._examination.traces.keys or self._examination.locks is not None:
             await self._one(Check("end", "clean up", _clean_up))
 
     async def _one(self, check: Check) -> None:
@@ -186,6 +189,8 @@ class _Run:
             if verdict == "fail" or (verdict == "skip" and needed in self._reasons):
                 self._reasons[check.name] = root = self._reasons.get(needed, needed)
                 return [skipped(f"Not looked at, since {root} failed.")]
+        if check.group == "live" and self._examination.locks is not None:
+            return [skipped("Not looked at: the bucket locks every new file.")]
         if check.group != "end" and time.monotonic() > self._ends:
             return [skipped("Not looked at: the diagnosis took too long already.")]
         return []
@@ -212,15 +217,18 @@ def _too_slow() -> Outcome:
 
 
 async def _clean_up(examination: Examination) -> Outcome:
+    if not examination.traces.keys:
+        return passed("No probe was stored: nothing is left in the bucket.")
     try:
         left = await examination.clean_up()
     except Exception as error:  # noqa: BLE001 - what could not be erased must be told
         left = [in_words(error)]
     if not left:
         return passed("All probes are erased: nothing is left in the bucket.")
+    erase = command("rm", "--prefix", examination.folder, "--all-versions")
     return warned(
         f"Left in the bucket: {', '.join(left)}",
-        "The application key may not erase versions (deleteFiles, listFiles).",
-        "Harmless: some bytes. A lifecycle rule erases what is hidden, or a key that may: "
-        f"`careflow-storage rm --prefix {examination.probe_prefix} --all-versions`.",
+        "The application key may not erase versions (deleteFiles, listFiles), or object lock "
+        "keeps them.",
+        f"Harmless: some bytes in a folder of the doctor's own. A key that may erases it: {erase}.",
     )

@@ -39,6 +39,15 @@ PROBE = b"A probe of careflow-storage's doctor. It may be erased.\n"
 PROBE_MD5 = hashlib.md5(PROBE, usedforsecurity=False).hexdigest()
 
 
+def new_folder(prefix: str) -> str:
+    """A folder that no run before had, and whose name says whose it is.
+
+    Advice names it to be erased with all that is in it, so nothing of the user may be there:
+    the prefix may be one of recordings.
+    """
+    return f"{prefix}careflow-doctor-{secrets.token_hex(6)}/"
+
+
 @dataclass(frozen=True, slots=True)
 class Unsigned:
     """An answer to a request without a signature, and how long it took."""
@@ -66,6 +75,10 @@ class Examination:
     sample: str | None = None
     """A key that is there: the probe's, or else the first of a listing."""
     may: dict[str, bool] = field(default_factory=dict)
+    locks: str | None = None
+    """How the bucket locks every new file, in words; None if it does not, as far as is known."""
+    locks_are_unread: bool = False
+    """Whether that could not be read; the first upload tells then."""
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What the bucket says of itself; nothing for what it has not configured."""
     unread: dict[str, StorageError] = field(default_factory=dict)
@@ -76,7 +89,7 @@ class Examination:
     _wire: Wire | None = None
 
     def __post_init__(self) -> None:
-        self.traces = Traces(f"{self.probe_prefix}{secrets.token_hex(6)}/")
+        self.traces = Traces(new_folder(self.probe_prefix))
 
     @property
     def current(self) -> StorageSettings:

@@ -110,8 +110,9 @@ def _lost(operation: str) -> str | None:
     if operation != "b2_create_key":
         return None
     return (
-        "The key may have been made all the same, and nobody knows its secret: look for its name "
-        "in list(), and delete it."
+        "The key may have been made all the same, with a secret that is lost: list() tells whether "
+        "there is one more key of its name. Names are not unique, so delete only a key whose ID "
+        "was not there before."
     )
 
 
