@@ -5,6 +5,7 @@ from __future__ import annotations
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     AccessDeniedError,
+    BodyChangedError,
     BucketExistsError,
     BucketNotEmptyError,
     CapExceededError,
@@ -60,6 +61,7 @@ from careflow_storage.transfer.stream import FileStream
 __all__ = [
     "AccessDeniedError",
     "BackblazeStorage",
+    "BodyChangedError",
     "BucketExistsError",
     "BucketNotEmptyError",
     "CapExceededError",

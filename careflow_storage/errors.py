@@ -24,6 +24,7 @@
     ├── InvalidRangeError           the range lies beyond the object's end
     ├── ChecksumMismatchError       the bytes were damaged on their way
     ├── SizeMismatchError           more or fewer bytes than were declared
+    ├── BodyChangedError            the body was changed while it was read
     ├── NotSupportedError           the server does not implement this
     ├── ServiceUnavailableError     500, 502, 503, 504, 429: try again later
     ├── StorageTimeoutError         (TimeoutError) nothing moved for the idle timeout
@@ -250,6 +251,10 @@ class ChecksumMismatchError(StorageError):
 
 class SizeMismatchError(StorageError):
     """The body has more or fewer bytes than were declared."""
+
+
+class BodyChangedError(StorageError):
+    """The body was changed while it was read: nothing was stored."""
 
 
 class NotSupportedError(StorageError):

@@ -23,6 +23,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from careflow_storage import (
     AccessDeniedError,
     BackblazeStorage,
+    BodyChangedError,
     CapExceededError,
     ConnectionFailedError,
     DeleteResult,
@@ -117,6 +118,7 @@ STATUS: dict[type[StorageError], int] = {
     LocalFileError: 500,
     InvalidPathError: 500,
     SizeMismatchError: 400,
+    BodyChangedError: 400,
     # Our key was refused, not the client's: 401 or 403 would blame the wrong one.
     AccessDeniedError: 502,
     InvalidCredentialsError: 502,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from careflow_storage.errors import PreconditionFailedError, StorageError
+from careflow_storage.errors import BodyChangedError, PreconditionFailedError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.errors import OutboxFullError
@@ -72,9 +73,11 @@ class Intake:
             async with open_source(body, self._threads, size=options.size) as source:
                 await self._ledger.reserve(entry_id, source.size or 0, options, checksum)
                 await self._threads.run(file.open)
-                await _Copy(self._ledger, self._threads, source, file, entry_id, key).run()
+                copy = _Copy(self._ledger, self._threads, source, file, entry_id, key)
+                await copy.run()
                 check_size(source.size, file.size, ended=True, key=key)
                 sha256 = await self._threads.run(file.finish)
+                copy.check_unchanged(sha256)
                 entry = await self._accept(entry_id, name, key, file.size, sha256)
         except BaseException:
             await to_its_end(self._undo(entry_id, file))
@@ -145,14 +148,28 @@ class _Copy:
         self._key = key
         self._reserved = source.size or 0
         self._batch = bytearray()
+        self._sha256: str | None = None
+
+    def check_unchanged(self, written: str) -> None:
+        """Raise `BodyChangedError` unless what was written is what was there at first."""
+        if self._sha256 is not None and self._sha256 != written:
+            raise BodyChangedError(
+                "The body was changed while it was written to the disk; nothing was kept.",
+                key=self._key,
+                retryable=True,
+                hint="Leave the memory alone until the call returns, or pass bytes.",
+            )
 
     async def run(self) -> None:
         source = self._source
         if isinstance(source, FileSource):
             buffer = memoryview(bytearray(_BATCH_BYTES))
-            while count := await self._threads.run(source.read_into, buffer):
+            while count := await source.read_into(buffer):
                 await self._write(buffer[:count])
         elif isinstance(source, MemorySource):
+            if not source.immutable:
+                # What is written is held to it: it may be changed between two batches.
+                self._sha256 = await self._threads.run(_sha256_of, source.view)
             while piece := source.take(_BATCH_BYTES):
                 await self._write(piece)
         else:
@@ -190,3 +207,7 @@ class _Copy:
             else:
                 self._reserved += amount
                 return
+
+
+def _sha256_of(data: memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -7,12 +7,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
 from careflow_storage.s3.deadline import is_duration
+from careflow_storage.transfer.bodies_memory import view_of
 from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.copying import PARTIAL_HEADER, mark_partial
 from careflow_storage.transfer.engine import Engine
@@ -23,6 +24,9 @@ from careflow_storage.transfer.progress import ProgressCallback, metered
 from careflow_storage.transfer.reading import GATHER_BYTES, Filling
 from careflow_storage.transfer.tasks import finish, wait_out
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 logger = logging.getLogger("careflow_storage")
 
@@ -164,7 +168,7 @@ class RecordingWriter:
             )
         return self._result
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def write(self, data: Buffer) -> None:
         """Take the next bytes; the caller may use the buffer again afterwards.
 
         Returns at once, except now and then: each 32 KiB may take a short way to the disk, and
@@ -428,13 +432,10 @@ def _check(on_error: str, flush_interval: float | None, live_read: bool) -> None
         )
 
 
-def _as_view(data: bytes | bytearray | memoryview) -> memoryview:
-    try:
-        view = memoryview(data)
-    except TypeError:
+def _as_view(data: Buffer) -> memoryview:
+    view = view_of(data)
+    if view is None:
         raise InvalidInputError(
             f"A recording is written in bytes, not {type(data).__name__}.", operation="write"
-        ) from None
-    if not view.c_contiguous:
-        raise InvalidInputError("A memoryview must be contiguous.", operation="write")
-    return view.cast("B") if view.nbytes else memoryview(b"")
+        )
+    return view

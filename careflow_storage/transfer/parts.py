@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from typing import ParamSpec, Protocol, TypeVar
 
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.http.bodies import Body
@@ -11,6 +12,9 @@ from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.transfer.checksums import digest_of, new_hasher, request_headers
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MIB = 1024 * 1024
 MAX_PARTS = 10_000
@@ -80,20 +84,26 @@ class MemoryBody:
             yield self.view[start : start + SLICE_BYTES]
 
 
+class Run(Protocol):
+    """How a job gets to a thread: `Threads.run` or `Threads.run_apart`."""
+
+    async def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+
+
 class FileBody:
-    """Bytes in a file, read again for every attempt."""
+    """Bytes in a file, read again for every attempt, in the threads that ``run`` stands for."""
 
     def __init__(
-        self, read_at: Callable[[int, int], bytes], start: int, size: int, threads: Threads
+        self, read_at: Callable[[int, int], bytes], start: int, size: int, run: Run
     ) -> None:
         self.size = size
+        self.run = run
         self._read_at = read_at
         self._start = start
-        self._threads = threads
 
     async def slices(self) -> AsyncGenerator[memoryview]:
         for start, length in self._blocks():
-            block = memoryview(await self._threads.run(self._read_at, start, length))
+            block = memoryview(await self.run(self._read_at, start, length))
             for first in range(0, block.nbytes, SLICE_BYTES):
                 yield block[first : first + SLICE_BYTES]
 
@@ -143,7 +153,7 @@ class Part:
         if (known := self.digests.get(algorithm)) is not None:
             return known
         if isinstance(self.body, FileBody):
-            return await threads.run(self.body.digest, algorithm)
+            return await self.body.run(self.body.digest, algorithm)
         if self.size <= INLINE_BYTES:
             return digest_of(algorithm, self.body.view)
         return await threads.run(digest_of, algorithm, self.body.view)

@@ -10,12 +10,13 @@ from contextlib import suppress
 from careflow_storage.errors import StorageError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.recordings import HEAD_BYTES
-from careflow_storage.transfer.checksums import new_hasher
+from careflow_storage.transfer.checksums import digest_of, new_hasher
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.memory import ByteBudget
-from careflow_storage.transfer.parts import FileBody, MemoryBody, Part
-from careflow_storage.transfer.sources import FileSource, MemorySource, Source, StreamSource
+from careflow_storage.transfer.parts import FileBody, MemoryBody, Part, PartSizes
+from careflow_storage.transfer.sources import FileSource, MemorySource, Source
 from careflow_storage.transfer.spool import Area, Spool
+from careflow_storage.transfer.streams import StreamSource
 from careflow_storage.transfer.tasks import wait_out
 from careflow_storage.transfer.threads import Threads
 
@@ -43,13 +44,36 @@ class PartReader:
         self._budget = engine.budget
         self._threads = engine.threads
         self._spool = engine.spool
+        self._digests: dict[tuple[int, int], bytes] = {}
+
+    async def hash_ahead(self, sizes: PartSizes) -> None:
+        """Hash all parts of memory that the caller could change, before the first part is sent.
+
+        The server holds what it gets to these hashes. So it stores what was there when the last
+        of them was made, or nothing, though parts are sent minutes later.
+        """
+        source, algorithm = self._source, self._algorithm
+        if not isinstance(source, MemorySource) or source.immutable or algorithm is None:
+            return
+        start, number = 0, 1
+        while piece := source.view[start : start + sizes.size_of(number)]:
+            digest = await self._threads.run(digest_of, algorithm, piece)
+            self._digests[start, piece.nbytes] = digest
+            start, number = start + piece.nbytes, number + 1
+
+    def digest_at(self, start: int, size: int) -> bytes | None:
+        """Return what `hash_ahead` made of these bytes, if it did."""
+        return self._digests.get((start, size))
 
     async def read(self, size: int) -> Part:
         """Return the next part of ``size`` bytes, or what is left, which may be nothing."""
         source = self._source
         if isinstance(source, MemorySource):
-            view = source.take(size)
-            return Part(MemoryBody(view), bytes(view[:HEAD_BYTES]))
+            position, view = source.position, source.take(size)
+            part = Part(MemoryBody(view), bytes(view[:HEAD_BYTES]))
+            if self._algorithm is not None and (position, view.nbytes) in self._digests:
+                part.digests[self._algorithm] = self._digests[position, view.nbytes]
+            return part
         if isinstance(source, StreamSource):
             return await self._read_stream(source, size)
         if size > self._budget.total:
@@ -57,15 +81,20 @@ class PartReader:
         return await self._read_file(source, size)
 
     async def _region(self, source: FileSource, size: int) -> Part:
-        start, length = await self._threads.run(source.take_region, size)
-        head = await self._threads.run(source.read_at, start, HEAD_BYTES)
-        return Part(FileBody(source.read_at, start, length, self._threads), head)
+        start, length = source.take_region(size)
+        read_at = source.file.read_at
+        head = await self._threads.run_apart(read_at, start, min(length, HEAD_BYTES))
+        return Part(FileBody(read_at, start, length, self._threads.run_apart), head)
 
     async def _read_file(self, source: FileSource, size: int) -> Part:
         memory, algorithm = await _Memory.acquire(self._budget, size), self._algorithm
         hasher = new_hasher(algorithm) if algorithm is not None else None
         try:
-            filled = await self._threads.run(source.read_into, memory.view, hasher)
+            filled = await source.read_into(memory.view, hasher)
+        except asyncio.CancelledError:
+            # The read may go on, for ever on a mount that stalls: no other part gets its buffer.
+            memory.abandon()
+            raise
         except BaseException:
             await memory.release()
             raise
@@ -117,6 +146,11 @@ class _Memory:
     def part(self, filled: int) -> Part:
         head = bytes(self.view[: min(filled, HEAD_BYTES)])
         return Part(MemoryBody(self.view[:filled]), head, self.release)
+
+    def abandon(self) -> None:
+        """Give the share back, but leave the buffer to whoever still writes to it."""
+        share, self._share = self._share, 0
+        self._budget.release(share)
 
     async def release(self) -> None:
         """Give both back; safe to call twice."""
@@ -202,7 +236,7 @@ class Filling:
             return self._part_of_area()
 
     def _part_of_area(self) -> Part:
-        body = FileBody(self._area.read_at, 0, self._area.size, self._threads)
+        body = FileBody(self._area.read_at, 0, self._area.size, self._threads.run)
         return Part(body, self.head, self._area.release)
 
     async def discard(self) -> None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from careflow_storage.errors import (
     AccessDeniedError,
+    BodyChangedError,
+    InvalidInputError,
     NoSuchKeyError,
     NoSuchUploadError,
     PreconditionFailedError,
@@ -123,6 +125,13 @@ class ResumableUpload:
         self._meter.restart()
         return await self._source.rewind()
 
+    async def _rewind(self) -> None:
+        if not await self._source.rewind():
+            raise InvalidInputError(
+                "The body cannot be read again from its start.",
+                hint="resume=True needs a Path, a file on a disk, or bytes.",
+            )
+
     def _start_anew(self) -> None:
         self._anew = True
         self._meter.restart()
@@ -177,7 +186,7 @@ class ResumableUpload:
         if not head.file.etag.endswith(f"-{len(ends)}"):
             return None
         md5s, digests = [], []
-        await self._source.rewind()
+        await self._rewind()
         for size in ends:
             md5, digest = await self._digests(size)
             md5s.append(md5.hex())
@@ -235,7 +244,7 @@ class ResumableUpload:
         """Hold each part's MD5 to the local bytes at its place; None if any differs."""
         listed = {part.number: part for part in parts}
         found: dict[int, SentPart] = {}
-        await self._source.rewind()
+        await self._rewind()
         for number in range(1, max(listed, default=0) + 1):
             if number not in listed:
                 await self._source.skip(sizes.size_of(number))
@@ -291,14 +300,16 @@ class ResumableUpload:
             raise
 
     async def _send_missing(self, upload: MultipartUpload) -> None:
-        await self._source.rewind()
+        await self._rewind()
         reader, read = self._reader(self._algorithm), 0
+        await reader.hash_ahead(upload.sizes)
         concurrency = self._engine.settings.transfer_concurrency
         reused = set(upload.sent)
         async with part_sender(upload, self._meter, concurrency) as sender:
             for number, size in enumerate(_plan(upload.sizes, self._size), start=1):
                 read += size
                 if number in reused:
+                    self._check_reused(reader.digest_at(read - size, size), upload.sent[number])
                     await self._source.skip(size)
                     continue
                 await sender.ready()
@@ -312,6 +323,15 @@ class ResumableUpload:
             excess = await reader.read(1)
             sender.hold(excess)
             check_size(self._size, read + excess.size, ended=True, key=self._key)
+        await self._source.check_unchanged()
+
+    def _check_reused(self, digest: bytes | None, sent: SentPart) -> None:
+        if digest is not None and digest != sent.digest:
+            raise BodyChangedError(
+                "The body was changed while it was compared with what the server has.",
+                key=self._key,
+                retryable=True,
+            )
 
 
 def _plan(sizes: PartSizes, total: int) -> list[int]:

@@ -1,36 +1,70 @@
-"""Every kind of body as one of three sources: memory, a file of our own, or a stream.
+"""Every kind of body as one of three sources: memory, a regular file, or a stream.
 
-======================================  ==========  ==================================
+======================================  ==========  ======================================
 body                                    size known  read
-======================================  ==========  ==================================
-bytes, bytearray, memoryview, str       yes         in place, without a copy
-path                                    yes         in the storage's threads
-file object with ``read``               if seekable in asyncio's default executor
-file object with ``async def read``     no          awaited
-iterable of bytes                       no          in asyncio's default executor
+======================================  ==========  ======================================
+bytes, str, whatever exposes a buffer   yes         in place, without a copy
+path, file object on a regular file     yes         in the storage's threads, by position
+other file objects                      if claimed  in a thread of their own
+file object with ``async def read``     if claimed  awaited
+responses of httpx, aiohttp, requests   if claimed  as their kind
 async iterable of bytes                 no          awaited
-======================================  ==========  ==================================
+iterable of bytes                       no          in a thread of their own
+======================================  ==========  ======================================
 
 ``str`` is text and is stored as UTF-8; the name of a file must be a ``pathlib.Path``. Files and
 iterators that the caller opened are never closed here. A file is read from where it stands.
+The whole contract is in docs/bodies.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
+import io
 import os
-import stat
-import threading
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from io import FileIO
-from pathlib import Path
-from typing import IO, Any, Protocol, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.transfer.bodies_memory import is_immutable, view_of
+from careflow_storage.transfer.bodies_refused import (
+    refusal,
+    refuse_closed_and_text,
+    refuse_others,
+)
+from careflow_storage.transfer.bodies_responses import (
+    claimed_length,
+    refuse_read_response,
+    take_response,
+    takes_size,
+)
 from careflow_storage.transfer.checksums import Hasher
+from careflow_storage.transfer.local_file import (
+    LocalFile,
+    move,
+    open_copy,
+    open_path,
+    refuse_end,
+    snapshot_of,
+)
+from careflow_storage.transfer.streams import (
+    END,
+    StreamSource,
+    from_async_iterator,
+    from_async_reader,
+    from_iterable,
+    from_reader,
+    rewinder,
+)
 from careflow_storage.transfer.threads import Threads
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+else:
+    Buffer = bytes | bytearray | memoryview
 
 
 class AsyncReader(Protocol):
@@ -39,20 +73,48 @@ class AsyncReader(Protocol):
     async def read(self, size: int = ..., /) -> bytes: ...
 
 
+class SyncReader(Protocol):
+    """A file object of any class, of which only ``read`` is needed."""
+
+    def read(self, size: int = ..., /) -> bytes: ...
+
+
+class FormPart(Protocol):
+    """A part of a form, as aiohttp reads it."""
+
+    async def read_chunk(self, size: int = ...) -> bytes: ...
+
+
+class AsyncResponse(Protocol):
+    """A response, or a request, of aiohttp."""
+
+    @property
+    def content(self) -> AsyncReader: ...
+
+    async def read(self) -> bytes: ...
+
+
+class BytesResponse(Protocol):
+    """A response of httpx."""
+
+    def aiter_bytes(self, chunk_size: int | None = ...) -> AsyncIterator[bytes]: ...
+
+
 UploadBody: TypeAlias = (
-    bytes
-    | bytearray
-    | memoryview
+    Buffer
     | str
     | os.PathLike[str]
+    | os.PathLike[bytes]
     | IO[bytes]
-    | Iterable[bytes]
-    | AsyncIterable[bytes]
+    | Iterable[Buffer]
+    | AsyncIterable[Buffer]
+    | SyncReader
     | AsyncReader
+    | AsyncResponse
+    | BytesResponse
+    | FormPart
 )
 """What can be uploaded."""
-
-_FILE_READ_BYTES = 1024 * 1024
 
 
 @asynccontextmanager
@@ -61,17 +123,23 @@ async def open_source(
 ) -> AsyncIterator[Source]:
     """Take any kind of body; ``size`` declares the length of one that does not tell it.
 
-    Raises `InvalidInputError` for anything that cannot be read as bytes, and for a file that
-    is missing, a folder, or opened in text mode.
+    Raises `InvalidInputError` for anything that cannot be read as bytes: a file that is missing,
+    a folder, closed or opened in text mode, a generator that has ended.
     """
-    if isinstance(body, os.PathLike):
-        file = await threads.open(_open_path, body)
-        try:
-            yield _with_size(FileSource(file, os.fstat(file.fileno()).st_size), size)
-        finally:
-            await threads.clean_up(file.close)
+    taken = await _take(body, threads)
+    if not isinstance(taken, LocalFile):
+        yield _with_size(taken, size)
+        if isinstance(taken, MemorySource):
+            taken.move_behind()
         return
-    yield _with_size(await _take(body), size)
+    try:
+        if taken.wait_seconds:
+            await asyncio.sleep(taken.wait_seconds)
+        yield _with_size(_source_of(taken, threads), size)
+        if taken.original is not None:
+            await threads.run_apart(taken.move_behind)
+    finally:
+        await threads.clean_up(taken.close)
 
 
 def _with_size(source: Source, declared: int | None) -> Source:
@@ -86,41 +154,95 @@ def _with_size(source: Source, declared: int | None) -> Source:
     return source
 
 
-async def _take(body: UploadBody) -> Source:
+def _source_of(file: LocalFile, threads: Threads) -> Source:
+    if file.size is not None:
+        return FileSource(file, threads)
+    position = 0
+
+    async def next_chunk() -> Any:
+        nonlocal position
+        block = await threads.run_apart(file.read_block, position)
+        position += len(block)
+        return block or END
+
+    return StreamSource(next_chunk)
+
+
+async def _take(body: Any, threads: Threads) -> Source | LocalFile:
+    if type(body) is bytes:  # the most frequent body, and the least work
+        return MemorySource(memoryview(body))
     if isinstance(body, str):
         try:
-            return MemorySource(memoryview(body.encode("utf-8")))
+            return MemorySource(memoryview(str.encode(body, "utf-8")))
         except UnicodeEncodeError as error:
             raise InvalidInputError(f"The text is not valid Unicode: {error.reason}.") from error
-    if isinstance(body, bytes | bytearray | memoryview):
-        view = memoryview(body)
-        if not view.c_contiguous:
-            raise InvalidInputError("A memoryview must be contiguous.")
-        return MemorySource(view.cast("B"))
+    if isinstance(body, os.PathLike):
+        return await threads.open(open_path, body)
+    if (view := view_of(body)) is not None:
+        return MemorySource(view)
+    response = await take_response(body, threads)
+    if response is not None:
+        return MemorySource(memoryview(response)) if isinstance(response, bytes) else response
+    refuse_others(body)
     read = getattr(body, "read", None)
-    if callable(read):
-        if inspect.iscoroutinefunction(read):
-            return StreamSource(_read_async(read))
-        return await _take_file(body)
+    if callable(read) and takes_size(read):
+        return await _take_reader(body, threads)
     if isinstance(body, AsyncIterable):
-        return StreamSource(aiter(body))
-    if isinstance(body, Iterable) and not isinstance(body, dict):
-        return StreamSource(_iterate_in_thread(iter(body)))
-    raise InvalidInputError(
-        f"A body of type {type(body).__name__} cannot be uploaded.",
-        hint="Give bytes, str, a Path, a file opened in binary mode, or an iterable of bytes.",
+        return StreamSource(from_async_iterator(aiter(body)), size=claimed_length(body))
+    if isinstance(body, Iterable):
+        return StreamSource(from_iterable(body, threads), size=claimed_length(body))
+    raise refusal(body)
+
+
+async def _take_reader(file: Any, threads: Threads) -> Source | LocalFile:
+    refuse_closed_and_text(file)
+    if (snapshot := snapshot_of(file)) is not None:
+        return MemorySource(snapshot, file)
+    if _is_async(file):
+        return StreamSource(from_async_reader(file.read), size=_claimed_size(file))
+    if (opened := await threads.open(open_copy, file)) is not None:
+        return opened
+    refuse_read_response(file)
+    size, rewind = await threads.run_of_caller(
+        contextvars.copy_context(), lambda: (_claimed_size(file), rewinder(file, threads))
+    )
+    return StreamSource(from_reader(file, threads), size=size, rewind=rewind)
+
+
+def _is_async(file: Any) -> bool:
+    """Whether ``read`` belongs on the event loop: a plain function may give an awaitable, too."""
+    asynchronous = hasattr(type(file), "__aiter__") or hasattr(type(file), "__aenter__")
+    return inspect.iscoroutinefunction(file.read) or (
+        asynchronous and not isinstance(file, io.IOBase)
     )
 
 
-def _open_path(path: os.PathLike[str]) -> FileIO:
-    try:
-        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - open_source closes it
-    except OSError as error:
-        raise InvalidInputError(f"{os.fspath(path)!r} cannot be read: {error.strerror}.") from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise InvalidInputError(f"{os.fspath(path)!r} is not a regular file.")
-    return file
+def _claimed_size(file: Any) -> int | None:
+    """Return how many bytes follow, if the object claims to know: the upload is held to it.
+
+    For instance Starlette's and Django's uploaded files, and responses. Only a number that is
+    there is taken: no file is moved to its end, since not all find back.
+    """
+    size = getattr(file, "size", None)
+    if type(size) is not int or size < 0:
+        return claimed_length(file)
+    start = _position(file)
+    following = max(0, size - start)
+    refuse_end(start, following)
+    return following
+
+
+def _position(file: Any) -> int:
+    for each in (file, getattr(file, "file", None)):
+        tell = getattr(each, "tell", None)
+        if tell is not None and not inspect.iscoroutinefunction(tell):
+            try:
+                position = tell()
+            except (OSError, ValueError, AttributeError):
+                continue  # It does not know.
+            if type(position) is int and position >= 0:
+                return position
+    return 0
 
 
 class MemorySource:
@@ -128,202 +250,81 @@ class MemorySource:
 
     rewindable = True
 
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview, original: Any = None) -> None:
         self.size: int | None = view.nbytes
-        self._view = view
-        self._position = 0
+        self.view = view
+        self.position = 0
+        self._original = original
+
+    @property
+    def immutable(self) -> bool:
+        """Whether no code can change the bytes while they are uploaded."""
+        return is_immutable(self.view)
+
+    def move_behind(self) -> None:
+        """Leave the caller's file in memory as reading it leaves it."""
+        if self._original is not None:
+            move(self._original, self.view.nbytes)
 
     def take(self, size: int) -> memoryview:
         """Return the next ``size`` bytes, or what is left."""
-        piece = self._view[self._position : self._position + size]
-        self._position += piece.nbytes
+        piece = self.view[self.position : self.position + size]
+        self.position += piece.nbytes
         return piece
 
     async def skip(self, size: int) -> None:
         """Pass over the next ``size`` bytes."""
-        self._position += size
+        self.position += size
 
     async def rewind(self) -> bool:
         """Go back to the start."""
-        self._position = 0
+        self.position = 0
         return True
+
+    async def check_unchanged(self) -> None:
+        """Nothing to check: the checksums do that."""
 
 
 class FileSource:
-    """A regular file of our own opening; its methods that touch it are for threads."""
+    """A regular file of known size."""
 
     rewindable = True
 
-    def __init__(self, file: FileIO, size: int) -> None:
-        self.size: int | None = size
-        self._file = file
+    def __init__(self, file: LocalFile, threads: Threads) -> None:
+        self.size = file.size
+        self.file = file
+        self._length = file.size or 0
+        self._threads = threads
         self._position = 0
-        self._lock = threading.Lock()
 
-    def read_into(self, buffer: memoryview, hasher: Hasher | None = None) -> int:
+    async def read_into(self, buffer: memoryview, hasher: Hasher | None = None) -> int:
         """Fill ``buffer`` with what follows; fewer bytes than it holds mean the end.
 
-        They are hashed while the processor's cache still holds them.
+        When cancelled, the read may go on in its thread: the buffer must not be used again.
         """
-        filled = 0
-        with self._lock:
-            self._file.seek(self._position)
-            while filled < buffer.nbytes:
-                block = buffer[filled : filled + _FILE_READ_BYTES]
-                count = self._file.readinto(block)
-                if not count:
-                    break
-                if hasher is not None:
-                    hasher.update(block[:count])
-                filled += count
+        filled = await self._threads.run_apart(self.file.read_into, self._position, buffer, hasher)
         self._position += filled
         return filled
 
     def take_region(self, size: int) -> tuple[int, int]:
         """Pass over the next ``size`` bytes, or what is left; return start and length."""
         start = self._position
-        left = max(0, os.fstat(self._file.fileno()).st_size - start)
-        self._position += min(size, left)
-        return start, min(size, left)
+        length = min(size, max(0, self._length - start))
+        self._position += length
+        return start, length
 
     async def skip(self, size: int) -> None:
         """Pass over the next ``size`` bytes."""
         self._position += size
-
-    def read_at(self, start: int, size: int) -> bytes:
-        """Read from anywhere."""
-        with self._lock:
-            self._file.seek(start)
-            return self._file.read(size)
 
     async def rewind(self) -> bool:
         """Go back to the start."""
         self._position = 0
         return True
 
-
-class StreamSource:
-    """Bytes that come in chunks of any size from somebody else, when it pleases them."""
-
-    def __init__(
-        self,
-        chunks: AsyncIterator[Any],
-        *,
-        size: int | None = None,
-        rewind: Callable[[], Awaitable[AsyncIterator[Any]]] | None = None,
-    ) -> None:
-        self.size = size
-        self._chunks = chunks
-        self._rewind = rewind
-        self._rest = memoryview(b"")
-
-    async def next_piece(self, size: int) -> memoryview:
-        """Return the next bytes, at most ``size`` of them; none at the end."""
-        while not self._rest:
-            try:
-                self._rest = _as_view(await anext(self._chunks))
-            except StopAsyncIteration:
-                break
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
-
-    @property
-    def rewindable(self) -> bool:
-        """Whether `rewind` can go back."""
-        return self._rewind is not None
-
-    async def skip(self, size: int) -> None:
-        """Pass over the next ``size`` bytes, or what is left."""
-        while size > 0 and (piece := await self.next_piece(size)):
-            size -= piece.nbytes
-
-    async def rewind(self) -> bool:
-        """Go back to the start; False when the bytes are gone."""
-        if self._rewind is None:
-            return False
-        self._chunks = await self._rewind()
-        self._rest = memoryview(b"")
-        return True
+    async def check_unchanged(self) -> None:
+        """Raise what `LocalFile.check_unchanged` raises."""
+        await self._threads.run_apart(self.file.check_unchanged)
 
 
 Source: TypeAlias = MemorySource | FileSource | StreamSource
-
-
-def _as_view(chunk: Any) -> memoryview:
-    if isinstance(chunk, bytes | bytearray | memoryview):
-        return memoryview(chunk).cast("B")
-    hint = "Open the file in binary mode ('rb')." if isinstance(chunk, str) else None
-    raise InvalidInputError(
-        f"The body gave {type(chunk).__name__} where bytes were expected.", hint=hint
-    )
-
-
-async def _read_async(read: Callable[[int], Awaitable[Any]]) -> AsyncIterator[Any]:
-    # A short read is not the end: only an empty one is.
-    while chunk := await read(_FILE_READ_BYTES):
-        yield chunk
-
-
-async def _take_file(file: Any) -> Source:
-    start, size = await asyncio.to_thread(_measure, file)
-
-    async def chunks() -> AsyncIterator[Any]:
-        while True:
-            chunk = await asyncio.to_thread(file.read, _FILE_READ_BYTES)
-            if inspect.isawaitable(chunk):
-                chunk = await chunk
-            if chunk is None:
-                raise InvalidInputError("The file is in non-blocking mode and has no data.")
-            if not chunk:
-                return
-            yield chunk
-
-    if start is None:
-        return StreamSource(chunks())
-
-    async def rewind() -> AsyncIterator[Any]:
-        await asyncio.to_thread(file.seek, start)
-        return chunks()
-
-    return StreamSource(chunks(), size=size, rewind=rewind)
-
-
-def _measure(file: Any) -> tuple[int | None, int | None]:
-    """Return where a seekable file stands and how many bytes follow."""
-    try:
-        if not file.seekable():
-            return None, None
-        start = cast(int, file.tell())
-        end = cast(int, file.seek(0, os.SEEK_END))
-        file.seek(start)
-    except (AttributeError, OSError):
-        return None, None
-    return start, max(0, end - start)
-
-
-async def _iterate_in_thread(iterator: Iterator[Any]) -> AsyncIterator[Any]:
-    # One trip to the thread per batch: a generator of tiny chunks must not cost a trip each.
-    ended = False
-    while not ended:
-        batch, ended, error = await asyncio.to_thread(_next_batch, iterator)
-        for chunk in batch:
-            yield chunk
-        if error is not None:
-            raise error
-
-
-def _next_batch(iterator: Iterator[Any]) -> tuple[list[Any], bool, BaseException | None]:
-    batch: list[Any] = []
-    total = 0
-    while total < _FILE_READ_BYTES:
-        try:
-            chunk = next(iterator)
-        except StopIteration:
-            return batch, True, None
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
-            return batch, True, error
-        batch.append(chunk)
-        if not isinstance(chunk, bytes | bytearray | memoryview):
-            break
-        total += max(1, memoryview(chunk).nbytes)
-    return batch, False, None

@@ -8,11 +8,12 @@ import tempfile
 import threading
 from typing import IO, Protocol
 
-from careflow_storage.errors import StorageError
+from careflow_storage.local_errors import local_file_errors
 from careflow_storage.transfer.threads import Threads
 
 # Little is wasted by a call that has just begun, and a part is not scattered into dust.
 _BLOCK_BYTES = 256 * 1024
+_HINT = "Waiting parts lie in TMPDIR: give it room, or a folder on another disk."
 
 
 class Spool:
@@ -122,7 +123,7 @@ class Area:
 
     def _write(self, data: memoryview) -> None:
         position = self.size
-        try:
+        with local_file_errors("write", hint=_HINT):
             while data:
                 index, offset = divmod(position, _BLOCK_BYTES)
                 if index == len(self._blocks):
@@ -131,11 +132,6 @@ class Area:
                 self._spool.write(self._blocks[index], offset, piece)
                 position += piece.nbytes
                 data = data[piece.nbytes :]
-        except OSError as error:
-            raise StorageError(
-                f"The temporary file cannot be written: {error.strerror}.",
-                hint="Waiting parts lie in TMPDIR: give it room, or a folder on another disk.",
-            ) from error
 
     def read_at(self, start: int, size: int) -> bytes:
         """Read from anywhere; to be called in a thread."""
@@ -144,7 +140,8 @@ class Area:
         while start < end:
             index, offset = divmod(start, _BLOCK_BYTES)
             length = min(_BLOCK_BYTES - offset, end - start)
-            pieces.append(self._spool.read(self._blocks[index], offset, length))
+            with local_file_errors("read", hint=_HINT):
+                pieces.append(self._spool.read(self._blocks[index], offset, length))
             start += length
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -1,37 +1,53 @@
-"""Where hashing and file I/O happen: a few threads, so that the event loop never does it."""
+"""Where hashing and blocking I/O happen, so that the event loop never does it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, ParamSpec, TypeVar
+from functools import partial
+from typing import Generic, ParamSpec, Protocol, TypeVar
 
-from careflow_storage.errors import StorageClosedError
+from careflow_storage.transfer.tasks import wait_out
+from careflow_storage.transfer.workers import Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
-C = TypeVar("C", bound=IO[bytes])
 
 # Hashing this much takes about 0.1 ms, as long as the way to a thread and back.
 INLINE_BYTES = 64 * 1024
 
 
-class Threads:
-    """The storage's own threads; started when first needed, joined by `close`.
+class Closable(Protocol):
+    """What `Threads.open` opens."""
 
-    They run only our short jobs. What may block for long (a caller's file or iterator) goes
-    to asyncio's default executor instead, where it cannot hold up the hashing of others.
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable | None)
+
+
+class Threads:
+    """The storage's own threads; started when first needed, ended by `close`.
+
+    Three kinds, so that none waits for another:
+
+    - for our own short jobs: hashing, temporary files (`run`, `clean_up`);
+    - for the caller's files, whose disk or mount may stall (`run_apart`, `open`);
+    - for the caller's code, a file object or an iterator that may block for as long as it likes:
+      one thread for each that blocks at the moment (`run_of_caller`).
+
+    asyncio's default executor is left to the application.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(
-            max_workers=max(2, os.cpu_count() or 1),
-            thread_name_prefix="careflow-storage",
-            initializer=_give_way,
-        )
+        cores = max(2, os.cpu_count() or 1)
+        self._own = Workers("careflow-storage", cores, _give_way)
+        self._files = Workers("careflow-storage-files", cores, _give_way)
+        self._callers = Workers("careflow-storage-body", None)
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -39,23 +55,32 @@ class Threads:
 
         The job works on a buffer or a file that its owner frees next: it must be over by then.
         """
-        job = self._start(lambda: function(*args, **kwargs))
+        job = self._own.submit(partial(function, *args, **kwargs))
         try:
-            return await asyncio.shield(job)
+            outcome = await asyncio.shield(job)
         except asyncio.CancelledError:
-            await asyncio.wait({job})
-            if not job.cancelled():
-                job.exception()
+            await wait_out(job)
             raise
+        return outcome.result()
+
+    async def run_apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Await ``function(...)``; when cancelled, leave it behind: it may never end.
+
+        For jobs on a file of the caller that own all the memory that they touch.
+        """
+        return await self._files.run(partial(function, *args, **kwargs))
+
+    async def run_of_caller(self, context: contextvars.Context, function: Callable[[], T]) -> T:
+        """As `run_apart`, for the caller's own code, which runs in ``context``."""
+        return await self._callers.run(partial(context.run, function))
 
     async def open(self, function: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
-        """As `run`, for what must be closed: when cancelled, what it opens is closed."""
-        job = self._start(lambda: function(*args, **kwargs))
+        """As `run_apart`, for what must be closed: when cancelled, what it opens is closed."""
+        opening = _Opening(partial(function, *args, **kwargs))
         try:
-            return await asyncio.shield(job)
+            return await self._files.run(opening)
         except asyncio.CancelledError:
-            job.add_done_callback(_close_result)
-            await asyncio.wait({job})
+            opening.abandon()
             raise
 
     async def clean_up(self, function: Callable[[], None]) -> None:
@@ -65,20 +90,40 @@ class Threads:
         else:
             await self.run(function)
 
-    def _start(self, function: Callable[[], T]) -> asyncio.Future[T]:
-        if self._closed:
-            raise StorageClosedError("The storage was closed while it was in use.")
-        return asyncio.get_running_loop().run_in_executor(self._pool, function)
-
     async def close(self) -> None:
-        """Wait for the running jobs and end the threads."""
+        """Wait for our own running jobs and end the threads.
+
+        A job on the caller's file, or in the caller's code, is not waited for.
+        """
         self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)
+        for workers in (self._own, self._files, self._callers):
+            workers.close()
+        await self._own.join()
 
 
-def _close_result(job: asyncio.Future[C]) -> None:
-    if not job.cancelled() and job.exception() is None:
-        job.result().close()
+class _Opening(Generic[C]):
+    """Opens something in a thread, for a caller who may stop waiting at any moment."""
+
+    def __init__(self, function: Callable[[], C]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._abandoned = False
+        self._opened: C | None = None
+
+    def __call__(self) -> C:
+        opened = self._function()
+        with self._lock:
+            self._opened = opened
+            if self._abandoned and opened is not None:
+                opened.close()
+        return opened
+
+    def abandon(self) -> None:
+        """Close what was opened, now or as soon as it is."""
+        with self._lock:
+            self._abandoned = True
+            if self._opened is not None:
+                self._opened.close()
 
 
 def _give_way() -> None:

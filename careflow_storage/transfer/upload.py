@@ -36,7 +36,7 @@ from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.parts import Part, PartSizes, check_size
+from careflow_storage.transfer.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage.transfer.reading import PartReader
 from careflow_storage.transfer.resume import ResumableUpload
@@ -239,6 +239,8 @@ class _Upload:
             # One byte more than declared shows a body that is too long.
             return await self._put(await reader.read(size + 1))
         sizes = PartSizes(settings.part_size, size)
+        if in_parts:
+            await reader.hash_ahead(sizes)
         first = await reader.read(sizes.size_of(1))
         if size is None and first.size < sizes.size_of(1):
             return await self._put(first)
@@ -297,6 +299,7 @@ class _Upload:
                 )
             finally:
                 await first.release()
+            await self._source.check_unchanged()
             stored, checksum = await upload.complete()
         except BaseException as error:
             await upload.abandon(error)
@@ -314,6 +317,8 @@ class _Upload:
                 algorithm, self._engine.threads, self._headers
             )
             headers = {**self._headers, **check}
+            if isinstance(part.body, FileBody):
+                await self._source.check_unchanged()
             stored = await self._put_once_or_twice(part, headers, payload_hash)
         finally:
             await part.release()

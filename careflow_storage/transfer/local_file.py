@@ -1,0 +1,296 @@
+"""A regular file of the caller, read by position from threads, and held to what it was."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from careflow_storage.errors import (
+    BodyChangedError,
+    InvalidInputError,
+    InvalidPathError,
+    SizeMismatchError,
+    StorageError,
+)
+from careflow_storage.local_errors import invalid_path, local_file_error
+from careflow_storage.transfer.checksums import Hasher
+
+BLOCK_BYTES = 1024 * 1024
+# A FIFO is opened without waiting for its other side, a terminal without becoming ours.
+_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOCTTY", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
+_CHANGED_HINT = "Upload it when no program writes to it any more, or upload a copy of it."
+# Positioned reads share a descriptor with the caller without moving its position.
+_POSITIONED = hasattr(os, "preadv")
+
+
+class LocalFile:
+    """An open regular file, from ``start`` on. All methods are for threads.
+
+    ``original`` is the caller's file object that it was made from, if it was.
+    ``size`` is what follows ``start``; None where the system does not tell (files of /proc).
+    ``wait_seconds`` is how long to wait before the first read, so that a later change is seen.
+
+    Whoever closes it need not wait for a read that never ends: the descriptor is freed when the
+    last read is over, so that no read ever meets another file of the same number.
+    """
+
+    def __init__(self, descriptor: int, name: str, start: int = 0, original: Any = None) -> None:
+        self.original = original
+        self._descriptor = descriptor
+        self._name = name
+        self._shown = repr(name)
+        self._start = start
+        self._lock = threading.Lock()
+        # Where reads move the position, there is one at a time.
+        self._turn = threading.Lock()
+        self._readers = 0
+        self._closing = False
+        self._begun = os.fstat(descriptor)
+        self.wait_seconds = _seconds_until_distinct(self._begun)
+        self.size: int | None = max(0, self._begun.st_size - start)
+        if self._begun.st_size == 0 and self._read(0, 1):
+            self.size = None
+
+    def read_into(self, position: int, buffer: memoryview, hasher: Hasher | None = None) -> int:
+        """Fill ``buffer``; fewer bytes than it holds mean the end, of a file that is unchanged.
+
+        They are hashed while the processor's cache still holds them.
+
+        Raises:
+            LocalFileError: The system cannot read the file.
+            SizeMismatchError: The file has become longer or shorter.
+            BodyChangedError: The file was written to.
+        """
+        filled = 0
+        with self._reading():
+            while filled < buffer.nbytes:
+                block = buffer[filled : filled + BLOCK_BYTES]
+                count = self._read_into(position + filled, block)
+                if not count:
+                    self.check_unchanged()
+                    break
+                if hasher is not None:
+                    hasher.update(block[:count])
+                filled += count
+        return filled
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes; raises as `read_into` does."""
+        buffer = bytearray(size)
+        if self.read_into(position, memoryview(buffer)) < size:
+            raise SizeMismatchError(
+                f"{self._shown} ends before byte {position + size}.", hint=_CHANGED_HINT
+            )
+        return bytes(buffer)
+
+    def read_block(self, position: int) -> bytes:
+        """Return up to 1 MiB; nothing at the end."""
+        buffer = memoryview(bytearray(BLOCK_BYTES))
+        return bytes(buffer[: self.read_into(position, buffer)])
+
+    def check_unchanged(self) -> None:
+        """Raise `SizeMismatchError` or `BodyChangedError` if it is not what it was at first."""
+        with self._reading():
+            now = os.fstat(self._descriptor)
+        was = self._begun
+        if now.st_size != was.st_size:
+            raise SizeMismatchError(
+                f"{self._shown} had {was.st_size} bytes when the upload began and has "
+                f"{now.st_size} now; nothing was stored.",
+                hint=_CHANGED_HINT,
+            )
+        if (now.st_mtime_ns, now.st_ino, now.st_dev) != (was.st_mtime_ns, was.st_ino, was.st_dev):
+            raise BodyChangedError(
+                f"{self._shown} was written to while it was read; nothing was stored.",
+                retryable=True,
+                hint=_CHANGED_HINT,
+            )
+
+    def move_behind(self) -> None:
+        """Leave the caller's own file object as reading it leaves it."""
+        move(self.original, self.size or 0)
+
+    def close(self) -> None:
+        """Close it, after the last running read. Safe to call twice."""
+        with self._lock:
+            closed, self._closing = self._closing, True
+            if not closed and not self._readers:
+                os.close(self._descriptor)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._lock:
+            self._refuse_closed()
+            self._readers += 1
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, StorageError):
+                raise
+            raise local_file_error(error, "read", self._name) from error
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if self._closing and not self._readers:
+                    os.close(self._descriptor)
+
+    def _refuse_closed(self) -> None:
+        if self._closing:
+            raise OSError(errno.EBADF, "the upload has ended")
+
+    def _read(self, position: int, size: int) -> bytes:
+        buffer = bytearray(size)
+        with self._reading():
+            return bytes(buffer[: self._read_into(position, memoryview(buffer))])
+
+    def _read_into(self, position: int, buffer: memoryview) -> int:
+        # An upload that has ended does not read on.
+        self._refuse_closed()
+        if _POSITIONED:
+            return os.preadv(self._descriptor, [buffer], self._start + position)
+        with self._turn:
+            os.lseek(self._descriptor, self._start + position, os.SEEK_SET)
+            data = os.read(self._descriptor, buffer.nbytes)
+            buffer[: len(data)] = data
+            return len(data)
+
+
+def open_path(path: os.PathLike[str] | os.PathLike[bytes]) -> LocalFile:
+    """Open a regular file, and nothing else: it is looked at before it is opened, and after.
+
+    Raises:
+        InvalidPathError: The system cannot open it.
+        InvalidInputError: It is no regular file, or no path.
+    """
+    try:
+        name = os.fspath(path)
+        shown = os.fsdecode(name)
+    except (TypeError, UnicodeError) as error:
+        raise InvalidInputError(f"The path cannot be read: {error}.") from error
+    try:
+        _check_kind(os.stat(name), shown)  # noqa: PTH116 - it may be bytes
+        descriptor = os.open(name, _FLAGS)
+    except StorageError:
+        raise
+    except OSError as error:
+        raise local_file_error(error, "read", shown, error_class=InvalidPathError) from error
+    except ValueError as error:
+        # A NUL, or a character that the file system's encoding does not have.
+        raise InvalidInputError(f"{shown!r} cannot be a path: {error}.") from error
+    return _opened(descriptor, shown)
+
+
+def open_copy(file: Any) -> LocalFile | None:
+    """Open the regular file below a file object once more; None if there is none to be sure of.
+
+    Only the standard library's own classes are believed: ``fileno()`` of a GzipFile, for
+    instance, is that of the compressed file. Its position stays.
+
+    Raises:
+        InvalidInputError: It is closed, or not open for reading, or stands at its end.
+    """
+    file = _unwrapped(file)
+    raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
+    if type(raw) is not io.FileIO or not _POSITIONED:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            return None
+        if file.writable():
+            file.flush()
+        start = file.tell()
+        descriptor = os.dup(raw.fileno())
+    except OSError as error:
+        raise local_file_error(error, "read", error_class=InvalidPathError) from error
+    name = raw.name if isinstance(raw.name, str) else "the file"
+    opened = _opened(descriptor, name, start, file)
+    try:
+        refuse_end(start, opened.size)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def snapshot_of(file: Any) -> memoryview | None:
+    """Return what follows in a file in memory, as it is now; None if it is another file.
+
+    Python copies the bytes only if they are written to later.
+    """
+    file = _unwrapped(file)
+    if type(file) is not io.BytesIO:
+        return None
+    whole, start = memoryview(file.getvalue()), file.tell()
+    refuse_end(start, max(0, whole.nbytes - start))
+    return whole[start:]
+
+
+def move(file: Any, distance: int) -> None:
+    """Move a file object on from where it stands, unless the caller has closed it meanwhile."""
+    with suppress(ValueError):
+        file.seek(distance, os.SEEK_CUR)
+
+
+def refuse_end(start: int, following: int | None) -> None:
+    """Refuse a file that stands at its end: mostly it was just written, or uploaded before."""
+    if start > 0 and following == 0:
+        raise InvalidInputError(
+            f"The file stands at its end (byte {start}): nothing would be stored.",
+            hint="A file is read from where it stands. Call file.seek(0) first; to store nothing, "
+            "pass b''.",
+        )
+
+
+def _unwrapped(file: Any) -> Any:
+    """The file that tempfile's own wrappers hold."""
+    if type(file) is tempfile.SpooledTemporaryFile:
+        return getattr(file, "_file", file)
+    if type(file).__module__ == "tempfile":
+        return getattr(file, "file", file)
+    return file
+
+
+def _opened(descriptor: int, name: str, start: int = 0, original: Any = None) -> LocalFile:
+    try:
+        _check_kind(os.fstat(descriptor), name)
+        return LocalFile(descriptor, name, start, original)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _check_kind(about: os.stat_result, name: str) -> None:
+    if stat.S_ISDIR(about.st_mode):
+        raise invalid_path(f"{name!r} is a folder, not a regular file.", name, errno.EISDIR)
+    if not stat.S_ISREG(about.st_mode):
+        raise InvalidInputError(
+            f"{name!r} is not a regular file.",
+            hint="For a pipe or a device pass the opened file: it is read until its end.",
+        )
+
+
+def _seconds_until_distinct(about: os.stat_result) -> float:
+    """How long a change could still get the modification time that the file has already.
+
+    The kernel stamps files with a clock that ticks every few milliseconds.
+    """
+    clock = getattr(time, "CLOCK_REALTIME_COARSE", None)
+    if clock is None:
+        return 0.0
+    age = time.clock_gettime(clock) - about.st_mtime_ns / 1e9
+    tick = time.clock_getres(clock)
+    return tick - age if 0 <= age < tick else 0.0

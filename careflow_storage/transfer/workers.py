@@ -1,0 +1,200 @@
+"""Daemon threads that run blocking jobs, and are not held up by a job that never ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from careflow_storage.errors import StorageClosedError, StorageError
+
+T = TypeVar("T")
+
+# A job that runs for longer (a network mount that stalls) no longer counts against the limit.
+_STUCK_SECONDS = 0.25
+_IDLE_SECONDS = 10.0
+
+
+class Workers:
+    """Threads of one name, at most ``limit`` that make progress at once, or any number.
+
+    A job that has run for 0.25 s counts as stuck: another thread takes its place. The threads are
+    daemons and are not joined when the interpreter exits, so that a job that never ends holds up
+    neither the others' jobs nor the exit. Idle threads end after 10 s.
+    """
+
+    def __init__(
+        self, name: str, limit: int | None, prepare: Callable[[], None] | None = None
+    ) -> None:
+        self._name = name
+        self._limit = limit
+        self._prepare = prepare
+        # Guards all that follows; notified when a job waits, or the workers are closed.
+        self._changed = threading.Condition()
+        self._jobs: deque[_Job[Any]] = deque()
+        self._running: dict[_Job[Any], float] = {}
+        self._threads = 0
+        self._starting = 0
+        self._idle = 0
+        self._closed = False
+        self._ended: _Job[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Await ``function()`` in a thread. Cancelled, the caller does not wait for its end."""
+        return (await self.submit(function)).result()
+
+    def submit(self, function: Callable[[], T]) -> asyncio.Future[Outcome[T]]:
+        """Start a job; cancelling the future drops the job if it has not begun.
+
+        Raises:
+            StorageClosedError: After `close`.
+            StorageError: The system starts no more threads.
+        """
+        loop = asyncio.get_running_loop()
+        job = _Job(function, loop)
+        with self._changed:
+            if self._closed:
+                raise StorageClosedError("The storage was closed while it was in use.")
+            self._jobs.append(job)
+            try:
+                self._grow()
+            except RuntimeError as error:
+                self._jobs.remove(job)
+                raise StorageError(
+                    f"No thread could be started: {error}.",
+                    retryable=True,
+                    hint="The system limits the threads of this process, or it is exiting.",
+                ) from error
+            self._changed.notify()
+        self._watch(loop)
+        return job.future
+
+    def close(self) -> None:
+        """Take no more jobs; idle threads end at once, others with their jobs."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def join(self) -> None:
+        """Wait, after `close`, until all threads have ended."""
+        ended = _Job(lambda: None, asyncio.get_running_loop())
+        with self._changed:
+            if self._threads == 0:
+                return
+            self._ended = ended
+        await ended.future
+
+    def _grow(self) -> None:
+        """Start a thread if a job would wait for one, within the limit. The lock is held."""
+        waiting = len(self._jobs) - self._idle - self._starting
+        if waiting <= 0 or not self._may_grow():
+            return
+        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+        thread.start()
+        self._threads += 1
+        self._starting += 1
+
+    def _may_grow(self) -> bool:
+        return self._limit is None or self._threads - self._stuck() < self._limit
+
+    def _stuck(self) -> int:
+        before = time.monotonic() - _STUCK_SECONDS
+        return sum(begun < before for begun in self._running.values())
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """While jobs wait, look now and then whether those that run are stuck."""
+        if self._limit is not None and self._jobs and self._timer is None and not self._closed:
+            self._timer = loop.call_later(_STUCK_SECONDS, self._look_again, loop)
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        with self._changed:
+            for _ in range(self._limit or 0):
+                try:
+                    self._grow()
+                except RuntimeError:
+                    break  # The threads that there are go on with the jobs.
+        self._watch(loop)
+
+    def _work(self) -> None:
+        if self._prepare is not None:
+            self._prepare()
+        with self._changed:
+            self._starting -= 1
+        done: _Job[Any] | None = None
+        while (job := self._next(done)) is not None:
+            job.run()
+            done = job
+
+    def _next(self, done: _Job[Any] | None) -> _Job[Any] | None:
+        """Return the next job, or None when the thread is to end."""
+        with self._changed:
+            if done is not None:
+                del self._running[done]
+            surplus = self._limit is not None and self._threads - self._stuck() > self._limit
+            while not self._jobs and not self._closed and not surplus:
+                self._idle += 1
+                woken = self._changed.wait(_IDLE_SECONDS)
+                self._idle -= 1
+                surplus = not woken and not self._jobs
+            if self._jobs and not surplus:
+                job = self._jobs.popleft()
+                self._running[job] = time.monotonic()
+                return job
+            self._threads -= 1
+            if self._threads == 0 and self._ended is not None:
+                self._ended.run()
+            return None
+
+
+class Outcome(Generic[T]):
+    """What a job returned or raised. A future cannot hold every exception: StopIteration."""
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self, value: T | None, error: BaseException | None) -> None:
+        self._value = value
+        self._error = error
+
+    def result(self) -> T:
+        """Return what the job returned, or raise what it raised."""
+        if self._error is not None:
+            error, self._error = self._error, None
+            if isinstance(error, StopIteration | StopAsyncIteration):
+                # It would end an iteration of somebody who has nothing to do with it.
+                raise RuntimeError(f"a job raised {type(error).__name__}") from error
+            raise error
+        return self._value  # type: ignore[return-value]  # set when there is no error
+
+
+class _Job(Generic[T]):
+    def __init__(self, function: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[Outcome[T]] = loop.create_future()
+        self._function: Callable[[], T] | None = function
+        self._loop = loop
+
+    def run(self) -> None:
+        """Run in this thread, unless the caller has stopped waiting before it began."""
+        function, self._function = self._function, None
+        if function is None or self.future.cancelled():
+            return
+        outcome: Outcome[T]
+        try:
+            outcome = Outcome(function(), None)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
+            outcome = Outcome(None, error)
+        del function
+        # When the loop is closed no task waits any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._settle, outcome)
+
+    def _settle(self, outcome: Outcome[T]) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
