@@ -399,6 +399,11 @@ _BY_STATUS: dict[int, tuple[type[StorageError], bool, str | None]] = {
 }
 
 
+def is_known_code(code: str) -> bool:
+    """Whether it is one of S3's error codes that have a class of their own."""
+    return code in _BY_CODE
+
+
 # Nine digits are thirty years.
 _LONGEST_RETRY_AFTER = 9
 

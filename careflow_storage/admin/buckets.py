@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, Literal
@@ -20,10 +21,12 @@ from careflow_storage.errors import (
     NoSuchConfigurationError,
     NoSuchKeyError,
     NotSupportedError,
+    ServerResponseError,
     StorageError,
 )
 from careflow_storage.models import Model
 from careflow_storage.s3.control_pages import checked_page, nothing
+from careflow_storage.s3.response_check import is_marked
 from careflow_storage.transfer.engine import Engine
 
 _OF_ENV = "careflow-recordings-"
@@ -106,7 +109,7 @@ def _listed(answer: Mapping[str, Any]) -> list[BucketInfo]:
 async def head_bucket(engine: Engine, name: str | None) -> BucketInfo:
     bucket = _existing_name(engine, name)
     try:
-        region = await engine.control.call("head_bucket", None, {}, _region_of, bucket=bucket)
+        region = await _head(engine, bucket)
     except NoSuchKeyError as error:
         # Without a body a 404 looks like that of a file.
         raise NoSuchBucketError(
@@ -126,6 +129,32 @@ async def head_bucket(engine: Engine, name: str | None) -> BucketInfo:
         error.hint = _HEAD_DENIED_HINT
         raise
     return BucketInfo(name=bucket, region=region or await _location(engine, bucket))
+
+
+async def _head(engine: Engine, bucket: str) -> str | None:
+    """Ask by a HEAD; by a listing as well where nothing shows that S3 has answered it."""
+    try:
+        region, shown = await engine.control.call(
+            "head_bucket", None, {}, _region_if_shown, bucket=bucket
+        )
+    except ServerResponseError:
+        await _list_one(engine, bucket)
+        return None
+    if not shown:
+        # A server of S3 that denies the listing has shown what it is.
+        with contextlib.suppress(AccessDeniedError):
+            await _list_one(engine, bucket)
+    return region
+
+
+async def _list_one(engine: Engine, bucket: str) -> None:
+    # Any web server has something, or nothing, at this path. It has no listing.
+    await engine.control.call("list_objects_v2", None, {"MaxKeys": 1}, nothing, bucket=bucket)
+
+
+def _region_if_shown(answer: Mapping[str, Any]) -> tuple[str | None, bool]:
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return _region_of(answer), is_marked(headers)
 
 
 def _region_of(answer: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,7 @@ from careflow_storage.errors import (
     error_from_response,
 )
 from careflow_storage.s3.redaction import MAX_CODE, printable
+from careflow_storage.s3.response_check import refusal
 
 
 def explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
@@ -30,12 +31,16 @@ def explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
     if isinstance(error, botocore.ClientError):
         details = error.response.get("Error", {})
         metadata = error.response.get("ResponseMetadata", {})
+        status, headers = int(metadata.get("HTTPStatusCode", 0)), metadata.get("HTTPHeaders", {})
         code = details.get("Code")
+        if (code is None or code.isdigit()) and status >= 300:
+            # There was no error document: botocore makes a code of the status.
+            return refusal(status=status, headers=headers, body=b"", **where)
         return error_from_response(
-            status=int(metadata.get("HTTPStatusCode", 0)),
-            code=None if code is None or code.isdigit() else printable(code, MAX_CODE),
+            status=status,
+            code=printable(code, MAX_CODE),
             message=printable(details.get("Message")),
-            headers=metadata.get("HTTPHeaders", {}),
+            headers=headers,
             **where,
         )
     if isinstance(error, botocore.SSLError):

@@ -231,7 +231,10 @@ class ControlPlane:
                     with answer_timeout(limit):
                         answer = await getattr(client, method)(**arguments)
                 return parse(answer)
-            except StorageError:
+            except StorageError as error:
+                # What is refused before botocore reads it does not know what it answers.
+                error.operation = error.operation or operation
+                error.bucket, error.key = error.bucket or bucket or None, error.key or key
                 raise
             except KeyError as error:
                 # botocore takes an empty 200 answer for success.

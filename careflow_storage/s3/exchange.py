@@ -9,17 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from careflow_storage.errors import (
-    StorageClosedError,
-    StorageError,
-    error_from_response,
-)
+from careflow_storage.errors import ServerResponseError, StorageClosedError, StorageError
 from careflow_storage.http.bodies import Body
 from careflow_storage.http.connection import Connection
 from careflow_storage.http.heads import AnswerHead, request_head
-from careflow_storage.s3 import xml
 from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.redaction import scrub
+from careflow_storage.s3.response_check import explain_nonsense, is_as_good, refusal
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import EMPTY_PAYLOAD, encode_key
@@ -38,6 +34,7 @@ class Request:
     attempt has handed to the connection; a new attempt begins at 0 again. ``attempts`` is how
     often it was sent. ``unsettled`` says that a failed attempt may have done its work all the
     same: its response was lost or unreadable, or came from a server that broke down over it.
+    ``expects`` is the status of success of what is sent, not opened.
     """
 
     operation: str
@@ -51,6 +48,7 @@ class Request:
     on_sent: Callable[[int], None] | None = None
     attempts: int = 0
     unsettled: bool = False
+    expects: int = 200
 
 
 @dataclass(slots=True)
@@ -79,7 +77,7 @@ class Exchange:
         async def attempt(fresh: bool) -> T:
             before = request.attempts
             try:
-                return parse(await self._attempt(request, fresh))
+                return self._parsed(request, await self._attempt(request, fresh), parse)
             except StorageError as error:
                 if request.attempts > before and not _is_refusal(error):
                     request.unsettled = True
@@ -89,6 +87,18 @@ class Exchange:
             return await self._retry.run(attempt)
         except BaseException as error:
             scrub(error)
+            raise
+
+    def _parsed(self, request: Request, answer: Answer, parse: Callable[[Answer], T]) -> T:
+        try:
+            return parse(answer)
+        except StorageError as error:
+            # What cannot be parsed, or holds an error, does not know where it came from.
+            error.operation = error.operation or request.operation
+            error.bucket = error.bucket or self.session.bucket
+            error.key = error.key or request.key
+            if isinstance(error, ServerResponseError):
+                explain_nonsense(error, answer.status, answer.headers, answer.body)
             raise
 
     async def open(self, request: Request) -> AnswerStream:
@@ -113,7 +123,9 @@ class Exchange:
         async with self.session.slots:
             target, headers = await self._signed(request)
             answer = await self._ask(request, target, headers, fresh)
-        if answer.status >= 300:
+        if answer.status != request.expects and not is_as_good(
+            answer.status, answer.headers, answer.body, request.expects
+        ):
             raise self._refusal(request, answer)
         return answer
 
@@ -124,7 +136,7 @@ class Exchange:
         try:
             target, headers = await self._signed(request)
             connection, head = await self._begin(request, target, headers, fresh)
-            if head.status < 300:
+            if head.status in (200, 206):
                 return AnswerStream(self, request, connection, head)
             answer = await self._rest(connection, head)
             connection = None
@@ -210,15 +222,13 @@ class Exchange:
         )
 
     def _refusal(self, request: Request, answer: Answer) -> StorageError:
-        document = xml.parse_error(answer.body)
-        return error_from_response(
+        return refusal(
             operation=request.operation,
             bucket=self.session.bucket,
             key=request.key,
             status=answer.status,
-            code=document.code if document else None,
-            message=document.message if document else None,
             headers=answer.headers,
+            body=answer.body,
         )
 
 

@@ -15,7 +15,9 @@ import aiohttp
 from aiohttp.connector import Connection
 
 from careflow_storage.errors import ServerResponseError
+from careflow_storage.s3.document_roots import WholeBody, check_success
 from careflow_storage.s3.patience import seconds_of_this_call
+from careflow_storage.s3.response_check import refusal
 from careflow_storage.s3.xml import MAX_LISTING_BYTES
 from careflow_storage.s3.xml_reader import decoded, refused
 
@@ -60,7 +62,10 @@ class BoundedResponse(aiohttp.ClientResponse):
             except BaseException:
                 self.close()
                 raise
-            self._body = _without_bombs(bytes(body), self.status)
+            whole = bytes(body)
+            _refuse_foreign(self, whole)
+            self._body = found = WholeBody(_without_bombs(whole, self.status))
+            found.status = self.status
         return self._body
 
 
@@ -130,6 +135,7 @@ def guard_client(client: Any) -> None:
     # With Expect a silent server is waited for without any timeout.
     events.register_last("before-call.s3", _drop_expect)
     events.register_last("before-parameter-build.s3", _stay_in_region)
+    events.register_first("before-parse.s3.*", check_success)
 
 
 def _drop_expect(params: dict[str, Any], **_: Any) -> None:
@@ -140,6 +146,25 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
     # botocore would sign again for whatever region an error answer names. A request that says
     # that it was redirected already is left alone.
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+def _refuse_foreign(response: aiohttp.ClientResponse, body: bytes) -> None:
+    """Raise for what botocore would read as S3's refusal, though it is not from S3.
+
+    It takes the status of a web page for a code of S3's: "no such rules" for a proxy's 404.
+    """
+    if response.status < 300:
+        return
+    refused = refusal(
+        operation=None,
+        bucket=None,
+        key=None,
+        status=response.status,
+        headers=response.headers,
+        body=body,
+    )
+    if isinstance(refused, ServerResponseError):
+        raise refused
 
 
 def _without_bombs(body: bytes, status: int) -> bytes:

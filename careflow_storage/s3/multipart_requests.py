@@ -103,7 +103,7 @@ class MultipartRequests:
         """Drop a multipart upload and the parts stored so far."""
         query = canonical_query({"uploadId": upload_id})
         await self._exchange.send(
-            Request("AbortMultipartUpload", "DELETE", key, query), lambda answer: None
+            Request("AbortMultipartUpload", "DELETE", key, query, expects=204), lambda answer: None
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,7 @@ from careflow_storage.errors import (
     CapExceededError,
     InvalidRangeError,
     NoSuchKeyError,
+    NotSupportedError,
     ServerResponseError,
     StorageError,
 )
@@ -31,6 +33,7 @@ from careflow_storage.s3.protection_refusals import (
     refusals_explained,
 )
 from careflow_storage.s3.redaction import printable
+from careflow_storage.s3.response_check import is_marked, is_web_page
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 
@@ -111,6 +114,9 @@ class S3Requests:
             etag = answer.headers.get("etag")
             if not etag:
                 raise self._nonsense(request.operation, request.key, "it has no ETag")
+            if answer.body and not is_marked(answer.headers):
+                # Web servers give their pages ETags, too.
+                raise self._nonsense(request.operation, request.key, "it has a body")
             return Stored(xml.unquote_etag(etag), version_id_of(answer.headers), answer.headers)
 
         if self._needs_md5 and "content-md5" not in request.headers:
@@ -149,13 +155,16 @@ class S3Requests:
         self, key: str, query: str, headers: Mapping[str, str] | None
     ) -> ObjectHead:
         try:
-            return await self._head(key, query, headers)
+            head = await self._head(key, query, headers)
         except StorageError as error:
             if error.code is not None or error.status is None or error.status >= 500:
                 raise
             if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
                 raise
-        return await self._head_by_get(key, query, headers)
+            head = await self._head_by_get(key, query, headers)
+        if is_web_page(head.headers):
+            await self._require_s3(key)
+        return head
 
     async def _head(self, key: str, query: str, headers: Mapping[str, str] | None) -> ObjectHead:
         return await self._exchange.send(
@@ -230,15 +239,29 @@ class S3Requests:
             asked["range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if if_match is not None:
             asked["if-match"] = f'"{if_match}"'
+        request = Request("GetObject", "GET", key, _version_query(version_id), asked)
         with refusals_explained(asked):
-            stream = await self._exchange.open(
-                Request("GetObject", "GET", key, _version_query(version_id), asked)
-            )
-        self._bucket_was_seen = True
+            stream = await self._exchange.open(request)
+            if is_web_page(stream.headers):
+                # It holds a slot, of which there may be one only.
+                await stream.aclose()
+                await self._require_s3(key)
+                stream = await self._exchange.open(request)
         if ranged and stream.status != 206:
             await stream.aclose()
             raise self._nonsense("GetObject", key, "it ignores the range")
+        self._bucket_was_seen = True
         return stream
+
+    async def _require_s3(self, key: str) -> None:
+        """Ask for a listing, which web servers and portals cannot make up; raise if it is none.
+
+        They give every page, even the one that stands for all that they do not know, what an
+        object has: a length, an ETag and a date.
+        """
+        # A server of S3 that denies the listing has shown what it is.
+        with contextlib.suppress(AccessDeniedError, NotSupportedError):
+            await self.list_objects(key, max_keys=1)
 
     def describe(self, key: str, headers: Mapping[str, str]) -> ObjectHead:
         """Read an object's metadata from the headers of a GET or HEAD answer."""
@@ -286,6 +309,7 @@ class S3Requests:
                 key,
                 _version_query(version_id),
                 dict(_BYPASS) if bypass_governance else {},
+                expects=204,
             ),
             lambda answer: (
                 version_id_of(answer.headers),

@@ -26,12 +26,16 @@ from careflow_storage.errors import (
     CapExceededError,
     InvalidCredentialsError,
     NoSuchBucketError,
+    NoSuchKeyError,
+    ServerResponseError,
     StorageError,
 )
 from careflow_storage.s3.presign import Grant, presign
 from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.requests import Stored
+from careflow_storage.s3.response_check import explain_nonsense, is_marked
 from careflow_storage.s3.signing import canonical_query
+from careflow_storage.s3.xml import parse_listing
 
 _GRANT = (
     "Create a key that has it (`careflow-storage keys create`; keys cannot be changed). A key "
@@ -50,8 +54,16 @@ async def credentials(examination: Examination) -> Outcome:
     reply = await _list(examination)
     examination.listing = reply
     if reply.ok:
+        try:
+            parse_listing(reply.body)
+        except ServerResponseError as nonsense:
+            explain_nonsense(nonsense, reply.status, reply.headers, reply.body)
+            examination.listing = None
+            return outcome_of(nonsense)
         return passed("The server knows the key, and the signature is right")
     error = reply.error()
+    if isinstance(error, ServerResponseError):
+        return outcome_of(error)
     if isinstance(error, InvalidCredentialsError):
         cause, solution = _wrong_credentials(examination, error)
         return failed(in_words(error), cause, solution)
@@ -113,7 +125,7 @@ async def bucket(examination: Examination) -> Outcome:
             if region and examination.current.is_b2
             else REGION_SOLUTION,
         )
-    if head.ok:
+    if head.ok and (is_marked(head.headers) or _was_listed(examination)):
         if region not in (None, here):
             return warned(
                 f"{name} is there, but in {printable(region, 60)}, not in {here}.",
@@ -126,6 +138,8 @@ async def bucket(examination: Examination) -> Outcome:
     if listing is not None and listing.ok:
         return passed(f"{name} is there (HeadBucket answers {head.short}: no listBuckets)")
     error = (listing or head).error()
+    if isinstance(error, ServerResponseError):
+        return outcome_of(error)
     if isinstance(error, NoSuchBucketError) or head.status == 404:
         if error.status in (301, 307):
             return failed(in_words(error), "The endpoint is of another region.", REGION_SOLUTION)
@@ -140,6 +154,10 @@ async def bucket(examination: Examination) -> Outcome:
         "the key is limited to another bucket.",
         f"{ACCESS_SOLUTION} If putting works below, all is well.",
     )
+
+
+def _was_listed(examination: Examination) -> bool:
+    return examination.listing is not None and examination.listing.ok
 
 
 async def list_files(examination: Examination) -> Outcome:
@@ -243,7 +261,7 @@ async def _read_nothing(examination: Examination) -> Outcome:
     """With nothing to read, a missing file tells: 404 is an answer to who may read."""
     wire = await examination.wire()
     reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
-    if reply.status == 404:
+    if isinstance(reply.error(), NoSuchKeyError):
         examination.may["get"] = True
         return passed("GetObject works (it says that a missing file is missing)")
     if "cannot access bucket" in in_words(reply.error()).lower():
@@ -257,10 +275,11 @@ async def missing_file(examination: Examination) -> Outcome:
     """B2 answers 403 for a missing file if the key lacks listBuckets (kopia#5329)."""
     wire = await examination.wire()
     reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
-    if reply.status == 404:
+    error = reply.error()
+    if isinstance(error, NoSuchKeyError):
         return passed("A missing file is a 404")
-    if reply.status != 403:
-        return outcome_of(reply.error())
+    if reply.status != 403 or isinstance(error, ServerResponseError):
+        return outcome_of(error)
     if examination.may.get("get") is None:
         return skipped("The key may not read, so what is missing cannot be told.")
     return warned(

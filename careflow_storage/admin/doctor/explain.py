@@ -10,6 +10,7 @@ from careflow_storage.errors import (
     InvalidCredentialsError,
     NoSuchBucketError,
     NotSupportedError,
+    ServerResponseError,
     ServiceUnavailableError,
     StorageError,
     StorageTimeoutError,
@@ -34,6 +35,9 @@ _CAP_CAUSE = "A daily cap of the Backblaze account (storage, download or transac
 _CAP_SOLUTION = "Raise the cap on the page Caps & Alerts of the Backblaze console, or wait a day."
 _NETWORK_CAUSE = "The connection broke or the server stays silent: network, firewall or proxy."
 _NETWORK_SOLUTION = "Check BACKBLAZE_ENDPOINT and the network between here and there, then again."
+_FOREIGN_CAUSE = (
+    "What answers there is no S3 server, or something in between changes its responses."
+)
 _BUSY_CAUSE = "Backblaze answers so as a matter of course under load, and in maintenance."
 _BUSY_SOLUTION = "Run the doctor again. If it stays, look at https://status.backblaze.com."
 
@@ -73,6 +77,8 @@ def outcome_of(error: Exception) -> Outcome:
         return warned(found, "This server does not implement it.", "Do without it here.")
     if isinstance(error, StorageTimeoutError | ConnectionFailedError):
         return failed(found, _NETWORK_CAUSE, error.hint or _NETWORK_SOLUTION)
+    if isinstance(error, ServerResponseError):
+        return failed(found, _FOREIGN_CAUSE, error.hint or _NETWORK_SOLUTION)
     return failed(
         found, "The server refuses it for the reason that it gives.", error.hint or ACCESS_SOLUTION
     )

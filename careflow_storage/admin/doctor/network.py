@@ -23,6 +23,7 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.s3 import xml
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import printable
+from careflow_storage.s3.response_check import is_marked
 from careflow_storage.s3.session import tls_context
 
 _CONNECT_SECONDS = 5.0
@@ -55,7 +56,7 @@ async def endpoint(examination: Examination) -> Outcome:
             "Use an https:// endpoint.",
         )
     place = "on this machine" if is_loopback(host) else "not Backblaze's"
-    return passed(f"{url} is an S3 server {place}{way}")
+    return passed(f"{url} is the address of a server {place}{way}")
 
 
 async def dns(examination: Examination) -> Outcome:
@@ -316,11 +317,12 @@ def _ends(certificate: dict[str, Any]) -> datetime | None:
 
 
 def _is_s3(response: Unsigned) -> bool:
-    if any(name.lower().startswith("x-amz-") for name in response.headers):
+    if is_marked({name.lower(): value for name, value in response.headers.items()}):
         return True
-    if xml.parse_error(response.body) is not None:
+    document = xml.parse_error(response.body)
+    if document is not None and document.code is not None:
         return True
-    return b"ListAllMyBucketsResult" in response.body
+    return b"<ListAllMyBucketsResult" in response.body
 
 
 def _why(error: BaseException) -> str:

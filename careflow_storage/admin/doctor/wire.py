@@ -7,10 +7,11 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from careflow_storage.errors import StorageError, error_from_response
+from careflow_storage.errors import StorageError
 from careflow_storage.s3 import xml
 from careflow_storage.s3.exchange import Exchange, Request
 from careflow_storage.s3.redaction import scrub
+from careflow_storage.s3.response_check import is_as_good, refusal
 from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import encode_key
@@ -30,6 +31,9 @@ class Reply:
 
     @property
     def ok(self) -> bool:
+        """Whether it is a success, and may be S3's: a web page is no deletion."""
+        if self.operation == "DeleteObject":
+            return self.status == 204 or is_as_good(self.status, self.headers, self.body, 204)
         return self.status < 300
 
     @property
@@ -44,15 +48,13 @@ class Reply:
 
     def error(self) -> StorageError:
         """The exception that the library would raise for it."""
-        document = xml.parse_error(self.body)
-        return error_from_response(
+        return refusal(
             operation=self.operation,
             bucket=None,
             key=self.key,
             status=self.status,
-            code=document.code if document else None,
-            message=document.message if document else None,
             headers=self.headers,
+            body=self.body,
         )
 
 
