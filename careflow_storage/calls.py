@@ -7,17 +7,27 @@ from types import TracebackType
 
 from careflow_storage.errors import StorageError
 from careflow_storage.s3.deadline import Deadline
+from careflow_storage.s3.in_flight import InFlight, Running
 
 
 class Call:
     """The context in which a public method does its work.
 
-    ``async with`` holds it to its ``timeout``; plain ``with`` is for methods that send nothing
-    themselves. An error that leaves it names the method, the bucket and the key, where it does
-    not do so by itself.
+    ``async with`` holds it to its ``timeout``, and lets closing the storage cancel it: it raises
+    `StorageClosedError` then. Plain ``with`` is for methods that send nothing themselves. An
+    error that leaves it names the method, the bucket and the key, where it does not do so by
+    itself.
     """
 
-    __slots__ = ("_bucket", "_deadline", "_key", "_operation", "_scope")
+    __slots__ = (
+        "_bucket",
+        "_deadline",
+        "_in_flight",
+        "_key",
+        "_operation",
+        "_running",
+        "_scope",
+    )
 
     def __init__(
         self,
@@ -25,11 +35,14 @@ class Call:
         bucket: str | None,
         key: str | None = None,
         timeout: float | None = None,
+        in_flight: InFlight | None = None,
     ) -> None:
         self._operation = operation
         self._bucket = bucket
         self._key = key
         self._scope: asyncio.Timeout | None = None
+        self._in_flight = in_flight
+        self._running: Running | None = None
         with self:
             self._deadline = Deadline(timeout)
 
@@ -48,6 +61,8 @@ class Call:
             exc.key = exc.key or self._key
 
     async def __aenter__(self) -> None:
+        if self._in_flight is not None:
+            self._running = self._in_flight.enter()
         if self._deadline.timeout is not None:
             self._scope = self._deadline.scope()
             await self._scope.__aenter__()
@@ -58,13 +73,27 @@ class Call:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._scope is None:
-            self.__exit__(exc_type, exc, traceback)
-            return
         try:
-            await self._scope.__aexit__(exc_type, exc, traceback)
+            if self._scope is not None:
+                await self._end_scope(self._scope, exc_type, exc, traceback)
+        finally:
+            running, self._running = self._running, None
+            closed = running.leave(exc) if running is not None else None
+        if closed is not None:
+            self.__exit__(type(closed), closed, None)
+            raise closed from exc
+        self.__exit__(exc_type, exc, traceback)
+
+    async def _end_scope(
+        self,
+        scope: asyncio.Timeout,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await scope.__aexit__(exc_type, exc, traceback)
         except TimeoutError as error:
-            explained = self._deadline.explain(self._scope, error)
+            explained = self._deadline.explain(scope, error)
             self.__exit__(type(explained), explained, None)
             raise explained from error
-        self.__exit__(exc_type, exc, traceback)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
 from careflow_storage.s3.control import ControlPlane
 from careflow_storage.s3.exchange import Exchange
+from careflow_storage.s3.in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.retry import RetryPolicy
@@ -40,6 +41,8 @@ class Lifecycle:
         self._process = 0
         self._closed = False
         self._opening = asyncio.Lock()
+        self._closing: Closing | None = None
+        self.in_flight = InFlight()
 
     @property
     def state(self) -> str:
@@ -67,8 +70,11 @@ class Lifecycle:
         if self.missing:
             raise NotConfiguredError(self.missing)
         settings = self._settings
-        session = S3Session(settings, self._given)
+        session = S3Session(settings, self._given, self.in_flight)
         await session.open()
+        if self._closed:
+            await session.close()
+            raise StorageClosedError("The storage was closed while it was being opened.")
         retry = RetryPolicy(
             settings.retry_attempts, settings.retry_base_delay, settings.retry_max_delay
         )
@@ -85,6 +91,7 @@ class Lifecycle:
             threads=threads,
             budget=ByteBudget(settings.memory_budget),
             spool=Spool(),
+            in_flight=self.in_flight,
         )
 
     def engine(self) -> Engine:
@@ -95,7 +102,7 @@ class Lifecycle:
             StorageClosedError: Not opened yet, or closed.
             WrongLoopError: Another event loop than the one that opened it, or a forked process.
         """
-        if self._engine is None:
+        if self._engine is None or self._closed:
             if self.missing and not self._closed:
                 raise NotConfiguredError(self.missing)
             raise StorageClosedError(
@@ -115,16 +122,57 @@ class Lifecycle:
             )
         return self._engine
 
-    async def close(self) -> None:
-        """Close the connections and end the threads. Safe to call twice."""
-        self._closed = True
-        engine, self._engine = self._engine, None
+    async def close(self, grace: float = DEFAULT_GRACE) -> None:
+        """End what is in flight, within ``grace`` seconds; then close connections and threads.
+
+        Safe to call twice, and at once in several tasks: the shortest grace counts. Called inside
+        a call of this storage it returns while that call, and then the closing, still ends.
+
+        Raises:
+            InvalidInputError: ``grace`` is not a number of seconds.
+            WrongLoopError: The event loop that opened it is another, and could still close it.
+        """
+        grace = checked_grace(grace)
+        engine = self._engine
         if engine is None:
+            self._closed = True
+        elif os.getpid() != self._process:
+            # The connections are the parent's; its uploads go on there.
+            self._closed, self.in_flight.deadline = True, 0.0
+        elif _running_loop() is not self._loop:
+            await self._close_elsewhere(engine)
+        else:
+            self._closed = True
+            if self._closing is None:
+                self._closing = Closing(self.in_flight, lambda: _release(engine), grace)
+            await self._closing.wait(grace)
+
+    async def _close_elsewhere(self, engine: Engine) -> None:
+        """Release what needs no event loop, if the one that opened the storage is closed."""
+        if self._loop is not None and not self._loop.is_closed():
+            raise WrongLoopError(
+                "The storage was opened in another event loop.",
+                operation="close",
+                hint="Close it in the loop that opened it, before that loop is closed.",
+            )
+        if self._closed:
             return
-        try:
-            await engine.session.close()
-        finally:
-            await engine.threads.close()
+        self._closed = True
+        if not self.in_flight.is_empty:
+            logger.warning(
+                "The event loop was closed before the storage: calls in flight were cut off, and "
+                "abort_stale_uploads() finds what they left."
+            )
+        self.in_flight.deadline = 0.0
+        engine.session.abandon()
+        await engine.threads.close()
+
+
+async def _release(engine: Engine) -> None:
+    try:
+        await engine.session.close()
+    finally:
+        await engine.threads.close()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -31,6 +31,7 @@ from careflow_storage.recordings import (
     validate_key,
 )
 from careflow_storage.s3.deletion import delete_keys
+from careflow_storage.s3.in_flight import DEFAULT_GRACE
 from careflow_storage.s3.listing import FileListing, FolderListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.protection_headers import key_headers
@@ -131,9 +132,28 @@ class BackblazeStorage:
     ) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Close all connections. Safe to call twice; finish or cancel your tasks before."""
-        await self._lifecycle.close()
+    async def close(self, grace: float = DEFAULT_GRACE) -> None:
+        """End what is in flight, and close all connections. At once when nothing is.
+
+        New calls are refused with `StorageClosedError`. Running ones are cancelled, and raise it
+        too; a call that its own task was cancelled in raises ``CancelledError``, as ever. Uploads
+        are aborted, open recordings aborted or kept as their ``on_error`` says. All this has
+        ``grace`` seconds; what could not be cleaned up by then is logged with its upload ID.
+
+        Safe to call twice, and in several tasks at once. Cancelled itself, it gives the clean-up
+        0.8 s, closes, and is cancelled then. Inside a call of this storage, such as in a progress
+        callback, it returns before the storage is closed, since that call must end first. In a
+        forked child it leaves the parent's connections and uploads alone.
+
+        Args:
+            grace: The most seconds for aborts and keeps. 0 cancels and closes at once.
+
+        Raises:
+            InvalidInputError: ``grace`` is not a number of seconds, 0 or more.
+            WrongLoopError: Another event loop opened it, which is not closed yet. Where that one
+                is closed, what needs no loop is released.
+        """
+        await self._lifecycle.close(grace)
 
     @cached_property
     def admin(self) -> StorageAdmin:
@@ -824,7 +844,7 @@ class BackblazeStorage:
         )
 
     def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
-        return Call(operation, self.settings.bucket_name, key, timeout)
+        return Call(operation, self.settings.bucket_name, key, timeout, self._lifecycle.in_flight)
 
     def _result(self, key: str, done: Uploaded) -> UploadResult:
         bucket = str(self.settings.bucket_name)

@@ -687,4 +687,4 @@ class StorageAdmin:
         return self._lifecycle.engine()
 
     def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
-        return Call(operation, self._settings.bucket_name, key, timeout)
+        return Call(operation, self._settings.bucket_name, key, timeout, self._lifecycle.in_flight)

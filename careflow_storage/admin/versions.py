@@ -77,7 +77,12 @@ class VersionListing:
     async def pages(self) -> AsyncIterator[list[FileVersion]]:
         """Yield lists of up to 1000 versions; none for an empty listing."""
         requests = self._requests()
-        deadline = Deadline(self._timeout, operation="list_file_versions", bucket=requests.bucket)
+        deadline = Deadline(
+            self._timeout,
+            requests.in_flight,
+            operation="list_file_versions",
+            bucket=requests.bucket,
+        )
         pages = version_pages(requests, self._prefix, limit=self._max_versions)
         async with aclosing(pages):
             while True:

@@ -6,7 +6,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from careflow_storage.http.bodies import Body
@@ -205,6 +205,15 @@ class Connection(asyncio.BufferedProtocol):
         transport = self.transport
         if transport is not None:
             transport.abort()
+
+    def shut_down(self) -> None:
+        """End it for the peer alone, without the event loop, which is closed."""
+        self.reusable = False
+        self._over = True
+        plug = self.transport.get_extra_info("socket") if self.transport is not None else None
+        if plug is not None:
+            with suppress(OSError):
+                plug.shutdown(socket.SHUT_RDWR)
 
     # --- a request and its answer -------------------------------------------------------
 

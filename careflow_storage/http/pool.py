@@ -150,6 +150,12 @@ class Pool:
             self._empty = self._loop.create_future()
             await self._empty
 
+    def abandon(self) -> None:
+        """End all connections for their peers, without the event loop, which is closed."""
+        self._closed = True
+        for connection in self._all:
+            connection.shut_down()
+
     async def _in_time(self) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from careflow_storage.errors import InvalidInputError, StorageTimeoutError
+from careflow_storage.s3.in_flight import InFlight
 
 T = TypeVar("T")
 
@@ -15,19 +16,23 @@ T = TypeVar("T")
 class Deadline:
     """``timeout`` seconds from the first waiting on; None for no end.
 
-    ``where`` is what the error then tells: operation, bucket, key.
+    ``where`` is what the error then tells: operation, bucket, key. ``in_flight`` is the storage
+    that closing takes it from, for what no `Call` surrounds.
 
     Raises:
         InvalidInputError: ``timeout`` is not a number of seconds above 0.
     """
 
-    def __init__(self, timeout: float | None, **where: str | None) -> None:
+    def __init__(
+        self, timeout: float | None, in_flight: InFlight | None = None, **where: str | None
+    ) -> None:
         if timeout is not None and not is_duration(timeout):
             raise InvalidInputError(
                 f"timeout must be a number of seconds above 0, not {timeout!r}.",
                 hint="None waits as long as it takes.",
             )
         self.timeout = timeout
+        self._in_flight = in_flight
         self._where = where
         self._end: float | None = None
 
@@ -41,7 +46,23 @@ class Deadline:
         """Await something; raise `StorageTimeoutError` when the time is up.
 
         For what is done in several steps between which the caller has the floor, as iterators.
+        Raises `StorageClosedError` when the storage is closed meanwhile, or was before.
         """
+        if self._in_flight is None:
+            return await self._in_time(awaitable)
+        if self._in_flight.refuses:
+            # Python warns of a coroutine that is not awaited.
+            if (close := getattr(awaitable, "close", None)) is not None:
+                close()
+            where: dict[str, Any] = dict(self._where)
+            raise self._in_flight.closed_error(**where)
+        running = self._in_flight.enter()
+        if running is None:
+            return await self._in_time(awaitable)
+        with running:
+            return await self._in_time(awaitable)
+
+    async def _in_time(self, awaitable: Awaitable[T]) -> T:
         if self.timeout is None:
             return await awaitable
         scope = self.scope()

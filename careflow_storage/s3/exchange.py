@@ -12,6 +12,7 @@ from typing import TypeVar
 from careflow_storage.errors import ServerResponseError, StorageClosedError, StorageError
 from careflow_storage.http.bodies import Body
 from careflow_storage.http.connection import Connection
+from careflow_storage.http.failures import PoolClosedError
 from careflow_storage.http.heads import AnswerHead, request_head
 from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.redaction import scrub
@@ -217,6 +218,8 @@ class Exchange:
         """Make our exception of what the connection or the operating system raised."""
         session = self.session
         where = {"operation": request.operation, "bucket": session.bucket, "key": request.key}
+        if isinstance(error, PoolClosedError):
+            return session.in_flight.closed_error(**where)
         return explain_failure(
             error, where, host=session.host, settings=session.settings, proxy=session.proxy
         )

@@ -60,7 +60,9 @@ class FileListing:
     async def pages(self) -> AsyncIterator[list[FileInfo]]:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
-        deadline = Deadline(self._timeout, operation="list_files", bucket=requests.bucket)
+        deadline = Deadline(
+            self._timeout, requests.in_flight, operation="list_files", bucket=requests.bucket
+        )
         pages = _pages(requests, "list_files", deadline, self._prefix, max_keys=self._max_keys)
         async with aclosing(pages):
             async for page in pages:
@@ -109,7 +111,9 @@ class FolderListing:
     async def pages(self) -> AsyncIterator[FolderContents]:
         """Yield up to 1000 files and common prefixes at a time; nothing for an empty folder."""
         requests = self._requests()
-        deadline = Deadline(self._timeout, operation="list_folder", bucket=requests.bucket)
+        deadline = Deadline(
+            self._timeout, requests.in_flight, operation="list_folder", bucket=requests.bucket
+        )
         pages = _pages(requests, "list_folder", deadline, self._prefix, delimiter=self._delimiter)
         last = ""
         async with aclosing(pages):

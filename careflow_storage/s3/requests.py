@@ -73,6 +73,7 @@ class S3Requests:
 
     def __init__(self, exchange: Exchange, in_thread: InThread) -> None:
         self.bucket = exchange.session.bucket
+        self.in_flight = exchange.session.in_flight
         self._exchange = exchange
         self._in_thread = in_thread
         self._bucket_was_seen = False

@@ -26,6 +26,7 @@ from careflow_storage.http.connection import Connection
 from careflow_storage.http.pool import Pool
 from careflow_storage.http.proxy import Proxy
 from careflow_storage.s3.counting import RequestCounter
+from careflow_storage.s3.in_flight import InFlight
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import guard_logs
 from careflow_storage.s3.signing import Credentials, Signer, host_header
@@ -89,7 +90,10 @@ class S3Session:
     """
 
     def __init__(
-        self, settings: StorageSettings, session: aioboto3.Session | AioSession | None = None
+        self,
+        settings: StorageSettings,
+        session: aioboto3.Session | AioSession | None = None,
+        in_flight: InFlight | None = None,
     ) -> None:
         if not settings.endpoint or not settings.region or not settings.bucket_name:
             raise NotConfiguredError(missing_settings(settings, session))
@@ -99,6 +103,7 @@ class S3Session:
         self.host = host_header(self.origin)
         self.signer = Signer(settings.region)
         self.counter = RequestCounter()
+        self.in_flight = in_flight if in_flight is not None else InFlight()
         self.slots = Slots(settings.max_connections, settings.pool_timeout)
         self._given = session
         self._static = None if session is not None else _static_credentials(settings)
@@ -146,6 +151,12 @@ class S3Session:
         finally:
             if self._pool is not None:
                 await self._pool.close()
+
+    def abandon(self) -> None:
+        """End the connections without their event loop, which is closed."""
+        self._closed = True
+        if self._pool is not None:
+            self._pool.abandon()
 
     @property
     def tls(self) -> ssl.SSLContext | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, get_args
@@ -122,6 +123,9 @@ class RecordingWriter:
         self._parts: LiveParts | None = None
         self._written = 0
         self._result: UploadResult | None = None
+        # Why the storage, which was closed, has ended it; and when that is done.
+        self._cut_off: StorageClosedError | None = None
+        self._was_cut_off = asyncio.Event()
         self._flusher: Flusher | None = None
         if flush_interval is not None:
             self._flusher = Flusher(key, flush_interval, self._growing, self._begun)
@@ -201,6 +205,8 @@ class RecordingWriter:
                 view = view[filling.filled - before :]
 
     def _check_open(self) -> None:
+        if self._cut_off is not None:
+            raise self._engine.in_flight.closed_error(operation="write", key=self._key)
         if self._state != "open":
             raise StorageClosedError(
                 f"The recording is {self._state}.",
@@ -263,7 +269,10 @@ class RecordingWriter:
                 key=self._key,
                 hint="Open each recording once.",
             )
+        if self._engine.in_flight.refuses:
+            raise self._engine.in_flight.closed_error(operation="open_recording", key=self._key)
         self._state = "open"
+        self._engine.in_flight.add(self)
         if self._flusher is not None:
             self._flusher.start()
         return self
@@ -274,7 +283,50 @@ class RecordingWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._cut_off is not None:
+            await self._leave_cut_off(self._cut_off, exc)
+            return
         self._state = "closed"
+        running = self._engine.in_flight.enter(ending=True)
+        try:
+            with running if running is not None else nullcontext():
+                await self._end(exc)
+        finally:
+            self._engine.in_flight.discard(self)
+
+    async def end_with(self, error: StorageClosedError) -> None:
+        """End it as if ``error`` had left its block, wherever its task is: the storage closes."""
+        if self._state != "open":
+            return  # its own end is under way
+        self._state = "closed"
+        error.operation, error.key = "open_recording", self._key
+        self._cut_off = error
+        try:
+            await self._end(error)
+        except BaseException as failure:
+            if failure is not error:
+                for note in getattr(failure, "__notes__", ()):
+                    error.add_note(note)
+                error.unfinished_upload_id = error.unfinished_upload_id or self._left_upload_id()
+                raise
+        finally:
+            self._was_cut_off.set()
+            self._engine.in_flight.discard(self)
+
+    async def _leave_cut_off(self, error: StorageClosedError, exc: BaseException | None) -> None:
+        waiting = asyncio.create_task(self._was_cut_off.wait())
+        interrupted = await wait_out(waiting)
+        if exc is None:
+            raise interrupted or error
+        if interrupted is not None and not isinstance(exc, asyncio.CancelledError):
+            raise interrupted from exc
+
+    def _left_upload_id(self) -> str | None:
+        parts = self._parts
+        left = parts is not None and parts.upload.unfinished is not None
+        return self.upload_id if left else None
+
+    async def _end(self, exc: BaseException | None) -> None:
         if self._flusher is not None:
             self._flusher.end()
         try:
@@ -360,7 +412,12 @@ class RecordingWriter:
         """Store what arrived, whoever cancels; raise only what is not in the way of ``exc``."""
         storing = asyncio.create_task(self._store(partial=exc is not None))
         cancelled = isinstance(exc, asyncio.CancelledError)
-        interrupted = await finish(storing, _KEEP_SECONDS, cancelled=cancelled)
+        interrupted = await finish(
+            storing,
+            _KEEP_SECONDS,
+            cancelled=cancelled,
+            until=self._engine.in_flight.clean_up_until,
+        )
         failure = _failure_of(storing)
         if failure is not None:
             await self._tell_not_kept(exc or interrupted or failure, failure)

@@ -336,11 +336,12 @@ class MultipartUpload:
         cancelled = isinstance(error, asyncio.CancelledError)
         loop = asyncio.get_running_loop()
         end = loop.time() + (_ABORT_SECONDS_WHEN_CANCELLED if cancelled else _ABORT_SECONDS)
+        until = self._engine.in_flight.clean_up_until
         task = asyncio.create_task(ending)
         interrupted: asyncio.CancelledError | None = None
-        while not task.done() and loop.time() < end:
+        while not task.done() and loop.time() < until(end):
             try:
-                await asyncio.wait({task}, timeout=end - loop.time())
+                await asyncio.wait({task}, timeout=until(end) - loop.time())
             except asyncio.CancelledError as again:
                 interrupted = again
                 end = min(end, loop.time() + _ABORT_SECONDS_WHEN_CANCELLED)

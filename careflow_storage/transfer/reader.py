@@ -84,7 +84,8 @@ class FileReader:
         wanted = left if size < 0 else min(size, left)
         pieces: list[bytes] = []
         missing = wanted
-        deadline = Deadline(self._timeout, operation="open_file", key=self.metadata.key)
+        in_flight, key = self._engine.in_flight, self.metadata.key
+        deadline = Deadline(self._timeout, in_flight, operation="open_file", key=key)
         try:
             while missing:
                 if not self._rest:

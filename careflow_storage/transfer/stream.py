@@ -78,7 +78,11 @@ class FileStream:
     ) -> None:
         check_range(start, end)
         self._deadline = Deadline(
-            timeout, operation="stream_file", bucket=engine.requests.bucket, key=key
+            timeout,
+            engine.in_flight,
+            operation="stream_file",
+            bucket=engine.requests.bucket,
+            key=key,
         )
         self._engine = engine
         self._key = key

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import math
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -47,22 +48,28 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 async def finish(
-    task: asyncio.Task[None], seconds: float, *, cancelled: bool
+    task: asyncio.Task[None],
+    seconds: float,
+    *,
+    cancelled: bool,
+    until: Callable[[float], float] = lambda end: end,
 ) -> asyncio.CancelledError | None:
     """Wait for the end of ``task``, with a deadline from the first cancellation on.
 
-    ``cancelled`` says that it has come already; a second one ends it. Returns the last one that
+    ``cancelled`` says that it has come already; a second one ends it. ``until`` makes of that
+    deadline the one that counts, which may move meanwhile. Returns the last cancellation that
     came meanwhile, for the caller to raise.
     """
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds if cancelled else None
+    end = loop.time() + seconds if cancelled else math.inf
     interrupted: asyncio.CancelledError | None = None
-    while not task.done() and (end is None or loop.time() < end):
+    while not task.done() and loop.time() < until(end):
+        left = until(end) - loop.time()
         try:
-            await asyncio.wait({task}, timeout=None if end is None else end - loop.time())
+            await asyncio.wait({task}, timeout=None if left == math.inf else left)
         except asyncio.CancelledError as again:
             interrupted = again
-            end = loop.time() + (seconds if end is None else 0.0)
+            end = loop.time() + (seconds if end == math.inf else 0.0)
     task.cancel()
     last = await wait_out(task)
     return last if last is not None else interrupted

@@ -1,0 +1,307 @@
+"""What runs on an open storage or outbox, so that closing ends it in order.
+
+Closing has two phases. In the first no new call is accepted, running calls are cancelled, open
+recordings are ended, and their aborts and keeps may send requests: until the deadline. In the
+second whatever is left is cancelled once more, and its clean-up gives up. Then the owner closes
+its connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Protocol
+
+from careflow_storage.errors import InvalidInputError, StorageClosedError
+
+logger = logging.getLogger("careflow_storage")
+
+DEFAULT_GRACE = 5.0
+# Whoever cancels the closing waits for it: some workers grant one second, then the process dies.
+_GRACE_WHEN_CANCELLED = 0.8
+# After the deadline a clean-up sends nothing more, it only needs turns of the event loop.
+_UNWIND_SECONDS = 0.5
+_FOREVER = float("inf")
+_HINT = "Await the calls before close(), or send again what was cut off."
+
+# The innermost running call of this task, or of the task that made this task.
+_current: ContextVar[Running | None] = ContextVar("careflow_storage_running", default=None)
+
+
+class OpenRecording(Protocol):
+    """What is open between its calls, and is ended when its storage closes."""
+
+    async def end_with(self, error: StorageClosedError) -> None: ...
+
+
+class InFlight:
+    """The calls and recordings in flight of one owner, ``what`` in messages.
+
+    Attributes:
+        deadline: Until when clean-up may send requests, by the loop's clock; None until `end`.
+    """
+
+    def __init__(self, what: str = "storage") -> None:
+        self.deadline: float | None = None
+        self._what = what
+        self._running: set[Running] = set()
+        self._recordings: set[OpenRecording] = set()
+        self._changed: asyncio.Event | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._running and not self._recordings
+
+    def enter(self, *, ending: bool = False) -> Running | None:
+        """Register the current task's call; None inside a call that is registered already.
+
+        ``ending`` is for clean-up: it is cancelled only at the deadline.
+        """
+        outer = _current.get()
+        if outer is not None and self._encloses(outer):
+            return None
+        return Running(self, outer, ending=ending)
+
+    def is_inside(self) -> bool:
+        """Whether the current task belongs to a call in flight, which cannot wait for its end."""
+        outer = _current.get()
+        return outer is not None and self._encloses(outer)
+
+    def _encloses(self, running: Running | None) -> bool:
+        while running is not None:
+            if running in self._running:
+                return True
+            running = running.outer
+        return False
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the owner takes nothing new from the current task: it closes, or is closed."""
+        return self.deadline is not None and not self.is_inside()
+
+    def add(self, recording: OpenRecording) -> None:
+        """Register an open recording, until `discard`."""
+        self._recordings.add(recording)
+
+    def discard(self, recording: OpenRecording) -> None:
+        """Forget a recording that has ended."""
+        self._recordings.discard(recording)
+        self._notify()
+
+    def remove(self, running: Running) -> None:
+        """Forget a call that has ended."""
+        self._running.discard(running)
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+
+    def closed_error(self, **where: Any) -> StorageClosedError:
+        """What a call raises that the closing has cancelled."""
+        return StorageClosedError(
+            f"The {self._what} was closed while it was in use.", hint=_HINT, **where
+        )
+
+    def clean_up_until(self, end: float) -> float:
+        """Return the end of a clean-up: while closing the deadline, else ``end``."""
+        return end if self.deadline is None else self.deadline
+
+    def hurry(self, grace: float) -> None:
+        """Set the deadline ``grace`` seconds from now, unless it is earlier."""
+        end = asyncio.get_running_loop().time() + grace
+        self.deadline = end if self.deadline is None else min(end, self.deadline)
+        self._notify()
+
+    async def end(self, interruptions: _Interruptions) -> None:
+        """End everything in flight until the deadline; `hurry` has set it."""
+        self._changed = asyncio.Event()
+        for running in list(self._running):
+            running.cancel_for_closing()
+        endings = {
+            asyncio.create_task(recording.end_with(self.closed_error()))
+            for recording in self._recordings
+        }
+        for ending in endings:
+            ending.add_done_callback(lambda _: self._notify())
+        # Without a grace, too, each hears of it before it is cancelled for good.
+        await interruptions.survive(asyncio.sleep(0))
+        await self._wait(endings, interruptions, lambda: self.deadline)
+        for running in list(self._running):
+            running.cancel_for_good()
+        for ending in endings:
+            ending.cancel()
+        last = asyncio.get_running_loop().time() + _UNWIND_SECONDS
+        await self._wait(endings, interruptions, lambda: last)
+        self._tell(endings)
+
+    async def _wait(
+        self,
+        endings: set[asyncio.Task[None]],
+        interruptions: _Interruptions,
+        until: Callable[[], float | None],
+    ) -> None:
+        loop, changed = asyncio.get_running_loop(), self._changed
+        while changed is not None and (self._running or any(not each.done() for each in endings)):
+            left = (until() or 0.0) - loop.time()
+            if left <= 0:
+                return
+            changed.clear()
+            await interruptions.survive(_wait_for(changed, left))
+
+    def _tell(self, endings: set[asyncio.Task[None]]) -> None:
+        left = len(self._running) + sum(not each.done() for each in endings)
+        if left:
+            logger.warning("The %s closes while %d calls have not ended.", self._what, left)
+        for each in endings:
+            if each.done() and not each.cancelled() and (error := each.exception()) is not None:
+                logger.warning("A recording could not be ended: %s", error, exc_info=error)
+
+
+class _Interruptions:
+    """Cancellations of the closing itself: the first leaves a moment, the second none."""
+
+    def __init__(self, in_flight: InFlight) -> None:
+        self._in_flight = in_flight
+        self._last: asyncio.CancelledError | None = None
+
+    async def survive(self, pause: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await pause
+        except asyncio.CancelledError as error:
+            self._in_flight.hurry(_GRACE_WHEN_CANCELLED if self._last is None else 0.0)
+            self._last = error
+
+    def raise_last(self) -> None:
+        if self._last is not None:
+            raise self._last
+
+
+class Closing:
+    """The one task that closes an owner, and those who wait for it.
+
+    Args:
+        release: Closes the connections and what else is left, when all calls have ended.
+    """
+
+    def __init__(
+        self, in_flight: InFlight, release: Callable[[], Coroutine[Any, Any, None]], grace: float
+    ) -> None:
+        self._in_flight = in_flight
+        self._release = release
+        in_flight.hurry(grace)
+        self._task = asyncio.create_task(self._run())
+
+    async def wait(self, grace: float) -> None:
+        """Wait for its end, with this grace if it is shorter; raise what went wrong.
+
+        Cancelled, it leaves a moment for the clean-up, closes, and is cancelled then.
+        """
+        if self._task.done():
+            return
+        self._in_flight.hurry(grace)
+        if self._in_flight.is_inside():
+            return
+        interruptions = _Interruptions(self._in_flight)
+        while not self._task.done():
+            await interruptions.survive(asyncio.wait({self._task}))
+        interruptions.raise_last()
+        self._task.result()
+
+    async def _run(self) -> None:
+        interruptions = _Interruptions(self._in_flight)
+        await self._in_flight.end(interruptions)
+        releasing = asyncio.create_task(self._release())
+        while not releasing.done():
+            await interruptions.survive(asyncio.wait({releasing}))
+        interruptions.raise_last()
+        releasing.result()
+
+
+class Running:
+    """A call of one task, from `InFlight.enter` to its `leave`.
+
+    As `asyncio.Timeout` does, it cancels the task and takes that cancellation back: when the
+    call ends by it, it raises `StorageClosedError`. A cancellation of anyone else stays one.
+    """
+
+    __slots__ = ("_cancellations", "_ending", "_in_flight", "_task", "_token", "_was", "outer")
+
+    def __init__(self, in_flight: InFlight, outer: Running | None, *, ending: bool) -> None:
+        self.outer = outer
+        self._in_flight = in_flight
+        self._ending = ending
+        self._cancellations = 0
+        self._task = task = asyncio.current_task()
+        self._was = task.cancelling() if task is not None else 0
+        self._token: Token[Running | None] | None = _current.set(self)
+        in_flight._running.add(self)
+
+    def cancel_for_closing(self) -> None:
+        """Cancel the task, unless it is being cancelled or cleans up already."""
+        task = self._task
+        if task is not None and not self._ending and task.cancelling() <= self._was:
+            self.cancel_for_good()
+
+    def cancel_for_good(self) -> None:
+        """Cancel the task, whatever it does."""
+        if self._task is not None and self._task.cancel("the storage closes"):
+            self._cancellations += 1
+
+    def leave(self, error: BaseException | None) -> StorageClosedError | None:
+        """End the call; return what to raise in place of ``error``, if it is our cancellation."""
+        task, self._task, self.outer = self._task, None, None
+        token, self._token = self._token, None
+        self._in_flight.remove(self)
+        if token is not None:
+            # A coroutine that the garbage collector ends is in another context by then.
+            with suppress(ValueError):
+                _current.reset(token)
+        if task is None or not self._cancellations:
+            return None
+        left = 0
+        for _ in range(self._cancellations):
+            left = task.uncancel()
+        if left > self._was or not isinstance(error, asyncio.CancelledError):
+            return None
+        closed = self._in_flight.closed_error()
+        # What could not be cleaned up is told there.
+        for note in getattr(error, "__notes__", ()):
+            closed.add_note(note)
+        return closed
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        closed = self.leave(exc)
+        if closed is not None:
+            raise closed from exc
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+def checked_grace(grace: object) -> float:
+    """Return the seconds; raise `InvalidInputError` for what is not a number from 0 on."""
+    # NaN is not 0 or more.
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < _FOREVER:
+        raise InvalidInputError(
+            f"grace must be a number of seconds, 0 or more, not {grace!r}.",
+            operation="close",
+            hint="0 cancels and closes at once.",
+        )
+    return float(grace)
