@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from types import TracebackType
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.protection import CustomerKey, Encryption, Retention
-    from careflow_storage.s3.requests import ObjectHead
+    from careflow_storage.s3.requests import ObjectHead, S3Requests
     from careflow_storage.transfer.progress import ProgressCallback
     from careflow_storage.transfer.sources import UploadBody
 
@@ -722,7 +722,7 @@ class BackblazeStorage:
         asked for to the last.
         """
         with self._call("list_files"):
-            return FileListing(lambda: self._lifecycle.engine().requests, prefix, max_keys, timeout)
+            return FileListing(self._requests_of("list_files"), prefix, max_keys, timeout)
 
     def list_folder(
         self, prefix: str = "", *, delimiter: str = "/", timeout: float | None = None
@@ -741,9 +741,7 @@ class BackblazeStorage:
                 `StorageError`.
         """
         with self._call("list_folder"):
-            return FolderListing(
-                lambda: self._lifecycle.engine().requests, prefix, delimiter, timeout
-            )
+            return FolderListing(self._requests_of("list_folder"), prefix, delimiter, timeout)
 
     async def get_file_metadata(
         self,
@@ -842,6 +840,13 @@ class BackblazeStorage:
         return await requests.head_object(
             validate_key(key), version_id=version_id, headers=key_headers(encryption)
         )
+
+    def _requests_of(self, operation: str) -> Callable[[], S3Requests]:
+        def requests() -> S3Requests:
+            with self._call(operation):
+                return self._lifecycle.engine().requests
+
+        return requests
 
     def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
         return Call(operation, self.settings.bucket_name, key, timeout, self._lifecycle.in_flight)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from careflow_storage.admin.versions import RestoreResult, VersionListing
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
+    from careflow_storage.s3.requests import S3Requests
 
 
 class StorageAdmin:
@@ -353,10 +354,13 @@ class StorageAdmin:
 
         By key, and within a key the newest first. Needs listFiles. 1 request per 1000.
         """
+
+        def requests() -> S3Requests:
+            with self._call("list_file_versions"):
+                return self._engine().requests
+
         with self._call("list_file_versions"):
-            return versions.VersionListing(
-                lambda: self._engine().requests, prefix, max_versions, timeout
-            )
+            return versions.VersionListing(requests, prefix, max_versions, timeout)
 
     async def delete_file_version(
         self,

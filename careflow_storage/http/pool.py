@@ -243,6 +243,9 @@ class Pool:
             # With no descriptor left the resolver finds nothing either, and does not say why.
             socket.socket().close()
             raise
+        except RuntimeError as error:
+            # The event loop has ended its threads: the program is about to exit.
+            raise PoolClosedError(str(error)) from error
         self._addresses = (self._loop.time(), found)
         return found
 

@@ -359,7 +359,13 @@ def _expect_ok(intention: str, answer: Answer) -> None:
 
 async def _to_its_end(function: Callable[[], None]) -> None:
     """Run it in a thread, to its end even when cancelled: nothing stays half started."""
-    running = asyncio.ensure_future(asyncio.to_thread(function))
+    loop = asyncio.get_running_loop()
+    try:
+        running = loop.run_in_executor(None, function)
+    except RuntimeError:
+        # The event loop has ended its threads: nothing else is held up any more.
+        function()
+        return
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:

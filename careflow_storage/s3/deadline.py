@@ -7,7 +7,7 @@ import math
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from careflow_storage.errors import InvalidInputError, StorageTimeoutError
+from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageTimeoutError
 from careflow_storage.s3.in_flight import InFlight
 
 T = TypeVar("T")
@@ -59,8 +59,14 @@ class Deadline:
         running = self._in_flight.enter()
         if running is None:
             return await self._in_time(awaitable)
-        with running:
-            return await self._in_time(awaitable)
+        try:
+            with running:
+                return await self._in_time(awaitable)
+        except StorageClosedError as error:
+            for name, value in self._where.items():
+                if getattr(error, name) is None:
+                    setattr(error, name, value)
+            raise
 
     async def _in_time(self, awaitable: Awaitable[T]) -> T:
         if self.timeout is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar, Token
@@ -25,7 +26,6 @@ DEFAULT_GRACE = 5.0
 _GRACE_WHEN_CANCELLED = 0.8
 # After the deadline a clean-up sends nothing more, it only needs turns of the event loop.
 _UNWIND_SECONDS = 0.5
-_FOREVER = float("inf")
 _HINT = "Await the calls before close(), or send again what was cut off."
 
 # The innermost running call of this task, or of the task that made this task.
@@ -297,11 +297,14 @@ async def _wait_for(event: asyncio.Event, seconds: float) -> None:
 
 def checked_grace(grace: object) -> float:
     """Return the seconds; raise `InvalidInputError` for what is not a number from 0 on."""
-    # NaN is not 0 or more.
-    if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < _FOREVER:
-        raise InvalidInputError(
-            f"grace must be a number of seconds, 0 or more, not {grace!r}.",
-            operation="close",
-            hint="0 cancels and closes at once.",
-        )
-    return float(grace)
+    if isinstance(grace, int | float) and not isinstance(grace, bool):
+        with suppress(OverflowError):
+            seconds = float(grace)
+            # NaN is neither.
+            if 0.0 <= seconds < math.inf:
+                return seconds
+    raise InvalidInputError(
+        "grace must be a finite number of seconds, 0 or more.",
+        operation="close",
+        hint="0 cancels and closes at once.",
+    )

@@ -26,6 +26,7 @@ from careflow_storage.http.connection import Connection
 from careflow_storage.http.pool import Pool
 from careflow_storage.http.proxy import Proxy
 from careflow_storage.s3.counting import RequestCounter
+from careflow_storage.s3.executor import in_thread
 from careflow_storage.s3.in_flight import InFlight
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import guard_logs
@@ -128,7 +129,7 @@ class S3Session:
         if proxy is not None and proxy.scheme == "https":
             proxy_tls = await asyncio.to_thread(_tls_of_proxy, self.settings)
         if self.origin.startswith("https://"):
-            self._tls = await asyncio.to_thread(tls_context, self.settings)
+            self._tls = await in_thread(tls_context, self.settings)
         self._pool = Pool(
             self.origin,
             self._tls,
@@ -215,7 +216,7 @@ class S3Session:
         async with self._client_lock:
             self._refuse_closed()
             if self._client is None:
-                client = await asyncio.to_thread(self._make_client)
+                client = await in_thread(self._make_client)
                 self._refuse_closed()
                 self._client = client
             return self._client
@@ -329,7 +330,7 @@ async def plain_client(settings: StorageSettings, **config: Any) -> AsyncIterato
 
         return asyncio.run(enter())
 
-    client = await asyncio.to_thread(make)
+    client = await in_thread(make)
     guard_logs()
     try:
         yield client

@@ -192,7 +192,7 @@ class RecordingWriter:
                     await self._hand_over(filling)
                     continue
                 if self._parts is not None:
-                    await self._parts.room()
+                    await self._room(self._parts)
                 if not view.nbytes:
                     return
                 filling = filling or self._new_filling()
@@ -203,6 +203,13 @@ class RecordingWriter:
                 finally:
                     self._written += filling.filled - before
                 view = view[filling.filled - before :]
+
+    async def _room(self, parts: LiveParts) -> None:
+        try:
+            await parts.room()
+        except StorageClosedError:
+            self._check_open()
+            raise
 
     def _check_open(self) -> None:
         if self._cut_off is not None:
@@ -318,6 +325,11 @@ class RecordingWriter:
         interrupted = await wait_out(waiting)
         if exc is None:
             raise interrupted or error
+        # What could not be kept or aborted is told there.
+        for note in getattr(error, "__notes__", ()):
+            exc.add_note(note)
+        if isinstance(exc, StorageError) and exc.unfinished_upload_id is None:
+            exc.unfinished_upload_id = error.unfinished_upload_id
         if interrupted is not None and not isinstance(exc, asyncio.CancelledError):
             raise interrupted from exc
 

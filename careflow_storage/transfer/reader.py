@@ -112,6 +112,8 @@ class FileReader:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise StorageClosedError("The reader is closed.", key=self.metadata.key)
+        if self._engine.in_flight.refuses:
+            raise self._engine.in_flight.closed_error(operation="open_file", key=self.metadata.key)
 
     async def _next_chunk(self) -> bytes:
         if self._chunks is None:

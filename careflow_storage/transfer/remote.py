@@ -21,6 +21,7 @@ from yarl import URL
 
 from careflow_storage._version import __version__
 from careflow_storage.errors import SourceError, StorageClosedError
+from careflow_storage.s3.executor import in_thread
 from careflow_storage.transfer.addresses import AddressGuard, parse_url, shown
 from careflow_storage.transfer.engine import Engine
 
@@ -88,7 +89,7 @@ class RemoteFile:
     async def __aenter__(self) -> Self:
         tls: ssl.SSLContext | bool = True
         if self._settings.ca_file is not None:
-            tls = await asyncio.to_thread(_trust_also, str(self._settings.ca_file))
+            tls = await in_thread(_trust_also, str(self._settings.ca_file))
         self._http = aiohttp.ClientSession(
             connector=self._guard.connector(tls),
             timeout=aiohttp.ClientTimeout(
