@@ -40,6 +40,7 @@ Every one of them pickles (workers send them between processes) and none holds a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -325,6 +326,9 @@ _NOT_EMPTY_HINT = (
     "Deleted files are only hidden: list_file_versions() and list_incomplete_uploads() show what "
     "is there."
 )
+BODY_CUT_HINT = (
+    "All bytes were sent, and some were lost on their way or inside the server: try again later."
+)
 _CLOCK_HINT = "The clock of this machine is off: synchronise it (NTP)."
 
 # One table decides what an S3 error code means: class, retryable, hint.
@@ -369,7 +373,16 @@ _BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     # The bytes are kept and can be sent again; botocore's legacy mode does so, too.
     "BadDigest": (ChecksumMismatchError, True, "The body was damaged or changed on its way."),
     "InvalidDigest": (ChecksumMismatchError, False, None),
-    "XAmzContentSHA256Mismatch": (ChecksumMismatchError, False, None),
+    "XAmzContentSHA256Mismatch": (
+        ChecksumMismatchError,
+        True,
+        "The body was damaged or changed on its way.",
+    ),
+    # Every body goes with its length and is sent whole, so these tell of a loss on the way.
+    "IncompleteBody": (TransferError, True, BODY_CUT_HINT),
+    "MissingContentLength": (TransferError, True, BODY_CUT_HINT),
+    "MissingRequestBodyError": (TransferError, True, BODY_CUT_HINT),
+    "UnexpectedEOF": (TransferError, True, BODY_CUT_HINT),
     "NotImplemented": (NotSupportedError, False, None),
     "MethodNotAllowed": (NotSupportedError, False, None),
     "RequestTimeout": (ServiceUnavailableError, True, _BUSY_HINT),
@@ -404,6 +417,14 @@ def is_known_code(code: str) -> bool:
     return code in _BY_CODE
 
 
+# How servers say, under codes that mean much else, that a body ended before its length.
+_BODY_TOO_SHORT = re.compile(
+    r"\b(body|content|payload|stream)\b.{0,40}\b(too (small|short)|incomplete|truncated|unexpected"
+    r" end|terminated|shorter)|\b(premature|unexpected) (end|eof)\b|\bincomplete body\b"
+    r"|\bnumber of bytes specified by the content-length\b",
+    re.IGNORECASE,
+)
+
 # Nine digits are thirty years.
 _LONGEST_RETRY_AFTER = 9
 
@@ -426,6 +447,9 @@ def error_from_response(
     # B2 has no S3 code of its own for a cap: its message says so.
     if status == 403 and message and "cap exceeded" in message.lower():
         error_class, retryable, hint = _BY_CODE["cap_exceeded"]
+    if error_class is TransferError and status < 500 and _BODY_TOO_SHORT.search(message or ""):
+        # B2's InvalidRequest, "The request body was too small", comes and goes.
+        retryable, hint = True, BODY_CUT_HINT
     if error_class is NoSuchKeyError and headers.get("x-amz-delete-marker") == "true":
         hint = "The file was deleted: it is hidden by a delete marker, older versions may exist."
     if not message:

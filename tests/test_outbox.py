@@ -364,6 +364,43 @@ async def test_a_recording_that_the_server_refuses_is_given_up_at_once(
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "InvalidRequest", "The request body was too small"),
+        (400, "InvalidRequest", "something else that passes"),
+        (400, "IncompleteBody", ""),
+        (400, "BadDigest", ""),
+        (400, "BadRequest", ""),
+        (409, "OperationAborted", ""),
+        (413, None, "a proxy's limit that is raised"),
+        (403, "SignatureDoesNotMatch", "while the key is rotated"),
+        (403, "RequestTimeTooSkewed", "until the clock is right"),
+        (403, "storage_cap_exceeded", "until the cap is raised"),
+        (403, "AccessDenied", ""),
+        (404, "NoSuchBucket", ""),
+        (404, None, ""),
+        (503, "SlowDown", ""),
+    ],
+)
+async def test_a_refusal_that_may_pass_is_no_reason_to_give_a_recording_up(
+    proxy: FaultProxy,
+    settings: StorageSettings,
+    folder: Path,
+    status: int,
+    code: str | None,
+    message: str,
+) -> None:
+    rule = proxy.add(method="PUT", times=3, status=status, code=code, message=message)
+    async with outbox_behind(proxy, settings, folder) as outbox:
+        entry = await outbox.put_recording("CA1", b"good", "a.webm")
+        seen = await outbox.drain()
+        assert (seen.dead, seen.delivered) == (0, 1)
+        assert rule.hits == 3
+    async with BackblazeStorage(settings) as storage:
+        assert await storage.get_file(entry.key) == b"good"
+
+
+@pytest.mark.parametrize(
     ("status", "code"),
     [
         (403, "InvalidAccessKeyId"),

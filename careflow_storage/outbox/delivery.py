@@ -15,7 +15,6 @@ from careflow_storage.errors import (
     NotConfiguredError,
     NotSupportedError,
     ServerResponseError,
-    SizeMismatchError,
     StorageError,
     TransferError,
 )
@@ -40,6 +39,22 @@ _ABOUT_THE_BUCKET = (
     NoSuchKeyError,
     NotConfiguredError,
     NotSupportedError,
+)
+
+
+# The server will never take this key, these headers or so many bytes. Every other refusal may be
+# about the account, the bucket or the hour, and 72 hours of attempts cost less than a recording.
+_ABOUT_THE_RECORDING = frozenset(
+    {
+        "EntityTooLarge",
+        "InvalidArgument",
+        "InvalidObjectName",
+        "InvalidStorageClass",
+        "InvalidURI",
+        "KeyTooLongError",
+        "MetadataTooLarge",
+        "RequestHeaderSectionTooLarge",
+    }
 )
 
 
@@ -169,12 +184,14 @@ def _etag_of(parts: list[bytes], *, composite: bool) -> str | None:
 
 def is_about_the_bucket(error: Exception) -> bool:
     """Whether other recordings would fail for the same reason."""
+    if isinstance(error, ServerResponseError):
+        # What refuses is no S3 server: a wrong endpoint, or a proxy on the way.
+        return not error.retryable and error.status is not None and 300 <= error.status < 500
     return isinstance(error, _ABOUT_THE_BUCKET)
 
 
 def is_hopeless(error: Exception) -> bool:
     """Whether this recording can never be delivered as it is."""
     if isinstance(error, TransferError):
-        # Proxies have many a status in the 500s that S3 has not.
-        return error.status is not None and error.status < 500
-    return isinstance(error, InvalidInputError | SizeMismatchError | SpoolDamagedError)
+        return not error.retryable and error.code in _ABOUT_THE_RECORDING
+    return isinstance(error, InvalidInputError | SpoolDamagedError)

@@ -15,6 +15,7 @@ from careflow_storage.http.connection import Connection
 from careflow_storage.http.failures import PoolClosedError
 from careflow_storage.http.heads import AnswerHead, request_head
 from careflow_storage.s3.connection_errors import explain_failure
+from careflow_storage.s3.disproved import allow_another_attempt
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.response_check import explain_nonsense, is_as_good, refusal
 from careflow_storage.s3.retry import RetryPolicy
@@ -211,7 +212,9 @@ class Exchange:
 
     def _give_back(self, connection: Connection, head: AnswerHead) -> None:
         # After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
-        connection.reusable = connection.reusable and head.status < 500
+        # After a 400 the two ends may disagree on where the next request begins.
+        keeps = head.status < 500 and head.status not in (400, 408, 411)
+        connection.reusable = connection.reusable and keeps
         self.session.give_back(connection)
 
     def explain(self, error: BaseException, request: Request) -> StorageError:
@@ -225,7 +228,7 @@ class Exchange:
         )
 
     def _refusal(self, request: Request, answer: Answer) -> StorageError:
-        return refusal(
+        error = refusal(
             operation=request.operation,
             bucket=self.session.bucket,
             key=request.key,
@@ -233,6 +236,10 @@ class Exchange:
             headers=answer.headers,
             body=answer.body,
         )
+        if (body := request.body) is not None:
+            size = len(body) if isinstance(body, bytes) else body.size
+            allow_another_attempt(error, size)
+        return error
 
 
 def _is_refusal(error: StorageError) -> bool:
