@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from careflow_storage.errors import StorageError
+from careflow_storage.errors import StorageClosedError, StorageError
 from careflow_storage.outbox.errors import OutboxError, OutboxFullError
 
 try:
@@ -89,6 +89,7 @@ class Database:
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
+        self._closed = False
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -99,7 +100,12 @@ class Database:
                 hint="It needs 3.35 (March 2021) or newer.",
             )
         try:
-            connection = await aiosqlite.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            connecting = aiosqlite.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            # Its thread must not keep a process from ending that did not close the outbox. Older
+            # releases of aiosqlite are their thread themselves.
+            thread: Any = getattr(connecting, "_thread", connecting)
+            thread.daemon = True
+            connection = await connecting
         except sqlite3.Error as error:
             raise _explained(error) from error
         database = cls(connection)
@@ -137,6 +143,8 @@ class Database:
 
         Statements are run in the order of these calls, also after a cancellation.
         """
+        if self._closed:
+            raise StorageClosedError("The outbox was closed while it was in use.")
 
         async def execute() -> list[sqlite3.Row]:
             return list(await self._connection.execute_fetchall(statement, parameters))
@@ -147,7 +155,8 @@ class Database:
             raise _explained(error) from error
 
     async def close(self) -> None:
-        """Close the file."""
+        """Close the file, after the statements that run."""
+        self._closed = True
         await self._connection.close()
 
 

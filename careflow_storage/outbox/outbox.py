@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Generator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +24,7 @@ from careflow_storage.outbox.delivery import Delivery
 from careflow_storage.outbox.intake import Name
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
 from careflow_storage.outbox.office import Office, Rules
+from careflow_storage.s3.in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.transfer.upload import UploadOptions
 
@@ -110,6 +111,8 @@ class Outbox:
         self._courier: Courier | None = None
         self._open: Office | None = None
         self._closed = False
+        self._in_flight = InFlight("outbox")
+        self._closing: Closing | None = None
         self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
 
     def __repr__(self) -> str:
@@ -127,12 +130,16 @@ class Outbox:
             )
         opening = asyncio.ensure_future(Office.open(self.folder, self._rules))
         try:
-            self._open = await asyncio.shield(opening)
+            office = await asyncio.shield(opening)
         except asyncio.CancelledError:
             await asyncio.wait({opening})
             if not opening.cancelled() and opening.exception() is None:
                 await opening.result().close()
             raise
+        if self._closed:
+            await to_its_end(office.close())
+            raise StorageClosedError("The outbox was closed while it was being opened.")
+        self._open = office
         self._home = os.getpid(), asyncio.get_running_loop()
         return self
 
@@ -142,9 +149,38 @@ class Outbox:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        office, self._open, self._closed = self._open, None, True
-        if office is not None:
-            await to_its_end(office.close())
+        await self.close()
+
+    async def close(self, grace: float = DEFAULT_GRACE) -> None:
+        """Stop delivering, and close the folder. At once when nothing is in flight.
+
+        `run` and `drain` stop, and raise `StorageClosedError`: what was on its way stays queued,
+        and the next one to run delivers it. `put_recording` keeps nothing of what it was copying.
+        All this has ``grace`` seconds. Safe to call twice, and in several tasks at once. It does
+        not close the storage.
+
+        Raises:
+            InvalidInputError: ``grace`` is not a number of seconds, 0 or more.
+            WrongLoopError: Another event loop opened it, which is not closed yet.
+        """
+        grace = checked_grace(grace)
+        office, home = self._open, self._home
+        if office is None or home is None:
+            self._closed = True
+        elif home[0] != os.getpid():
+            # The lock and the entries are the parent's, who goes on.
+            self._closed, self._in_flight.deadline = True, 0.0
+        elif home[1] is not _running_loop() and not home[1].is_closed():
+            raise WrongLoopError(
+                "The outbox was opened in another event loop.",
+                operation="close",
+                hint="Close it in the loop that opened it.",
+            )
+        else:
+            self._closed = True
+            if self._closing is None:
+                self._closing = Closing(self._in_flight, office.close, grace)
+            await self._closing.wait(grace)
 
     async def put_recording(
         self,
@@ -183,18 +219,19 @@ class Outbox:
             size=size,
             checksum=checksum or "md5",
         )
-        entry = await self._office().intake.put(
-            Name(call_id, filename, recorded_at), body, options, checksum
-        )
+        with self._running():
+            entry = await self._office().intake.put(
+                Name(call_id, filename, recorded_at), body, options, checksum
+            )
         self._wake.set()
         return entry
 
     async def run(self) -> None:
-        """Deliver until cancelled, and then stop at once: what was on its way starts anew.
+        """Deliver until cancelled or closed, then stop at once: what was on its way stays queued.
 
         Raises:
             OutboxError: The database is damaged, or the folder is gone.
-            StorageClosedError: The storage is not open, or was closed.
+            StorageClosedError: The outbox or the storage is not open, or was closed meanwhile.
         """
         await self._deliver(until_empty=False)
 
@@ -230,7 +267,8 @@ class Outbox:
             tidy=office.tidy,
         )
         try:
-            await self._courier.run(until_empty=until_empty)
+            with self._running():
+                await self._courier.run(until_empty=until_empty)
         finally:
             self._courier = None
 
@@ -292,19 +330,21 @@ class Outbox:
             raise _not_there(entry_id, "is a dead letter")
         logger.warning("The dead letter %s was discarded.", entry_id, extra={"entry": entry_id})
 
+    def _running(self) -> AbstractContextManager[None]:
+        running = self._in_flight.enter()
+        return running if running is not None else nullcontext()
+
     def _hurry(self) -> None:
         if self._courier is not None:
             self._courier.hurry()
 
     def _office(self) -> Office:
-        if self._open is None or self._home is None:
+        if self._open is None or self._home is None or self._closed:
             raise StorageClosedError(
-                "The outbox is not open.", hint="async with Outbox(folder, storage) as outbox:"
+                "The outbox is closed." if self._closed else "The outbox is not open.",
+                hint="async with Outbox(folder, storage) as outbox:",
             )
-        loop = None
-        with suppress(RuntimeError):
-            loop = asyncio.get_running_loop()
-        if self._home != (os.getpid(), loop):
+        if self._home != (os.getpid(), _running_loop()):
             raise WrongLoopError(
                 "The outbox was opened in another event loop or before a fork.",
                 hint="Open one in each process and loop; they may share the folder.",
@@ -333,6 +373,12 @@ class EntryListing:
                 yield entry
             if len(entries) < _PAGE_ENTRIES:
                 return
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None
 
 
 def _not_there(entry_id: str, what: str) -> InvalidInputError:
