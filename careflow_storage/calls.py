@@ -8,6 +8,7 @@ from types import TracebackType
 from careflow_storage.errors import StorageError
 from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.in_flight import InFlight, Running
+from careflow_storage.s3.redaction import scrub
 
 
 class Call:
@@ -16,7 +17,8 @@ class Call:
     ``async with`` holds it to its ``timeout``, and lets closing the storage cancel it: it raises
     `StorageClosedError` then. Plain ``with`` is for methods that send nothing themselves. An
     error that leaves it names the method, the bucket and the key, where it does not do so by
-    itself.
+    itself. No local variable of what has ended is left in its traceback: error trackers record
+    them, and URLs, headers and tokens lie there.
     """
 
     __slots__ = (
@@ -55,6 +57,9 @@ class Call:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if exc is None:
+            return
+        scrub(exc)
         if isinstance(exc, StorageError):
             exc.operation = exc.operation or self._operation
             exc.bucket = exc.bucket or self._bucket
@@ -73,6 +78,8 @@ class Call:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if exc is not None:
+            scrub(exc)
         try:
             if self._scope is not None:
                 await self._end_scope(self._scope, exc_type, exc, traceback)

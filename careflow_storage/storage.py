@@ -419,6 +419,12 @@ class BackblazeStorage:
             InvalidInputError: Before any request, for a URL or header that cannot be used.
             SourceError: The source failed or is refused; ``status``, ``retryable``, ``hint``.
         """
+        # The only transfer that needs a general HTTP client, whose import is not cheap.
+        from careflow_storage.transfer.from_url import SourceRequest, upload_from_url
+
+        source_request = SourceRequest(url, auth, headers)
+        # An error that leaves here keeps this frame, and error trackers record what it holds.
+        del url, auth, headers
         options = UploadOptions(
             content_type=content_type,
             metadata=metadata,
@@ -427,19 +433,14 @@ class BackblazeStorage:
             retention=retention,
             legal_hold=legal_hold,
         )
-        # The only transfer that needs a general HTTP client, whose import is not cheap.
-        from careflow_storage.transfer.from_url import upload_from_url
-
         async with self._call("upload_from_url", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
             done = await upload_from_url(
                 self._lifecycle.engine(),
                 key,
-                url,
+                source_request,
                 options,
                 name=filename,
-                auth=auth,
-                headers=headers,
                 max_size=max_size,
                 content_types=content_types,
                 allow_private_addresses=allow_private_addresses,

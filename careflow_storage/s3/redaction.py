@@ -21,8 +21,8 @@ _MAX_RECORD: Final = 32 * 1024
 
 # Where botocore, boto3, aiobotocore and aioboto3 log; each module has a logger of its own.
 _FAMILIES: Final = ("botocore", "aiobotocore", "boto3", "aioboto3")
-# Whose local variables hold signed requests.
-_SIGNERS: Final = (*_FAMILIES, "aiohttp", "careflow_storage")
+# Whose local variables hold signed requests, and the keys that sign them.
+_SIGNERS: Final = (*_FAMILIES, "aiohttp", "careflow_storage", "b2sdk", "requests", "urllib3")
 # These show requests. Named, as a module that is imported later makes its logger later.
 _TALKATIVE: Final = (
     *("botocore.auth", "botocore.awsrequest", "botocore.client", "botocore.credentials"),

@@ -66,6 +66,11 @@ def parse_url(text: str) -> URL:
     """
     if _NOT_IN_A_URL.search(text):
         raise ValueError("it has a blank, backslash or control character in it")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Quoting would leave it out, so that another URL would be asked.
+        raise ValueError("it has half of a surrogate pair in it") from None
     # Quoting anew could change the bytes that a signature in the query is made of.
     try:
         url = URL(text, encoded=text.isascii())

@@ -34,40 +34,51 @@ _OUR_HEADERS = re.compile(
     r"|accept-encoding|range|if-.*|proxy-.*",
     re.IGNORECASE,
 )
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _MARKUP = re.compile(r"<(!doctype html|html|head|body|script)\b", re.IGNORECASE)
 _MAX_TYPE_LENGTH = 255
 
 
+class SourceRequest:
+    """The URL and what is sent to it: all may be secrets, so it has no repr of its own."""
+
+    __slots__ = ("auth", "headers", "url")
+
+    def __init__(
+        self, url: str, auth: tuple[str, str] | None, headers: Mapping[str, str] | None
+    ) -> None:
+        self.url = url
+        self.auth = auth
+        self.headers = headers
+
+
 async def upload_from_url(
     engine: Engine,
     key: str,
-    url: str,
+    source_request: SourceRequest,
     options: UploadOptions,
     *,
     name: str,
-    auth: tuple[str, str] | None = None,
-    headers: Mapping[str, str] | None = None,
     max_size: int | None = DEFAULT_MAX_SIZE,
     content_types: Collection[str] | None = DEFAULT_CONTENT_TYPES,
     allow_private_addresses: bool = False,
     max_redirects: int = 5,
     progress: ProgressCallback | None = None,
 ) -> Uploaded:
-    """Upload to ``key`` what ``url`` gives; ``name`` helps to tell its content type.
+    """Upload to ``key`` what a URL gives; ``name`` helps to tell its content type.
 
     The source needs no request slot: waiting for it holds up no other transfer.
     """
     options.headers(engine.settings.endpoint)  # refuses before the source is asked
     rules = RemoteRules(
-        headers=_request_headers(auth, headers),
+        headers=_request_headers(source_request.auth, source_request.headers),
         max_size=_whole("max_size", max_size) if max_size is not None else None,
         max_redirects=_whole("max_redirects", max_redirects),
         allow_private=allow_private_addresses,
     )
     accepted = _checked_patterns(content_types)
-    place = _checked_url(url, rules)
+    place = _checked_url(source_request.url, rules)
     async with RemoteFile(engine, place, rules) as source:
         head = await source.peek(HEAD_BYTES)
         _check_type(source, head, accepted, place)
@@ -101,6 +112,8 @@ def _checked_url(text: object, rules: RemoteRules) -> URL:
 
 
 def _request_headers(auth: object, headers: Mapping[Any, Any] | None) -> dict[str, str]:
+    if headers is not None and not isinstance(headers, Mapping):
+        raise InvalidInputError(f"headers must be a mapping, not {type(headers).__name__}.")
     checked: dict[str, str] = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
@@ -119,7 +132,9 @@ def _request_headers(auth: object, headers: Mapping[Any, Any] | None) -> dict[st
         raise InvalidInputError("auth must be a tuple of two str: user and password.")
     user, password = auth
     if not user or ":" in user or _UNPRINTABLE.search(user + password):
-        raise InvalidInputError("The user in auth is empty or has a ':' or a control character.")
+        raise InvalidInputError(
+            "The user in auth is empty or has a ':', or one of the two has a control character."
+        )
     token = base64.b64encode(f"{user}:{password}".encode()).decode()  # RFC 7617
     return {**checked, "Authorization": f"Basic {token}"}
 

@@ -46,9 +46,14 @@ class ApplicationKeys:
     def __init__(
         self, key_id: str, application_key: str | SecretStr, *, realm: str = "production"
     ) -> None:
-        secret = application_key
-        if not isinstance(secret, SecretStr):
-            secret = SecretStr(_checked_text("application_key", secret))
+        try:
+            if isinstance(application_key, SecretStr):
+                secret = application_key
+            else:
+                secret = SecretStr(_checked_text("application_key", application_key))
+        finally:
+            # What is refused keeps this frame, and error trackers record what it holds.
+            del application_key
         self._realm = _checked_text("realm", realm)
         self._settings: StorageSettings | None = None
         self._native = self._signed_in_with(_checked_text("key_id", key_id), secret)
@@ -225,5 +230,6 @@ def _checked_text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         # What stands in place of a secret may be one.
         shown = "" if name == "application_key" else f", not {value!r}"
+        del value
         raise InvalidInputError(f"{name} must be a text{shown}.")
     return value
