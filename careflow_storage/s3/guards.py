@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from aiohttp.connector import Connection
 
-from careflow_storage.errors import ServerResponseError
+from careflow_storage.errors import ServerResponseError, StorageError
 from careflow_storage.s3.document_roots import WholeBody, check_success
 from careflow_storage.s3.patience import seconds_of_this_call
+from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.response_check import refusal
 from careflow_storage.s3.xml import MAX_LISTING_BYTES
 from careflow_storage.s3.xml_reader import decoded, refused
@@ -136,6 +137,23 @@ def guard_client(client: Any) -> None:
     events.register_last("before-call.s3", _drop_expect)
     events.register_last("before-parameter-build.s3", _stay_in_region)
     events.register_first("before-parse.s3.*", check_success)
+    _scrub_refusals(client)
+
+
+def _scrub_refusals(client: Any) -> None:
+    """Let what is refused in here leave the client without the request in its traceback."""
+    call = client._make_api_call
+
+    async def scrubbed(operation_name: str, arguments: dict[str, Any]) -> Any:
+        try:
+            return await call(operation_name, arguments)
+        except StorageError as error:
+            # The same dictionary is in the frame of the client's method, which still runs.
+            arguments.clear()
+            scrub(error)
+            raise
+
+    client._make_api_call = scrubbed
 
 
 def _drop_expect(params: dict[str, Any], **_: Any) -> None:
