@@ -41,7 +41,7 @@ Every one of them pickles (workers send them between processes) and none holds a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -62,6 +62,8 @@ class StorageError(Exception):
         unfinished_upload_id: The ID of a multipart upload that this failure has left, since it
             could not be aborted, or was kept to go on with (``resume=True``,
             ``on_error="keep"``): its parts are stored and billed.
+        results: What a call for many keys had done when it failed: a `DeleteResult` for each key
+            that was given, in their order. Empty where nothing was done.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class StorageError(Exception):
         self.hint = hint
         self.retry_after = retry_after
         self.unfinished_upload_id = unfinished_upload_id
+        self.results: Sequence[Any] = ()
 
     def __str__(self) -> str:
         where = [

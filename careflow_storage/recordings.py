@@ -32,6 +32,7 @@ DEFAULT_CONTENT_TYPES = (
 )
 """What a recording may be called by who sends it; the last is Amazon S3's default."""
 
+_NOT_IN_XML = re.compile("[\ufffe\uffff]")
 _LAST_EPOCH_MS = 253_402_300_799_999  # the end of the year 9999
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # Line breaks of Unicode, marks that reverse the reading direction and so disguise a name's
@@ -53,8 +54,25 @@ def validate_key(key: str) -> str:
 
     Raises:
         InvalidInputError: It is empty, over 1,024 bytes of UTF-8, has a control character or
-            half of a surrogate pair, or a segment ``.`` or ``..``, which URL libraries between
-            here and the server resolve, so that another object would be meant.
+            half of a surrogate pair, or U+FFFE or U+FFFF, which no XML document can name, or a
+            segment ``.`` or ``..``, which URL libraries between here and the server resolve, so
+            that another object would be meant.
+    """
+    if _is_plain(key):
+        return key
+    if found := _NOT_IN_XML.search(existing_key(key)):
+        raise InvalidInputError(
+            f"The key has the noncharacter U+{ord(found[0]):04X} at position {found.start()}.",
+            hint="No listing or batch deletion can name it in XML.",
+        )
+    return key
+
+
+def existing_key(key: str) -> str:
+    """Check the key of a file that may exist, whoever stored it; as `validate_key`.
+
+    U+FFFE and U+FFFF are allowed: other programs may have stored such a file, and it can be read
+    and deleted.
     """
     if _is_plain(key):
         return key

@@ -27,6 +27,7 @@ from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
     DEFAULT_MAX_SIZE,
     RecordingClock,
+    existing_key,
     recording_key,
     validate_key,
 )
@@ -484,7 +485,8 @@ class BackblazeStorage:
                 version_id=version_id,
                 encryption=encryption,
             )
-            urls = await presign(self._lifecycle.engine().session, [validate_key(key)], grant)
+            checked = validate_key(key) if method == "PUT" else existing_key(key)
+            urls = await presign(self._lifecycle.engine().session, [checked], grant)
             return urls[0]
 
     async def get_signed_urls(
@@ -606,7 +608,7 @@ class BackblazeStorage:
             check_customer_key(encryption, self.settings.endpoint)
             return FileStream(
                 self._lifecycle.engine(),
-                validate_key(key),
+                existing_key(key),
                 start=start,
                 end=end,
                 version_id=version_id,
@@ -645,7 +647,7 @@ class BackblazeStorage:
             check_customer_key(encryption, self.settings.endpoint)
             return await download(
                 self._lifecycle.engine(),
-                validate_key(key),
+                existing_key(key),
                 path,
                 version_id=version_id,
                 verify=verify,
@@ -684,7 +686,7 @@ class BackblazeStorage:
         """
         async with self._call("delete_file", key, timeout):
             requests = self._lifecycle.engine().requests
-            found, marker = await requests.delete_object(validate_key(key), version_id=version_id)
+            found, marker = await requests.delete_object(existing_key(key), version_id=version_id)
         return DeleteResult(
             key=key, deleted=True, version_id=found or version_id, delete_marker=marker
         )
@@ -695,7 +697,8 @@ class BackblazeStorage:
         """Hide many objects, 1000 per request; one result for each key, in their order.
 
         A key that could not be deleted has ``deleted=False`` and the server's reason: look at
-        the results, this method raises only when a whole request fails.
+        the results, this method raises only when a whole request fails. If others succeeded
+        before it, the error's ``results`` tell of each key what became of it.
         """
         async with self._call("delete_files", timeout=timeout):
             return await delete_keys(self._lifecycle.engine().requests, _checked_keys(keys))
@@ -711,7 +714,7 @@ class BackblazeStorage:
             StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", key, timeout):
-            return await purge_key(self._lifecycle.engine(), validate_key(key))
+            return await purge_key(self._lifecycle.engine(), existing_key(key))
 
     def list_files(
         self, prefix: str = "", max_keys: int | None = None, *, timeout: float | None = None
@@ -778,7 +781,7 @@ class BackblazeStorage:
         async with self._call("file_exists", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
             requests = self._lifecycle.engine().requests
-            return await requests.object_exists(validate_key(key), key_headers(encryption))
+            return await requests.object_exists(existing_key(key), key_headers(encryption))
 
     async def list_incomplete_uploads(
         self, prefix: str = "", *, timeout: float | None = None
@@ -794,7 +797,7 @@ class BackblazeStorage:
     async def abort_upload(self, key: str, upload_id: str, *, timeout: float | None = None) -> None:
         """Abort one multipart upload: its parts are erased. One that is gone is no error."""
         async with self._call("abort_upload", key, timeout):
-            await abort_upload(self._lifecycle.engine(), validate_key(key), upload_id)
+            await abort_upload(self._lifecycle.engine(), existing_key(key), upload_id)
 
     async def abort_stale_uploads(
         self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
@@ -830,7 +833,7 @@ class BackblazeStorage:
         async with self._call("keep_incomplete_upload", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
             engine = self._lifecycle.engine()
-            done = await keep_incomplete(engine, validate_key(key), upload_id, encryption)
+            done = await keep_incomplete(engine, existing_key(key), upload_id, encryption)
             return self._result(key, done)
 
     async def _head(
@@ -839,7 +842,7 @@ class BackblazeStorage:
         check_customer_key(encryption, self.settings.endpoint)
         requests = self._lifecycle.engine().requests
         return await requests.head_object(
-            validate_key(key), version_id=version_id, headers=key_headers(encryption)
+            existing_key(key), version_id=version_id, headers=key_headers(encryption)
         )
 
     def _requests_of(self, operation: str) -> Callable[[], S3Requests]:
@@ -872,4 +875,4 @@ class BackblazeStorage:
 def _checked_keys(keys: Iterable[str]) -> list[str]:
     if isinstance(keys, str) or not isinstance(keys, Iterable):
         raise InvalidInputError(f"keys must be several keys, not one {type(keys).__name__}.")
-    return [validate_key(key) for key in keys]
+    return [existing_key(key) for key in keys]

@@ -18,7 +18,7 @@ from careflow_storage.admin import (
 )
 from careflow_storage.calls import Call
 from careflow_storage.lifecycle import Lifecycle
-from careflow_storage.recordings import validate_key
+from careflow_storage.recordings import existing_key, validate_key
 from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.engine import Engine
 
@@ -389,7 +389,7 @@ class StorageAdmin:
         """
         async with self._call("delete_file_version", key, timeout):
             return await versions.delete_version(
-                self._engine(), validate_key(key), version_id, bypass_governance=bypass_governance
+                self._engine(), existing_key(key), version_id, bypass_governance=bypass_governance
             )
 
     async def delete_file_versions(
@@ -440,7 +440,7 @@ class StorageAdmin:
         """
         async with self._call("restore_file", key, timeout):
             return await versions.restore(
-                self._engine(), validate_key(key), version_id, encryption=encryption
+                self._engine(), existing_key(key), version_id, encryption=encryption
             )
 
     async def purge_file(
@@ -457,7 +457,7 @@ class StorageAdmin:
             StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", key, timeout):
-            return await versions.purge(self._engine(), validate_key(key), confirm=confirm)
+            return await versions.purge(self._engine(), existing_key(key), confirm=confirm)
 
     async def purge_files(
         self,
@@ -534,7 +534,7 @@ class StorageAdmin:
         async with self._call("copy_file", source, timeout):
             return await copies.copy_file(
                 self._engine(),
-                validate_key(source),
+                existing_key(source),
                 validate_key(target),
                 version_id=version_id,
                 content_type=content_type,
@@ -571,7 +571,7 @@ class StorageAdmin:
         async with self._call("move_file", source, timeout):
             return await copies.move_file(
                 self._engine(),
-                validate_key(source),
+                existing_key(source),
                 validate_key(target),
                 overwrite=overwrite,
                 encryption=encryption,
@@ -602,7 +602,7 @@ class StorageAdmin:
     ) -> Retention | None:
         """Return until when a version is kept, None if it is not. Needs readFileRetentions."""
         async with self._call("get_retention", key, timeout):
-            return await lock.get_retention(self._engine(), validate_key(key), version_id)
+            return await lock.get_retention(self._engine(), existing_key(key), version_id)
 
     async def set_retention(
         self,
@@ -624,7 +624,7 @@ class StorageAdmin:
         async with self._call("set_retention", key, timeout):
             await lock.set_retention(
                 self._engine(),
-                validate_key(key),
+                existing_key(key),
                 retention,
                 version_id,
                 bypass_governance=bypass_governance,
@@ -635,7 +635,7 @@ class StorageAdmin:
     ) -> bool:
         """Return whether a version is under legal hold. Needs readFileLegalHolds."""
         async with self._call("get_legal_hold", key, timeout):
-            return await lock.get_legal_hold(self._engine(), validate_key(key), version_id)
+            return await lock.get_legal_hold(self._engine(), existing_key(key), version_id)
 
     async def set_legal_hold(
         self,
@@ -651,7 +651,7 @@ class StorageAdmin:
             InvalidInputError: The bucket cannot lock files.
         """
         async with self._call("set_legal_hold", key, timeout):
-            await lock.set_legal_hold(self._engine(), validate_key(key), on, version_id)
+            await lock.set_legal_hold(self._engine(), existing_key(key), on, version_id)
 
     # --- keys and usage -----------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import DeleteResult, FileVersion, Model, PurgeResult
 from careflow_storage.protection import Encryption
-from careflow_storage.recordings import validate_key
+from careflow_storage.recordings import existing_key
 from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.deletion import NULL_VERSION, delete_targets, explain_denial
 from careflow_storage.s3.listing import checked_prefix
@@ -193,7 +193,7 @@ def _checked_target(target: object, at: int) -> tuple[str, str]:
         raise InvalidInputError(f"targets[{at}] must be a FileVersion, or a key and a version ID.")
     key, version_id = target
     try:
-        return validate_key(key), checked_version_id(version_id)
+        return existing_key(key), checked_version_id(version_id)
     except InvalidInputError as error:
         error.message = f"targets[{at}]: {error.message}"
         raise

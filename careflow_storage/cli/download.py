@@ -16,7 +16,7 @@ from careflow_storage.cli.several import Tally
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
-from careflow_storage.recordings import safe_filename, validate_key
+from careflow_storage.recordings import existing_key, safe_filename
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DownloadJob:
             return await self._download_prefix(storage, output, self.prefix)
         if self.key is None:
             raise InvalidInputError("Nothing to download: give a KEY, or --prefix.")
-        return await self._download_one(storage, output, validate_key(self.key))
+        return await self._download_one(storage, output, existing_key(self.key))
 
     async def fetch(
         self,

@@ -10,9 +10,9 @@ from careflow_storage.cli.bars import human_size
 from careflow_storage.cli.confirm import confirm, confirm_by_typing
 from careflow_storage.cli.output import Output, counted
 from careflow_storage.cli.run import FAILED, NOT_THERE
-from careflow_storage.errors import InvalidInputError
+from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import DeleteResult, PurgeResult
-from careflow_storage.recordings import validate_key
+from careflow_storage.recordings import existing_key
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Removal:
         ):
             raise InvalidInputError("--version-id takes one key, and not --all-versions.")
         for key in self.keys:
-            validate_key(key)
+            existing_key(key)
 
     async def _remove_keys(self, storage: BackblazeStorage, output: Output) -> int | None:
         remove = self._purge if self.all_versions else self._hide
@@ -120,7 +120,12 @@ class Removal:
         confirm(output, f"Hide {what}?", yes=self.yes)
         hidden = failed = 0
         async for page in storage.list_files(prefix).pages():
-            results = await storage.delete_files([file.key for file in page])
+            try:
+                results = await storage.delete_files([file.key for file in page])
+            except StorageError as error:
+                _told(output, error.results)
+                output.note(f"Hidden until then: {counted(hidden, 'file')}")
+                raise
             failures = _told(output, results)
             failed += failures
             hidden += len(results) - failures

@@ -13,6 +13,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import DeleteResult
 from careflow_storage.s3.protection_headers import read_protection
 from careflow_storage.s3.requests import S3Requests
+from careflow_storage.s3.xml import is_safe_in_xml
 
 BATCH_KEYS = 1000
 # S3's name for the version of what was stored while the bucket kept no versions.
@@ -32,23 +33,82 @@ async def delete_targets(
     """Hide keys (without a version ID) or erase versions, 1000 per request.
 
     Returns one result for each, in their order. What an answer leaves out counts as not deleted:
-    silence is no proof.
+    silence is no proof. If a request fails after others have deleted something, the error's
+    ``results`` tell of each target what became of it.
     """
     results: list[DeleteResult] = []
-    for first in range(0, len(targets), BATCH_KEYS):
-        batch = targets[first : first + BATCH_KEYS]
-        answer = await requests.delete_objects(batch, bypass_governance=bypass_governance)
-        told = (*answer.deleted, *answer.failed)
-        # Hiding makes a version of its own, so there the key alone says which target it was.
-        by_key = {result.key: result for result in told}
-        by_version = {(result.key, result.version_id): result for result in told}
-        for key, version_id in batch:
-            found = by_key.get(key) if version_id is None else by_version.get((key, version_id))
-            if found is None and version_id is not None:
-                # Some servers name the key alone when they refuse.
-                found = _with_version(by_version.get((key, None)), version_id)
-            results.append(found or _unanswered(key, version_id))
+    try:
+        for first in range(0, len(targets), BATCH_KEYS):
+            batch = targets[first : first + BATCH_KEYS]
+            results += await _delete_batch(requests, batch, bypass_governance)
+    except StorageError as error:
+        if results:
+            failed = (_failed(*target, error) for target in targets[len(results) :])
+            error.results = [*results, *failed]
+            error.add_note(f"{len(results)} of {len(targets)} were done before: see results.")
+        raise
     return results
+
+
+async def _delete_batch(
+    requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
+) -> list[DeleteResult]:
+    """Delete up to 1000, of which each has a result, in their order.
+
+    What XML cannot name goes in requests of its own, and does not keep the others from it.
+    """
+    named = [target for target in batch if is_safe_in_xml(target[0])]
+    found = await _delete_named(requests, named, bypass_governance) if named else []
+    if len(named) == len(batch):
+        return found
+    done = iter(found)
+    return [
+        next(done)
+        if is_safe_in_xml(key)
+        else await _delete_alone(requests, key, version_id, bypass_governance)
+        for key, version_id in batch
+    ]
+
+
+async def _delete_named(
+    requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
+) -> list[DeleteResult]:
+    answer = await requests.delete_objects(batch, bypass_governance=bypass_governance)
+    told = (*answer.deleted, *answer.failed)
+    # Hiding makes a version of its own, so there the key alone says which target it was.
+    by_key = {result.key: result for result in told}
+    by_version = {(result.key, result.version_id): result for result in told}
+    results: list[DeleteResult] = []
+    for key, version_id in batch:
+        found = by_key.get(key) if version_id is None else by_version.get((key, version_id))
+        if found is None and version_id is not None:
+            # Some servers name the key alone when they refuse.
+            found = _with_version(by_version.get((key, None)), version_id)
+        results.append(found or _unanswered(key, version_id))
+    return results
+
+
+async def _delete_alone(
+    requests: S3Requests, key: str, version_id: str | None, bypass_governance: bool
+) -> DeleteResult:
+    # Others of its batch are deleted by now: no failure of this one may lose their results.
+    try:
+        found, marker = await requests.delete_object(
+            key, version_id=version_id, bypass_governance=bypass_governance
+        )
+    except StorageError as error:
+        return _failed(key, version_id, error)
+    return DeleteResult(key=key, deleted=True, version_id=version_id or found, delete_marker=marker)
+
+
+def _failed(key: str, version_id: str | None, error: StorageError) -> DeleteResult:
+    return DeleteResult(
+        key=key,
+        deleted=False,
+        version_id=version_id,
+        error_code=error.code,
+        error_message=error.message,
+    )
 
 
 def _with_version(refused: DeleteResult | None, version_id: str) -> DeleteResult | None:

@@ -46,6 +46,8 @@ _is_etag = re.compile(r"[!-~]{0,1024}").fullmatch
 _is_size = re.compile(r"[0-9]{1,19}").fullmatch
 # Characters that XML 1.0 cannot carry, not even as a reference.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# Line ends as well, which many a server's parser or writer changes.
+_not_safe_in_xml = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]").search
 
 
 # Key, size in bytes, time in UTC and ETag: what a `FileInfo` is made of.
@@ -164,6 +166,11 @@ def parse_delete_result(data: bytes) -> DeleteDocument:
         )
     except KeyError as error:
         raise refused(f"an entry has no {error.args[0]}") from error
+
+
+def is_safe_in_xml(text: str) -> bool:
+    """Whether a key comes out of XML as it went in, in a request and in the response to it."""
+    return (text.isascii() and text.isprintable()) or _not_safe_in_xml(text) is None
 
 
 def build_delete_request(targets: Iterable[tuple[str, str | None]]) -> bytes:

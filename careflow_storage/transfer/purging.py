@@ -133,8 +133,16 @@ class _Purge:
                 self._count(version)
             return
         targets = [(each.key, each.version_id or NULL_VERSION) for each in versions]
-        results = await delete_targets(self._engine.requests, targets)
-        for version, result in zip(versions, results, strict=True):
+        try:
+            results: Sequence[DeleteResult] = await delete_targets(self._engine.requests, targets)
+        except StorageError as error:
+            self._note(versions, error.results)
+            raise
+        self._note(versions, results)
+
+    def _note(self, versions: Sequence[FileVersion], results: Sequence[DeleteResult]) -> None:
+        # None where the request that was to erase them has failed.
+        for version, result in zip(versions, results, strict=False):
             if result.deleted or result.error_code in _GONE:
                 self._count(version)
             else:
