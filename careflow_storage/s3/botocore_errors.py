@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
 
 from careflow_storage.errors import (
     CONNECTION_HINT,
@@ -15,14 +16,22 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     error_from_response,
 )
+from careflow_storage.http.failures import NotHttpError, ProtocolError, ProxyError, TlsError
+from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.redaction import MAX_CODE, printable
 from careflow_storage.s3.response_check import refusal
 
+if TYPE_CHECKING:
+    from careflow_storage.s3.session import S3Session
 
-def explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
+
+def explain(
+    error: Exception, where: dict[str, Any], session: S3Session | None = None
+) -> StorageError | None:
     """Return our error for one of botocore's; None for what is none of its own.
 
-    ``where`` has the operation, the bucket and the key.
+    ``where`` has the operation, the bucket and the key. With ``session`` a failed connection is
+    explained as those of the data plane are.
     """
     # Imported here since importing botocore is what the light import avoids.
     from botocore import exceptions as botocore
@@ -42,6 +51,11 @@ def explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
             message=printable(details.get("Message")),
             headers=headers,
             **where,
+        )
+    below = _below(error)
+    if below is not None and session is not None:
+        return explain_failure(
+            below, where, host=session.host, settings=session.settings, proxy=session.proxy
         )
     if isinstance(error, botocore.SSLError):
         return ConnectionFailedError(
@@ -67,3 +81,29 @@ def explain(error: Exception, where: dict[str, Any]) -> StorageError | None:
     if isinstance(error, botocore.BotoCoreError):
         return InvalidInputError(str(error), **where)
     return None
+
+
+def _below(error: Exception) -> OSError | None:
+    """Return what aiohttp told botocore of a connection, as our own connections would."""
+    import aiohttp
+
+    cause = getattr(error, "kwargs", {}).get("error")
+    if isinstance(cause, aiohttp.ClientHttpProxyError):
+        return ProxyError(f"refuses the way with HTTP {cause.status}", status=cause.status)
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return _distrust(cause.certificate_error)
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        return _distrust(cause.os_error)
+    if isinstance(cause, aiohttp.ClientResponseError):
+        # The words of its parser are all that tells where it gave up.
+        expected = "Expected HTTP/" in cause.message or "Bad status line" in cause.message
+        return NotHttpError(b"") if expected else ProtocolError("the head is malformed")
+    return None
+
+
+def _distrust(error: Exception) -> OSError:
+    if isinstance(error, ssl.SSLError | ssl.CertificateError):
+        failure = TlsError("no trusted TLS connection")
+        failure.__cause__ = error
+        return failure
+    return error if isinstance(error, OSError) else ConnectionError(type(error).__name__)

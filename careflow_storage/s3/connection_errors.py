@@ -131,14 +131,16 @@ def _descriptor_limit() -> str:
 
 
 def _of_the_proxy(error: ProxyError, where: dict[str, Any], proxy: Proxy | None) -> StorageError:
-    name = proxy.authority if proxy is not None else ""
-    variable = proxy.variable if proxy is not None else ""
+    # None stands between as far as the settings tell: the network has put one there.
+    name = proxy.authority if proxy is not None else "on the way"
+    variable = proxy.variable if proxy is not None else "HTTPS_PROXY"
     if error.status == 407:
+        url = f"http://user:password@{'host:port' if proxy is None else name}"
         return ConnectionFailedError(
             f"The proxy {name} asks for a user name and a password, or refuses those given "
             "(HTTP 407).",
             status=407,
-            hint=f"Put them into {variable}: http://user:password@{name}, special characters "
+            hint=f"Put them into the proxy's URL ({variable}): {url}, special characters "
             "percent-encoded.",
             **where,
         )

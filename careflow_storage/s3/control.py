@@ -248,7 +248,7 @@ class ControlPlane:
                     f"No answer within {limit:g} s.", retryable=True, **where
                 ) from error
             except Exception as error:
-                explained = explain(error, where)
+                explained = explain(error, where, self._session)
                 if explained is None:
                     raise
                 raise explained from error

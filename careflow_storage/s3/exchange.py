@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,13 +11,13 @@ from typing import TypeVar
 from careflow_storage.errors import ServerResponseError, StorageClosedError, StorageError
 from careflow_storage.http.bodies import Body
 from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import PoolClosedError
+from careflow_storage.http.failures import PoolClosedError, ProxyError
 from careflow_storage.http.heads import AnswerHead, request_head
 from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.disproved import allow_another_attempt
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.response_check import explain_nonsense, is_as_good, refusal
-from careflow_storage.s3.retry import RetryPolicy
+from careflow_storage.s3.retry import Failures, RetryPolicy
 from careflow_storage.s3.session import S3Session
 from careflow_storage.s3.signing import EMPTY_PAYLOAD, encode_key
 
@@ -69,7 +68,12 @@ class Exchange:
         self.session = session
         self._retry = retry
 
-    async def send(self, request: Request, parse: Callable[[Answer], T]) -> T:
+    async def send(
+        self,
+        request: Request,
+        parse: Callable[[Answer], T],
+        failures: Failures | None = None,
+    ) -> T:
         """Send, read the whole answer and make ``parse`` understand it, with retries.
 
         ``parse`` belongs to the attempt: an answer that is cut off, or a 200 with an error
@@ -86,7 +90,7 @@ class Exchange:
                 raise
 
         try:
-            return await self._retry.run(attempt)
+            return await self._retry.run(attempt, failures)
         except BaseException as error:
             scrub(error)
             raise
@@ -103,10 +107,22 @@ class Exchange:
                 explain_nonsense(error, answer.status, answer.headers, answer.body)
             raise
 
-    async def open(self, request: Request) -> AnswerStream:
-        """Send and return the answer's open body, which the caller must close."""
+    async def open(
+        self,
+        request: Request,
+        check: Callable[[AnswerHead], None] | None = None,
+        failures: Failures | None = None,
+    ) -> AnswerStream:
+        """Send and return the answer's open body, which the caller must close.
+
+        ``check`` belongs to the attempt, as ``parse`` does: what it refuses is asked for again.
+        """
+
+        async def attempt(fresh: bool) -> AnswerStream:
+            return await self._attempt_open(request, check, fresh)
+
         try:
-            return await self._retry.run(functools.partial(self._attempt_open, request))
+            return await self._retry.run(attempt, failures)
         except BaseException as error:
             scrub(error)
             raise
@@ -131,7 +147,9 @@ class Exchange:
             raise self._refusal(request, answer)
         return answer
 
-    async def _attempt_open(self, request: Request, fresh: bool) -> AnswerStream:
+    async def _attempt_open(
+        self, request: Request, check: Callable[[AnswerHead], None] | None, fresh: bool
+    ) -> AnswerStream:
         slots = self.session.slots
         await slots.acquire()
         connection: Connection | None = None
@@ -139,6 +157,8 @@ class Exchange:
             target, headers = await self._signed(request)
             connection, head = await self._begin(request, target, headers, fresh)
             if head.status in (200, 206):
+                if check is not None:
+                    check(head)
                 return AnswerStream(self, request, connection, head)
             answer = await self._rest(connection, head)
             connection = None
@@ -198,9 +218,13 @@ class Exchange:
             connection = await pool.connect()
         request.attempts += 1
         try:
-            return connection, await connection.request(
+            found = await connection.request(
                 head, body, bodiless=request.method == "HEAD", sent=request.on_sent
             )
+            if found.status == 407:
+                # Not the server's, which nobody has reached.
+                raise ProxyError("asks who it is", status=407)
+            return connection, found
         except BaseException:
             connection.abort()
             raise

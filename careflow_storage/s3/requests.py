@@ -21,6 +21,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.http.bodies import Body
+from careflow_storage.http.heads import AnswerHead
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.body_md5 import InThread, with_content_md5
@@ -34,6 +35,7 @@ from careflow_storage.s3.protection_refusals import (
 )
 from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.response_check import is_marked, is_web_page
+from careflow_storage.s3.retry import Failures
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 
@@ -155,38 +157,44 @@ class S3Requests:
     async def _head_or_reason(
         self, key: str, query: str, headers: Mapping[str, str] | None
     ) -> ObjectHead:
+        # Together they are one request, and sent as often as one.
+        failures = Failures()
         try:
-            head = await self._head(key, query, headers)
+            head = await self._head(key, query, headers, failures)
         except StorageError as error:
-            if error.code is not None or error.status is None or error.status >= 500:
+            if error.code is not None or error.status is None or error.retryable:
                 raise
             if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
                 raise
-            head = await self._head_by_get(key, query, headers)
+            head = await self._head_by_get(key, query, headers, failures)
         if is_web_page(head.headers):
             await self._require_s3(key)
         return head
 
-    async def _head(self, key: str, query: str, headers: Mapping[str, str] | None) -> ObjectHead:
+    async def _head(
+        self, key: str, query: str, headers: Mapping[str, str] | None, failures: Failures
+    ) -> ObjectHead:
         return await self._exchange.send(
             Request("HeadObject", "HEAD", key, query, dict(headers or {})),
             lambda answer: self.describe(key, answer.headers),
+            failures,
         )
 
     async def _head_by_get(
-        self, key: str, query: str, headers: Mapping[str, str] | None
+        self, key: str, query: str, headers: Mapping[str, str] | None, failures: Failures
     ) -> ObjectHead:
         """Learn what stood behind an error, or what the HEAD should have told."""
         try:
             stream = await self._exchange.open(
-                Request("HeadObject", "GET", key, query, {**(headers or {}), "range": "bytes=0-0"})
+                Request("HeadObject", "GET", key, query, {**(headers or {}), "range": "bytes=0-0"}),
+                failures=failures,
             )
         except NoSuchKeyError:
             self._bucket_was_seen = True
             raise
         except InvalidRangeError:
             # An empty object has no byte to ask for, but now it can be read.
-            return await self._head(key, query, headers)
+            return await self._head(key, query, headers, failures)
         # Whatever it was has passed: B2's RequestTimeout is a 400, and in a HEAD it has no name.
         await stream.aclose()
         return self.describe(key, stream.headers)
@@ -229,10 +237,13 @@ class S3Requests:
         if_match: str | None = None,
         version_id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        check: Callable[[AnswerHead], None] | None = None,
+        failures: Failures | None = None,
     ) -> AnswerStream:
         """Open an object's bytes ``[start, end)``; the caller closes the stream.
 
-        ``headers`` hold the customer's key, if it has one.
+        ``headers`` hold the customer's key, if it has one. ``check`` refuses a head that does
+        not fit, which is asked for again; ``failures`` are those before.
         """
         asked = dict(headers or {})
         ranged = start > 0 or end is not None
@@ -241,16 +252,24 @@ class S3Requests:
         if if_match is not None:
             asked["if-match"] = f'"{if_match}"'
         request = Request("GetObject", "GET", key, _version_query(version_id), asked)
+        settled = False
+
+        def believed(head: AnswerHead) -> None:
+            if is_web_page(head.headers) and not settled:
+                return
+            if ranged and head.status != 206:
+                raise self._nonsense("GetObject", key, "it ignores the range")
+            if check is not None:
+                check(head)
+
         with refusals_explained(asked):
-            stream = await self._exchange.open(request)
+            stream = await self._exchange.open(request, believed, failures)
             if is_web_page(stream.headers):
                 # It holds a slot, of which there may be one only.
                 await stream.aclose()
                 await self._require_s3(key)
-                stream = await self._exchange.open(request)
-        if ranged and stream.status != 206:
-            await stream.aclose()
-            raise self._nonsense("GetObject", key, "it ignores the range")
+                settled = True
+                stream = await self._exchange.open(request, believed, failures)
         self._bucket_was_seen = True
         return stream
 

@@ -16,6 +16,17 @@ logger = logging.getLogger("careflow_storage")
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Failures:
+    """How many requests failed in a row, whichever layer tries again.
+
+    Shared by requests that stand for one: the rest of a stream that broke, the GET that tells
+    why a HEAD failed. So ``RetryPolicy.attempts`` bounds all of them together.
+    """
+
+    count: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Try again as Backblaze asks: from 1 s doubling to 64 s, 8 attempts, full jitter.
@@ -34,33 +45,42 @@ class RetryPolicy:
     base_delay: float
     max_delay: float
 
-    async def run(self, attempt: Callable[[bool], Awaitable[T]]) -> T:
+    async def run(
+        self, attempt: Callable[[bool], Awaitable[T]], failures: Failures | None = None
+    ) -> T:
         """Await ``attempt(fresh)`` until it succeeds; ``fresh`` asks for a new connection.
+
+        At least once; ``failures`` counts on from those before.
 
         After a 503 or a broken connection the next attempt must not go over a pooled one: B2
         routes a new connection to another vault, and a server that closed one idle connection
         has often closed them all.
         """
-        number = 1
+        if failures is None:
+            failures = Failures()
         fresh = False
         while True:
             try:
                 return await attempt(fresh)
             except StorageError as error:
-                pause = self.pause_after(error, number)
+                failures.count += 1
+                pause = self.pause_after(error, failures.count)
                 if pause is None:
                     raise
                 logger.debug(
                     "retrying %s in %.2f s after attempt %d: %s",
                     error.operation,
                     pause,
-                    number,
+                    failures.count,
                     type(error).__name__,
-                    extra={"operation": error.operation, "code": error.code, "attempt": number},
+                    extra={
+                        "operation": error.operation,
+                        "code": error.code,
+                        "attempt": failures.count,
+                    },
                 )
             await asyncio.sleep(pause)
             fresh = True
-            number += 1
 
     def pause_after(self, error: StorageError, number: int) -> float | None:
         """Return the seconds to wait after failure ``number`` in a row; None to give up."""

@@ -18,12 +18,14 @@ from careflow_storage.errors import (
     StorageClosedError,
     StorageError,
 )
+from careflow_storage.http.heads import AnswerHead
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.deadline import Deadline
 from careflow_storage.s3.exchange import AnswerStream
 from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
+from careflow_storage.s3.retry import Failures
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.verify import EtagHasher, check_digests, part_ends
 
@@ -98,6 +100,7 @@ class FileStream:
         # a cycle with this object it would wait for the garbage collector.
         self._pieces: weakref.ref[AsyncGenerator[Any]] | None = None
         self._closed = False
+        self._failures = Failures()
 
     @property
     def metadata(self) -> FileMetadata:
@@ -169,19 +172,7 @@ class FileStream:
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def _open(self, position: int) -> AnswerStream:
-        """Open what begins at ``position``; an answer that makes no sense is asked for again."""
-        failures = 0
-        while True:
-            try:
-                return await self._open_once(position)
-            except ServerResponseError as error:
-                failures += 1
-                pause = self._engine.retry.pause_after(error, failures)
-                if pause is None:
-                    raise
-            await asyncio.sleep(pause)
-
-    async def _open_once(self, position: int) -> AnswerStream:
+        """Open what begins at ``position``."""
         try:
             answer = await self._get(position, self._end)
         except InvalidRangeError:
@@ -189,11 +180,6 @@ class FileStream:
             if position > 0 or self._end is None:
                 raise
             answer = await self._get(0, None)
-        try:
-            self._check_answer(answer, position)
-        except BaseException:
-            await answer.aclose()
-            raise
         self._answer = answer
         return answer
 
@@ -205,6 +191,8 @@ class FileStream:
             if_match=self._if_match,
             version_id=self._version_id,
             headers=self._key_headers,
+            check=lambda head: self._check_head(head, start),
+            failures=self._failures,
         )
 
     async def _head_object(self) -> ObjectHead:
@@ -212,7 +200,7 @@ class FileStream:
             self._key, version_id=self._version_id, headers=self._key_headers
         )
 
-    def _check_answer(self, answer: AnswerStream, position: int) -> None:
+    def _check_head(self, answer: AnswerHead, position: int) -> None:
         """Believe no server that it has heeded the pin and the range."""
         head = self._engine.requests.describe(self._key, answer.headers)
         pinned = self._if_match if self._head is None else self._head.file.etag
@@ -237,7 +225,7 @@ class FileStream:
     async def _read(self, take: _Take[Piece]) -> AsyncGenerator[Piece]:
         if self._start == self._end:
             return
-        position, failures, complete = self._start, 0, False
+        position, failures, complete = self._start, self._failures, False
         hasher: EtagHasher | None = None
         try:
             while not complete:
@@ -265,18 +253,18 @@ class FileStream:
                     await answer.aclose()
                 complete = self._is_complete(position)
                 if not complete:
-                    failures = 1 if position > begun else failures + 1
-                    await self._pause(failure, failures, position)
+                    failures.count = 1 if position > begun else failures.count + 1
+                    await self._pause(failure, position)
             digests = await hasher.digests() if hasher is not None else []
             await self._check_end(digests)
         finally:
             if hasher is not None:
                 await hasher.aclose()
 
-    async def _pause(self, failure: StorageError | None, failures: int, position: int) -> None:
+    async def _pause(self, failure: StorageError | None, position: int) -> None:
         """Wait before the rest is asked for; raise when that has failed too often."""
         failure = failure or self._violation(f"it ends at byte {position}", retryable=True)
-        pause = self._engine.retry.pause_after(failure, failures)
+        pause = self._engine.retry.pause_after(failure, self._failures.count)
         if pause is None:
             raise failure
         logger.debug("resuming %r at byte %d in %.2f s", self._key, position, pause)
