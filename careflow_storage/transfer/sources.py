@@ -52,12 +52,12 @@ from careflow_storage.transfer.local_file import (
 )
 from careflow_storage.transfer.streams import (
     END,
+    FileReads,
     StreamSource,
     from_async_iterator,
     from_async_reader,
     from_iterable,
-    from_reader,
-    rewinder,
+    position_of,
 )
 from careflow_storage.transfer.threads import Threads
 
@@ -70,13 +70,13 @@ else:
 class AsyncReader(Protocol):
     """An async file object, such as an ``aiofiles`` file or Starlette's ``UploadFile``."""
 
-    async def read(self, size: int = ..., /) -> bytes: ...
+    async def read(self, size: int, /) -> bytes: ...
 
 
 class SyncReader(Protocol):
     """A file object of any class, of which only ``read`` is needed."""
 
-    def read(self, size: int = ..., /) -> bytes: ...
+    def read(self, size: int, /) -> bytes: ...
 
 
 class FormPart(Protocol):
@@ -203,10 +203,11 @@ async def _take_reader(file: Any, threads: Threads) -> Source | LocalFile:
     if (opened := await threads.open(open_copy, file)) is not None:
         return opened
     refuse_read_response(file)
-    size, rewind = await threads.run_of_caller(
-        contextvars.copy_context(), lambda: (_claimed_size(file), rewinder(file, threads))
+    size, start = await threads.run_of_caller(
+        contextvars.copy_context(), lambda: (_claimed_size(file), position_of(file))
     )
-    return StreamSource(from_reader(file, threads), size=size, rewind=rewind)
+    reads = FileReads(file, start, threads)
+    return StreamSource(reads.next_chunk, size=size, rewind=reads.rewind)
 
 
 def _is_async(file: Any) -> bool:

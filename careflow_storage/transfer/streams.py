@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import inspect
 import os
 import time
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from careflow_storage.errors import BodyChangedError, InvalidInputError
 from careflow_storage.transfer.bodies_memory import owned
 from careflow_storage.transfer.threads import Threads
+from careflow_storage.transfer.workers import Outcome
 
 READ_BYTES = 1024 * 1024
 # Chunks that come this quickly share one trip to the thread. Slower ones flow on at once.
@@ -60,6 +64,8 @@ class StreamSource:
             chunk = await self._next_chunk()
             if chunk is END:
                 self._ended = True
+                if self._record is not None:
+                    self._record.end()
                 break
             self._rest = owned(chunk)
             if self._record is not None:
@@ -103,14 +109,22 @@ class _Record:
         if earlier is not None and self._size + data.nbytes >= earlier._size:
             head = data[: earlier._size - self._size]
             if zlib.crc32(head, self._crc) != earlier._crc:
-                raise BodyChangedError(
-                    "The body gave other bytes when it was read again; nothing was stored.",
-                    hint="It cannot really go back to its start, or it was changed meanwhile. "
-                    "Upload a Path, or bytes.",
-                )
+                raise self._difference()
             self._earlier = None
         self._crc = zlib.crc32(data, self._crc)
         self._size += data.nbytes
+
+    def end(self) -> None:
+        """Know that no more bytes come."""
+        if self._earlier is not None and self._earlier._size:
+            raise self._difference()
+
+    def _difference(self) -> BodyChangedError:
+        return BodyChangedError(
+            "The body gave other bytes when it was read again; nothing was stored.",
+            hint="It cannot really go back to its start, or it was changed meanwhile. "
+            "Upload a Path, or bytes.",
+        )
 
     def again(self) -> _Record:
         """Begin anew; hold what comes to whatever was read the furthest."""
@@ -158,44 +172,64 @@ def from_iterable(iterable: Iterable[Any], threads: Threads) -> NextChunk:
     return _Batches(step, threads).next_chunk
 
 
-def from_reader(file: Any, threads: Threads) -> NextChunk:
-    """Read a file object in a thread that may block. Only an empty read is the end."""
-    # Where it can, a buffered pipe gives what is there and does not wait for the whole MiB.
-    read = file.read
-    read1 = getattr(file, "read1", None) if type(file).__module__ in ("_io", "io") else None
+def position_of(file: Any) -> int | None:
+    """Return where a file object stands; None if it does not know, or says that it cannot seek.
 
-    def step() -> Any:
-        chunk = read1(READ_BYTES) if read1 is not None else b""
-        # `read1` cannot tell the end from a pipe in non-blocking mode that is empty now.
-        return _read_chunk(chunk or read(READ_BYTES))
-
-    return _Batches(step, threads).next_chunk
-
-
-def rewinder(file: Any, threads: Threads) -> Rewind | None:
-    """Return what goes back to where ``file`` stands; None if it says that it cannot.
-
-    To be called in a thread. Files lie about this: the new position is checked, and later the
-    bytes.
+    To be called in a thread.
     """
     try:
-        start = file.tell() if file.seekable() is True else None
+        position = file.tell() if file.seekable() is True else None
     except Exception:  # noqa: BLE001 - whatever goes wrong, it cannot go back
         return None
-    if type(start) is not int or start < 0:
-        return None
+    return position if type(position) is int and position >= 0 else None
 
-    def go_back() -> bool:
-        try:
-            file.seek(start, os.SEEK_SET)
-            return bool(file.tell() == start)
-        except Exception:  # noqa: BLE001 - as above
+
+class FileReads:
+    """Reads a file object in a thread that may block. Only an empty read is the end.
+
+    ``start`` is its `position_of`, if it can go back there.
+    """
+
+    def __init__(self, file: Any, start: int | None, threads: Threads) -> None:
+        self._file = file
+        self._threads = threads
+        self._start = start
+        # Where it can, a buffered pipe gives what is there and does not wait for the whole MiB.
+        standard = type(file).__module__ in ("_io", "io")
+        self._read1 = getattr(file, "read1", None) if standard else None
+        self._batches = _Batches(self._step, threads)
+
+    async def next_chunk(self) -> Any:
+        """Return the next chunk, or `END`."""
+        return await self._batches.next_chunk()
+
+    @property
+    def rewind(self) -> Rewind | None:
+        """For a `StreamSource`; None if the file says that it cannot go back."""
+        return self._rewind if self._start is not None else None
+
+    def _step(self) -> Any:
+        chunk = self._read1(READ_BYTES) if self._read1 is not None else b""
+        # `read1` cannot tell the end from a pipe in non-blocking mode that is empty now.
+        return _read_chunk(chunk or self._file.read(READ_BYTES))
+
+    async def _rewind(self) -> bool:
+        context = contextvars.copy_context()
+        if not await self._threads.run_of_caller(context, self._go_back):
             return False
+        self._batches = _Batches(self._step, self._threads)
+        return True
 
-    async def rewind() -> bool:
-        return await threads.run_of_caller(contextvars.copy_context(), go_back)
-
-    return rewind
+    def _go_back(self) -> bool:
+        start = self._start
+        # Files lie: one whose position did not follow what it gave does not go back either.
+        if start is None or position_of(self._file) != start + self._batches.taken:
+            return False
+        try:
+            self._file.seek(start, os.SEEK_SET)
+        except Exception:  # noqa: BLE001 - a GzipFile on a pipe finds out only now
+            return False
+        return position_of(self._file) == start
 
 
 def _read_chunk(chunk: Any) -> Any:
@@ -211,39 +245,69 @@ def _read_chunk(chunk: Any) -> Any:
 
 
 class _Batches:
-    """Calls ``step`` in a thread until enough chunks came, or some milliseconds have passed.
+    """Calls ``step`` in a thread, until enough chunks came or some milliseconds have passed.
 
-    One trip per batch: a generator of tiny chunks must not cost a trip each. Each chunk is
-    copied, unless it is ``bytes``, before the next is asked for.
+    One trip per batch: a generator of tiny chunks must not cost a trip each. Chunks are there
+    for the taking while the thread waits for the next one, so that none waits for a full batch.
+    Each is copied, unless it is ``bytes``, before the next is asked for. ``taken`` counts their
+    bytes.
     """
 
     def __init__(self, step: Callable[[], Any], threads: Threads) -> None:
+        self.taken = 0
         self._step = step
         self._threads = threads
         self._context = contextvars.copy_context()
-        self._chunks: list[Any] = []
+        self._loop = asyncio.get_running_loop()
+        self._job: asyncio.Future[Outcome[None]] | None = None
+        # The thread appends to it, the event loop takes from it.
+        self._chunks: deque[Any] = deque()
+        # Set while the event loop waits for the next chunk of a job that is running.
+        self._came: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
         self._ended = False
 
     async def next_chunk(self) -> Any:
         """Return the next chunk; raise what the body raised after the chunks before it."""
         while not self._chunks:
-            if self._error is not None:
+            if self._job is not None:
+                await self._some()
+            elif self._error is not None:
                 error, self._error, self._ended = self._error, None, True
                 raise error
-            if self._ended:
+            elif self._ended:
                 return END
-            await self._threads.run_of_caller(self._context, self._gather)
-            self._chunks.reverse()
-        chunk = self._chunks.pop()
+            else:
+                self._job = self._threads.start_of_caller(self._context, self._gather)
+        chunk = self._chunks.popleft()
         if inspect.isawaitable(chunk):
             chunk = _read_chunk(await chunk)
             self._ended = chunk is END
         return chunk
 
+    async def _some(self) -> None:
+        """Wait until the job has ended, or after some milliseconds until it has a chunk."""
+        job = self._job
+        if job is None:
+            return
+        try:
+            await asyncio.wait({job}, timeout=_BATCH_SECONDS)
+            if not job.done() and not self._chunks:
+                came = self._came = self._loop.create_future()
+                if not self._chunks:
+                    await asyncio.wait({job, came}, return_when=asyncio.FIRST_COMPLETED)
+                self._came = None
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+        if job.done():
+            self._job = None
+            job.result().result()
+
     def _gather(self) -> None:
-        size, end = 0, time.monotonic() + _BATCH_SECONDS
-        while size < READ_BYTES and (not self._chunks or time.monotonic() < end):
+        size, first, end = 0, True, time.monotonic() + _BATCH_SECONDS
+        while first or (size < READ_BYTES and time.monotonic() < end):
+            first = False
             try:
                 chunk = self._step()
                 if chunk is END:
@@ -252,12 +316,26 @@ class _Batches:
                 if not inspect.isawaitable(chunk):
                     chunk = owned(chunk)
                     size += chunk.nbytes
+                    self.taken += chunk.nbytes
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
                 self._error = _explicit(error)
                 return
             self._chunks.append(chunk)
+            self._tell()
             if inspect.isawaitable(chunk):
                 return
+
+    def _tell(self) -> None:
+        came, self._came = self._came, None
+        if came is not None:
+            # When the loop is closed no task waits any more.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_wake, came)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _explicit(error: BaseException) -> BaseException:

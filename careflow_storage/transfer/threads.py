@@ -12,7 +12,7 @@ from functools import partial
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
 from careflow_storage.transfer.tasks import wait_out
-from careflow_storage.transfer.workers import Workers
+from careflow_storage.transfer.workers import Outcome, Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +72,13 @@ class Threads:
 
     async def run_of_caller(self, context: contextvars.Context, function: Callable[[], T]) -> T:
         """As `run_apart`, for the caller's own code, which runs in ``context``."""
-        return await self._callers.run(partial(context.run, function))
+        return (await self.start_of_caller(context, function)).result()
+
+    def start_of_caller(
+        self, context: contextvars.Context, function: Callable[[], T]
+    ) -> asyncio.Future[Outcome[T]]:
+        """Start the caller's own code, for those who do not only wait for its end."""
+        return self._callers.submit(partial(context.run, function))
 
     async def open(self, function: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
         """As `run_apart`, for what must be closed: when cancelled, what it opens is closed."""
