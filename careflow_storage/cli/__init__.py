@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 
+from careflow_storage.cli.cleaning import clean_reports_of_defects
+
 # What the extra `cli` brings.
 _NEEDED = {"rich", "typer"}
 
 
 def main() -> None:
     """Run the command; exit code 2 and one line when its extra is not installed."""
+    # Before typer takes note of it.
+    clean_reports_of_defects()
     try:
         from careflow_storage.cli.app import app
     except ModuleNotFoundError as error:

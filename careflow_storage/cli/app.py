@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from careflow_storage import __version__
 from careflow_storage.cli import (
@@ -24,9 +25,23 @@ from careflow_storage.cli import (
     usage,
     versions,
 )
+from careflow_storage.cli.cleaning import clean_usage_errors
 from careflow_storage.cli.options import LOCAL, Json, examples, parse_size
 from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, errors_for_people, run
+
+
+class _Commands(TyperGroup):
+    """All commands; what is told of wrong arguments is clean."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with clean_usage_errors():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, *arguments: Any, **options: Any) -> Any:
+        with clean_usage_errors():
+            return super().invoke(*arguments, **options)
+
 
 # Without rich's tracebacks: they print local variables, and those may hold keys.
 app = typer.Typer(
@@ -34,6 +49,7 @@ app = typer.Typer(
     help="Call recordings in Backblaze B2, or any S3-compatible store.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    cls=_Commands,
 )
 
 

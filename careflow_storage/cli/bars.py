@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from careflow_storage.cli.cleaning import clean
+
 Moved = Callable[[int, int | None], None]
 
 _WIDE = 80
@@ -98,7 +100,7 @@ class Transfers:
     @contextmanager
     def file(self, name: str, size: int | None) -> Iterator[Moved]:
         """A bar for one file; gives the function to call with the bytes so far, and the total."""
-        task = self._bars.add_task(name, total=size) if self._bars is not None else None
+        task = self._bars.add_task(clean(name), total=size) if self._bars is not None else None
         moved_here = 0
 
         def moved(count: int, total: int | None) -> None:

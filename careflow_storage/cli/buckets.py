@@ -18,11 +18,12 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage._endpoint import bucket_name_problem
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm_by_typing
 from careflow_storage.cli.durations import days_in_words
 from careflow_storage.cli.options import BUCKET, Json, examples
-from careflow_storage.cli.output import Output, clean, moment
-from careflow_storage.cli.run import run, settings_of
+from careflow_storage.cli.output import Output, moment
+from careflow_storage.cli.run import Globals, run, settings_of
 
 if TYPE_CHECKING:
     from careflow_storage.admin import BucketInfo, ObjectLock
@@ -242,7 +243,7 @@ def _run(
         async with BackblazeStorage(settings) as storage:
             await job(storage, output)
 
-    run(main, as_json=as_json)
+    run(main, as_json=as_json, given=Globals.of(context))
 
 
 def _settings(context: typer.Context, name: str | None, *, needs_bucket: bool) -> StorageSettings:

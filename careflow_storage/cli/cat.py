@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from careflow_storage import BackblazeStorage
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.keyfile import read_customer_key
-from careflow_storage.cli.output import Output, clean
+from careflow_storage.cli.output import Output
 from careflow_storage.cli.pipes import stdout_writer
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.transfer.stream import FileStream

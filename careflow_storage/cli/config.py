@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.options import ACCOUNT, Json, examples
-from careflow_storage.cli.output import Output, clean
+from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import WRONG_USE, Globals, errors_for_people
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from shlex import quote
 from typing import cast
 
 from rich.text import Text
@@ -16,8 +15,9 @@ from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
 from careflow_storage.admin.cors_limits import origin_problem
 from careflow_storage.admin.cors_matching import unreadable
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.output import Output, clean
+from careflow_storage.cli.output import Output
 from careflow_storage.cli.rule_changes import confirm_changes, show_changes
 from careflow_storage.cli.rule_files import cors_rules, read_rules_text
 from careflow_storage.cli.run import FAILED, NOT_THERE
@@ -158,8 +158,8 @@ def _print_answer(output: Output, answer: CorsCheck) -> None:
     for problem in answer.problems:
         output.warn(problem)
     if answer.rule is None or unreadable(answer.rule, answer.method):
-        command = f"careflow-storage cors allow {quote(answer.origin)} --add"
-        output.note(f"To let it in: {command} --method {answer.method}")
+        allow = output.command("cors", "allow", answer.origin, "--add", "--method", answer.method)
+        output.note(f"To let it in: {allow}")
 
 
 def _preflight_in_words(preflight: Preflight) -> str:

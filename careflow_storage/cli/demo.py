@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
+from shlex import quote
 
 import aiohttp
 from yarl import URL
@@ -72,7 +73,9 @@ async def _run(
         endpoint=endpoint,
     )
     if data_dir is not None:
-        screen.note(f"The recording is kept: careflow-storage serve-local --data-dir {data_dir}")
+        screen.note(
+            f"The recording is kept: careflow-storage serve-local --data-dir {quote(str(data_dir))}"
+        )
 
 
 class _Demo:

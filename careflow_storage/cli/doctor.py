@@ -11,7 +11,7 @@ from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, run
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.doctor import Diagnosis
+    from careflow_storage.admin.doctor import Diagnosis, Finding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def doctor(
     Looks at the settings, the network, the key, the bucket and its rules. Stores probes of some
     bytes and erases them. Exits with 1 when something fails.
     """
-    given: Globals = context.find_root().obj or Globals()
+    given = Globals.of(context)
     values: dict[str, Any] = {}
     if given.bucket is not None:
         values["bucket_name"] = given.bucket
@@ -72,7 +72,7 @@ def doctor(
         output.data(diagnosis)
         return diagnosis.exit_code(strict=strict)
 
-    run(main, as_json=as_json)
+    run(main, as_json=as_json, given=given)
 
 
 async def _examined(output: Output, values: dict[str, Any], **options: Any) -> Diagnosis:
@@ -81,9 +81,18 @@ async def _examined(output: Output, values: dict[str, Any], **options: Any) -> D
     from careflow_storage.admin.doctor import diagnose
     from careflow_storage.cli.findings import Findings
 
+    def to_be_typed(finding: Finding) -> Finding:
+        solution = finding.solution
+        advice = output.advice(solution) if solution is not None else None
+        return finding.model_copy(update={"solution": advice})
+
     if output.as_json:
-        return await diagnose(values, **options)
+        diagnosis = await diagnose(values, **options)
+        typed = tuple(map(to_be_typed, diagnosis.findings))
+        return diagnosis.model_copy(update={"findings": typed})
     with Findings(output.stdout) as findings:
-        diagnosis = await diagnose(values, on_finding=findings.add, **options)
+        diagnosis = await diagnose(
+            values, on_finding=lambda finding: findings.add(to_be_typed(finding)), **options
+        )
     findings.summary(diagnosis)
     return diagnosis

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage.admin.doctor import Diagnosis, Finding
-from careflow_storage.cli.output import clean, counted
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import counted
 
 _HEADINGS = {
     "settings": "Settings",
@@ -111,7 +112,7 @@ class Findings:
     def _line(self, verdict: str, name: str, found: Text) -> None:
         style = _STYLES[verdict]
         mark = Text(self._marks[verdict], style=style)
-        title = Text(name, style="" if verdict == "pass" else style)
+        title = Text(clean(name), style="" if verdict == "pass" else style)
         self._row(0, (2, _NAME_WIDTH), mark, title, found)
 
     def _advice(self, finding: Finding) -> None:

@@ -18,8 +18,9 @@ from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage.admin.env_file import read_env, write_env
 from careflow_storage.admin.keys import PRESETS, ApplicationKeys, CreatedKey, KeyInfo
 from careflow_storage.admin.keys.lineage import base_name, replaced_id
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm, interruptible
-from careflow_storage.cli.output import Output, clean, moment
+from careflow_storage.cli.output import Output, moment
 from careflow_storage.cli.waiting import waiting
 
 MASTER_KEY = "BACKBLAZE_MASTER_APPLICATION_KEY"
@@ -52,7 +53,7 @@ def sign_in(settings: StorageSettings, key_id: str | None) -> ApplicationKeys:
 def _asked(key_id: str) -> str:
     with interruptible():
         if sys.stdin.isatty():
-            return getpass.getpass(f"Application key of {key_id}: ", sys.stderr).strip()
+            return getpass.getpass(f"Application key of {clean(key_id)}: ", sys.stderr).strip()
         return sys.stdin.readline().strip()
 
 
@@ -222,7 +223,7 @@ class Rotation:
             until = result.delete_old_after
             after = f" after {moment(until)}" if until else ""
             output.note(f"{self.old} still works. Restart what uses it, then{after}:")
-            output.note(f"  careflow-storage keys finish {new}")
+            output.note(f"  {output.command('keys', 'finish', new)}")
         if result.probe_left is not None:
             output.note(f"The trial has left a hidden file: {result.probe_left}")
 

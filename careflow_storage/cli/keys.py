@@ -13,7 +13,7 @@ from careflow_storage import StorageSettings
 from careflow_storage.cli.durations import parse_length
 from careflow_storage.cli.options import ACCOUNT, Json, Yes, examples, parse_time
 from careflow_storage.cli.output import Output
-from careflow_storage.cli.run import run, settings_of
+from careflow_storage.cli.run import Globals, run, settings_of
 
 MASTER_KEY_ID = "BACKBLAZE_MASTER_KEY_ID"
 
@@ -225,7 +225,7 @@ def _run(
     async def main(output: Output) -> None:
         await job(output, settings_of(context))
 
-    run(main, as_json=as_json)
+    run(main, as_json=as_json, given=Globals.of(context))
 
 
 _COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import LifecycleRule
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.durations import days_in_words
-from careflow_storage.cli.output import Output, clean
+from careflow_storage.cli.output import Output
 from careflow_storage.cli.rule_changes import confirm_changes, show_changes
 from careflow_storage.cli.rule_files import lifecycle_rules, read_rules_text
 from careflow_storage.cli.run import NOT_THERE

@@ -10,7 +10,8 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.output import Output, clean, counted, moment
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import Output, counted, moment
 
 
 async def list_files(

@@ -10,7 +10,7 @@ import typer
 
 from careflow_storage.cli.options import ACCOUNT, Json, examples
 from careflow_storage.cli.output import Output
-from careflow_storage.cli.run import run, settings_of
+from careflow_storage.cli.run import Globals, run, settings_of
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,7 +74,7 @@ def check(
     async def main(output: Output) -> int | None:
         return await check_code(output, settings_of(context), prefix)
 
-    run(main, as_json=as_json)
+    run(main, as_json=as_json, given=Globals.of(context))
 
 
 _COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (

@@ -21,7 +21,8 @@ from careflow_storage.admin.migrate import (
     translate_environment,
     write_translation,
 )
-from careflow_storage.cli.output import Output, clean
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import FAILED
 from careflow_storage.cli.waiting import waiting
 
@@ -70,7 +71,7 @@ def _lines(translation: Translation, width: int | None) -> Iterator[Text]:
         if number or translation.carried:
             yield Text()
         if trouble.variable is not None:
-            yield Text(f"# {trouble.variable}=", "yellow")
+            yield Text(f"# {clean(trouble.variable)}=", "yellow")
         yield from _comment(f"{trouble.old_variable or ''} {trouble.problem}.", width, "dim")
         yield from _comment(f"{'Put ' if trouble.variable else ''}{trouble.put}", width, "")
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import Any, TextIO
 
 from pydantic import BaseModel
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from careflow_storage.cli.bars import Transfers, human_size, make_bars
+from careflow_storage.cli.cleaning import clean as clean
+from careflow_storage.cli.cleaning import clean_json, clean_lines
 from careflow_storage.errors import StorageError
 
 # Wide enough for any key, version ID and hint beside each other.
 _UNLIMITED = 10_000
-# Not printable by Unicode's tables, but letters of Persian and of many scripts of India need
-# them, and so do emoji.
-_JOINERS = "\u200c\u200d"
-_NOT_FOR_TERMINALS = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Output:
@@ -35,14 +34,25 @@ class Output:
     nothing is coloured, wrapped or cut.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, options: Sequence[str] = ()) -> None:
         self.as_json = as_json
+        self._options = tuple(options)
         _write_any_character(sys.stdout)
         _write_any_character(sys.stderr)
         self.stdout = _console(stderr=False)
         self.stderr = _console(stderr=True)
         fancy = self.stderr.encoding.lower().startswith("utf")
         self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
+
+    # --- advice -------------------------------------------------------------------------
+
+    def command(self, *words: str) -> str:
+        """Write a command as it can be typed, with the options that this one was given."""
+        return " ".join(["careflow-storage", *map(quote, (*self._options, *words))])
+
+    def advice(self, text: str) -> str:
+        """Add those options to the commands of a text, or they would be about another bucket."""
+        return text.replace("`careflow-storage ", f"`{self.command()} ")
 
     # --- results ------------------------------------------------------------------------
 
@@ -102,7 +112,7 @@ class Output:
         grid.add_column(overflow="fold")
         for name, value in model.items() if isinstance(model, dict) else model:
             if value is not None and value not in ((), {}, []):
-                grid.add_row(name, shown(value))
+                grid.add_row(clean(name), shown(value))
         self.stdout.print(grid)
 
     # --- remarks ------------------------------------------------------------------------
@@ -149,13 +159,15 @@ class Output:
 
     def failed(self, error: Exception) -> None:
         """Say what went wrong and what can be done; with --json as an object."""
-        if self.as_json:
-            print(json_text({"error": described(error)}), file=sys.stderr, flush=True)
-            return
         known = described(error)
+        if "hint" in known:
+            known["hint"] = self.advice(known["hint"])
+        if self.as_json:
+            print(json_text({"error": known}), file=sys.stderr, flush=True)
+            return
         hint = known.pop("hint", None)
         message = f"{known.pop('type')}: {known.pop('message')}"
-        self._remark("Failed", "bold red", "\n".join(map(clean, message.split("\n"))))
+        self._remark("Failed", "bold red", clean_lines(message))
         where = [f"{name} {known[name]}" for name in known if name != "retryable"]
         if where:
             self._remark("", "", Text(clean(", ".join(where)), style="dim"))
@@ -179,7 +191,19 @@ class Output:
 
 
 class _Console(Console):
-    """A console whose broken pipe is an exception like that of any file."""
+    """A console whose broken pipe is an exception like that of any file, and which is clean.
+
+    What rich itself writes to move the cursor stays; no text can.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield Segment(clean_lines(segment.text), segment.style)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -198,24 +222,10 @@ def _write_any_character(stream: TextIO) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def clean(text: str) -> str:
-    r"""Write out what would steer a terminal, as ``\x1b``: uploaders choose any key.
-
-    Line breaks, too: the result is one line. Different texts stay different.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char in _JOINERS else ascii(char)[1:-1] for char in text
-    )
-
-
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Write any value as JSON that is safe to look at in a terminal, too."""
     utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
-    text = json.dumps(plain(value), ensure_ascii=not utf8, indent=indent)
-    # Only strings can have these, so the escapes of strings fit.
-    return _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return clean_json(json.dumps(plain(value), ensure_ascii=not utf8, indent=indent))
 
 
 def shown(value: object) -> Text:

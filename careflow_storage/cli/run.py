@@ -68,6 +68,16 @@ class Globals:
     env_file: Path | None = None
     bucket: str | None = None
 
+    @classmethod
+    def of(cls, context: typer.Context) -> Globals:
+        """Return those of a command."""
+        return context.find_root().obj or cls()
+
+    def words(self) -> list[str]:
+        """Return them as they are typed."""
+        given = {"--env-file": self.env_file, "--bucket": self.bucket}
+        return [text for name, value in given.items() if value for text in (name, str(value))]
+
 
 def settings_of(context: typer.Context) -> StorageSettings:
     """Read the settings as ``--env-file`` and ``--bucket`` say.
@@ -75,7 +85,7 @@ def settings_of(context: typer.Context) -> StorageSettings:
     Raises:
         InvalidInputError: A setting is malformed.
     """
-    given: Globals = context.find_root().obj or Globals()
+    given = Globals.of(context)
     values: dict[str, Any] = {}
     if given.bucket is not None:
         values["bucket_name"] = given.bucket
@@ -96,16 +106,21 @@ def with_storage(
         async with BackblazeStorage(settings_of(context)) as storage:
             return await job(storage, output)
 
-    run(main, as_json=as_json)
+    run(main, as_json=as_json, given=Globals.of(context))
 
 
-def run(main: Callable[[Output], Awaitable[int | None]], *, as_json: bool) -> None:
+def run(
+    main: Callable[[Output], Awaitable[int | None]],
+    *,
+    as_json: bool,
+    given: Globals | None = None,
+) -> None:
     """Run ``main`` on an event loop of its own; leave with its exit code.
 
     Ctrl-C, SIGTERM and a closed terminal cancel it, and what it was doing is cleaned up before
     the command ends.
     """
-    output = Output(as_json=as_json)
+    output = Output(as_json=as_json, options=given.words() if given is not None else ())
     received: list[int] = []
 
     async def cancellable() -> int | None:

@@ -15,7 +15,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from careflow_storage.cli.output import Output, clean, plain
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import Output, plain
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import FileInfo
 
@@ -34,7 +35,7 @@ class Screen:
 
     def note(self, text: str) -> None:
         """Something to know, outside the steps."""
-        self._console.print(Text(text, style="dim"), soft_wrap=True)
+        self._console.print(Text(clean(text), style="dim"), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Something to do something about."""
@@ -60,7 +61,7 @@ class Screen:
 
     def working(self, text: str) -> AbstractContextManager[object]:
         """Something takes a moment."""
-        return self._console.status(text)
+        return self._console.status(Text(clean(text)))
 
     @contextmanager
     def step(self, title: str, code: str) -> Iterator[None]:
@@ -68,7 +69,7 @@ class Screen:
         step: dict[str, Any] = {"step": title, "call": code, "results": [], "checks": []}
         self._steps.append(step)
         self._console.print()
-        heading = Text.assemble((f"{len(self._steps)}  ", "bold cyan"), (title, "bold"))
+        heading = Text.assemble((f"{len(self._steps)}  ", "bold cyan"), (clean(title), "bold"))
         self._console.print(heading, soft_wrap=True)
         syntax = Syntax(code, "python", theme="ansi_dark", background_color="default")
         highlighted = syntax.highlight(code)
@@ -107,12 +108,12 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A remark on the step."""
-        self._indented(Text(text))
+        self._indented(Text(clean(text)))
 
     def link(self, url: str) -> None:
         """A URL, whole, so that it can be copied."""
         self._record("results", {"type": "URL", "url": url})
-        self._console.print(Text(f"   {url}", style="blue"), soft_wrap=True)
+        self._console.print(Text(f"   {clean(url)}", style="blue"), soft_wrap=True)
 
     def check(self, holds: bool, claim: str) -> None:
         """A claim that was checked.

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.cli.bars import human_size
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.output import Output, clean, counted, moment
+from careflow_storage.cli.output import Output, counted, moment
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import IncompleteUpload
 

@@ -30,7 +30,8 @@ from careflow_storage.admin.usage import (
     load_prices,
 )
 from careflow_storage.admin.usage.sizes import decimal_size
-from careflow_storage.cli.output import Output, clean, moment
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import Output, moment
 from careflow_storage.cli.waiting import waiting
 from careflow_storage.errors import InvalidInputError
 

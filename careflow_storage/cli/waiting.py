@@ -7,7 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from rich.status import Status
+from rich.text import Text
 
+from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.output import Output
 
 _EVERY = 0.5
@@ -21,7 +23,7 @@ async def waiting(
     if output.as_json or not output.stderr.is_terminal:
         yield
         return
-    with output.stderr.status(f"{what} ...") as status:
+    with output.stderr.status(Text(f"{clean(what)} ...")) as status:
         counter = asyncio.create_task(_count(status, what, requests)) if requests else None
         try:
             yield
@@ -34,4 +36,4 @@ async def waiting(
 async def _count(status: Status, what: str, requests: Callable[[], Mapping[str, int]]) -> None:
     while True:
         await asyncio.sleep(_EVERY)
-        status.update(f"{what} ... {sum(requests().values()):,} requests")
+        status.update(Text(f"{clean(what)} ... {sum(requests().values()):,} requests"))
