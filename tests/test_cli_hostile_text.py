@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.rich_utils
+import typer.rich_utils  # noqa: F401 - it reads FORCE_COLOR once; others must not find ours
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,9 +25,6 @@ from careflow_storage.cli.cleaning import clean, clean_json
 from careflow_storage.cli.output import json_text
 from careflow_storage.testing import B2Server
 from tests.command import Command, Ran
-
-# It looks at FORCE_COLOR when it is imported: other tests must not find what is set here.
-assert typer.rich_utils
 
 STEERING = "\x1b]0;pwned\x07\x1b[8;777m\x9b777m\x1bc\u202e\u2066\u2028\u2029\u200f\ufeff\x7f"
 NAME = f"a{STEERING}[red]b[/red][/]\nFAKE LINE\r\tc"
