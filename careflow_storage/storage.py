@@ -205,7 +205,8 @@ class BackblazeStorage:
         Args:
             key: 1 to 1024 bytes of UTF-8.
             body: Bytes, text (``str`` is stored as UTF-8, it is never the name of a file), a
-                ``Path``, a binary file object, sync or async, or an iterable of bytes.
+                ``Path``, a binary file object, sync or async, a response of an HTTP client, or
+                an iterable of bytes. docs/bodies.md has the whole contract.
             content_type: Told by the first bytes and the key's ending when None.
             metadata: Names and values of your own, 1960 bytes together. Not encrypted: no
                 personal data.
@@ -242,6 +243,7 @@ class BackblazeStorage:
             InvalidInputError: Before any request, for what cannot be stored; or the bucket
                 cannot lock files. Then nothing is stored.
             SizeMismatchError: The body had more or fewer bytes than it declared.
+            BodyChangedError: The file was written to while it was read; nothing is stored.
             ChecksumMismatchError: The bytes were damaged on their way.
             StorageError: See `careflow_storage.errors`; what the body raised comes out as it is.
         """

@@ -1,4 +1,4 @@
-"""Bodies that block: they hold up nobody else, and a deadline or a cancellation ends the call."""
+"""Bodies that block: no other call waits for them, and a deadline or a cancellation ends them."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ class LocalFile:
     ``size`` is what follows ``start``; None where the system does not tell (files of /proc).
     ``wait_seconds`` is how long to wait before the first read, so that a later change is seen.
 
-    Whoever closes it need not wait for a read that never ends: the descriptor is freed when the
-    last read is over, so that no read ever meets another file of the same number.
+    `close` does not wait for a read that never ends: the descriptor is freed when the last read
+    is over, so that no read ever meets another file of the same number.
     """
 
     def __init__(self, descriptor: int, name: str, start: int = 0, original: Any = None) -> None:

@@ -39,7 +39,7 @@ class StreamSource:
     """Bytes that come in chunks of any size, at any time.
 
     ``next_chunk`` returns bytes-like chunks, and at last `END`; it is not called after that.
-    ``size`` is what anyone has claimed: the upload is held to it. ``rewind`` goes back to the
+    ``size`` is what the body claims: the upload is held to it. ``rewind`` goes back to the
     start, if it can: what is then read again must be the same bytes.
     """
 

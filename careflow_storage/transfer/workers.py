@@ -168,7 +168,7 @@ class Outcome(Generic[T]):
         if self._error is not None:
             error, self._error = self._error, None
             if isinstance(error, StopIteration | StopAsyncIteration):
-                # It would end an iteration of somebody who has nothing to do with it.
+                # It would end a loop that is not its own.
                 raise RuntimeError(f"a job raised {type(error).__name__}") from error
             raise error
         return self._value  # type: ignore[return-value]  # set when there is no error
