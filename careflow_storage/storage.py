@@ -675,7 +675,7 @@ class BackblazeStorage:
         async with self._call("open_file", key, timeout):
             head = await self._head(key, version_id, encryption)
             engine = self._lifecycle.engine()
-            return FileReader(engine, head.file, encryption=encryption, timeout=timeout)
+            return FileReader(engine, head, encryption=encryption, timeout=timeout)
 
     async def delete_file(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None

@@ -199,9 +199,9 @@ async def test_the_consumer_of_a_stream_is_not_cancelled_between_two_chunks(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     async def read_slowly() -> None:
-        async for _ in storage.stream_file("there", timeout=0.05):
+        async for _ in storage.stream_file("there", timeout=0.5):
             # Longer than the stream may take: this wait ends by itself, the next one fails.
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.6)
             waits.append(True)
 
     waits: list[bool] = []

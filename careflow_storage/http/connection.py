@@ -306,6 +306,14 @@ class Connection(asyncio.BufferedProtocol):
                 raise
         return filled
 
+    def take_received(self) -> bytes:
+        """Return what has come of the body and is not taken; does not wait.
+
+        Raises:
+            ProtocolError: Its chunks are malformed.
+        """
+        return self._incoming.take(self._incoming.available())
+
     async def read(self, most: int) -> bytes:
         """Return the next ``most`` bytes of the body; fewer at its end, or where it breaks off.
 

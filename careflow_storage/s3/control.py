@@ -243,6 +243,11 @@ class ControlPlane:
                     retryable=True,
                     **where,
                 ) from error
+            except ValueError as error:
+                # botocore's parser takes numbers and dates as they come.
+                raise ServerResponseError(
+                    "Malformed response: a number or a date is none.", retryable=True, **where
+                ) from error
             except TimeoutError as error:
                 raise StorageTimeoutError(
                     f"No answer within {limit:g} s.", retryable=True, **where

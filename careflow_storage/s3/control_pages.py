@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from careflow_storage.errors import ServerResponseError
 from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
+from careflow_storage.s3.lengths import LARGEST_OBJECT, MAX_PARTS
 from careflow_storage.s3.xml import unquote_etag
 
 
@@ -73,6 +75,10 @@ def _part(part: dict[str, Any]) -> ListedPart:
     modified = part.get("LastModified")
     if modified is not None:
         modified = modified.astimezone(UTC)
+    if not (1 <= number <= MAX_PARTS and 0 <= size <= LARGEST_OBJECT):
+        raise ServerResponseError(
+            "Malformed response: it lists a part that no upload can have.", operation="ListParts"
+        )
     algorithms: tuple[ChecksumAlgorithm, ...] = ("sha256", "crc32")
     for algorithm in algorithms:
         if encoded := part.get(f"Checksum{algorithm.upper()}"):

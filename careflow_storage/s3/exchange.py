@@ -327,8 +327,19 @@ class AnswerStream:
     def _explained(self, error: OSError) -> StorageError:
         return self._exchange.explain(error, self._request)
 
+    def take_received(self) -> bytes:
+        """Return what has come of the body and is not taken; does not wait."""
+        try:
+            return self._opened().take_received()
+        except OSError as error:
+            raise self._explained(error) from error
+
     async def aclose(self) -> None:
         """Give the slot back; an unread rest closes the connection. Safe to call twice."""
+        self.close()
+
+    def close(self) -> None:
+        """As `aclose`; does not wait."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._give_back(connection)

@@ -26,6 +26,7 @@ from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.body_md5 import InThread, with_content_md5
 from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request
+from careflow_storage.s3.lengths import check_range, check_whole, size_told
 from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
 from careflow_storage.s3.protection_headers import read_protection
 from careflow_storage.s3.protection_refusals import (
@@ -49,7 +50,6 @@ _IMF_DATE = re.compile(
     rf"[A-Z][a-z]{{2}}, (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT"
 )
 _BYPASS = {"x-amz-bypass-governance-retention": "true"}
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class S3Requests:
     ) -> ObjectHead:
         return await self._exchange.send(
             Request("HeadObject", "HEAD", key, query, dict(headers or {})),
-            lambda answer: self.describe(key, answer.headers),
+            lambda answer: self._described(key, answer),
             failures,
         )
 
@@ -197,7 +197,19 @@ class S3Requests:
             return await self._head(key, query, headers, failures)
         # Whatever it was has passed: B2's RequestTimeout is a 400, and in a HEAD it has no name.
         await stream.aclose()
-        return self.describe(key, stream.headers)
+        return self._described(key, stream, ranged=stream.status == 206)
+
+    def _described(
+        self, key: str, answer: Answer | AnswerStream, *, ranged: bool = False
+    ) -> ObjectHead:
+        try:
+            if ranged:
+                check_range(answer.status, answer.headers, 0, 1)
+            else:
+                check_whole(answer.status, answer.headers)
+        except ValueError as error:
+            raise self._nonsense("HeadObject", key, str(error)) from error
+        return self.describe(key, answer.headers)
 
     async def object_exists(self, key: str, headers: Mapping[str, str] | None = None) -> bool:
         """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
@@ -257,8 +269,13 @@ class S3Requests:
         def believed(head: AnswerHead) -> None:
             if is_web_page(head.headers) and not settled:
                 return
-            if ranged and head.status != 206:
-                raise self._nonsense("GetObject", key, "it ignores the range")
+            try:
+                if ranged:
+                    check_range(head.status, head.headers, start, end)
+                elif head.status != 200 or "content-range" in head.headers:
+                    check_whole(head.status, head.headers)
+            except ValueError as error:
+                raise self._nonsense("GetObject", key, str(error)) from error
             if check is not None:
                 check(head)
 
@@ -286,16 +303,11 @@ class S3Requests:
     def describe(self, key: str, headers: Mapping[str, str]) -> ObjectHead:
         """Read an object's metadata from the headers of a GET or HEAD answer."""
         try:
-            ranged = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
-            if ranged is not None and ranged[3] == "*":
-                # An upload that goes on, by B2's Live Read: nobody knows its end or its ETag.
-                size = int(ranged[2]) + 1
-                etag = xml.unquote_etag(headers.get("etag", '""'))
-                modified = _http_date(headers.get("last-modified") or headers["date"])
-            else:
-                size = int(ranged[3]) if ranged else int(headers["content-length"])
-                etag = xml.unquote_etag(headers["etag"])
-                modified = _http_date(headers["last-modified"])
+            size, live = size_told(headers)
+            # Of an upload that goes on (B2's Live Read) neither end nor ETag are known.
+            etag = xml.unquote_etag(headers.get("etag", '""') if live else headers["etag"])
+            told = headers.get("last-modified") if live else headers["last-modified"]
+            modified = _http_date(told or headers["date"])
             protection = read_protection(headers)
         except (KeyError, ValueError) as error:
             why = printable(f"bad headers ({error})", 200)

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from types import TracebackType
+from typing import Final, Protocol
 
 from careflow_storage.errors import PoolTimeoutError
+
+# A reader that has not come back after this time is slower than the line.
+PAUSE_SECONDS: Final = 0.5
+# A connection on which nothing moves for so long is not worth keeping.
+LONG_PAUSE_SECONDS: Final = 30.0
+
+
+class PausedHolder(Protocol):
+    """Holds a slot while its reader is busy elsewhere, and can do without it."""
+
+    def give_back(self) -> None:
+        """Release the slot now."""
+
+
+HolderReference = weakref.ref[PausedHolder]
 
 
 class Slots:
@@ -14,6 +31,9 @@ class Slots:
 
     One that finds no free slot within ``timeout`` seconds fails with `PoolTimeoutError`. A single
     timer looks after all that wait: they asked one after the other, and so their time ends.
+
+    A holder whose reader pauses says so with `pause`. Its slot is taken back after 0.5 s when a
+    request waits for one, the longest pause first, and after 30 s in any case.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
@@ -22,6 +42,9 @@ class Slots:
         self._timeout = timeout
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        # In the order of their pauses' beginnings.
+        self._paused: dict[HolderReference, float] = {}
+        self._pause_timer: asyncio.TimerHandle | None = None
 
     async def acquire(self) -> None:
         """Take a slot, which `release` gives back."""
@@ -33,6 +56,7 @@ class Slots:
         self._waiting.append((loop.time() + self._timeout, granted))
         if self._timer is None:
             self._timer = loop.call_later(self._timeout, self._expire)
+        self._take_back()
         try:
             await granted
         except asyncio.CancelledError:
@@ -52,6 +76,35 @@ class Slots:
         if not self._waiting and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def pause(self, holder: HolderReference, now: float) -> None:
+        """Know that ``holder`` does nothing with its slot from ``now`` until `unpause`."""
+        self._paused[holder] = now
+        if self._pause_timer is None:
+            self._take_back()
+
+    def unpause(self, holder: HolderReference) -> None:
+        """Know that it goes on, or is gone."""
+        self._paused.pop(holder, None)
+
+    def _take_back(self) -> None:
+        """Take the slots of long pauses back; come again when the next one is due."""
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+            self._pause_timer = None
+        loop = asyncio.get_running_loop()
+        while self._paused:
+            holder, begun = next(iter(self._paused.items()))
+            due = begun + (PAUSE_SECONDS if self._is_wanted() else LONG_PAUSE_SECONDS)
+            if due > loop.time():
+                self._pause_timer = loop.call_at(due, self._take_back)
+                return
+            del self._paused[holder]
+            if (paused := holder()) is not None:
+                paused.give_back()
+
+    def _is_wanted(self) -> bool:
+        return any(not granted.done() for _, granted in self._waiting)
 
     def _expire(self) -> None:
         """Refuse those whose time is over; come again when that of the next one is."""

@@ -142,9 +142,9 @@ class PartialFile:
             return
         self.journal, self._path = journal, journal.part
 
-    def write_at(self, position: int, data: memoryview, crc: int = 0) -> int:
+    def write_at(self, position: int, data: memoryview | bytes, crc: int = 0) -> int:
         """Write it; return the CRC-32 of what ``crc`` stands for and it, if that is kept."""
-        rest = data
+        rest = memoryview(data)
         with self._lock:
             file = self._opened()
             file.seek(position)

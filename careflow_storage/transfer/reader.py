@@ -11,6 +11,7 @@ from careflow_storage.errors import InvalidInputError, ServerResponseError, Stor
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.deadline import Deadline
+from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.stream import FileStream
 
@@ -20,19 +21,21 @@ class FileReader:
 
     All reads see the version that was there when it was opened. Reading on costs no further
     request; a seek elsewhere costs one GET with the next read. Holds one request slot while a
-    GET is open. Memory: what was asked for, and about 1 MiB. ``timeout`` is the seconds that
-    each read may take.
+    GET is open; between reads it gives it back as a `FileStream` does whose reader pauses.
+    Memory: what was asked for, and about 1 MiB. ``timeout`` is the seconds that each read may
+    take.
     """
 
     def __init__(
         self,
         engine: Engine,
-        metadata: FileMetadata,
+        head: ObjectHead,
         *,
         encryption: CustomerKey | None = None,
         timeout: float | None = None,
     ) -> None:
-        self.metadata = metadata
+        self.metadata: FileMetadata = head.file
+        self._head = head
         self._engine = engine
         self._encryption = encryption
         self._timeout = timeout
@@ -123,8 +126,7 @@ class FileReader:
                 start=self._position,
                 # A range: its answer tells the object's size, even when it is cut short.
                 end=self.size,
-                version_id=self.metadata.version_id,
-                if_match=self.metadata.etag,
+                head=self._head,
                 verify=False,
                 encryption=self._encryption,
             )

@@ -22,6 +22,7 @@ from yarl import URL
 from careflow_storage._version import __version__
 from careflow_storage.errors import SourceError, StorageClosedError
 from careflow_storage.s3.executor import in_thread
+from careflow_storage.s3.lengths import check_range, parse_content_range, parse_size
 from careflow_storage.transfer.addresses import AddressGuard, parse_url, shown
 from careflow_storage.transfer.engine import Engine
 
@@ -31,7 +32,6 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 _UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 _READ_BUFFER_BYTES = 128 * 1024
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _HINTS = {
     401: "Pass auth=(user, password).",
     403: "Check auth= and that the URL has not expired.",
@@ -277,23 +277,44 @@ class RemoteFile:
         if self._pin is None or headers.get(self._pin[0]) != self._pin[1]:
             self._refuse_changed()
         if answer.status == 206:
-            found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-            if found is None or int(found[1]) != self._position:
-                self._refuse("it sends another range than it was asked for")
-            total: int | None = int(found[3])
+            total = self._total_of_range(headers)
             self._skip = 0
         else:
             # It knows no ranges, but it is the same file: what is known already is passed over.
-            total = self.size if answer.content_length is None else answer.content_length
+            self._refuse_unasked_range(headers)
+            length = self._length_of(headers)
+            total = self.size if length is None else length
             self._skip = self._position
         if self.size is not None and total != self.size:
             self._refuse_changed()
         self.size = total
         self._check_size(total or 0)
 
+    def _total_of_range(self, headers: CIMultiDictProxy[str]) -> int | None:
+        told = {
+            name: headers[name] for name in ("content-range", "content-length") if name in headers
+        }
+        try:
+            check_range(206, told, self._position, None)
+            return parse_content_range(told["content-range"]).total
+        except ValueError:
+            self._refuse("it sends another range than it was asked for")
+
+    def _length_of(self, headers: CIMultiDictProxy[str]) -> int | None:
+        told = headers.get("Content-Length")
+        try:
+            return None if told is None else parse_size(told)
+        except ValueError:
+            self._refuse("it tells of more bytes than any object can have")
+
+    def _refuse_unasked_range(self, headers: CIMultiDictProxy[str]) -> None:
+        if "Content-Range" in headers:
+            self._refuse("it sends a range though the whole was asked for")
+
     def _learn(self, answer: aiohttp.ClientResponse) -> None:
         headers = answer.headers
-        self.size = answer.content_length
+        self._refuse_unasked_range(headers)
+        self.size = self._length_of(headers)
         self.content_type = headers.get("Content-Type")
         self._pin = _strong_validator(headers)
         if self.size is None and "Transfer-Encoding" not in headers:

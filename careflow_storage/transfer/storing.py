@@ -43,7 +43,7 @@ class RangeStore:
         """Return the buffer that is not being written."""
         return self._buffers[0]
 
-    async def fill_from(self, blocks: AsyncGenerator[memoryview], meter: Meter) -> None:
+    async def fill_from(self, blocks: AsyncGenerator[memoryview | bytes], meter: Meter) -> None:
         """Store all blocks, which lie in buffers that `free` gave."""
         try:
             async with aclosing(blocks):
@@ -64,7 +64,7 @@ class RangeStore:
         if job is not None:
             await job
 
-    def _store(self, block: memoryview) -> None:
+    def _store(self, block: memoryview | bytes) -> None:
         if self._hash is not None:
             self._hash.update(block)
         self.crc = self._file.write_at(self._position, block, self.crc)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from careflow_storage.errors import ChecksumMismatchError
+from careflow_storage.s3.lengths import part_count
 from careflow_storage.transfer.checksums import is_md5, tells_md5s
 from careflow_storage.transfer.mark import UploadMark
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
@@ -26,16 +27,17 @@ def part_ends(size: int, etag: str, headers: Mapping[str, str], mark: str | None
     """
     if is_md5(etag, headers):
         return [size]
-    _, dash, count = etag.partition("-")
+    count = part_count(etag)
     upload = UploadMark.parse(mark)
-    if not dash or not count.isdigit() or upload is None or not tells_md5s(headers):
+    if count is None or upload is None or not tells_md5s(headers):
         return []
     ends: list[int] = []
     position = 0
-    while position < size and len(ends) <= int(count):
+    # Bounded by the number of parts that an object can have, whatever size and mark say.
+    while position < size and len(ends) <= count:
         position = min(size, position + upload.sizes.size_of(len(ends) + 1))
         ends.append(position)
-    return ends if len(ends) == int(count) else []
+    return ends if len(ends) == count else []
 
 
 class EtagHasher:
@@ -54,13 +56,16 @@ class EtagHasher:
         self._batched = 0
         self._job: asyncio.Task[None] | None = None
 
-    async def update(self, chunk: bytes | memoryview) -> None:
-        """Take the next bytes, which must stay as they are until they are hashed."""
+    async def update(self, chunk: bytes | memoryview, *, at_once: bool = False) -> None:
+        """Take the next bytes, which must stay as they are until they are hashed.
+
+        ``at_once`` gathers no more before they are.
+        """
         if not self._ends:
             return
         self._batch.append(chunk)
         self._batched += len(chunk)
-        if self._batched >= _BATCH_BYTES:
+        if at_once or self._batched >= _BATCH_BYTES:
             await self._drain()
             batch, self._batch, self._batched = self._batch, [], 0
             self._job = asyncio.create_task(self._threads.run(self._consume, batch))

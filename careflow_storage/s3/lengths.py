@@ -1,0 +1,102 @@
+"""The sizes and ranges that responses tell, bounded, and held to what was asked for.
+
+A number that the server sends is never used before it is known to be possible: memory, loops and
+files in proportion to it would be the server's to choose.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+# The largest object of any S3 server known has 50 TB; of B2, 10 TB.
+MAX_SIZE_DIGITS: Final = 14
+LARGEST_OBJECT: Final = 10**MAX_SIZE_DIGITS - 1
+# S3 and B2 allow so many parts of one object.
+MAX_PARTS: Final = 10_000
+
+_is_size = re.compile(rf"[0-9]{{1,{MAX_SIZE_DIGITS}}}").fullmatch
+_content_range = re.compile(r"bytes ([0-9]{1,14})-([0-9]{1,14})/([0-9]{1,14}|\*)").fullmatch
+_PART_COUNT: Final = re.compile(r"[0-9a-fA-F]+-([0-9]{1,5})")
+
+
+class ContentRange(NamedTuple):
+    """The bytes ``[start, end)`` of ``total``, which is None where the server does not know it."""
+
+    start: int
+    end: int
+    total: int | None
+
+
+def parse_size(text: str) -> int:
+    """Read a number of bytes; raise `ValueError` for anything else, and for impossible ones."""
+    # int() would also take "1_000", "+1" and digits of other scripts.
+    if not _is_size(text):
+        raise ValueError("a size that no object can have")
+    return int(text)
+
+
+def parse_content_range(text: str) -> ContentRange:
+    """Read a Content-Range of bytes; raise `ValueError` if it is none, or contradicts itself."""
+    found = _content_range(text)
+    if found is None:
+        raise ValueError("a Content-Range that is none")
+    start, end = int(found[1]), int(found[2]) + 1
+    total = None if found[3] == "*" else int(found[3])
+    if start >= end or (total is not None and end > total):
+        raise ValueError("a Content-Range that contradicts itself")
+    return ContentRange(start, end, total)
+
+
+def size_told(headers: Mapping[str, str]) -> tuple[int, bool]:
+    """Return an object's size, and whether it is only what an unfinished upload has so far.
+
+    Raises:
+        KeyError: No header tells it.
+        ValueError: It is none.
+    """
+    told = headers.get("content-range")
+    if told is None:
+        return parse_size(headers["content-length"]), False
+    found = parse_content_range(told)
+    return (found.end, True) if found.total is None else (found.total, False)
+
+
+def part_count(etag: str) -> int | None:
+    """Return how many parts an ETag like ``"...-3"`` tells of; None if it tells of none."""
+    found = _PART_COUNT.fullmatch(etag)
+    count = int(found[1]) if found else 0
+    return count if 0 < count <= MAX_PARTS else None
+
+
+def check_whole(status: int, headers: Mapping[str, str]) -> None:
+    """Hold a response to a request for a whole object; raise `ValueError`."""
+    if status != 200:
+        raise ValueError(f"its status is {status}, not 200")
+    if "content-range" in headers:
+        raise ValueError("it gives a range that was not asked for")
+
+
+def check_range(status: int, headers: Mapping[str, str], start: int, end: int | None) -> None:
+    """Hold a response to a request for the bytes ``[start, end)``; raise `ValueError`.
+
+    A range may be cut at the end of the object, and nowhere else.
+    """
+    if status != 206:
+        raise ValueError("it ignores the range" if status == 200 else f"its status is {status}")
+    found = parse_content_range(headers.get("content-range", ""))
+    wanted = _end_of(found, end)
+    if (found.start, found.end) != (start, wanted):
+        asked = f"[{start}, {'the end' if wanted is None else wanted})"
+        raise ValueError(f"it has the bytes [{found.start}, {found.end}), not {asked}")
+    length = headers.get("content-length")
+    if length is not None and parse_size(length) != found.end - found.start:
+        raise ValueError("its length is not that of its range")
+
+
+def _end_of(found: ContentRange, end: int | None) -> int | None:
+    """Where the range should end, as far as its total tells."""
+    if found.total is None:
+        return found.end if end is None else end
+    return found.total if end is None else min(end, found.total)

@@ -1,0 +1,148 @@
+"""One object, read with any number of requests: all responses must be about the same bytes."""
+
+from __future__ import annotations
+
+from careflow_storage.errors import (
+    InvalidRangeError,
+    PreconditionFailedError,
+    ServerResponseError,
+)
+from careflow_storage.http.heads import AnswerHead
+from careflow_storage.protection import CustomerKey
+from careflow_storage.s3.exchange import AnswerStream
+from careflow_storage.s3.protection_headers import key_headers
+from careflow_storage.s3.requests import ObjectHead
+from careflow_storage.s3.retry import Failures
+from careflow_storage.transfer.engine import Engine
+
+
+class PinnedObject:
+    """Opens ranges of one version of an object.
+
+    The first response pins the version, or the ETag where there are no versions. What a later
+    response repeats (size, ETag, version, encoding) is compared with the first: a server, a
+    cache or a proxy that contradicts itself is not believed.
+
+    Attributes:
+        head: What the first response told; None before it.
+        failures: How many requests have failed since the last byte came.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        key: str,
+        *,
+        version_id: str | None = None,
+        head: ObjectHead | None = None,
+        encryption: CustomerKey | None = None,
+    ) -> None:
+        self.key = key
+        self.head = head
+        self.failures = Failures()
+        self._engine = engine
+        self._version_id = version_id
+        self._if_match: str | None = None
+        self._key_headers = key_headers(encryption)
+        if head is not None:
+            self._version_id = version_id or head.file.version_id
+            self._if_match = head.file.etag or None
+
+    async def open(self, start: int, end: int | None) -> AnswerStream:
+        """Open ``[start, end)``; a response that contradicts itself is asked for again.
+
+        Raises:
+            PreconditionFailedError: The object was replaced meanwhile.
+            ServerResponseError: The response is not what was asked for.
+        """
+        try:
+            return await self._get(start, end)
+        except InvalidRangeError as error:
+            if self.head is not None and start < self.head.file.size:
+                raise self.violation("it refuses a range inside of the object") from error
+            # Of an empty object even the range from 0 on cannot be had.
+            if start > 0 or end is None:
+                raise
+        return await self._get(0, None, empty=True)
+
+    async def ask(self) -> ObjectHead:
+        """Ask for the metadata alone. 1 HEAD."""
+        return await self._engine.requests.head_object(
+            self.key, version_id=self._version_id, headers=self._key_headers
+        )
+
+    async def open_head(self) -> None:
+        """Make the first response that of a HEAD: an empty range cannot be asked for."""
+        if self.head is None:
+            self._pin(await self.ask())
+
+    def violation(self, why: str, *, retryable: bool = True) -> ServerResponseError:
+        """Make the error for a response that is not what was asked for."""
+        return ServerResponseError(
+            f"The server's response is not what was asked for: {why}.",
+            operation="GetObject",
+            bucket=self._engine.requests.bucket,
+            key=self.key,
+            retryable=retryable,
+        )
+
+    async def _get(self, start: int, end: int | None, *, empty: bool = False) -> AnswerStream:
+        def check(found: AnswerHead) -> None:
+            head = self._engine.requests.describe(self.key, found.headers)
+            if empty and head.file.size:
+                raise self.violation("it refuses a range inside of the object")
+            self._compare(head)
+
+        return await self._engine.requests.get_object(
+            self.key,
+            start=start,
+            end=end,
+            if_match=self._if_match,
+            version_id=self._version_id,
+            headers=self._key_headers,
+            check=check,
+            failures=self.failures,
+        )
+
+    def _pin(self, head: ObjectHead) -> None:
+        self._check_version(head)
+        self.head = head
+        if self._version_id is None:
+            self._version_id = head.file.version_id
+        # Where there are no versions only the ETag tells one content from the next.
+        if self._version_id is None:
+            self._if_match = head.file.etag
+
+    def _compare(self, now: ObjectHead) -> None:
+        first = self.head
+        if first is None:
+            self._pin(now)
+            return
+        if now.file.etag != first.file.etag:
+            raise PreconditionFailedError(
+                "The object was replaced while it was read.",
+                operation="GetObject",
+                bucket=self._engine.requests.bucket,
+                key=self.key,
+            )
+        self._check_version(now)
+        # B2's Live Read does not know the size before the upload ends.
+        unknown = now.headers.get("content-range", "").endswith("/*")
+        if not unknown and now.file.size != first.file.size:
+            raise self.violation(
+                f"it tells of {now.file.size} bytes, but the object has {first.file.size}"
+            )
+        if _encoding(now) != _encoding(first):
+            raise self.violation(f"its Content-Encoding is {_encoding(now)!r:.40}")
+
+    def _check_version(self, now: ObjectHead) -> None:
+        found = now.headers.get("x-amz-version-id")
+        if self._version_id is not None and found not in (None, self._version_id):
+            raise self.violation("it is about another version")
+
+
+def _encoding(head: ObjectHead) -> str:
+    """Return how the bytes are encoded: whoever decodes or encodes them on the way changes them."""
+    encoding = head.headers.get("content-encoding", "").strip().lower()
+    # Signed uploads in chunks leave "aws-chunked" behind, on some servers and in some responses.
+    return "" if encoding in ("identity", "aws-chunked") else encoding
