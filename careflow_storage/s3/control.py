@@ -236,18 +236,8 @@ class ControlPlane:
                 error.operation = error.operation or operation
                 error.bucket, error.key = error.bucket or bucket or None, error.key or key
                 raise
-            except KeyError as error:
-                # botocore takes an empty 200 answer for success.
-                raise ServerResponseError(
-                    f"The server's answer makes no sense: it has no {error.args[0]}.",
-                    retryable=True,
-                    **where,
-                ) from error
-            except ValueError as error:
-                # botocore's parser takes numbers and dates as they come.
-                raise ServerResponseError(
-                    "Malformed response: a number or a date is none.", retryable=True, **where
-                ) from error
+            except (KeyError, ValueError) as error:
+                raise _malformed(error, where) from error
             except TimeoutError as error:
                 raise StorageTimeoutError(
                     f"No answer within {limit:g} s.", retryable=True, **where
@@ -263,6 +253,16 @@ class ControlPlane:
         except BaseException as error:
             scrub(error)
             raise
+
+
+def _malformed(error: KeyError | ValueError, where: Mapping[str, Any]) -> ServerResponseError:
+    # botocore takes an empty 200 answer for success, and numbers and dates as they come.
+    why = "a value is malformed"
+    if isinstance(error, KeyError):
+        why = f"it has no {error.args[0]}"
+    return ServerResponseError(
+        f"The server's answer makes no sense: {why}.", retryable=True, **where
+    )
 
 
 def _copied(answer: dict[str, Any]) -> Stored:
