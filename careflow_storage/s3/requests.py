@@ -35,7 +35,7 @@ from careflow_storage.s3.protection_refusals import (
     refusals_explained,
 )
 from careflow_storage.s3.redaction import printable
-from careflow_storage.s3.response_check import is_marked, is_web_page
+from careflow_storage.s3.response_check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
 from careflow_storage.s3.retry import Failures
 from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
@@ -228,10 +228,7 @@ class S3Requests:
             try:
                 page = await self.list_objects(key, max_keys=1)
             except AccessDeniedError:
-                denied.hint = (
-                    "B2 also denies access to objects that do not exist when the application "
-                    "key lacks listBuckets. Give the key listBuckets (or listFiles)."
-                )
+                denied.hint = MISSING_OR_DENIED_HINT
                 raise denied from None
             return any(file.key == key for file in page.files)
         except StorageError as error:

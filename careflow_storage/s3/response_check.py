@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from careflow_storage.errors import (
+    AccessDeniedError,
     ServerResponseError,
     ServiceUnavailableError,
     StorageError,
@@ -42,6 +43,11 @@ _TRY_AGAIN: Final = frozenset({408, 429})
 _FOR_GOOD: Final = frozenset({501, 505, 511})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+MISSING_OR_DENIED_HINT: Final = (
+    "B2 also denies access to objects that do not exist when the application key lacks "
+    "listBuckets. Give the key listBuckets (or listFiles)."
+)
+_READS: Final = frozenset({"GetObject", "HeadObject"})
 # Only the begin of a page is looked at.
 _LOOKED_AT: Final = 16 * 1024
 _MAX_SHOWN: Final = 80
@@ -100,13 +106,26 @@ def refusal(
     document = parse_error(body)
     if not _is_of_s3(status, headers, document):
         return _foreign(status, headers, body, where)
-    return error_from_response(
+    refused = error_from_response(
         status=status,
         code=document.code if document else None,
         message=document.message if document else None,
         headers=headers,
         **where,
     )
+    if type(refused) is AccessDeniedError and operation in _READS:
+        _tell_that_it_may_be_missing(refused)
+    return refused
+
+
+def _tell_that_it_may_be_missing(denied: AccessDeniedError) -> None:
+    denied.hint = f"{MISSING_OR_DENIED_HINT} {denied.hint or ''}".rstrip()
+    # B2's words for a missing file, when the key lacks listBuckets. The bucket is not at fault.
+    if "cannot access bucket" in denied.message.lower():
+        denied.message = (
+            "The file does not exist, or the application key may not read it "
+            f"({denied.message.rstrip('.')})."
+        )
 
 
 def _is_of_s3(status: int, headers: Mapping[str, str], document: ErrorDocument | None) -> bool:

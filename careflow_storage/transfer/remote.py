@@ -10,7 +10,7 @@ import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -25,6 +25,7 @@ from careflow_storage.s3.executor import in_thread
 from careflow_storage.s3.lengths import check_range, parse_content_range, parse_size
 from careflow_storage.transfer.addresses import AddressGuard, parse_url, shown
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.signed_urls import why_refused
 
 logger = logging.getLogger("careflow_storage")
 
@@ -249,12 +250,15 @@ class RemoteFile:
             return
         if status == 416 and self._position:
             self._refuse_changed()
-        hint = _HINTS.get(status)
-        if status in (401, 403) and not kept:
+        problem, hint = f"it answered HTTP {status}", _HINTS.get(status)
+        refused = why_refused(url.query, datetime.now(UTC)) if status in (400, 401, 403) else None
+        if refused is not None:
+            problem, hint = f"{problem}: {refused[0]}", refused[1]
+        elif status in (401, 403) and not kept:
             hint = "It is reached by a redirect to another origin, where no credentials go."
         retry_after = answer.headers.get("Retry-After", "").strip()
         failure = self._failure(
-            f"it answered HTTP {status}",
+            problem,
             url,
             status=status,
             retryable=status in _TRY_AGAIN,
