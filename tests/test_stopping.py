@@ -586,6 +586,15 @@ class TestOtherLoops:
             runner.run(storage.upload_file("a", b"x"))
             runner.run(storage.close())
 
+    async def test_given_an_executor_that_was_shut_down_then_close_ends_quietly(
+        self, server: B2Server
+    ) -> None:
+        storage = BackblazeStorage(server.settings())
+        await storage.initialize()
+        await storage.upload_file("a", LONG)
+        await asyncio.get_running_loop().shutdown_default_executor()
+        await storage.close()
+
 
 def _run_in_thread(function: Callable[[], None]) -> None:
     errors: list[BaseException] = []
