@@ -162,7 +162,13 @@ class TestSignedByBotocore:
             reply = await wire.send("GET", url, {})
             assert reply.refusal == (400, "AuthorizationQueryParametersError")
         server.clock_skew = timedelta(seconds=61)
-        assert (await wire.send("GET", request.url, {})).refusal == DENIED
+        over = await wire.send("GET", request.url, {})
+        assert over.refusal == (401, "UnauthorizedAccess")
+        signed_at = re.search("X-Amz-Date=([0-9TZ]+)", request.url)
+        assert signed_at is not None
+        assert over.field("Message") == (
+            f"Request has expired given timestamp: '{signed_at[1]}' and expiration: 60"
+        )
 
 
 async def test_a_presigned_upload_must_be_sent_as_it_was_signed(

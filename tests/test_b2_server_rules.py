@@ -9,7 +9,9 @@ import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from yarl import URL
 
 from careflow_storage import (
     BackblazeStorage,
@@ -177,7 +179,44 @@ async def test_a_bad_key_is_refused(wire: Wire, key: str, refusal: tuple[int, st
     assert (await wire.ask("PUT", key, body=BODY)).refusal == refusal
 
 
-@pytest.mark.parametrize("key", ["größe/録音 🎙️.webm", "a//b///c", "+%41 &=?#", "end/", "k" * 1024])
+@pytest.mark.parametrize("path", ["a%FFb", "a%C3", "%ED%A0%80", "%C0%AF"])
+async def test_a_key_that_is_no_utf_8_is_refused(
+    wire: Wire, b2_server: B2Server, path: str
+) -> None:
+    target, key = f"/{b2_server.bucket}/{path}", b2_server.key
+    headers = Signer(b2_server.region).sign(
+        Credentials(key.key_id, key.application_key),
+        "PUT",
+        b2_server.endpoint.removeprefix("http://"),
+        target,
+        "",
+        {},
+        "UNSIGNED-PAYLOAD",
+    )
+    assert (await wire.send("PUT", target, headers, BODY)).refusal == (400, "InvalidArgument")
+    assert b2_server.versions() == []
+
+
+async def test_a_key_with_the_replacement_character_can_be_used_for_everything(
+    storage: BackblazeStorage, b2_server: B2Server
+) -> None:
+    key, copied = "a\ufffdb/\ufffd", "\ufffd\ufffd"
+    await storage.upload_file(key, BODY, metadata={"name": "\ufffd"})
+    await storage.admin.copy_file(key, copied)
+    assert (await storage.get_file_metadata(copied)).metadata == {"name": "\ufffd"}
+    assert [file.key for file in await storage.list_files("a\ufffd")] == [key]
+    url = await storage.get_signed_url(key)
+    async with aiohttp.ClientSession() as player, player.get(URL(url, encoded=True)) as answer:
+        assert await answer.read() == BODY
+    assert all(result.deleted for result in await storage.delete_files([key, copied]))
+    assert await storage.list_files() == []
+    assert (await storage.purge_file(key)).versions == 1
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["größe/録音 🎙️.webm", "a//b///c", "+%41 &=?#", "end/", "k" * 1024, "\ufffd", "a\ufffd/b"],
+)
 async def test_a_strange_but_good_key_is_kept_byte_by_byte(
     storage: BackblazeStorage, b2_server: B2Server, key: str
 ) -> None:

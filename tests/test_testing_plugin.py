@@ -119,6 +119,128 @@ async def test_a_write_only_key_does_not_read(storage):
     assert "1 passed" in run(project, "-o", "asyncio_mode=auto")
 
 
+SCOPES = """
+import pytest
+import pytest_asyncio
+
+from careflow_storage import BackblazeStorage
+
+
+async def use(storage, b2_server):
+    await storage.upload_file("a", b"x")
+    assert [version.key for version in b2_server.versions()] == ["a"]
+
+
+@pytest.mark.asyncio
+async def test_in_the_default_loop(storage, b2_server):
+    await use(storage, b2_server)
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_in_the_loop_of_a_function(storage, b2_server):
+    await use(storage, b2_server)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_in_the_loop_of_a_module(storage, b2_server):
+    await use(storage, b2_server)
+
+
+@pytest.mark.asyncio(loop_scope="package")
+async def test_in_the_loop_of_a_package(storage, b2_server):
+    await use(storage, b2_server)
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_in_the_loop_of_the_session(storage, b2_server):
+    await use(storage, b2_server)
+
+
+@pytest.mark.asyncio(loop_scope="class")
+class TestOfAClass:
+    async def test_one(self, storage, b2_server):
+        await use(storage, b2_server)
+
+    async def test_another(self, storage, b2_server):
+        await use(storage, b2_server)
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def of_the_session(b2_server):
+    async with BackblazeStorage(b2_server.settings()) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def environment(b2_server):
+    return b2_server.environment()
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_with_a_storage_of_the_session(of_the_session, b2_server, environment):
+    await use(of_the_session, b2_server)
+    assert environment["BACKBLAZE_ENDPOINT"] == b2_server.endpoint
+
+
+@pytest.mark.asyncio(loop_scope="session")
+async def test_with_it_again(of_the_session, storage, b2_server):
+    await use(of_the_session, b2_server)
+    assert await storage.get_file("a") == b"x"
+"""
+
+WITH_ANYIO = """
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture
+async def seeded(storage):
+    await storage.upload_file("seed", b"x")
+
+
+async def test_it(seeded, storage, b2_server):
+    await storage.upload_file("a", b"x")
+    assert [version.key for version in b2_server.versions()] == ["a", "seed"]
+
+
+async def test_the_next_one_finds_it_as_new(storage, b2_server):
+    assert await storage.list_files() == []
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["auto", "strict"])
+@pytest.mark.parametrize("scope", ["function", "module", "session"])
+def test_its_storage_is_opened_in_the_loop_of_the_test(
+    project: Path, mode: str, scope: str
+) -> None:
+    (project / "test_it.py").write_text(SCOPES)
+    options = {
+        "asyncio_mode": mode,
+        "asyncio_default_test_loop_scope": scope,
+        "asyncio_default_fixture_loop_scope": scope,
+    }
+    given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    assert "9 passed" in run(project, *given)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module_scope", [False, True])
+def test_its_storage_is_opened_in_the_loop_of_anyio(project: Path, module_scope: bool) -> None:
+    pytest.importorskip("anyio")
+    tests = WITH_ANYIO
+    if module_scope:
+        tests = tests.replace("@pytest.fixture\ndef", '@pytest.fixture(scope="module")\ndef')
+    (project / "test_it.py").write_text(tests)
+    assert "2 passed" in run(project)
+
+
 def test_it_is_not_loaded_unless_it_is_asked_for(project: Path) -> None:
     (project / "conftest.py").write_text("")
     (project / "test_it.py").write_text(

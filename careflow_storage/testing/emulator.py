@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.s3.metadata import META_PREFIX
 from careflow_storage.s3.xml_reader import Document, read_document
-from careflow_storage.testing import bucket_rules, listings, live_read, rules
+from careflow_storage.testing import bucket_rules, listings, live_read, ranges, rules
 from careflow_storage.testing.keys import ApplicationKey, KeyRing
 from careflow_storage.testing.native import NativeApi
 from careflow_storage.testing.operations import NATIVE_PATH, Target, read_target
@@ -194,7 +194,8 @@ class Emulator:
             raise RefusedError(404, code, "The specified key does not exist.", headers)
         if call.method == "GET" and "partNumber" in query and found.multipart:
             return self._get_part(call, found.multipart, int(query["partNumber"]))
-        return self._ask(call)
+        whole = self._ask(replace(call, headers=ranges.without_range(call.headers)))
+        return ranges.in_range(whole, call.headers)
 
     def _get_part(self, call: _Call, upload: Upload, number: int) -> Answer:
         """One part of a finished upload; moto would give the whole object."""
@@ -202,10 +203,13 @@ class Emulator:
         if number > len(sizes):
             raise RefusedError(416, "InvalidPartNumber", "The requested partnumber is not there")
         start = sum(sizes[: number - 1])
-        span = {"range": f"bytes={start}-{start + sizes[number - 1] - 1}"}
         query = {name: value for name, value in call.target.query.items() if name != "partNumber"}
         target = call.target._replace(query=query)
-        answer = self._ask(replace(call, target=target, headers=call.headers | span))
+        headers = ranges.without_range(call.headers)
+        answer = self._ask(replace(call, target=target, headers=headers))
+        if answer.status == 200:
+            end = start + sizes[number - 1] - 1
+            answer = ranges.part_of(answer, start, end, sum(sizes))
         return replace(answer, headers=answer.headers | {"x-amz-mp-parts-count": str(len(sizes))})
 
     def _put(self, call: _Call) -> Answer:
@@ -217,7 +221,8 @@ class Emulator:
 
     def _copy(self, call: _Call) -> Answer:
         source, _, query = call.headers["x-amz-copy-source"].partition("?")
-        bucket, _, key = unquote(source).removeprefix("/").partition("/")
+        plain = unquote(source, errors="surrogateescape")
+        bucket, _, key = plain.removeprefix("/").partition("/")
         version_id = unquote(query.removeprefix("versionId="))
         call.key.require("GetObject", bucket, key, version_id=None)
         if version_id:

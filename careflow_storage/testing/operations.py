@@ -70,7 +70,8 @@ def read_target(method: str, target: str, headers: Mapping[str, str]) -> Target:
         unquote_plus(name): unquote_plus(value)
         for name, _, value in (pair.partition("=") for pair in text.split("&") if pair)
     }
-    bucket, key = unquote(bucket), unquote(key)
+    # What is no UTF-8 stays recognisable; U+FFFD in a key is a character like any other.
+    bucket, key = unquote(bucket), unquote(key, errors="surrogateescape")
     if method == "OPTIONS":
         operation = "Preflight"
     elif not bucket:

@@ -4,10 +4,11 @@
 
     pytest_plugins = ["careflow_storage.testing.plugin"]
 
-``b2_server`` is a `B2Server` that starts once per session; each test finds it as new, with an
-empty bucket, and without faults, caps or skew. ``storage`` is a `BackblazeStorage` open on it,
-and ``recordings`` are three small real recordings by filename. ``b2_settings`` and
-``b2_server_options`` are there to be overridden.
+``b2_server`` is a `B2Server` that starts once per session, for fixtures of any scope; each test
+that uses it leaves it as new: with an empty bucket, and without faults, caps or skew. ``storage``
+is a `BackblazeStorage` open on it, in the event loop of the test: that of any scope of
+pytest-asyncio, or of anyio's plugin. ``recordings`` are three small real recordings by filename.
+``b2_settings`` and ``b2_server_options`` are there to be overridden.
 
 It is not loaded by itself: an entry point would import this package in every pytest run of
 every project that has it installed.
@@ -18,7 +19,8 @@ from __future__ import annotations
 import math
 import wave
 from array import array
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from careflow_storage.testing.server import B2Server
 
 _SHIPPED = ("greeting.ogg", "greeting.webm")
 _TELEPHONE_RATE = 8000
+_STARTED = pytest.StashKey[B2Server]()
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +44,26 @@ def b2_server_options() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def _b2_server_of_the_session(b2_server_options: dict[str, Any]) -> Iterator[B2Server]:
+def b2_server(
+    b2_server_options: dict[str, Any], request: pytest.FixtureRequest
+) -> Iterator[B2Server]:
+    """The emulator of B2, as new for each test. It starts once, in 1 to 2 seconds.
+
+    It runs in a thread of its own: tests on any event loop, or on none, may use it.
+    """
     with B2Server(**b2_server_options) as server:
+        request.config.stash[_STARTED] = server
         yield server
+    del request.config.stash[_STARTED]
 
 
-@pytest.fixture
-def b2_server(_b2_server_of_the_session: B2Server) -> Iterator[B2Server]:
-    """The emulator of B2, as new for each test. It starts once, in 1 to 2 seconds."""
-    yield _b2_server_of_the_session
-    _b2_server_of_the_session.reset()
+@pytest.fixture(autouse=True)
+def _b2_server_as_new(request: pytest.FixtureRequest) -> Iterator[None]:
+    # Set up before, and so ended after, what a test itself asks for.
+    yield
+    server = request.config.stash.get(_STARTED, None)
+    if server is not None and "b2_server" in request.fixturenames:
+        server.reset()
 
 
 @pytest.fixture
@@ -60,11 +73,40 @@ def b2_settings(b2_server: B2Server) -> StorageSettings:
     return b2_server.settings(_env_file=None)
 
 
-@pytest_asyncio.fixture
-async def storage(b2_settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    """A `BackblazeStorage`, open on the emulator's empty bucket."""
-    async with BackblazeStorage(b2_settings) as opened:
-        yield opened
+def _storage_in(loop: str, mark: Callable[..., Any]) -> Any:
+    """Make the fixture of a storage that is opened in one of the loops that tests may run in."""
+
+    # A function for each: pytest-asyncio notes the scope of the loop on it.
+    async def opened(b2_settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
+        async with BackblazeStorage(b2_settings) as storage:
+            yield storage
+
+    return mark(opened, name=f"_storage_in_{loop}_loop")
+
+
+_in_function_loop = _storage_in("function", partial(pytest_asyncio.fixture, loop_scope="function"))
+_in_class_loop = _storage_in("class", partial(pytest_asyncio.fixture, loop_scope="class"))
+_in_module_loop = _storage_in("module", partial(pytest_asyncio.fixture, loop_scope="module"))
+_in_package_loop = _storage_in("package", partial(pytest_asyncio.fixture, loop_scope="package"))
+_in_session_loop = _storage_in("session", partial(pytest_asyncio.fixture, loop_scope="session"))
+_in_anyio_loop = _storage_in("anyio", pytest.fixture)
+
+
+@pytest.fixture
+def storage(request: pytest.FixtureRequest, b2_settings: StorageSettings) -> BackblazeStorage:
+    """A `BackblazeStorage`, open on the emulator's empty bucket, in the event loop of the test."""
+    opened: BackblazeStorage = request.getfixturevalue(f"_storage_in_{_loop_of(request)}_loop")
+    return opened
+
+
+def _loop_of(request: pytest.FixtureRequest) -> str:
+    """Name the loop in which a test runs: that of a scope of pytest-asyncio, or anyio's."""
+    mark = request.node.get_closest_marker("asyncio")
+    if mark is None and "anyio_backend" in request.fixturenames:
+        return "anyio"
+    given = mark.kwargs if mark is not None else {}
+    default = request.config.getini("asyncio_default_test_loop_scope")
+    return str(given.get("loop_scope") or given.get("scope") or default or "function")
 
 
 @pytest.fixture(scope="session")

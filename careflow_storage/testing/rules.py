@@ -19,6 +19,7 @@ MAX_PUT_SIZE = 5_000_000_000
 MAX_METADATA = 2048
 _MAX_META_NAME = 50
 _MAX_KEY = 1024
+_NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{4,61})[A-Za-z0-9]")
 _LIVE_ENABLED = "x-backblaze-live-read-enabled"
@@ -97,7 +98,7 @@ def key_is_good(request: Request) -> None:
     """1 to 1024 bytes of UTF-8, no control characters (b2sdk, raw_api.check_b2_filename)."""
     if len(request.key.encode(errors="surrogateescape")) > _MAX_KEY:
         raise RefusedError(400, "KeyTooLongError", "Your key is too long")
-    if _CONTROL.search(request.key) or "\ufffd" in request.key:
+    if _CONTROL.search(request.key) or _NO_UTF8.search(request.key):
         raise invalid("File names must be UTF-8 without control characters")
 
 

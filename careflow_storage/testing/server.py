@@ -125,9 +125,15 @@ class B2Server:
     def clock_skew(self, skew: timedelta) -> None:
         self._account.clock_skew = skew
 
-    def environment(self) -> dict[str, str]:
-        """The variables that point careflow-storage at this server."""
+    def environment(self, *, fast_retries: bool = True) -> dict[str, str]:
+        """The variables that point careflow-storage at this server.
+
+        Args:
+            fast_retries: As for `settings`.
+        """
+        fast = _FAST_RETRIES if fast_retries else {}
         return {
+            **{f"BACKBLAZE_{name.upper()}": str(value) for name, value in fast.items()},
             "BACKBLAZE_KEY_ID": self._key.key_id,
             "BACKBLAZE_APPLICATION_KEY": self._key.application_key,
             "BACKBLAZE_BUCKET_NAME": self.bucket,

@@ -13,14 +13,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple
-from urllib.parse import unquote, unquote_plus
+from urllib.parse import quote_from_bytes, unquote_plus, unquote_to_bytes
 
 from careflow_storage.s3.signing import (
     MAX_EXPIRES_IN,
     UNSIGNED_PAYLOAD,
     canonical_query,
     derive_signing_key,
-    encode_key,
 )
 from careflow_storage.testing.keys import ApplicationKey, KeyRing
 from careflow_storage.testing.refusal import RefusedError, denied
@@ -79,7 +78,8 @@ def authenticate(
     canonical = "\n".join(
         (
             method,
-            encode_key(unquote(path)),
+            # Of bytes, as keys that are no UTF-8 are signed, too.
+            quote_from_bytes(unquote_to_bytes(path), safe="/~"),
             canonical_query(params),
             lines,
             claim.signed,
@@ -142,7 +142,13 @@ def _check_time(claim: _Claim, now: datetime) -> None:
     except ValueError:
         raise _malformed() from None
     if claim.expires_in is not None and now > signed_at + timedelta(seconds=claim.expires_in):
-        raise denied("Request has expired")
+        # As B2 said it in 2025 and 2026 (kyantech/Palmr#208).
+        raise RefusedError(
+            401,
+            "UnauthorizedAccess",
+            f"Request has expired given timestamp: '{claim.timestamp}' "
+            f"and expiration: {claim.expires_in}",
+        )
     too_early = signed_at > now + _SKEW
     too_late = claim.expires_in is None and signed_at < now - _SKEW
     if too_early or too_late:

@@ -1,0 +1,97 @@
+"""Range and If-Range on GET and HEAD, by RFC 9110, sections 13.1.5 and 14.
+
+What is no range of bytes is ignored, as several at once are: the whole object comes then. B2's own
+responses to such requests were not seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
+
+from careflow_storage.testing.refusal import Answer, RefusedError
+
+_HEADERS = ("range", "if-range")
+_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
+_MOST_DIGITS = 30  # more than any size has, and fewer than slow int() down
+
+
+def without_range(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a request for the whole."""
+    return {name: value for name, value in headers.items() if name not in _HEADERS}
+
+
+def in_range(answer: Answer, headers: Mapping[str, str]) -> Answer:
+    """Make of the answer to a request for the whole that to one with these headers.
+
+    Raises:
+        RefusedError: 416, with the size in Content-Range.
+    """
+    if answer.status != 200 or "range" not in headers:
+        return answer
+    told = {name.lower(): value for name, value in answer.headers.items()}
+    if not _is_same(headers.get("if-range"), told):
+        return answer
+    size = len(answer.body) or int(told.get("content-length", "0"))
+    span = _wanted(headers["range"], size)
+    return answer if span is None else part_of(answer, *span, size)
+
+
+def part_of(answer: Answer, start: int, end: int, size: int) -> Answer:
+    """Cut the bytes ``[start, end]`` out of the whole; a HEAD has none to cut."""
+    given = {name: v for name, v in answer.headers.items() if name.lower() != "content-length"}
+    span = {
+        "Content-Range": f"bytes {start}-{end}/{size}",
+        "Content-Length": str(end - start + 1),
+    }
+    return replace(answer, status=206, headers={**given, **span}, body=answer.body[start : end + 1])
+
+
+def _wanted(text: str, size: int) -> tuple[int, int] | None:
+    unit, separator, rest = text.partition("=")
+    specs = [spec for spec in (each.strip(" \t") for each in rest.split(",")) if spec]
+    if unit.strip(" \t").lower() != "bytes" or not separator or len(specs) != 1:
+        return None
+    found = _SPEC.fullmatch(specs[0])
+    if found is None or found[0] == "-":
+        return None
+    first, last = (_number(digits) for digits in found.groups())
+    if first is None:
+        # The last so many bytes.
+        start, end = max(0, size - (last or 0)), size - 1
+        satisfiable = bool(last and size)
+    else:
+        if last is not None and last < first:
+            return None
+        start, end = first, size - 1 if last is None else min(last, size - 1)
+        satisfiable = first < size
+    if not satisfiable:
+        raise RefusedError(
+            416,
+            "InvalidRange",
+            "The requested range is not satisfiable",
+            {"Content-Range": f"bytes */{size}"},
+        )
+    return start, end
+
+
+def _number(digits: str) -> int | None:
+    if not digits:
+        return None
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
+
+
+def _is_same(validator: str | None, told: Mapping[str, str]) -> bool:
+    """Whether If-Range names what is there: its strong ETag, or exactly its date."""
+    if validator is None:
+        return True
+    validator = validator.strip()
+    if validator.startswith(('"', "W/")):
+        return validator == told.get("etag")
+    try:
+        asked = parsedate_to_datetime(validator)
+        return asked == parsedate_to_datetime(told.get("last-modified", ""))
+    except (TypeError, ValueError):
+        return False
