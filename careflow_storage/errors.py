@@ -44,6 +44,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from careflow_storage._retry_after import seconds_to_wait
+
 
 class StorageError(Exception):
     """The root of all errors raised by this package.
@@ -428,9 +430,6 @@ _BODY_TOO_SHORT = re.compile(
     re.IGNORECASE,
 )
 
-# Nine digits are thirty years.
-_LONGEST_RETRY_AFTER = 9
-
 
 def error_from_response(
     *,
@@ -468,13 +467,5 @@ def error_from_response(
         request_id=headers.get("x-amz-request-id"),
         retryable=retryable,
         hint=hint,
-        retry_after=_seconds(headers.get("retry-after")),
+        retry_after=seconds_to_wait(headers.get("retry-after"), headers.get("date")),
     )
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    # RFC 9110 also allows a date; B2 sends seconds, and a date is no reason to fail.
-    text = (retry_after or "").strip()
-    if not (text.isascii() and text.isdigit()):
-        return None
-    return float(text[:_LONGEST_RETRY_AFTER])

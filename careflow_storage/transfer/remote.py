@@ -19,6 +19,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from careflow_storage._retry_after import seconds_to_wait
 from careflow_storage._version import __version__
 from careflow_storage.errors import SourceError, StorageClosedError
 from careflow_storage.s3.executor import in_thread
@@ -256,13 +257,14 @@ class RemoteFile:
             problem, hint = f"{problem}: {refused[0]}", refused[1]
         elif status in (401, 403) and not kept:
             hint = "It is reached by a redirect to another origin, where no credentials go."
-        retry_after = answer.headers.get("Retry-After", "").strip()
         failure = self._failure(
             problem,
             url,
             status=status,
             retryable=status in _TRY_AGAIN,
-            retry_after=float(retry_after) if re.fullmatch(r"[0-9]{1,9}", retry_after) else None,
+            retry_after=seconds_to_wait(
+                answer.headers.get("Retry-After"), answer.headers.get("Date")
+            ),
             hint=hint,
         )
         raise _BrokenError(failure) if failure.retryable else failure
