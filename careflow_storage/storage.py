@@ -384,6 +384,7 @@ class BackblazeStorage:
         content_types: Collection[str] | None = DEFAULT_CONTENT_TYPES,
         allow_private_addresses: bool = False,
         max_redirects: int = 5,
+        use_proxy: bool = False,
         content_type: str | None = None,
         recorded_at: datetime | None = None,
         metadata: dict[str, str] | None = None,
@@ -402,8 +403,8 @@ class BackblazeStorage:
         verified. On any error nothing is stored. Costs 1 request to the source (and 1 per
         redirect or resume) beside those of the upload; memory is that of any stream.
 
-        Only public addresses are connected to, whatever the name or a redirect says. Proxies,
-        cookies and ``.netrc`` are not used.
+        Only public addresses are connected to, whatever the name or a redirect says. Cookies and
+        ``.netrc`` are not used, nor proxies unless you ask for them.
 
         Args:
             auth: User and password (Basic). At Twilio: account SID and auth token, or API key
@@ -415,6 +416,9 @@ class BackblazeStorage:
             allow_private_addresses: Whether addresses of this machine and of private networks
                 may be reached, and ``auth`` may go over http. Only for URLs of your own.
             max_redirects: How many redirects are followed.
+            use_proxy: Whether to go through the proxy of the environment (``HTTPS_PROXY``,
+                ``NO_PROXY``). It looks names up itself: that they lead to public addresses is
+                then the proxy's to ensure.
             content_type: What is stored; told by the first bytes, the filename's ending and
                 then by the source when None.
 
@@ -448,6 +452,7 @@ class BackblazeStorage:
                 content_types=content_types,
                 allow_private_addresses=allow_private_addresses,
                 max_redirects=max_redirects,
+                use_proxy=use_proxy,
                 progress=progress,
             )
             return self._result(key, done)

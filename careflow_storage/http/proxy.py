@@ -63,12 +63,18 @@ class Proxy:
         return f"{self.scheme}://{self.authority}"
 
     @property
-    def headers(self) -> str:
-        """The header that tells it who asks, with its line end; empty if it need not know."""
+    def authorization(self) -> str | None:
+        """What tells it who asks, None if it need not know."""
         if self.user is None:
-            return ""
+            return None
         encoded = base64.b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
-        return f"proxy-authorization: Basic {encoded}\r\n"
+        return f"Basic {encoded}"
+
+    @property
+    def headers(self) -> str:
+        """The header with the authorization, and its line end; or nothing."""
+        authorization = self.authorization
+        return "" if authorization is None else f"proxy-authorization: {authorization}\r\n"
 
 
 def host_and_port(host: str, port: int) -> str:

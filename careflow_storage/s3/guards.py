@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
@@ -73,13 +74,11 @@ class BoundedResponse(aiohttp.ClientResponse):
 def control_session(
     settings: StorageSettings,
     tls: ssl.SSLContext | None,
-    proxy: Proxy | None,
     *,
     user_agent: str,
     keep_alive: float,
 ) -> aiohttp.ClientSession:
     """Make the connections of the control plane: no cookies, no hidden resends, bounded answers."""
-    proxy_url, proxy_auth = control_proxy(proxy)
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             ssl=True if tls is None else tls,
@@ -94,21 +93,29 @@ def control_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         response_class=BoundedResponse,
-        proxy=proxy_url,
-        proxy_auth=proxy_auth,
     )
     # aiohttp's hidden resend would make a second version or delete marker of one call.
     http._retry_connection = False
     return http
 
 
-def control_proxy(proxy: Proxy | None) -> tuple[str | None, aiohttp.BasicAuth | None]:
-    """Return what aiohttp takes for a proxy: its URL, and who asks."""
+def by_proxy(proxy: Proxy | None, url: str, headers: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the arguments with which aiohttp asks for ``url`` through a proxy.
+
+    Who asks is told to the proxy alone: with CONNECT where the way is a tunnel, else in the
+    request, which the proxy itself takes and sends on.
+    """
+    options: dict[str, Any] = {} if headers is None else {"headers": headers}
     if proxy is None:
-        return None, None
-    if proxy.user is None:
-        return proxy.url, None
-    return proxy.url, aiohttp.BasicAuth(proxy.user, proxy.password, "utf-8")
+        return options
+    options["proxy"] = proxy.url
+    if proxy.authorization is not None:
+        told = {"Proxy-Authorization": proxy.authorization}
+        if url.startswith("https:"):
+            options["proxy_headers"] = told
+        else:
+            options["headers"] = {**(headers or {}), **told}
+    return options
 
 
 class NoRedirects:
@@ -118,8 +125,9 @@ class NoRedirects:
     session token. So a redirect is an error answer like any other.
     """
 
-    def __init__(self, http: aiohttp.ClientSession) -> None:
+    def __init__(self, http: aiohttp.ClientSession, proxy: Proxy | None) -> None:
         self._http = http
+        self._proxy = proxy
 
     async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:
         seconds = seconds_of_this_call()
@@ -127,6 +135,7 @@ class NoRedirects:
             options["timeout"] = aiohttp.ClientTimeout(
                 total=None, sock_connect=self._http.timeout.sock_connect, sock_read=seconds
             )
+        options |= by_proxy(self._proxy, str(options["url"]), options.get("headers"))
         return await self._http.request(method, **options, allow_redirects=False)
 
 

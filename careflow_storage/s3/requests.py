@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
+    ConnectionFailedError,
     InvalidRangeError,
     NoSuchKeyError,
     NotSupportedError,
@@ -162,7 +163,9 @@ class S3Requests:
         try:
             head = await self._head(key, query, headers, failures)
         except StorageError as error:
-            if error.code is not None or error.status is None or error.retryable:
+            # Refused by a proxy on the way, the GET would be, too.
+            of_proxy = isinstance(error, ConnectionFailedError)
+            if error.code is not None or error.status is None or error.retryable or of_proxy:
                 raise
             if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
                 raise

@@ -245,11 +245,10 @@ class S3Session:
                     http = control_session(
                         settings,
                         tls,
-                        proxy,
                         user_agent=_USER_AGENT,
                         keep_alive=_KEEPALIVE_SECONDS,
                     )
-                    self._guarded = NoRedirects(http)
+                    self._guarded = NoRedirects(http, proxy)
                     await self._exit_stack.enter_async_context(http)
                 return self._guarded
 

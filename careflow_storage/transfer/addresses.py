@@ -132,15 +132,22 @@ class AddressGuard:
         self._allow_private = allow_private
         self._allowed = 0
         self._refused = 0
+        self._proxied = False
 
     @property
     def refused_all(self) -> bool:
         """Whether no address that was tried since the last `reset` was a public one."""
         return self._refused > 0 and self._allowed == 0
 
-    def reset(self) -> None:
-        """Forget what was tried."""
+    def reset(self, *, proxied: bool = False) -> None:
+        """Forget what was tried. With ``proxied`` the next address is that of a proxy."""
         self._allowed = self._refused = 0
+        self._proxied = proxied
+
+    def allows(self, url: URL) -> bool:
+        """Whether the address in a URL may be reached; of a name only its resolver can tell."""
+        address = literal_address(url.host or "")
+        return address is None or self._allow_private or is_public(address)
 
     def connector(self, tls: ssl.SSLContext | bool) -> aiohttp.TCPConnector:
         """Make a connector for one transfer, without pool, cache of names or proxy."""
@@ -155,7 +162,8 @@ class AddressGuard:
 
     def _make_socket(self, found: AddrInfoType) -> socket.socket:
         family, kind, protocol, _, where = found
-        if not self._allow_private and not is_public(ipaddress.ip_address(str(where[0]))):
+        free = self._allow_private or self._proxied
+        if not free and not is_public(ipaddress.ip_address(str(where[0]))):
             self._refused += 1
             raise OSError(errno.EACCES, "the address is not public")
         self._allowed += 1

@@ -64,6 +64,7 @@ async def upload_from_url(
     content_types: Collection[str] | None = DEFAULT_CONTENT_TYPES,
     allow_private_addresses: bool = False,
     max_redirects: int = 5,
+    use_proxy: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Uploaded:
     """Upload to ``key`` what a URL gives; ``name`` helps to tell its content type.
@@ -76,6 +77,7 @@ async def upload_from_url(
         max_size=_whole("max_size", max_size) if max_size is not None else None,
         max_redirects=_whole("max_redirects", max_redirects),
         allow_private=allow_private_addresses,
+        use_proxy=use_proxy,
     )
     accepted = _checked_patterns(content_types)
     place = _checked_url(source_request.url, rules)

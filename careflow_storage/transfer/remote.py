@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import socket
 import ssl
 from collections import deque
@@ -27,6 +26,7 @@ from careflow_storage.s3.lengths import check_range, parse_content_range, parse_
 from careflow_storage.transfer.addresses import AddressGuard, parse_url, shown
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.signed_urls import why_refused
+from careflow_storage.transfer.source_proxy import SourceProxies
 
 logger = logging.getLogger("careflow_storage")
 
@@ -34,6 +34,8 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _TRY_AGAIN = (408, 429, 500, 502, 503, 504)
 _UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 _READ_BUFFER_BYTES = 128 * 1024
+_NOT_PUBLIC = "its address is not a public one"
+_PRIVATE_HINT = "For a server of your own network pass allow_private_addresses=True."
 _HINTS = {
     401: "Pass auth=(user, password).",
     403: "Check auth= and that the URL has not expired.",
@@ -60,6 +62,7 @@ class RemoteRules:
     max_size: int | None
     max_redirects: int
     allow_private: bool
+    use_proxy: bool = False
 
 
 class RemoteFile:
@@ -80,6 +83,7 @@ class RemoteFile:
         self._url = url
         self._rules = rules
         self._guard = AddressGuard(allow_private=rules.allow_private)
+        self._proxies = SourceProxies(used=rules.use_proxy)
         self._http: aiohttp.ClientSession | None = None
         self._answer: aiohttp.ClientResponse | None = None
         self._peeked: deque[bytes] = deque()
@@ -236,11 +240,15 @@ class RemoteFile:
         asked = dict(headers)
         if self._position and self._pin is not None:
             asked |= {"Range": f"bytes={self._position}-", "If-Range": self._pin[1]}
-        self._guard.reset()
+        options = self._proxies.options(url, asked)
+        proxied = "proxy" in options
+        self._guard.reset(proxied=proxied)
+        if proxied and not self._guard.allows(url):
+            self._refuse_address(url)
         failure: Exception
         try:
             async with asyncio.timeout(self._settings.idle_timeout):
-                return await self._http.get(url, headers=asked, allow_redirects=False)
+                return await self._http.get(url, allow_redirects=False, **options)
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             failure = self._explain(error, url)
         raise failure
@@ -257,6 +265,8 @@ class RemoteFile:
             problem, hint = f"{problem}: {refused[0]}", refused[1]
         elif status in (401, 403) and not kept:
             hint = "It is reached by a redirect to another origin, where no credentials go."
+        if status == 407:
+            hint = self._proxies.hint(url, status)
         failure = self._failure(
             problem,
             url,
@@ -345,17 +355,24 @@ class RemoteFile:
     def _broken(self, problem: str) -> _BrokenError:
         return _BrokenError(self._failure(problem, self._url, retryable=True))
 
+    def _refuse_address(self, url: URL) -> NoReturn:
+        raise self._failure(_NOT_PUBLIC, url, hint=_PRIVATE_HINT)
+
     def _failure(self, problem: str, url: URL, **fields: Any) -> SourceError:
         return SourceError(f"The source {shown(url)} cannot be used: {problem}.", **fields)
 
     def _explain(self, error: BaseException, url: URL) -> _BrokenError | SourceError:
         """Make our exception of what aiohttp or the operating system raised."""
         if self._guard.refused_all:
-            return self._failure(
-                "its address is not a public one",
-                url,
-                hint="For a server of your own network pass allow_private_addresses=True.",
+            return self._failure(_NOT_PUBLIC, url, hint=_PRIVATE_HINT)
+        of_proxy = self._proxies.problem(error, url)
+        if of_proxy is not None:
+            problem, status = of_proxy
+            again = status is None or status in _TRY_AGAIN
+            failure = self._failure(
+                problem, url, status=status, retryable=again, hint=self._proxies.hint(url, status)
             )
+            return _BrokenError(failure) if again else failure
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return self._failure("there is no trusted TLS connection to it", url)
         if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
@@ -363,16 +380,20 @@ class RemoteFile:
         if isinstance(error, aiohttp.ClientConnectorDNSError) and (
             error.os_error.errno in _UNKNOWN_NAME
         ):
-            return self._failure("there is no such host", url)
+            return self._failure("there is no such host", url, hint=self._proxies.hint(url))
         if isinstance(error, TimeoutError):
-            return _BrokenError(self._failure("nothing moved in time", url, retryable=True))
+            hint = None if self._position else self._proxies.hint(url)
+            return _BrokenError(
+                self._failure("nothing moved in time", url, retryable=True, hint=hint)
+            )
         return self._broken_connection(error, url)
 
     def _broken_connection(self, error: BaseException, url: URL) -> _BrokenError:
         problem = f"the connection failed ({type(error).__name__})"
         if self._position:
             problem += f" after {self._position} bytes"
-        return _BrokenError(self._failure(problem, url, retryable=True))
+        hint = None if self._position else self._proxies.hint(url)
+        return _BrokenError(self._failure(problem, url, retryable=True, hint=hint))
 
     def _drop_answer(self) -> None:
         answer, self._answer = self._answer, None

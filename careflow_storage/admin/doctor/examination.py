@@ -18,7 +18,7 @@ from careflow_storage.admin.doctor.traces import Traces
 from careflow_storage.admin.doctor.wire import Reply, Wire
 from careflow_storage.errors import StorageError
 from careflow_storage.lifecycle import Lifecycle
-from careflow_storage.s3.guards import control_proxy
+from careflow_storage.s3.guards import by_proxy
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.session import tls_context
 from careflow_storage.settings import StorageSettings
@@ -165,10 +165,8 @@ class Examination:
     async def _ask_unsigned(self, http: aiohttp.ClientSession) -> Unsigned:
         proxy = environment_proxy(self.endpoint)
         started = time.perf_counter()
-        target, auth = control_proxy(proxy)
-        async with http.get(
-            f"{self.endpoint}/", allow_redirects=False, proxy=target, proxy_auth=auth
-        ) as response:
+        options = by_proxy(proxy, self.endpoint, None)
+        async with http.get(f"{self.endpoint}/", allow_redirects=False, **options) as response:
             body = await response.content.read(64 * 1024)
         seconds = time.perf_counter() - started
         return Unsigned(response.status, response.headers, body, seconds)

@@ -1,0 +1,67 @@
+"""The proxy between this machine and a source, where the caller wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.http.proxy import Proxy
+from careflow_storage.s3.guards import by_proxy
+from careflow_storage.s3.proxies import environment_proxy
+
+
+class SourceProxies:
+    """Tells the proxy of each URL that a source leads to; none unless ``used``."""
+
+    def __init__(self, *, used: bool) -> None:
+        self._used = used
+
+    def of(self, url: URL) -> Proxy | None:
+        """Return the environment's proxy for this URL.
+
+        Raises:
+            InvalidInputError: The environment names what is no HTTP proxy.
+        """
+        return environment_proxy(str(url.origin())) if self._used else None
+
+    def options(self, url: URL, headers: Mapping[str, str]) -> dict[str, Any]:
+        """Return the arguments with which aiohttp asks for ``url``."""
+        return by_proxy(self.of(url), str(url), headers)
+
+    def problem(self, error: BaseException, url: URL) -> tuple[str, int | None] | None:
+        """Say what the proxy did, with its status, if this failure is the proxy's."""
+        proxy = self.of(url)
+        if proxy is None:
+            return None
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            return f"the proxy {proxy.authority} refuses with HTTP {error.status}", error.status
+        if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorError):
+            return f"the connection through the proxy {proxy.authority} failed", None
+        return None
+
+    def hint(self, url: URL, status: int | None = None) -> str | None:
+        """Tell of a proxy that may be the way, or in it."""
+        if self._used:
+            proxy = self.of(url)
+            if proxy is None:
+                return None
+            if status == 407:
+                return (
+                    f"Put user and password into the proxy's URL ({proxy.variable}): "
+                    f"http://user:password@{proxy.authority}, special characters percent-encoded."
+                )
+            return f"Check the proxy that {proxy.variable} names."
+        try:
+            proxy = environment_proxy(str(url.origin()))
+        except InvalidInputError:
+            return None
+        if proxy is None:
+            return None
+        return (
+            f"{proxy.variable} names a proxy, which sources are not asked through. If it is the "
+            "only way out, pass use_proxy=True."
+        )
