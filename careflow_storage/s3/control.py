@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncGenerator,
     Awaitable,
     Callable,
+    Hashable,
     Mapping,
 )
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from careflow_storage.s3.control_pages import (
 )
 from careflow_storage.s3.copy_source import CopySource
 from careflow_storage.s3.object_parameters import object_parameters
+from careflow_storage.s3.paging import Progress
 from careflow_storage.s3.patience import answer_timeout
 from careflow_storage.s3.protection_headers import key_headers_of, protection_parameters
 from careflow_storage.s3.redaction import scrub
@@ -140,6 +142,7 @@ class ControlPlane:
             {"Prefix": prefix},
             lambda answer: [upload_page(answer, prefix)],
             {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
+            _last_upload,
         )
 
     async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
@@ -153,6 +156,7 @@ class ControlPlane:
             {"UploadId": upload_id},
             listed_parts,
             {"PartNumberMarker": "NextPartNumberMarker"},
+            lambda part: part.number,
         )
         return sorted([part async for part in parts], key=lambda part: part.number)
 
@@ -163,9 +167,14 @@ class ControlPlane:
         parameters: Mapping[str, Any],
         parse: Callable[[dict[str, Any]], list[T]],
         markers: Mapping[str, str],
+        name: Callable[[T], Hashable | None],
     ) -> AsyncGenerator[T]:
-        """Yield what ``parse`` finds in each page of a listing; ``markers`` lead to the next."""
+        """Yield what ``parse`` finds in each page of a listing; ``markers`` lead to the next.
+
+        ``name`` tells one entry from all others; None if there is none in it.
+        """
         position: dict[str, Any] = {}
+        progress = Progress(_operation(method), self._session.bucket, key)
         while True:
             answer = await self.call(method, key, {**parameters, **position}, checked_page)
             try:
@@ -179,9 +188,10 @@ class ControlPlane:
                 yield each
             if ended:
                 return
-            if following == position or not any(following.values()):
+            if not any(following.values()):
                 raise self._nonsense(method, key, "it gives the same page again")
             position = following
+            progress.go_on(tuple(position.values()), name(found[-1]) if found else None)
 
     def _nonsense(self, method: str, key: str | None, why: str) -> ServerResponseError:
         return ServerResponseError(
@@ -263,6 +273,10 @@ def _malformed(error: KeyError | ValueError, where: Mapping[str, Any]) -> Server
     return ServerResponseError(
         f"The server's answer makes no sense: {why}.", retryable=True, **where
     )
+
+
+def _last_upload(page: UploadPage) -> Hashable | None:
+    return (page.uploads[-1].key, page.uploads[-1].upload_id) if page.uploads else None
 
 
 def _copied(answer: dict[str, Any]) -> Stored:

@@ -9,6 +9,7 @@ from typing import Any
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageError
 from careflow_storage.models import FileInfo, FolderContents
 from careflow_storage.s3.deadline import Deadline
+from careflow_storage.s3.paging import Progress
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.xml import ListPage
 
@@ -144,6 +145,7 @@ async def _pages(
 ) -> AsyncGenerator[ListPage]:
     """Yield the pages of a listing that are asked for, each checked."""
     left, token = max_keys, None
+    progress = Progress("ListObjectsV2", requests.bucket)
     while True:
         wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
         try:
@@ -156,15 +158,16 @@ async def _pages(
             error.bucket = error.bucket or requests.bucket
             raise
         _check_page(page, prefix, delimiter)
+        last = page.files[-1].key if page.files else None
+        folder = page.common_prefixes[-1] if page.common_prefixes else None
         if left is not None:
             left -= len(page.files)
             del page.files[wanted:]
         yield page
         if page.next_token is None or (left is not None and left <= 0):
             return
-        if page.next_token == token:
-            raise _nonsense("The listing does not go on: the server gives the same page again.")
         token = page.next_token
+        progress.go_on(token, last, folder)
 
 
 def _check_page(page: ListPage, prefix: str, delimiter: str | None) -> None:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileVersion
+from careflow_storage.s3.paging import Progress
 from careflow_storage.s3.requests import S3Requests
 
 PAGE_VERSIONS = 1000
@@ -26,11 +27,12 @@ async def version_pages(
         limit: The most to list; None for all.
 
     Raises:
-        ServerResponseError: A page is malformed, repeats the one before, or has other keys than
+        ServerResponseError: A page is malformed, leads in a circle, or has other keys than
             were asked for.
     """
     left = limit
     position: tuple[str, str | None] | None = None
+    progress = Progress("ListObjectVersions", requests.bucket)
     while left is None or left > 0:
         wanted = PAGE_VERSIONS if left is None else min(PAGE_VERSIONS, left)
         page = await requests.list_versions(prefix, max_keys=wanted, after=position)
@@ -39,15 +41,15 @@ async def version_pages(
         for version in found:
             if not version.key.startswith(prefix):
                 raise _nonsense("it has keys that do not begin with the prefix", version.key)
+        last = (page.versions[-1].key, page.versions[-1].version_id) if page.versions else None
         if found:
             yield found
         if left is not None:
             left -= len(found)
         if page.next_position is None:
             return
-        if page.next_position == position:
-            raise _nonsense("it gives the same page again", None)
         position = page.next_position
+        progress.go_on(position, last)
 
 
 async def versions_of_key(
