@@ -640,7 +640,9 @@ class BackblazeStorage:
 
         1 HEAD, then one GET per part, ``transfer_concurrency`` at once, all pinned to the same
         version. The bytes go to a temporary file in the same folder, which takes the place of
-        ``path`` after its length, and its MD5 where the ETag tells it, are verified.
+        ``path`` after its length, and its MD5 where the ETag tells it, are verified. A file that
+        is replaced leaves its mode to the new one. A symbolic link is followed: the file that it
+        leads to is replaced. A path that cannot be written is refused before any request.
 
         Args:
             verify: False saves the hashing (about 1.7 s of CPU per GiB); the length is checked
@@ -649,6 +651,10 @@ class BackblazeStorage:
                 was interrupted, by a crash too. With it a failed download leaves what it has in
                 a hidden file beside ``path``.
             encryption: As for `get_file`. The file on the disk is not encrypted.
+
+        Raises:
+            InvalidPathError: ``path`` is a folder, a device, read-only, or in no folder.
+            LocalFileError: The disk is full or broken.
         """
         async with self._call("download_file", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)

@@ -9,14 +9,14 @@ import os
 import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from careflow_storage.errors import ChecksumMismatchError, InvalidInputError
+from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.local_target import LocalTarget
 from careflow_storage.transfer.memory import lent
 from careflow_storage.transfer.partial import PartialFile
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
@@ -41,18 +41,20 @@ async def download(
 ) -> DownloadResult:
     """Write the object ``key`` to ``target``; an existing file is replaced at the end.
 
+    The new file has the mode of the one that it replaces, or that of any new file. A symbolic
+    link stays, and the file that it leads to is written; a hard link is another file afterwards.
+
     With ``resume`` a failure keeps what was written, in two files beside the target, and the
     next call for the same version of the object fetches only what is missing.
     """
-    path = _checked_path(target)
-    await engine.threads.run(_check_target, path)
+    place = await engine.threads.run(LocalTarget.checked, target)
     head = await engine.requests.head_object(
         key, version_id=version_id, headers=key_headers(encryption)
     )
     identity = _identity(engine, head) if resume else None
     async with (
         metered(progress, head.file.size) as meter,
-        _partial_file(engine, path, identity) as file,
+        _partial_file(engine, place, identity) as file,
     ):
         run = _Download(engine, head, file, meter, verify=verify, encryption=encryption)
         try:
@@ -60,10 +62,10 @@ async def download(
         except ChecksumMismatchError:
             await engine.threads.run(file.forget)
             raise
-        await engine.threads.run(file.publish)
+        await engine.threads.run(file.publish, head.file.size)
     return DownloadResult(
         key=key,
-        path=path,
+        path=place.path,
         size=head.file.size,
         etag=head.file.etag,
         version_id=head.file.version_id,
@@ -79,35 +81,16 @@ def _identity(engine: Engine, head: ObjectHead) -> str:
     return json.dumps([bucket, file.key, file.version_id, file.etag, file.size])
 
 
-def _checked_path(target: str | os.PathLike[str]) -> Path:
-    try:
-        return Path(target)
-    except TypeError:
-        raise InvalidInputError(
-            f"path must be a str or a Path, not {type(target).__name__}."
-        ) from None
-
-
-def _check_target(path: Path) -> None:
-    if path.is_dir():
-        raise InvalidInputError(f"{str(path)!r} is a folder; give the name of a file.")
-    if path.exists() and not path.is_file():
-        # A device or a pipe would be replaced by a file, which nobody wants.
-        raise InvalidInputError(f"{str(path)!r} is not a regular file.")
-    if not path.parent.is_dir():
-        raise InvalidInputError(f"The folder {str(path.parent)!r} does not exist.")
-
-
 @asynccontextmanager
 async def _partial_file(
-    engine: Engine, path: Path, identity: str | None
+    engine: Engine, place: LocalTarget, identity: str | None
 ) -> AsyncIterator[PartialFile]:
-    file = PartialFile(path, identity=identity)
+    file = PartialFile(place.file, identity=identity, shown=place.path)
     try:
         await engine.threads.run(file.open)
         if identity is not None and file.journal is None:
             logger.info(
-                "Not resuming: another run is writing %r, or its file is not ours.", path.name
+                "Not resuming: another run is writing %r, or its file is not ours.", place.path.name
             )
         yield file
     finally:
@@ -223,8 +206,9 @@ class _Download:
         hasher = EtagHasher(self._ends, self._engine.threads)
         try:
             for position in range(0, self._object.size, BLOCK_BYTES):
+                size = min(BLOCK_BYTES, self._object.size - position)
                 await hasher.update(
-                    await self._engine.threads.run(self._file.read_at, position, BLOCK_BYTES)
+                    await self._engine.threads.run(self._file.read_at, position, size)
                 )
             return await hasher.digests()
         finally:

@@ -8,7 +8,9 @@ written, and whatever a power failure has left is found out by the CRC-32s.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -16,11 +18,16 @@ import stat
 import sys
 import threading
 import zlib
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Self
 
+from careflow_storage.local_errors import local_file_errors
+
 if sys.platform != "win32":
     import fcntl
+
+logger = logging.getLogger("careflow_storage")
 
 _LINE = re.compile(rb"(\d{1,14}) (\d{1,14}) ([0-9a-f]{8})\n")
 _LOCK_TRIES = 3
@@ -110,9 +117,15 @@ class PartialFile:
     Its methods are for threads; they may be called from several at once.
     """
 
-    def __init__(self, target: Path, *, identity: str | None = None) -> None:
-        """``identity`` says what is downloaded, for a file that shall outlive a failure."""
+    def __init__(
+        self, target: Path, *, identity: str | None = None, shown: Path | None = None
+    ) -> None:
+        """``identity`` says what is downloaded, for a file that shall outlive a failure.
+
+        ``shown`` is what errors call the target.
+        """
         self.journal: Journal | None = None
+        self._shown = shown or target
         self._target = target
         self._identity = identity
         self._path = target.with_name(f".careflow-{secrets.token_hex(8)}.part")
@@ -122,14 +135,18 @@ class PartialFile:
 
     def open(self) -> None:
         """Open it, or what an earlier run has left of it."""
-        with self._lock:
+        with self._lock, self._errors():
             # Who was cancelled while this waited for a thread has discarded the file already.
             if self._discarded:
                 return
             if self._identity is not None:
                 self._open_kept(self._identity)
             if self._file is None:
-                self._file = self._path.open("xb+", buffering=0)
+                # What is to replace a private file is private from the start.
+                mode = 0o666 if _status(self._target) is None else 0o600
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+                flags |= getattr(os, "O_BINARY", 0)
+                self._file = os.fdopen(os.open(self._path, flags, mode), "rb+", buffering=0)
 
     def _open_kept(self, identity: str) -> None:
         journal = Journal.take(self._target, identity)
@@ -137,6 +154,9 @@ class PartialFile:
             return
         try:
             self._file = _open_or_replace(journal.part)
+            if not journal.ranges:
+                # Perhaps of another object, and longer.
+                self._file.truncate(0)
         except OSError:
             journal.close()
             return
@@ -145,7 +165,7 @@ class PartialFile:
     def write_at(self, position: int, data: memoryview | bytes, crc: int = 0) -> int:
         """Write it; return the CRC-32 of what ``crc`` stands for and it, if that is kept."""
         rest = memoryview(data)
-        with self._lock:
+        with self._lock, self._errors():
             file = self._opened()
             file.seek(position)
             while rest:
@@ -154,24 +174,24 @@ class PartialFile:
 
     def read_at(self, position: int, size: int) -> bytes:
         """Read from anywhere."""
-        with self._lock:
+        with self._lock, self._errors():
             file = self._opened()
             file.seek(position)
             return file.read(size)
 
     def note(self, start: int, end: int, crc: int) -> None:
         """Tell the journal, if there is one, that a range is written."""
-        with self._lock:
+        with self._lock, self._errors():
             self._opened()
             if self.journal is not None:
                 self.journal.add(start, end, crc)
 
-    def publish(self) -> None:
-        """Let it take the place of the target, on the disk for good."""
-        with self._lock:
+    def publish(self, size: int) -> None:
+        """Let it take the place of the target, with ``size`` bytes, on the disk for good."""
+        with self._lock, self._errors():
             file = self._opened()
-            if self.journal is not None:
-                os.fchmod(file.fileno(), _mode_of_new_file(self._target))
+            _require_size(file, size)
+            self._take_over_mode(file)
             os.fsync(file.fileno())
             file.close()
             self._path.replace(self._target)
@@ -179,6 +199,22 @@ class PartialFile:
             if self.journal is not None:
                 self.journal.remove()
                 self.journal = None
+
+    def _take_over_mode(self, file: IO[bytes]) -> None:
+        """Give it the owner and the mode of the file that it replaces."""
+        if sys.platform == "win32":
+            return
+        replaced = _status(self._target)
+        if replaced is None:
+            if self.journal is not None:
+                os.fchmod(file.fileno(), _mode_of_new_file(self._target))
+            return
+        about = os.fstat(file.fileno())
+        if (about.st_uid, about.st_gid) != (replaced.st_uid, replaced.st_gid):
+            # Only root may give files away.
+            with suppress(PermissionError):
+                os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)
+        os.fchmod(file.fileno(), replaced.st_mode & 0o777)
 
     def forget(self) -> None:
         """Let nothing outlive the failure: these bytes are wrong."""
@@ -190,8 +226,17 @@ class PartialFile:
         """Close it; remove it, unless a later run can go on with it."""
         with self._lock:
             self._discarded = True
+            try:
+                self._close_and_remove()
+            except OSError as error:
+                # What brought us here matters more.
+                logger.warning("the temporary file %s was not removed: %s", self._path, error)
+
+    def _close_and_remove(self) -> None:
+        try:
             if self._file is not None:
                 self._file.close()
+        finally:
             if self.journal is None:
                 if self._file is not None:
                     self._path.unlink(missing_ok=True)
@@ -200,10 +245,29 @@ class PartialFile:
             else:
                 self.journal.remove()
 
+    def _errors(self) -> AbstractContextManager[None]:
+        return local_file_errors("write", self._shown)
+
     def _opened(self) -> IO[bytes]:
         if self._file is None or self._discarded:
             raise ValueError("the temporary file is not open")
         return self._file
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _require_size(file: IO[bytes], size: int) -> None:
+    """Cut off what an earlier run has left behind the end; refuse a file that is too short."""
+    found = os.fstat(file.fileno()).st_size
+    if found > size:
+        file.truncate(size)
+    elif found < size:
+        raise OSError(errno.EIO, f"it has {found} of {size} bytes")
 
 
 def _open_or_replace(path: Path) -> IO[bytes]:

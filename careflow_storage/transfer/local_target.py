@@ -1,0 +1,124 @@
+"""The local file that a download writes: refused before the first request if it cannot be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from careflow_storage.errors import InvalidInputError, InvalidPathError
+from careflow_storage.local_errors import invalid_path, local_file_error
+
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+# Names for what this process has open. Behind them may be a file, which must not be replaced.
+_OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTarget:
+    """Where a download's bytes go.
+
+    Attributes:
+        path: As the caller named it.
+        file: The same without symbolic links: they are followed, as ``cp`` and ``curl`` do.
+    """
+
+    path: Path
+    file: Path
+
+    @classmethod
+    def checked(cls, given: str | os.PathLike[str]) -> LocalTarget:
+        """Look at the path; touches nothing. To be called in a thread.
+
+        Raises:
+            InvalidPathError: No file can be written there.
+            InvalidInputError: It is no path.
+        """
+        path = as_path(given)
+        if os.fspath(given).endswith(_SEPARATORS):
+            raise _is_folder(path)
+        if str(path.absolute()).startswith(_OPEN_FILES):
+            raise _not_regular(path)
+        try:
+            file = Path(os.path.realpath(path))
+            about = _status(path)
+            if about is None:
+                _status(file)
+            _check_folder(file.parent, path)
+        except OSError as error:
+            if isinstance(error, InvalidPathError):
+                raise
+            raise local_file_error(error, "write", path, error_class=InvalidPathError) from error
+        if about is not None:
+            _check_existing(path, file, about)
+        return cls(path, file)
+
+
+def as_path(given: str | os.PathLike[str]) -> Path:
+    """Make a path of what the caller gave.
+
+    Raises:
+        InvalidInputError: It is neither a str nor a Path.
+        InvalidPathError: The system cannot have such a name.
+    """
+    try:
+        path = Path(given)
+    except TypeError:
+        raise InvalidInputError(
+            f"path must be a str or a Path, not {type(given).__name__}."
+        ) from None
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise invalid_path(
+            f"{str(path)!r} has a character that no name can have.", path, errno.EINVAL
+        )
+    return path
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _check_folder(folder: Path, path: Path) -> None:
+    about = _status(folder)
+    if about is None:
+        raise invalid_path(f"The folder {str(folder)!r} does not exist.", path, errno.ENOENT)
+    if not stat.S_ISDIR(about.st_mode):
+        raise invalid_path(f"{str(folder)!r} is not a folder.", path, errno.ENOTDIR)
+    if not _may(folder, os.W_OK | os.X_OK):
+        raise invalid_path(
+            f"Nothing may be written in the folder {str(folder)!r}.",
+            path,
+            errno.EACCES,
+            hint="The bytes go to a temporary file beside the target first.",
+        )
+
+
+def _check_existing(path: Path, file: Path, about: os.stat_result) -> None:
+    if stat.S_ISDIR(about.st_mode):
+        raise _is_folder(path)
+    if not stat.S_ISREG(about.st_mode) or not file.exists():
+        # A device or a pipe would be replaced by a file.
+        raise _not_regular(path)
+    if not _may(file, os.W_OK):
+        raise invalid_path(f"{str(path)!r} is read-only.", path, errno.EACCES)
+
+
+def _may(path: Path, mode: int) -> bool:
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _is_folder(path: Path) -> InvalidPathError:
+    return invalid_path(f"{str(path)!r} is a folder; give the name of a file.", path, errno.EISDIR)
+
+
+def _not_regular(path: Path) -> InvalidPathError:
+    return invalid_path(f"{str(path)!r} is not a regular file.", path, errno.EINVAL)
