@@ -1,7 +1,7 @@
 """A web app that stores call recordings and plays them back.
 
     pip install uvicorn fastapi
-    uvicorn --app-dir examples fastapi_app:app
+    uvicorn --app-dir examples --timeout-graceful-shutdown 20 fastapi_app:app
     curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
     curl -L http://127.0.0.1:8000/recordings/CA123/{name from the answer} -o played.webm
 
@@ -59,7 +59,7 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-    """Open one storage for the whole life of the process."""
+    """Open one storage for the whole life of the process; at its end, stop what is in flight."""
     async with BackblazeStorage() as storage:
         yield {"storage": storage}
 

@@ -4,8 +4,12 @@
     python examples/worker.py [recording.webm]
 
 The broker here lives in memory, so this runs as it stands. Put a real one in its place
-(Redis, RabbitMQ, NATS) and start ``taskiq worker --app-dir examples worker:broker``: nothing
-else changes. Needs the BACKBLAZE_* variables.
+(Redis, RabbitMQ, NATS) and start it: nothing else changes. Needs the BACKBLAZE_* variables.
+
+    taskiq worker --app-dir examples --wait-tasks-timeout 20 --shutdown-timeout 10 worker:broker
+
+At its end it waits 20 seconds for its tasks. What then still runs is cancelled, and aborted when
+the storage closes; the broker gives it to another worker.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ async def open_storage(state: TaskiqState) -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close_storage(state: TaskiqState) -> None:
+    # Cancels what still runs, and waits 5 seconds for its clean-up: less than the shutdown may take.
     await state.opened.aclose()
 
 
