@@ -37,7 +37,7 @@ async def open_storage(state: TaskiqState) -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close_storage(state: TaskiqState) -> None:
-    # Cancels what still runs, and waits 5 seconds for its clean-up: less than the shutdown may take.
+    # Cancels what still runs, and gives its clean-up 5 seconds: less than the shutdown may take.
     await state.opened.aclose()
 
 
