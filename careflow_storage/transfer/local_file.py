@@ -122,7 +122,7 @@ class LocalFile:
 
     def move_behind(self) -> None:
         """Leave the caller's own file object as reading it leaves it."""
-        move(self.original, self.size or 0)
+        move(self.original, self._start + (self.size or 0))
 
     def close(self) -> None:
         """Close it, after the last running read. Safe to call twice."""
@@ -239,10 +239,10 @@ def snapshot_of(file: Any) -> memoryview | None:
     return whole[start:]
 
 
-def move(file: Any, distance: int) -> None:
-    """Move a file object on from where it stands, unless the caller has closed it meanwhile."""
+def move(file: Any, position: int) -> None:
+    """Move a file object, unless the caller has closed it meanwhile."""
     with suppress(ValueError):
-        file.seek(distance, os.SEEK_CUR)
+        file.seek(position)
 
 
 def refuse_end(start: int, following: int | None) -> None:

@@ -256,6 +256,7 @@ class MemorySource:
         self.view = view
         self.position = 0
         self._original = original
+        self._end = original.tell() + view.nbytes if original is not None else 0
 
     @property
     def immutable(self) -> bool:
@@ -265,7 +266,7 @@ class MemorySource:
     def move_behind(self) -> None:
         """Leave the caller's file in memory as reading it leaves it."""
         if self._original is not None:
-            move(self._original, self.view.nbytes)
+            move(self._original, self._end)
 
     def take(self, size: int) -> memoryview:
         """Return the next ``size`` bytes, or what is left."""

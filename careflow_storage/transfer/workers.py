@@ -64,12 +64,10 @@ class Workers:
             try:
                 self._grow()
             except RuntimeError as error:
-                self._jobs.remove(job)
-                raise StorageError(
-                    f"No thread could be started: {error}.",
-                    retryable=True,
-                    hint="The system limits the threads of this process, or it is exiting.",
-                ) from error
+                # Where threads share their work, those that there are do it.
+                if self._limit is None or not self._threads:
+                    self._jobs.remove(job)
+                    raise _no_thread(error) from error
             self._changed.notify()
         self._watch(loop)
         return job.future
@@ -152,6 +150,14 @@ class Workers:
             if self._threads == 0 and self._ended is not None:
                 self._ended.run()
             return None
+
+
+def _no_thread(error: RuntimeError) -> StorageError:
+    return StorageError(
+        f"No thread could be started: {error}.",
+        retryable=True,
+        hint="The system limits the threads of this process, or the interpreter is exiting.",
+    )
 
 
 class Outcome(Generic[T]):
