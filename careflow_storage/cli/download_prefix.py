@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,11 +11,10 @@ from pathlib import Path
 from careflow_storage import BackblazeStorage
 from careflow_storage.cli.bars import Transfers
 from careflow_storage.cli.download import DownloadJob, fetched, refuse_existing, tell
+from careflow_storage.cli.local_places import LocalPlaces
 from careflow_storage.cli.output import Output, counted
 from careflow_storage.cli.several import Tally, each
-from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import FileInfo
-from careflow_storage.recordings import safe_filename
 
 # So many files may be listed before their turn: the sums are then right from the beginning.
 _AHEAD = 10_000
@@ -39,14 +37,14 @@ class PrefixDownload:
         self._prefix = prefix
         # What is below a folder of the bucket comes below the folder here.
         self._base = prefix.rfind("/") + 1
-        self._folder = folder
         verb = "Would download" if job.dry_run else "Downloaded"
         self._tally = Tally(output, verb, timed=not job.dry_run)
-        self._paths: set[str] = set()
+        self._places = LocalPlaces(folder)
         self._kept = 0
 
     async def run(self) -> int | None:
         """Fetch what can be fetched, tell the rest; return the exit code."""
+        await asyncio.to_thread(self._places.learn)
         with self._output.transfers(several=True) as bars:
             async with aclosing(self._files(bars)) as files:
                 await each(
@@ -81,33 +79,19 @@ class PrefixDownload:
             # What consoles store for an empty folder.
             self._kept += 1
             return
-        path = self._path_of(file.key)
-        if self._job.dry_run:
+        path = self._places.path_of(file.key, self._base)
+        dry_run = self._job.dry_run
+        await asyncio.to_thread(self._places.make_folders, path, dry_run=dry_run)
+        if dry_run:
             tell(self._output, file.key, path)
             self._tally.done(file.size)
             return
         if await asyncio.to_thread(self._is_kept, path, file.size):
             self._kept += 1
             return
-        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         result = await self._job.fetch(self._storage, bars, file.key, file.size, path)
         self._tally.done(result.size)
         fetched(self._output, result)
-
-    def _path_of(self, key: str) -> Path:
-        segments = key[self._base :].split("/")
-        if not {"", ".", ".."}.isdisjoint(segments) or "\\" in key:
-            raise InvalidInputError(
-                "This key could lead out of the folder.",
-                key=key,
-                hint="`careflow-storage download KEY PATH` stores it where you say.",
-            )
-        path = self._folder.joinpath(*map(safe_filename, segments))
-        place = os.path.normcase(path)
-        if place in self._paths:
-            raise InvalidInputError(f"Another key has the same path here, {str(path)!r}.", key=key)
-        self._paths.add(place)
-        return path
 
     def _is_kept(self, path: Path, size: int) -> bool:
         """Whether an interrupted run has finished this file: they appear whole or not at all."""
