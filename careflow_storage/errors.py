@@ -66,6 +66,9 @@ class StorageError(Exception):
             ``on_error="keep"``): its parts are stored and billed.
         results: What a call for many keys had done when it failed: a `DeleteResult` for each key
             that was given, in their order. Empty where nothing was done.
+        kept_file: The path of a local file with the bytes of a recording that did not reach the
+            server (``open_recording(on_error="keep")``), from byte ``kept_start`` on.
+        kept_start: See ``kept_file``. The server has all before it, in the unfinished upload.
     """
 
     def __init__(
@@ -96,6 +99,8 @@ class StorageError(Exception):
         self.retry_after = retry_after
         self.unfinished_upload_id = unfinished_upload_id
         self.results: Sequence[Any] = ()
+        self.kept_file: str | None = None
+        self.kept_start: int | None = None
 
     def __str__(self) -> str:
         where = [
@@ -107,6 +112,8 @@ class StorageError(Exception):
                 ("status", self.status),
                 ("request_id", self.request_id),
                 ("unfinished_upload_id", self.unfinished_upload_id),
+                ("kept_file", self.kept_file),
+                ("kept_start", self.kept_start),
             )
             if value is not None
         ]

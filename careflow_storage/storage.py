@@ -326,6 +326,8 @@ class BackblazeStorage:
         retention: Retention | None = None,
         legal_hold: bool = False,
         progress: ProgressCallback | None = None,
+        explicit_finish: bool = False,
+        keep_dir: str | os.PathLike[str] | None = None,
     ) -> RecordingWriter:
         """Return a writer for a call in progress; its bytes go out while they come.
 
@@ -349,6 +351,11 @@ class BackblazeStorage:
             encryption: As for `upload_file`; so are ``retention`` and ``legal_hold``. A locked
                 recording in parts that is cut off is kept twice, with its mark and without,
                 until the lock ends.
+            explicit_finish: Only a recording whose `RecordingWriter.finish` was called is
+                complete. A block that ends without it, as a loop does when the other side is cut
+                off, is stored as partial.
+            keep_dir: The folder, on a disk that outlives the process, for what
+                ``on_error="keep"`` cannot bring to the server. Default: the temporary folder.
         """
         with self._call("open_recording"):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
@@ -369,6 +376,8 @@ class BackblazeStorage:
                 flush_interval=flush_interval,
                 live_read=live_read,
                 progress=progress,
+                explicit_finish=explicit_finish,
+                keep_dir=keep_dir,
                 to_result=lambda done: self._result(key, done),
             )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
@@ -14,10 +16,12 @@ from careflow_storage.errors import InvalidInputError, StorageClosedError, Stora
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
 from careflow_storage.s3.deadline import is_duration
+from careflow_storage.s3.metadata import encode_metadata
 from careflow_storage.transfer.bodies_memory import view_of
 from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.copying import PARTIAL_HEADER, mark_partial
 from careflow_storage.transfer.engine import Engine
+from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept
 from careflow_storage.transfer.live_parts import Flusher, LiveParts
 from careflow_storage.transfer.multipart import MultipartUpload
 from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
@@ -35,6 +39,7 @@ OnError = Literal["abort", "keep"]
 
 # A flush sends the whole part again as far as it is: parts of S3's smallest size keep that low.
 _FLUSHED_PART_BYTES = 5 * MIB
+_REASON = "partial-reason"
 # For storing what arrived, once the task is cancelled. A second cancellation ends it at once.
 _KEEP_SECONDS = 10.0
 
@@ -63,6 +68,11 @@ class RecordingWriter:
     log and in the notes of the exception, for ``keep_incomplete_upload``. The exception itself
     comes out unchanged. When the storage fails for longer than the retries last, `write` or
     the end of the block raises that, and with ``on_error="keep"`` what the server has stays.
+    Whatever is not there is written to a file (`kept_file`, and ``StorageError.kept_file``).
+
+    **Silent ends.** A loop over a connection ends in the same way when the other side is done
+    and when it is cut off. So pass ``explicit_finish`` and call `finish` when it said that it
+    was done; or call `mark_partial` when you know that it was not.
 
     **Memory.** Up to 32 KiB per recording are gathered in memory. More goes to a temporary file
     that all recordings of the storage share (see `careflow_storage.transfer.spool`), or within
@@ -100,6 +110,8 @@ class RecordingWriter:
         flush_interval: float | None = None,
         live_read: bool = False,
         progress: ProgressCallback | None = None,
+        explicit_finish: bool = False,
+        keep_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         _check(on_error, flush_interval, live_read)
         part_size = engine.settings.part_size
@@ -123,6 +135,14 @@ class RecordingWriter:
         self._parts: LiveParts | None = None
         self._written = 0
         self._result: UploadResult | None = None
+        self._keep_dir = _as_folder(keep_dir)
+        self._metadata = options.metadata or {}
+        # Whether an end without an exception is a good one, and whether `finish` was called.
+        self._finished = not explicit_finish
+        self._declared = False
+        self._reason: str | None = None
+        self._unsent: Part | None = None
+        self._kept: KeptFile | None = None
         # Why the storage, which was closed, has ended it; and when that is done.
         self._cut_off: StorageClosedError | None = None
         self._was_cut_off = asyncio.Event()
@@ -172,6 +192,11 @@ class RecordingWriter:
             )
         return self._result
 
+    @property
+    def kept_file(self) -> KeptFile | None:
+        """Where the bytes are that did not reach the server, after an end that went wrong."""
+        return self._kept
+
     async def write(self, data: Buffer) -> None:
         """Take the next bytes; the caller may use the buffer again afterwards.
 
@@ -187,6 +212,10 @@ class RecordingWriter:
         async with self._turn:
             while True:
                 self._check_open()
+                if self._declared:
+                    raise StorageClosedError(
+                        "The recording is finished.", operation="write", key=self._key
+                    )
                 filling = self._filling
                 if filling is not None and filling.filled == self._sizes.size_of(self._number):
                     await self._hand_over(filling)
@@ -210,6 +239,50 @@ class RecordingWriter:
         except StorageClosedError:
             self._check_open()
             raise
+
+    def finish(self) -> None:
+        """Say that the recording is complete: nothing is written to it any more.
+
+        It is stored when the block is left, as complete even if an exception leaves it and
+        ``on_error="keep"``. With ``explicit_finish`` a recording without this is partial: call
+        it when the other side has said that it was done, for a loop over a connection ends in
+        the same way when the connection is cut off.
+
+        Raises:
+            StorageClosedError: The block was left, or not entered.
+        """
+        self._check_open()
+        self._finished = self._declared = True
+
+    def mark_partial(self, reason: str) -> None:
+        """Say that the recording is cut off: it is stored as partial when the block is left.
+
+        That holds whatever ``on_error`` is, unless an exception leaves the block and it is
+        ``abort``; `finish` takes it not back. Where no byte came nothing is stored. ``reason`` is
+        kept in the metadata as ``partial-reason``, if it fits beside yours.
+
+        Raises:
+            InvalidInputError: ``reason`` is no text, or empty.
+            StorageClosedError: The block was left, or not entered.
+        """
+        self._check_open()
+        self._reason = _checked_reason(reason)
+
+    def _is_partial(self, exc: BaseException | None) -> bool:
+        if self._reason is not None:
+            return True
+        return not (self._finished if exc is None else self._declared)
+
+    def _partial_headers(self) -> dict[str, str]:
+        reason = self._reason
+        if reason is None or _REASON in {name.lower() for name in self._metadata}:
+            return {}
+        try:
+            encode_metadata({**self._metadata, _REASON: reason})
+            return encode_metadata({_REASON: reason})
+        except InvalidInputError as error:
+            logger.info("No room for the reason: %s", error, extra={"key": self._key})
+            return {}
 
     def _check_open(self) -> None:
         if self._cut_off is not None:
@@ -330,6 +403,7 @@ class RecordingWriter:
             exc.add_note(note)
         if isinstance(exc, StorageError) and exc.unfinished_upload_id is None:
             exc.unfinished_upload_id = error.unfinished_upload_id
+            exc.kept_file, exc.kept_start = error.kept_file, error.kept_start
         if interrupted is not None and not isinstance(exc, asyncio.CancelledError):
             raise interrupted from exc
 
@@ -345,7 +419,7 @@ class RecordingWriter:
             if self._keeps:
                 await self._keep(exc)
             elif exc is None:
-                await self._store(partial=False)
+                await self._store(partial=self._is_partial(None))
         except BaseException as error:
             await self._give_up(error)
             raise
@@ -385,7 +459,7 @@ class RecordingWriter:
                 self._key,
                 done.stored,
                 done.size,
-                upload.headers,
+                {**upload.headers, **self._partial_headers()},
                 encryption=self._encryption,
             )
         except StorageError as error:
@@ -407,14 +481,20 @@ class RecordingWriter:
                 return
             self._tell_content_type(part.head)
             digest, check, payload_hash = await part.proof(algorithm, engine.threads, self._headers)
-            headers = {**self._headers, **check, **({PARTIAL_HEADER: "true"} if partial else {})}
+            headers = {**self._headers, **check}
+            if partial:
+                headers |= {PARTIAL_HEADER: "true", **self._partial_headers()}
             async with metered(self._progress, part.size) as meter:
                 stored = await put_part(
                     engine, self._key, part, headers, meter, payload_hash=payload_hash
                 )
+            verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
+        except BaseException:
+            if self._keeps:
+                self._unsent, part = part, part.borrowed()
+            raise
         finally:
             await part.release()
-        verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
         checksum = Checksum(algorithm=algorithm, value=digest.hex())
         content_type = self._headers["content-type"]
         done = Uploaded(stored, self._written, 1, content_type, checksum, partial=partial)
@@ -422,7 +502,7 @@ class RecordingWriter:
 
     async def _keep(self, exc: BaseException | None) -> None:
         """Store what arrived, whoever cancels; raise only what is not in the way of ``exc``."""
-        storing = asyncio.create_task(self._store(partial=exc is not None))
+        storing = asyncio.create_task(self._store(partial=self._is_partial(exc)))
         cancelled = isinstance(exc, asyncio.CancelledError)
         interrupted = await finish(
             storing,
@@ -452,11 +532,14 @@ class RecordingWriter:
 
     async def _give_up(self, error: BaseException) -> None:
         """Free all that is held, and end the multipart upload if it has not ended well."""
-        freeing = asyncio.create_task(self._free())
+        freeing = asyncio.create_task(self._free(error))
         interrupted = await wait_out(freeing)
-        parts = self._parts
+        freeing.result()
+        parts, kept = self._parts, self._kept
         if parts is not None and self._result is None:
-            if self._keeps:
+            # What has no first part makes no recording; and all of it is in the file.
+            all_here = kept is not None and (kept.start, kept.end) == (0, self._written)
+            if self._keeps and not all_here:
                 await parts.upload.leave(
                     error, advice="keep_incomplete_upload() makes a recording of what it holds"
                 )
@@ -465,7 +548,7 @@ class RecordingWriter:
         if interrupted is not None and not isinstance(error, asyncio.CancelledError):
             raise interrupted from error
 
-    async def _free(self) -> None:
+    async def _free(self, error: BaseException) -> None:
         if flush := self._running_flush():
             flush.cancel()
             await wait_out(flush)
@@ -473,10 +556,36 @@ class RecordingWriter:
             await self._parts.stop()
         # Not before the end of a write in another task.
         async with self._turn:
-            if self._filling is not None:
-                await self._filling.discard()
             if self._parts is not None:
                 await self._parts.stop()
+            try:
+                if self._keeps and self._result is None:
+                    await self._save_rest(error)
+            finally:
+                await self._release()
+
+    async def _release(self) -> None:
+        unsent, self._unsent = self._unsent, None
+        if unsent is not None:
+            await unsent.release()
+        if self._filling is not None:
+            await self._filling.discard()
+        if self._parts is not None:
+            await self._parts.release()
+
+    async def _save_rest(self, error: BaseException) -> None:
+        """Write to a file what is not on the server, and tell where in ``error``."""
+        held = self._parts.in_hand if self._parts is not None else []
+        held += [self._unsent] if self._unsent is not None else []
+        filling = self._filling
+        size = sum(part.size for part in held) + (filling.filled if filling is not None else 0)
+        if not size:
+            return
+        async with aclosing(pieces_of(held, filling)) as pieces:
+            self._kept, failure = await save(
+                pieces, self._engine.threads, self._keep_dir, self._name, self._written - size
+            )
+        tell_kept(error, self._kept, failure, key=self._key, size=self._written)
 
 
 def _failure_of(task: asyncio.Task[None]) -> BaseException | None:
@@ -499,6 +608,21 @@ def _check(on_error: str, flush_interval: float | None, live_read: bool) -> None
             "flush_interval and live_read exclude each other.",
             hint="With Live Read all parts have one size, but a flush sends part of one.",
         )
+
+
+def _checked_reason(reason: object) -> str:
+    if not isinstance(reason, str) or not reason:
+        raise InvalidInputError(f"reason must be a text, not {reason!r}.", operation="mark_partial")
+    return reason
+
+
+def _as_folder(path: str | os.PathLike[str] | None) -> Path | None:
+    if path is None:
+        return None
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InvalidInputError(f"keep_dir must be a folder that exists, not {str(path)!r}.")
+    return folder
 
 
 def _as_view(data: Buffer) -> memoryview:

@@ -23,7 +23,9 @@ class LiveParts:
 
     One task does so from the first part on; what goes wrong there is raised to the writer.
     With ``keeps`` a part that fails does not take those with it that are on their way: what is
-    stored without a gap can be kept.
+    stored without a gap can be kept. And the bytes of a part are held until it and all before
+    it are stored, so that nothing is lost with a part in the middle. A part leaves the window of
+    those on their way no sooner, which bounds what is held.
     """
 
     def __init__(
@@ -46,6 +48,15 @@ class LiveParts:
         self._went = asyncio.Event()
         self._ended = False
         self._task: asyncio.Task[None] | None = None
+        # With ``keeps``: the parts that are not stored without a gap, by number.
+        self._in_hand: dict[int, Part] = {}
+        self._stored: set[int] = set()
+        self._moved = asyncio.Event()
+
+    @property
+    def in_hand(self) -> list[Part]:
+        """The parts that are not stored without a gap before them, in their order."""
+        return [self._in_hand[number] for number in sorted(self._in_hand)]
 
     @property
     def begun(self) -> bool:
@@ -54,6 +65,9 @@ class LiveParts:
 
     def put(self, number: int, part: Part, *, after: asyncio.Task[None] | None) -> None:
         """Take over a part; it is sent when ``after`` is over, and freed in any case."""
+        if self._keeps:
+            self._in_hand[number] = part
+            part = part.borrowed()
         self._waiting.append((number, part))
         if after is not None:
             self._after[number] = after
@@ -90,6 +104,25 @@ class LiveParts:
             self._failure = self._failure or error
             self._came.set()
             self._went.set()
+            self._moved.set()
+            return
+        if self._keeps:
+            await self._settle(number)
+
+    async def _settle(self, number: int) -> None:
+        """Free the parts that are stored without a gap; wait until this one is among them."""
+        self._stored.add(number)
+        while self._in_hand and (first := min(self._in_hand)) in self._stored:
+            await self._in_hand.pop(first).release()
+            self._moved.set()
+        while number in self._in_hand and self._failure is None:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def release(self) -> None:
+        """Free what is held, after `stop`."""
+        while self._in_hand:
+            await self._in_hand.popitem()[1].release()
 
     async def finish(self) -> None:
         """Wait until all parts are stored; raise what has gone wrong."""

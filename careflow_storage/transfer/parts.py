@@ -172,6 +172,12 @@ class Part:
             headers |= request_headers("md5", await self.digest("md5", threads))[0]
         return digest, headers, payload_hash
 
+    def borrowed(self) -> Part:
+        """Return a part of the same bytes, whose release frees nothing."""
+        part = Part(self.body, self.head)
+        part.digests = self.digests
+        return part
+
     async def release(self) -> None:
         """Free the memory or the temporary file; safe to call twice."""
         if isinstance(self.body, MemoryBody):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import mmap
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 
 from careflow_storage.errors import StorageError
 from careflow_storage.models import ChecksumAlgorithm
@@ -27,6 +28,8 @@ logger = logging.getLogger("careflow_storage")
 _PATIENCE_SECONDS = 1.0
 # A chunk of a live call may be some milliseconds of sound: too little for a trip to the disk.
 GATHER_BYTES = 32 * 1024
+_READ_BYTES = 512 * 1024
+_MOST_WITHOUT_DISK = 64 * 1024 * 1024
 
 
 class PartReader:
@@ -221,10 +224,31 @@ class Filling:
             elif self._area.size == 0:
                 part = Part(MemoryBody(bytes(self._gathered)), self.head)
             else:
-                await self._spool_gathered()
-                part = self._part_of_area()
+                try:
+                    await self._spool_gathered()
+                    part = self._part_of_area()
+                except StorageError:
+                    # The disk is full. What is to be sent next is worth the memory.
+                    if self.filled > _MOST_WITHOUT_DISK:
+                        raise
+                    part = Part(MemoryBody(await self._read_all()), self.head, self._area.release)
             self._closed = True
             return part
+
+    async def _read_all(self) -> bytes:
+        async with aclosing(self.contents()) as contents:
+            return b"".join([bytes(content) async for content in contents])
+
+    async def contents(self) -> AsyncGenerator[memoryview]:
+        """Yield all that is there, wherever it is; after the last `write`, before `discard`."""
+        await self._end_moving()
+        if self._memory is not None:
+            yield self._memory.view[: self.filled]
+            return
+        for start in range(0, self._area.size, _READ_BYTES):
+            yield memoryview(await self._threads.run(self._area.read_at, start, _READ_BYTES))
+        if self._gathered:
+            yield memoryview(bytes(self._gathered))
 
     async def snapshot(self) -> Part | None:
         """Return what is there so far as a part, while more comes; None when it is finished."""

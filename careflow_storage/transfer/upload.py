@@ -343,14 +343,24 @@ class _Upload:
         except NotSupportedError:
             self._conditional = False
             return await self._put_object(part, headers, payload_hash)
-        except PreconditionFailedError:
-            # Was it our own first attempt, whose answer was lost, that is in the way?
+        except PreconditionFailedError as error:
+            return await self._own_attempt(error, mark, headers)
+
+    async def _own_attempt(
+        self, refusal: PreconditionFailedError, mark: UploadMark, headers: dict[str, str]
+    ) -> Stored:
+        """Return our own first attempt, whose response was lost, if it is what is in the way."""
+        try:
             head = await self._engine.requests.head_object(
                 self._key, headers=key_headers_of(headers)
             )
-            if head.upload_mark != str(mark):
-                raise
-            return Stored(head.file.etag, head.file.version_id, {})
+        except StorageError as second:
+            # That the key was taken is what the caller asked about; it may be gone by now.
+            refusal.add_note(f"What is stored under the key is unknown: {second}")
+            raise refusal from second
+        if head.upload_mark != str(mark):
+            raise refusal
+        return Stored(head.file.etag, head.file.version_id, {})
 
     async def _put_object(self, part: Part, headers: dict[str, str], payload_hash: str) -> Stored:
         return await put_part(
