@@ -203,17 +203,17 @@ async def test_given_a_deadline_that_ends_in_the_turn_of_the_close_then_it_is_a_
     assert not isinstance(caught.value, StorageError)
 
 
-async def test_given_a_call_with_a_timeout_when_it_ends_and_the_storage_closes_then_it_says_so(
+async def test_given_a_timeout_whose_abort_is_under_way_when_closed_then_it_is_a_timeout(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.stall(STALL)
-    task = asyncio.create_task(world.storage.upload_file("new", LONG, timeout=0.3))
-    await world.still.wait()
-    await asyncio.wait({task}, timeout=0.2)
-    await world.storage.close()
-    with pytest.raises((StorageTimeoutError, StorageClosedError)):
-        await task
+    aborting = world.server.faults.next("AbortMultipartUpload", delay=0.3)
+    task = asyncio.create_task(world.storage.upload_file("new", LONG, timeout=2))
+    await aborting.fired.wait()
+    await world.storage.close(PATIENT)
     assert_clean(world, STOPPED["put"], caplog)
+    with pytest.raises(StorageTimeoutError):
+        await task
 
 
 class TestGrace:
@@ -320,6 +320,65 @@ class TestGrace:
         await patient
         with pytest.raises(StorageClosedError):
             await task
+
+
+class TestOtherTransfers:
+    async def test_given_a_resumable_upload_when_closed_then_the_next_call_goes_on(
+        self, world: World
+    ) -> None:
+        world.stall(STALL, cut="hang", path="partNumber=3")
+        task = asyncio.create_task(world.storage.upload_file("new", LONG, resume=True))
+        await world.still.wait()
+        await world.storage.close(PATIENT)
+        (left,) = world.server.incomplete_uploads()
+        with pytest.raises(StorageClosedError) as caught:
+            await task
+        assert caught.value.unfinished_upload_id == left.upload_id
+        world.server.faults.clear()
+        async with BackblazeStorage(world.storage.settings) as again:
+            done = await again.upload_file("new", LONG, resume=True)
+            assert done.reused > 0
+            assert await again.get_file("new") == LONG
+        assert world.server.incomplete_uploads() == []
+
+    async def test_given_a_deadline_and_an_abort_that_hangs_then_the_timeout_tells_the_upload(
+        self, world: World
+    ) -> None:
+        world.stall(STALL)
+        world.server.faults.always("AbortMultipartUpload", cut="hang")
+        with pytest.raises(StorageTimeoutError) as caught:
+            await world.storage.upload_file("new", LONG, timeout=2)
+        (left,) = world.server.incomplete_uploads()
+        assert caught.value.unfinished_upload_id == left.upload_id
+        await world.storage.close()
+
+    async def test_given_a_source_that_stalls_when_closed_then_nothing_is_left(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head % (2 * len(LONG)) + LONG)
+            await writer.drain()
+            await reader.read()
+            writer.close()
+
+        source = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = source.sockets[0].getsockname()[1]
+        sent = world.server.faults.next(STALL, delay=0.0)
+        task = asyncio.create_task(
+            world.storage.upload_from_url(
+                "CA1", f"http://127.0.0.1:{port}/a.wav", "a.wav", allow_private_addresses=True
+            )
+        )
+        await sent.fired.wait()
+        await world.storage.close(PATIENT)
+        with pytest.raises(StorageClosedError) as caught:
+            await task
+        assert caught.value.operation == "upload_from_url"
+        source.close()
+        await source.wait_closed()
+        assert_clean(world, STOPPED["put"], caplog)
 
 
 class TestNewCalls:

@@ -270,6 +270,7 @@ class Running:
         if left > self._was or not isinstance(error, asyncio.CancelledError):
             return None
         closed = self._in_flight.closed_error()
+        closed.unfinished_upload_id = getattr(error, "unfinished_upload_id", None)
         # What could not be cleaned up is told there.
         for note in getattr(error, "__notes__", ()):
             closed.add_note(note)

@@ -127,7 +127,7 @@ class S3Session:
         self.proxy = proxy = environment_proxy(self.origin)
         proxy_tls: ssl.SSLContext | None = None
         if proxy is not None and proxy.scheme == "https":
-            proxy_tls = await asyncio.to_thread(_tls_of_proxy, self.settings)
+            proxy_tls = await in_thread(_tls_of_proxy, self.settings)
         if self.origin.startswith("https://"):
             self._tls = await in_thread(tls_context, self.settings)
         self._pool = Pool(

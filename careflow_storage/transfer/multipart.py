@@ -378,8 +378,9 @@ class MultipartUpload:
                 break
 
     def _tell_unfinished(self, error: BaseException) -> None:
-        if isinstance(error, StorageError):
-            error.unfinished_upload_id = self.upload_id
+        if isinstance(error, StorageError | asyncio.CancelledError):
+            # Where a cancellation becomes an error, by a deadline or a close, that tells it.
+            vars(error)["unfinished_upload_id"] = self.upload_id
         error.add_note(str(self.unfinished))
 
     def _shown_id(self) -> str:

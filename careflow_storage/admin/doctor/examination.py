@@ -18,6 +18,7 @@ from careflow_storage.admin.doctor.traces import Traces
 from careflow_storage.admin.doctor.wire import Reply, Wire
 from careflow_storage.errors import StorageError
 from careflow_storage.lifecycle import Lifecycle
+from careflow_storage.s3.executor import in_thread
 from careflow_storage.s3.guards import by_proxy
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.session import tls_context
@@ -150,7 +151,7 @@ class Examination:
     async def unsigned(self) -> Unsigned:
         """Ask the endpoint something without a signature, twice."""
         settings = self.patient()
-        tls = await asyncio.to_thread(tls_context, settings)
+        tls = await in_thread(tls_context, settings)
         timeout = aiohttp.ClientTimeout(
             total=REQUEST_SECONDS, sock_connect=settings.connect_timeout
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 from pydantic import ValidationError
@@ -17,6 +16,7 @@ from careflow_storage.admin.provenance import (
     settings_with_origin,
 )
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.s3.executor import in_thread
 from careflow_storage.settings import StorageSettings
 
 _SHOWN = ("key_id", "application_key", "bucket_name", "endpoint", "region")
@@ -37,7 +37,7 @@ _PLACEHOLDER = re.compile(r"your[-_]|x{6}|<.*>|changeme|example", re.IGNORECASE)
 async def settings(examination: Examination) -> list[Outcome]:
     """Which settings are there and where they come from; files are read in a thread."""
     try:
-        return await asyncio.to_thread(_settings, examination)
+        return await in_thread(_settings, examination)
     except InvalidInputError as error:
         # A file that is no text.
         return [failed(error.message, "A settings file cannot be read.", error.hint or "Fix it.")]

@@ -21,6 +21,7 @@ from careflow_storage.admin.doctor.explain import in_words
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.s3 import xml
+from careflow_storage.s3.executor import in_thread
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.response_check import is_marked
@@ -120,7 +121,7 @@ async def tls(examination: Examination) -> Outcome | None:
     if not url.startswith("https://") or environment_proxy(url) is not None:
         return None
     host, port, _ = _first_hop(examination)
-    context = await asyncio.to_thread(tls_context, examination.patient())
+    context = await in_thread(tls_context, examination.patient())
     try:
         connection = await _tls_session(host, port, context)
     except ssl.SSLCertVerificationError as error:

@@ -13,6 +13,7 @@ from careflow_storage.admin.env_file import read_text, updated_env, variables_of
 from careflow_storage.admin.keys.models import CreatedKey
 from careflow_storage.admin.keys.native import to_its_end
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.s3.executor import in_thread
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class EnvFile:
         Raises:
             InvalidInputError: It cannot; nothing was changed.
         """
-        return await asyncio.to_thread(self._prepare)
+        return await in_thread(self._prepare)
 
     def _prepare(self) -> str | None:
         try:
@@ -124,7 +125,7 @@ class Callback:
 
 async def _in_thread(function: Callable[[], T]) -> T:
     """Run it in a thread; when cancelled, wait for its end all the same."""
-    job = asyncio.ensure_future(asyncio.to_thread(function))
+    job = asyncio.ensure_future(in_thread(function))
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:

@@ -28,6 +28,7 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
+from careflow_storage.s3.executor import in_thread
 
 T = TypeVar("T")
 
@@ -66,14 +67,14 @@ class NativeApi:
 
     async def sign_in(self) -> SignedIn:
         """Return what the key may do. 1 request, the first time only."""
-        return await asyncio.to_thread(self._locked, "b2_authorize_account", self._allowance)
+        return await in_thread(self._locked, "b2_authorize_account", self._allowance)
 
     async def list_keys(self) -> list[KeyInfo]:
         """List all keys but the master key. 1 request per 1000, and 1 for buckets' names."""
-        entries = await asyncio.to_thread(self._locked, "b2_list_keys", self._entries)
+        entries = await in_thread(self._locked, "b2_list_keys", self._entries)
         ids = {each for entry in entries for each in entry.get("bucketIds") or ()}
         if ids - self._bucket_names.keys():
-            await asyncio.to_thread(self._locked, "b2_list_buckets", self._learn_buckets)
+            await in_thread(self._locked, "b2_list_buckets", self._learn_buckets)
         return [_key_info(entry, self._bucket_names) for entry in entries]
 
     async def bucket_id(self, name: str) -> str:
@@ -82,7 +83,7 @@ class NativeApi:
         Raises:
             NoSuchBucketError: The account has none of this name, or the key may not use it.
         """
-        await asyncio.to_thread(self._locked, "b2_list_buckets", self._learn_buckets, name)
+        await in_thread(self._locked, "b2_list_buckets", self._learn_buckets, name)
         for each, found in self._bucket_names.items():
             if found == name:
                 return each
@@ -95,7 +96,7 @@ class NativeApi:
     async def create_key(self, name: str, limits: KeyLimits) -> CreatedKey:
         """Make a key. 1 request. When cancelled, no key is left behind."""
         job = asyncio.ensure_future(
-            asyncio.to_thread(self._locked, "b2_create_key", self._create, name, limits)
+            in_thread(self._locked, "b2_create_key", self._create, name, limits)
         )
         try:
             return await asyncio.shield(job)
@@ -109,7 +110,7 @@ class NativeApi:
         Raises:
             NoSuchApplicationKeyError: There is no such key.
         """
-        entry = await asyncio.to_thread(self._locked, "b2_delete_key", self._delete, key_id)
+        entry = await in_thread(self._locked, "b2_delete_key", self._delete, key_id)
         return _key_info(entry, self._bucket_names)
 
     async def _discard(self, job: asyncio.Future[CreatedKey]) -> None:

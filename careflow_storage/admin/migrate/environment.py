@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from careflow_storage._endpoint import is_b2_host
 from careflow_storage.admin.env_file import read_env, write_env
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
+from careflow_storage.s3.executor import in_thread
 
 # The migration table's own name first, then what other programs call it: the SDKs of AWS,
 # Django, Laravel, Rails.
@@ -138,7 +138,7 @@ async def write_translation(
         InvalidInputError: The file has one of the variables by now, or cannot be understood.
         StorageError: The file cannot be written; it is as it was.
     """
-    await asyncio.to_thread(_write, translation, path)
+    await in_thread(_write, translation, path)
 
 
 def _write(translation: Translation, path: str | os.PathLike[str]) -> None:

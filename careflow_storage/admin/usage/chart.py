@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from careflow_storage.admin.usage.models import Stored, UsageReport
 from careflow_storage.admin.usage.prices import Prices, checked_prices
 from careflow_storage.admin.usage.sizes import decimal_size
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageError
+from careflow_storage.s3.executor import in_thread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,7 +70,7 @@ async def draw_growth(
         raise InvalidInputError(f"path must end with .png, not {target.name!r}.")
     if prices is not None:
         checked_prices(prices)
-    await asyncio.to_thread(_draw_and_write, report, target, prices)
+    await in_thread(_draw_and_write, report, target, prices)
     return target
 
 
