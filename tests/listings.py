@@ -43,11 +43,20 @@ INDENTED_ENTRY = """
         <ETag>"{etag}"</ETag>
         <Size>{size}</Size>
     </Contents>"""
+RCLONE_ENTRY = """
+  <Contents>
+    <Key>{key}</Key>
+    <LastModified>2026-11-23T06:36:09.000Z</LastModified>
+    <ETag>{etag}</ETag>
+    <Size>{size}</Size>
+    <StorageClass>STANDARD</StorageClass>
+  </Contents>"""
 ENTRIES = {
     "AWS": AWS_ENTRY,
     "SeaweedFS": SEAWEEDFS_ENTRY,
     "moto": MOTO_ENTRY,
     "indented": INDENTED_ENTRY,
+    "rclone": RCLONE_ENTRY,
 }
 
 

@@ -15,12 +15,14 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.s3 import xml
+from careflow_storage.s3.guards import _check_xml
 from careflow_storage.s3.xml import (
     parse_delete_result,
     parse_error,
     parse_listing,
 )
 from careflow_storage.s3.xml_listing import split_entries
+from careflow_storage.s3.xml_versions import parse_versions
 from tests.listings import (
     DELETED,
     ENTRIES,
@@ -125,6 +127,42 @@ def test_no_document_makes_the_quick_way_slow(inner: str) -> None:
     started = time.process_time()
     split_entries(data)
     assert time.process_time() - started < 1
+
+
+_ROOM = xml.MAX_LISTING_BYTES - 2000
+GIANTS = {
+    "elements": "<a/>" * (_ROOM // 4),
+    "elements in an entry": "<Contents>" + "<a>b</a>" * (_ROOM // 8) + "</Contents>",
+    "entries": "<Contents/>" * (_ROOM // 11),
+    "elements with a prefix": "<a:a xmlns:a='b'/>" * (_ROOM // 18),
+    "attributes": "<a " + " ".join(f'a{number}="1"' for number in range(_ROOM // 16)) + "/>",
+    "attributes with spaces": "<a " + " ".join(f"a{n} = '>'" for n in range(_ROOM // 18)) + "/>",
+    "references in a key": entry("&amp;" * (_ROOM // 5)),
+    "numbers in a key": entry("&#65;" * (_ROOM // 5)),
+    "references in an attribute": '<a b="' + "&amp;" * (_ROOM // 5) + '"/>',
+    "lines in a key": entry("\n" * _ROOM),
+    "lines of Windows in a key": entry("\r\n" * (_ROOM // 2)),
+    "lines between": "\n" * _ROOM,
+    "comments": "<!---->" * (_ROOM // 7),
+    "instructions": "<?a?>" * (_ROOM // 5),
+    "CDATA in a key": entry("<![CDATA[a]]>" * (_ROOM // 13)),
+    "nesting": "<a>" * (_ROOM // 7) + "</a>" * (_ROOM // 7),
+}
+
+
+@pytest.mark.parametrize("inner", GIANTS.values(), ids=GIANTS.keys())
+def test_a_document_that_would_hold_the_loop_is_refused_before_it_is_parsed(inner: str) -> None:
+    data = listing(inner)
+    assert len(data) <= xml.MAX_LISTING_BYTES
+    error = data.replace(b"ListBucketResult", b"Error")[: xml.MAX_ERROR_BYTES]
+    with mock.patch("careflow_storage.s3.xml_reader.expat.ParserCreate") as create:
+        for parse in (parse_listing, parse_delete_result, parse_versions):
+            with pytest.raises(ServerResponseError, match="more than"):
+                parse(data)
+        assert parse_error(error) is None
+    create.assert_not_called()
+    with pytest.raises(ServerResponseError, match="more than"):
+        _check_xml(data)
 
 
 @pytest.mark.parametrize("form", ENTRIES.values(), ids=ENTRIES.keys())

@@ -20,6 +20,7 @@ from tests.listings import (
     ENTRIES,
     HEAD,
     MD5,
+    RCLONE_ENTRY,
     SEAWEEDFS_ENTRY,
     URL,
     entry,
@@ -79,7 +80,12 @@ fields = st.fixed_dictionaries(
     optional={
         "StorageClass": st.sampled_from(["STANDARD", "", "standard"]),
         "ChecksumAlgorithm": st.sampled_from(["CRC32", "SHA256"]),
-        "Owner": st.just("<ID>x</ID><DisplayName>y</DisplayName>"),
+        "ChecksumType": st.sampled_from(["FULL_OBJECT", "<x/>"]),
+        "Owner": st.sampled_from(
+            ["<ID>x</ID><DisplayName>y</DisplayName>", "<ID>x", "<Key>a</Key>"]
+        ),
+        "RestoreStatus": st.just("<IsRestoreInProgress>false</IsRestoreInProgress>"),
+        "VersionId": written_text,
         "Future": written_text,
     },
 )
@@ -120,6 +126,14 @@ def documents(draw: st.DrawFn) -> bytes:
 
 @settings(deadline=None)  # machines may be busy
 @given(documents())
+@example(listing(entry() + entry(form=RCLONE_ENTRY)))
+@example(listing(entry(form=RCLONE_ENTRY) + entry()))
+@example(listing(entry(form=RCLONE_ENTRY, etag='"a"') + entry(form=RCLONE_ENTRY, etag='"a')))
+@example(listing(entry(form=RCLONE_ENTRY, etag="W/a")))
+@example(listing(entry().replace("<Size>", "<BareETag>b</BareETag><Size>")))
+@example(listing(entry().replace("<Size>", "<ID>b</ID><Size>")))
+@example(listing(entry().replace("<Size>", "<Contents>b</Contents><Size>")))
+@example(listing(entry() + entry().replace("<Size>", "<Key>b</Key><Size>")))
 @example(listing("<!--" + entry() + "-->"))
 @example(listing("<Future>" + entry() + "</Future>"))
 @example(listing(entry("a") + "<Contents/>"))
@@ -210,6 +224,23 @@ def test_more_entries_than_any_page_has_are_refused_on_both_ways() -> None:
     assert outcome(data) is parser_outcome(data) is None
 
 
+# What servers say beside what is asked: flat or not, known or not.
+EXTRAS = [
+    ("ChecksumAlgorithm", "CRC64NVME"),
+    ("ChecksumType", "FULL_OBJECT"),
+    ("Owner", "<ID>i</ID><DisplayName>&amp;</DisplayName>"),
+    ("Owner", ""),
+    ("RestoreStatus", "<IsRestoreInProgress>false</IsRestoreInProgress>"),
+    (
+        "RestoreStatus",
+        "<IsRestoreInProgress>true</IsRestoreInProgress>\n"
+        "<RestoreExpiryDate>2026-11-23T06:36:09Z</RestoreExpiryDate>",
+    ),
+    ("UserTags", ""),
+    ("Type", "Normal"),
+    ("Generation", "1760000000000000"),
+    ("Future", "&lt;what&gt; comes"),
+]
 quick_keys = st.text(
     st.one_of(
         st.sampled_from("ab/ &<>;\"'%+]"),
@@ -226,7 +257,9 @@ quick_keys = st.text(
     keys=st.lists(quick_keys, min_size=1, max_size=5),
     order=st.permutations(["Key", "LastModified", "ETag", "Size", "StorageClass"]),
     space=st.sampled_from(["", "\n", "\r\n  ", "\t "]),
-    quote_mark=st.sampled_from(['"', "&quot;", "&#34;"]),
+    quote_mark=st.sampled_from(['"', "&quot;", "&#34;", ""]),
+    extras=st.lists(st.sampled_from(EXTRAS), max_size=3, unique_by=lambda extra: extra[0]),
+    has=st.lists(st.booleans(), min_size=20, max_size=20),
     more_escapes=st.sampled_from(
         [{}, {'"': "&quot;", "'": "&apos;"}, {'"': "&#34;", "'": "&#39;"}]
     ),
@@ -237,6 +270,8 @@ def test_the_quick_way_reads_any_uniform_listing_as_the_parser_does(
     order: list[str],
     space: str,
     quote_mark: str,
+    extras: list[tuple[str, str]],
+    has: list[bool],
     more_escapes: dict[str, str],
     around: str,
 ) -> None:
@@ -248,17 +283,55 @@ def test_the_quick_way_reads_any_uniform_listing_as_the_parser_does(
             "ETag": f"{quote_mark}{MD5}{quote_mark}",
             "Size": str(size),
             "StorageClass": "STANDARD",
+            **dict(extras),
         }
-        # The class may be missing, but from the first entry nothing is learned that is not there.
-        names = [name for name in order if name != "StorageClass" or size % 2 == 0]
+        # What is not wanted may be missing from any entry, the first one as well.
+        wanted = [name for name in order if name != "StorageClass" or has[size]]
+        names = wanted + [name for at, (name, _) in enumerate(extras) if has[5 + size * 3 + at % 3]]
         inner += f"<Contents>{space}"
         inner += "".join(f"<{name}>{values[name]}</{name}>{space}" for name in names)
         inner += f"</Contents>{space}"
     data = listing(around + inner)
-    assert split_entries(data) is not None
+    # With many that come and go in turn it gives up.
+    assert split_entries(data) is not None or len(extras) > 1
     page = parse_listing(data)
     assert page.files == [info(key, size) for size, key in enumerate(keys)]
     assert parser_outcome(data) == page
+
+
+@pytest.mark.parametrize(
+    ("form", "extra"),
+    [
+        pytest.param(form, extra, id=f"{server}-{extra[0]}-{len(extra[1])}")
+        for server, form in ENTRIES.items()
+        for extra in EXTRAS
+        if f"<{extra[0]}>" not in form  # given twice, it is left to the parser
+    ],
+)
+@pytest.mark.parametrize("place", range(4))
+def test_what_servers_add_to_some_entries_keeps_the_quick_way(
+    form: str, extra: tuple[str, str], place: int
+) -> None:
+    name, inner = extra
+    odd = entry("odd&amp;", form=form).replace("<Size>", f"<{name}>{inner}</{name}><Size>")
+    entries = [entry("a", form=form), entry("b", form=form), entry("c", form=form)]
+    entries.insert(place, odd)
+    data = listing("".join(entries))
+    assert split_entries(data) is not None
+    assert outcome(data) == parser_outcome(data)
+    assert {file.key for file in parse_listing(data).files} == {"a", "b", "c", "odd&"}
+
+
+def test_ten_kinds_of_entries_on_one_page_are_read_by_the_parser() -> None:
+    entries = [
+        entry(f"k{number}").replace(
+            "<Size>", f"<Future{'x' * number}>a</Future{'x' * number}><Size>"
+        )
+        for number in range(10)
+    ]
+    data = listing("".join(entries))
+    assert outcome(data) == parser_outcome(data)
+    assert len(parse_listing(data).files) == 10
 
 
 @settings(deadline=None)  # machines may be busy

@@ -24,7 +24,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from html import unescape
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -49,8 +48,16 @@ VERSION: Final = _Kind("Version", (*DELETE_MARKER.fields, "ETag", "Size"))
 # of "]]>", which is forbidden in text.
 _PLAIN: Final = r"[^<>&\x00-\x1f\ufffe\uffff]*+"
 _SPACE: Final = r"[ \t\r\n]*+"
-# The five entities of XML, and the references that Go writes for two of them.
-_TEXT: Final = rf"{_PLAIN}(?:&(?:amp|lt|gt|quot|apos|#34|#39);{_PLAIN})*+"
+# The five entities of XML, and the references that Go writes for two of them. The last one gives
+# what could be a part of the others.
+_REFERENCES: Final = (
+    *(("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&#34;", '"')),
+    *(("&#39;", "'"), ("&amp;", "&")),
+)
+_NAMES: Final = "|".join(reference[1:-1] for reference, _ in _REFERENCES)
+_TEXT: Final = rf"{_PLAIN}(?:&(?:{_NAMES});{_PLAIN})*+"
+# No text can hold it.
+_SEPARATOR: Final = "\0"
 _QUOTE: Final = r"(?:\"|&quot;|&#34;)"
 _PATTERNS: Final = {
     "Key": rf"<Key>({_TEXT})</Key>",
@@ -60,23 +67,28 @@ _PATTERNS: Final = {
     "LastModified": r"<LastModified>([0-9T:.Z+-]++)</LastModified>",
     # What `unquote_etag` and `number_of_bytes` would check.
     "ETag": rf"<ETag>{_QUOTE}([0-9A-Za-z-]{{0,1024}}+){_QUOTE}</ETag>",
+    # As some servers write it, such as rclone.
+    "BareETag": r"<ETag>([0-9A-Za-z-]{0,1024}+)</ETag>",
     "Size": r"<Size>([0-9]{1,19}+)</Size>",
 }
-# Not wanted. They may be missing from some entries.
-_UNWANTED: Final = {
-    "StorageClass": r"(?:<StorageClass>[0-9A-Z_]*+</StorageClass>)?+",
-    "ChecksumAlgorithm": r"(?:<ChecksumAlgorithm>[0-9A-Z_]*+</ChecksumAlgorithm>)?+",
-    "ChecksumType": r"(?:<ChecksumType>[0-9A-Z_]*+</ChecksumType>)?+",
-    "Owner": rf"(?:<Owner>{_SPACE}(?:<ID>{_TEXT}</ID>{_SPACE}"
-    rf"|<DisplayName>{_TEXT}</DisplayName>{_SPACE})*+</Owner>)?+",
+# Not wanted, and not flat as all others that are not wanted.
+_NESTED: Final = {
+    "Owner": ("ID", "DisplayName"),
+    "RestoreStatus": ("IsRestoreInProgress", "RestoreExpiryDate"),
 }
+_OF_NESTED: Final = frozenset(name for names in _NESTED.values() for name in names)
 _ALL_THAT_IS_LEFT: Final = r"([\s\S]++)"
-_OF_OWNER: Final = frozenset({"ID", "DisplayName"})
 _MAX_FIELDS: Final = 16
+# How far the fields of an entry are looked for, and how often others are learned.
+_LONGEST_LAYOUT: Final = 64 * 1024
+_MOST_LAYOUTS: Final = 4
+# References in the longest keys that S3 has, a thousand of them.
+_MAX_REFERENCES: Final = 1_100_000
 # No entry that the patterns match is shorter.
 _MIN_ENTRY: Final = 80
 
 _find_names = re.compile("<([A-Za-z]+)>").findall
+_is_quoted = re.compile(f"<ETag>{_QUOTE}").match
 
 
 class Split(NamedTuple):
@@ -131,9 +143,12 @@ def _columns_of_kind(cut: _Cut, places: _Places) -> Columns:
 
 def _resolved(texts: Sequence[str]) -> Sequence[str]:
     # One look at all of them is quicker than one at each, and most pages have no reference.
-    if "&" not in "".join(texts):
+    joined = _SEPARATOR.join(texts)
+    if "&" not in joined:
         return texts
-    return [unescape(text) if "&" in text else text for text in texts]
+    for reference, character in _REFERENCES:
+        joined = joined.replace(reference, character)
+    return joined.split(_SEPARATOR)
 
 
 # Where the fields of a kind are in the columns of all kinds.
@@ -174,23 +189,50 @@ def _cut(data: bytes, kinds: tuple[_Kind, ...]) -> _Cut | None:
         and sum(text.count(f"<{kind.element}>", start, end) for kind in kinds) > MAX_RECORDS
     ):
         return None
+    if end - start > _MAX_REFERENCES and text.count("&", start, end) > _MAX_REFERENCES:
+        return None
     layouts = tuple(_layout(text, kind) for kind in kinds)
-    pattern = _entry_pattern(kinds, layouts) if max(map(len, layouts)) <= _MAX_FIELDS else None
-    if pattern is None:
-        return None
-    *columns, left = zip(*pattern.regex.findall(text, start, end), strict=True)
-    if left[-1]:
-        return None
-    return _Cut(envelope.encode(), tuple(columns), pattern.places)
+    for _ in range(_MOST_LAYOUTS):
+        pattern = _entry_pattern(kinds, layouts) if max(map(len, layouts)) <= _MAX_FIELDS else None
+        if pattern is None:
+            return None
+        *columns, left = zip(*pattern.regex.findall(text, start, end), strict=True)
+        if not left[-1]:
+            return _Cut(envelope.encode(), tuple(columns), pattern.places)
+        # An entry may have what none before it has.
+        begin = end - len(left[-1])
+        learned = tuple(
+            _merged(known, _layout(text, kind, begin, end))
+            for kind, known in zip(kinds, layouts, strict=True)
+        )
+        if learned == layouts:
+            return None
+        layouts = learned
+    return None
 
 
-def _layout(text: str, kind: _Kind) -> tuple[str, ...]:
+def _layout(text: str, kind: _Kind, begin: int = 0, end: int | None = None) -> tuple[str, ...]:
     """The names of the fields in the first entry of a kind; none if there is no entry."""
-    start = text.find(f"<{kind.element}>")
+    start = text.find(f"<{kind.element}>", begin, end)
     if start < 0:
         return ()
-    names = _find_names(text, start, text.find(f"</{kind.element}>", start))
-    return tuple(name for name in names[1:] if name not in _OF_OWNER)
+    stop = text.find(f"</{kind.element}>", start, start + _LONGEST_LAYOUT)
+    names = _find_names(text, start, stop if stop >= 0 else start + _LONGEST_LAYOUT)
+    found = [name for name in names[1:] if name not in _OF_NESTED]
+    if "ETag" in found and not _is_quoted(text, text.index("<ETag>", start)):
+        found[found.index("ETag")] = "BareETag"
+    return tuple(found)
+
+
+def _merged(known: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    """Both layouts in one: in the order of ``more``, others where they stood before."""
+    merged = list(more)
+    place = 0
+    for name in known:
+        if name not in merged:
+            merged.insert(place, name)
+        place = merged.index(name) + 1
+    return tuple(merged)
 
 
 @lru_cache(maxsize=16)
@@ -203,12 +245,27 @@ def _entry_pattern(
     groups = 0
     for kind, names in zip(kinds, layouts, strict=True):
         # Of a kind that does not occur nothing is matched.
-        wanted = [name for name in names if name in kind.fields] or list(kind.fields)
-        unknown = any(name not in kind.fields and name not in _UNWANTED for name in names)
-        if unknown or sorted(wanted) != sorted(kind.fields):
+        wanted = [name for name in map(_element, names) if name in kind.fields] or list(kind.fields)
+        if sorted(wanted) != sorted(kind.fields) or any(each.element in names for each in kinds):
             return None
-        inner = _SPACE.join((_PATTERNS | _UNWANTED)[name] for name in names or wanted)
+        inner = _SPACE.join(
+            _PATTERNS[name] if _element(name) in kind.fields else _unwanted(_element(name))
+            for name in names or wanted
+        )
         alternatives.append(f"<{kind.element}>{_SPACE}{inner}{_SPACE}</{kind.element}>{_SPACE}")
         places.append(tuple(groups + wanted.index(name) for name in kind.fields))
         groups += len(wanted)
     return _Pattern(re.compile("|".join((*alternatives, _ALL_THAT_IS_LEFT))), tuple(places))
+
+
+def _element(name: str) -> str:
+    return "ETag" if name == "BareETag" else name
+
+
+def _unwanted(name: str) -> str:
+    """A field that is not wanted; it may be missing from some entries."""
+    inner = _TEXT
+    if name in _NESTED:
+        children = "|".join(f"<{child}>{_TEXT}</{child}>{_SPACE}" for child in _NESTED[name])
+        inner = f"{_SPACE}(?:{children})*+"
+    return f"(?:<{name}>{inner}</{name}>)?+"

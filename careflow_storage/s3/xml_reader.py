@@ -7,6 +7,7 @@ document costs time proportional to its size and hardly any memory.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,14 @@ WHITE_SPACE: Final = " \t\r\n"
 # S3 answers with at most 1000 at once.
 MAX_RECORDS: Final = 10_000
 _MAX_DEPTH: Final = 64
+# Shorter documents are read in some hundredths of a second, whatever is in them.
+_HARMLESS: Final = 256 * 1024
+# 1000 versions have 24 each.
+_MAX_TAGS: Final = 60_000
+_MAX_REFERENCES: Final = 200_000
+_MAX_LINES: Final = 200_000
+_MAX_ATTRIBUTES: Final = 20_000
+_find_attributes = re.compile(r"""=\s*["']""").findall
 # S3 speaks UTF-8; ASCII is a part of it.
 _ENCODINGS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
@@ -52,9 +61,11 @@ def read_document(
     Raises:
         ServerResponseError: The document is malformed or cut off (retryable: an answer may be
             damaged on its way), declares a document type or another encoding than UTF-8, is
-            nested too deep or absurdly long, or has a wanted field twice or with elements in it.
+            nested too deep, holds more than any answer of S3 does, or has a wanted field twice or
+            with elements in it.
     """
     text = decoded(data)
+    refuse_giants(text, _MAX_TAGS)
     reader = _Reader(fields, records)
     # The encoding given here wins over the declared one.
     parser = expat.ParserCreate("utf-8")
@@ -89,6 +100,24 @@ def decoded(data: bytes) -> str:
     if "<!DOCTYPE" in text:
         raise refused("it declares a document type")
     return text
+
+
+def refuse_giants(text: str, most_tags: int) -> None:
+    """Refuse what would hold the event loop: a parser calls back for each of these.
+
+    Raises:
+        ServerResponseError: There are too many tags, attributes, references or lines.
+    """
+    if len(text) < _HARMLESS:
+        return
+    if text.count("<") > most_tags:
+        raise refused(f"it has more than {most_tags} tags")
+    if text.count("&") > _MAX_REFERENCES:
+        raise refused(f"it has more than {_MAX_REFERENCES} references")
+    if text.count("\n") + text.count("\r") > _MAX_LINES:
+        raise refused(f"it has more than {_MAX_LINES} lines")
+    if len(_find_attributes(text)) > _MAX_ATTRIBUTES:
+        raise refused(f"it has more than {_MAX_ATTRIBUTES} attributes")
 
 
 class _Reader:
