@@ -229,6 +229,8 @@ def test_any_bytes_are_chunks_or_a_protocol_error(data: bytes, sizes: list[int])
         b"0\r\na : b\r\n\r\n",
         b"0\r\n folded\r\n\r\n",
         b"0\r\nno colon\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"0\r\ntransfer-Encoding: chunked\r\n\r\n",
         b"0\r\na: \x00\r\n\r\n",
         b"0\r\na: \r\r\n\r\n",
         b"0\r\nHTTP/1.1 200 OK\r\n\r\n",

@@ -12,6 +12,8 @@ _MAX_TRAILERS: Final = 16 * 1024
 # Of all chunks of a body together. Nobody needs them; a byte of data each could have 4 kB.
 _MAX_EXTENSIONS: Final = 16 * 1024
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*|;[^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
+# What would say, too late, where the body ends.
+_framing_name = re.compile(rb"(?i:content-length|transfer-encoding):").match
 _trailer = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
 
 
@@ -41,6 +43,8 @@ class Chunks:
             if line_end < 0:
                 if buffer.find(b"\n", start, end) >= 0:
                     raise ProtocolError("a line between the chunks of the answer ends in a bare LF")
+                if not self._ended and not b"\r".startswith(buffer[start:end]):
+                    raise ProtocolError("a chunk of the answer is longer than it says")
                 if end - start > _MAX_LINE:
                     raise ProtocolError("a line between the chunks of the answer is too long")
                 return start, 0
@@ -59,7 +63,7 @@ class Chunks:
             self._trailers += len(line) + 2
             if self._trailers > _MAX_TRAILERS:
                 raise ProtocolError("the answer's trailers are too long")
-            if line and not _trailer(line):
+            if line and (not _trailer(line) or _framing_name(line)):
                 raise ProtocolError("a trailer of the answer is malformed")
             self.done = not line
         elif not self._ended:
