@@ -14,12 +14,13 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.models import IncompleteUpload
+from careflow_storage.models import FileMetadata, IncompleteUpload
 from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.control_pages import ListedPart
 from careflow_storage.s3.listing import checked_prefix
 from careflow_storage.s3.metadata import META_PREFIX
 from careflow_storage.s3.protection_headers import encryption_headers, lock_headers
+from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.checksums import composite_etag
 from careflow_storage.transfer.copying import mark_partial
 from careflow_storage.transfer.engine import Engine
@@ -157,7 +158,28 @@ async def keep_incomplete(
         stored, checksum = await upload.complete()
     finally:
         engine.living.discard(upload_id)
-    head = await engine.requests.head_object(key, version_id=stored.version_id, headers=key_headers)
+    try:
+        file, marked = await _mark_as_it_was(engine, key, stored, upload.size, encryption)
+    except StorageError as error:
+        error.add_note(f"The recording {key!r} is stored, without the mark that it is partial.")
+        raise
+    return Uploaded(
+        marked,
+        upload.size,
+        len(parts),
+        file.content_type,
+        checksum,
+        partial=True,
+    )
+
+
+async def _mark_as_it_was(
+    engine: Engine, key: str, stored: Stored, size: int, encryption: CustomerKey | None
+) -> tuple[FileMetadata, Stored]:
+    """Mark an object as partial, with the headers that it has."""
+    head = await engine.requests.head_object(
+        key, version_id=stored.version_id, headers=encryption_headers(encryption)
+    )
     headers = {
         name.lower(): value
         for name, value in head.headers.items()
@@ -166,15 +188,8 @@ async def keep_incomplete(
     file = head.file
     headers |= encryption_headers(encryption or ("SSE-B2" if file.encryption == "SSE-B2" else None))
     headers |= lock_headers(file.retention, file.legal_hold)
-    marked = await mark_partial(engine, key, stored, upload.size, headers, encryption=encryption)
-    return Uploaded(
-        marked,
-        upload.size,
-        len(parts),
-        head.file.content_type,
-        checksum,
-        partial=True,
-    )
+    marked = await mark_partial(engine, key, stored, size, headers, encryption=encryption)
+    return file, marked
 
 
 def _usable(parts: Sequence[ListedPart]) -> list[ListedPart]:

@@ -206,12 +206,20 @@ class _Upload:
             if self._options.resume and self._upload is not None:
                 await self._upload.abandon(error)
             self._meter.restart()
-            return await self._once()
+            try:
+                return await self._once()
+            except StorageError as second:
+                if second.operation != "HeadObject":
+                    raise
+                # Nothing was sent: what ended the upload is what the caller should see.
+                error.add_note(f"It was not begun anew: {second}")
+                raise error from second
 
     def _may_start_again(self, error: StorageError) -> bool:
         if isinstance(error, NoSuchUploadError):
             # Another aborted it, or went on with it. A resumed one has tried again already.
-            return not self._options.resume
+            # With a cause it may have been completed: a second one would be one version too many.
+            return not self._options.resume and error.__cause__ is None
         # All parts of one upload go to one vault of B2: when that stays busy, only a new upload
         # is routed elsewhere.
         busy_vault = error.operation == "UploadPart" and error.status == 503
