@@ -13,52 +13,116 @@ API only (the extra ``admin``).
 
 from __future__ import annotations
 
-from careflow_storage.admin.admin import StorageAdmin
-from careflow_storage.admin.buckets import BucketInfo
-from careflow_storage.admin.copies import CopyResult
-from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
-from careflow_storage.admin.doctor import Diagnosis, Finding, diagnose
-from careflow_storage.admin.keys import (
-    ApplicationKeys,
-    CreatedKey,
-    KeyInfo,
-    RotationResult,
-)
-from careflow_storage.admin.lifecycle_rules import LifecycleRule
-from careflow_storage.admin.lock import DefaultRetention, ObjectLock
-from careflow_storage.admin.migrate import (
-    Carried,
-    OldCodeFinding,
-    OldCodeReport,
-    Translation,
-    Unresolved,
-    check_old_code,
-    translate_environment,
-    write_translation,
-)
-from careflow_storage.admin.usage import (
-    AWS_S3,
-    B2_GUIDE,
-    B2_TODAY,
-    Alert,
-    CallPrice,
-    Comparison,
-    CostEstimate,
-    CostItem,
-    Prices,
-    Stored,
-    Thresholds,
-    UsageReport,
-    check_thresholds,
-    classes,
-    compare,
-    draw_growth,
-    estimate,
-    load_prices,
-    watch,
-)
-from careflow_storage.admin.versions import RestoreResult, VersionListing
-from careflow_storage.models import FileVersion
+from typing import TYPE_CHECKING
+
+from careflow_storage._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from careflow_storage.admin.admin import StorageAdmin
+    from careflow_storage.admin.buckets import BucketInfo
+    from careflow_storage.admin.copies import CopyResult
+    from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
+    from careflow_storage.admin.doctor import Diagnosis, Finding, diagnose
+    from careflow_storage.admin.keys import (
+        ApplicationKeys,
+        CreatedKey,
+        KeyInfo,
+        RotationResult,
+    )
+    from careflow_storage.admin.lifecycle_rules import LifecycleRule
+    from careflow_storage.admin.lock import DefaultRetention, ObjectLock
+    from careflow_storage.admin.migrate import (
+        Carried,
+        OldCodeFinding,
+        OldCodeReport,
+        Translation,
+        Unresolved,
+        check_old_code,
+        translate_environment,
+        write_translation,
+    )
+    from careflow_storage.admin.usage import (
+        AWS_S3,
+        B2_GUIDE,
+        B2_TODAY,
+        Alert,
+        CallPrice,
+        Comparison,
+        CostEstimate,
+        CostItem,
+        Prices,
+        Stored,
+        Thresholds,
+        UsageReport,
+        check_thresholds,
+        classes,
+        compare,
+        draw_growth,
+        estimate,
+        load_prices,
+        watch,
+    )
+    from careflow_storage.admin.version_listing import VersionListing
+    from careflow_storage.admin.versions import RestoreResult
+    from careflow_storage.models import FileVersion
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "careflow_storage.admin.admin": ("StorageAdmin",),
+            "careflow_storage.admin.buckets": ("BucketInfo",),
+            "careflow_storage.admin.copies": ("CopyResult",),
+            "careflow_storage.admin.cors_models": (
+                "CorsCheck",
+                "CorsMethod",
+                "CorsRule",
+                "Preflight",
+            ),
+            "careflow_storage.admin.doctor": ("Diagnosis", "Finding", "diagnose"),
+            "careflow_storage.admin.keys": (
+                "ApplicationKeys",
+                "CreatedKey",
+                "KeyInfo",
+                "RotationResult",
+            ),
+            "careflow_storage.admin.lifecycle_rules": ("LifecycleRule",),
+            "careflow_storage.admin.lock": ("DefaultRetention", "ObjectLock"),
+            "careflow_storage.admin.migrate": (
+                "Carried",
+                "OldCodeFinding",
+                "OldCodeReport",
+                "Translation",
+                "Unresolved",
+                "check_old_code",
+                "translate_environment",
+                "write_translation",
+            ),
+            "careflow_storage.admin.usage": (
+                "AWS_S3",
+                "B2_GUIDE",
+                "B2_TODAY",
+                "Alert",
+                "CallPrice",
+                "Comparison",
+                "CostEstimate",
+                "CostItem",
+                "Prices",
+                "Stored",
+                "Thresholds",
+                "UsageReport",
+                "check_thresholds",
+                "classes",
+                "compare",
+                "draw_growth",
+                "estimate",
+                "load_prices",
+                "watch",
+            ),
+            "careflow_storage.admin.version_listing": ("VersionListing",),
+            "careflow_storage.admin.versions": ("RestoreResult",),
+            "careflow_storage.models": ("FileVersion",),
+        },
+    )
 
 __all__ = [
     "AWS_S3",

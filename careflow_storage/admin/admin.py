@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
-from careflow_storage.admin import (
-    buckets,
-    copies,
-    cors,
-    lifecycle_rules,
-    lock,
-    preflight,
-    usage,
-    versions,
-)
+from careflow_storage._lazy import LazyModule, is_loaded
+from careflow_storage.admin.version_listing import VersionListing
 from careflow_storage.calls import Call
 from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.recordings import existing_key, validate_key
@@ -23,6 +16,17 @@ from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.engine import Engine
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
+    from careflow_storage.admin import (
+        buckets,
+        copies,
+        cors,
+        lifecycle_rules,
+        lock,
+        preflight,
+        versions,
+    )
     from careflow_storage.admin.buckets import BucketInfo
     from careflow_storage.admin.copies import CopyResult
     from careflow_storage.admin.cors import Preset
@@ -30,11 +34,21 @@ if TYPE_CHECKING:
     from careflow_storage.admin.keys import ApplicationKeys
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
-    from careflow_storage.admin.usage import UsageReport
-    from careflow_storage.admin.versions import RestoreResult, VersionListing
+    from careflow_storage.admin.usage import UsageReport, measuring
+    from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
     from careflow_storage.s3.requests import S3Requests
+else:
+    # Each is loaded by the first call that needs it, in a thread.
+    buckets = LazyModule("careflow_storage.admin.buckets")
+    copies = LazyModule("careflow_storage.admin.copies")
+    cors = LazyModule("careflow_storage.admin.cors")
+    lifecycle_rules = LazyModule("careflow_storage.admin.lifecycle_rules")
+    lock = LazyModule("careflow_storage.admin.lock")
+    measuring = LazyModule("careflow_storage.admin.usage.measuring")
+    preflight = LazyModule("careflow_storage.admin.preflight")
+    versions = LazyModule("careflow_storage.admin.versions")
 
 
 class StorageAdmin:
@@ -77,14 +91,14 @@ class StorageAdmin:
             StorageError: If the encryption was refused after the bucket had been made, the
                 message says so: `set_bucket_encryption` with ``name`` finishes it.
         """
-        async with self._call("create_bucket", timeout=timeout):
+        async with self._call("create_bucket", buckets, timeout=timeout):
             return await buckets.create_bucket(
                 self._engine(), name, env=env, object_lock=object_lock, encryption=encryption
             )
 
     async def list_buckets(self, *, timeout: float | None = None) -> list[BucketInfo]:
         """List the buckets of the account. Needs listAllBucketNames. 1 request."""
-        async with self._call("list_buckets", timeout=timeout):
+        async with self._call("list_buckets", buckets, timeout=timeout):
             return await buckets.list_buckets(self._engine())
 
     async def head_bucket(
@@ -100,7 +114,7 @@ class StorageAdmin:
             AccessDeniedError: It is somebody else's, or the key may not see it. B2 also says so
                 of a bucket in another region.
         """
-        async with self._call("head_bucket", timeout=timeout):
+        async with self._call("head_bucket", buckets, timeout=timeout):
             return await buckets.head_bucket(self._engine(), name)
 
     async def delete_bucket(
@@ -115,7 +129,7 @@ class StorageAdmin:
             InvalidInputError: ``confirm`` is another name; nothing was asked.
             BucketNotEmptyError: It holds files, hidden versions or unfinished uploads.
         """
-        async with self._call("delete_bucket", timeout=timeout):
+        async with self._call("delete_bucket", buckets, timeout=timeout):
             await buckets.delete_bucket(self._engine(), name, confirm=confirm)
 
     async def get_bucket_encryption(
@@ -128,7 +142,7 @@ class StorageAdmin:
         Raises:
             NotSupportedError: It is something that B2 does not have, such as ``aws:kms``.
         """
-        async with self._call("get_bucket_encryption", timeout=timeout):
+        async with self._call("get_bucket_encryption", buckets, timeout=timeout):
             return await buckets.get_encryption(self._engine(), name)
 
     async def set_bucket_encryption(
@@ -143,7 +157,7 @@ class StorageAdmin:
         Needs writeBucketEncryption. 1 request. ``name`` is another bucket than the storage's.
         B2 encrypts buckets made since 2026 by itself (its document "Server-Side Encryption").
         """
-        async with self._call("set_bucket_encryption", timeout=timeout):
+        async with self._call("set_bucket_encryption", buckets, timeout=timeout):
             await buckets.set_encryption(self._engine(), encryption, name)
 
     # --- CORS ---------------------------------------------------------------------------
@@ -153,7 +167,7 @@ class StorageAdmin:
 
         Those of other tools are among them; one without an ID has the name "".
         """
-        async with self._call("get_cors_rules", timeout=timeout):
+        async with self._call("get_cors_rules", cors, timeout=timeout):
             return await cors.get_rules(self._engine())
 
     async def set_cors_rules(
@@ -167,7 +181,7 @@ class StorageAdmin:
             InvalidInputError: B2 would refuse them; the message names the field, such as
                 ``rules[2].allowed_origins[0]``. Nothing was sent.
         """
-        async with self._call("set_cors_rules", timeout=timeout):
+        async with self._call("set_cors_rules", cors, timeout=timeout):
             await cors.set_rules(self._engine(), rules)
 
     async def put_cors_rule(
@@ -182,7 +196,7 @@ class StorageAdmin:
             InvalidInputError: B2 would refuse it; the message names the field. Or the bucket has
                 100 rules already. Nothing was changed.
         """
-        async with self._call("put_cors_rule", timeout=timeout):
+        async with self._call("put_cors_rule", cors, timeout=timeout):
             return await cors.put_rule(self._engine(), rule)
 
     async def remove_cors_rule(self, name: str, *, timeout: float | None = None) -> list[CorsRule]:
@@ -190,7 +204,7 @@ class StorageAdmin:
 
         Needs readBuckets and writeBuckets. 2 requests, or 1 if there is no such rule.
         """
-        async with self._call("remove_cors_rule", timeout=timeout):
+        async with self._call("remove_cors_rule", cors, timeout=timeout):
             return await cors.remove_rule(self._engine(), name)
 
     async def allow_browser_uploads(
@@ -230,7 +244,7 @@ class StorageAdmin:
             InvalidInputError: An origin cannot be one; the message names it, and what may be
                 meant. Nothing was sent. Or the bucket has 100 rules already; nothing was changed.
         """
-        async with self._call("allow_browser_uploads", timeout=timeout):
+        async with self._call("allow_browser_uploads", cors, timeout=timeout):
             rule = cors.browser_upload_rule(
                 origins,
                 methods=cors.methods_of(preset, methods),
@@ -259,7 +273,7 @@ class StorageAdmin:
             headers: That the page sends with its request, but for those that browsers add.
             key: To ask about; a made-up one by default, since rules are the bucket's.
         """
-        async with self._call("check_cors", timeout=timeout):
+        async with self._call("check_cors", preflight, timeout=timeout):
             return await preflight.check(self._engine(), origin, method, headers, key=key)
 
     # --- lifecycle ----------------------------------------------------------------------
@@ -270,7 +284,7 @@ class StorageAdmin:
         Needs readBucketLifecycleRules. What other S3 servers know and B2 does not is told in
         ``unsupported``.
         """
-        async with self._call("get_lifecycle_rules", timeout=timeout):
+        async with self._call("get_lifecycle_rules", lifecycle_rules, timeout=timeout):
             return await lifecycle_rules.get_rules(self._engine())
 
     async def set_lifecycle_rules(
@@ -284,7 +298,7 @@ class StorageAdmin:
             InvalidInputError: B2 would refuse them; the message names the field, such as
                 ``rules[2].hide_after_days``. Nothing was sent.
         """
-        async with self._call("set_lifecycle_rules", timeout=timeout):
+        async with self._call("set_lifecycle_rules", lifecycle_rules, timeout=timeout):
             await lifecycle_rules.set_rules(self._engine(), rules)
 
     async def put_lifecycle_rule(
@@ -299,7 +313,7 @@ class StorageAdmin:
             NotSupportedError: The prefix has rules that B2 does not know, which would be lost.
                 Nothing was changed.
         """
-        async with self._call("put_lifecycle_rule", timeout=timeout):
+        async with self._call("put_lifecycle_rule", lifecycle_rules, timeout=timeout):
             return await lifecycle_rules.put_rule(self._engine(), rule)
 
     async def remove_lifecycle_rule(
@@ -313,7 +327,7 @@ class StorageAdmin:
         Raises:
             NotSupportedError: The prefix has rules that B2 does not know. Nothing was changed.
         """
-        async with self._call("remove_lifecycle_rule", timeout=timeout):
+        async with self._call("remove_lifecycle_rule", lifecycle_rules, timeout=timeout):
             return await lifecycle_rules.remove_rule(self._engine(), prefix)
 
     async def expire_recordings(
@@ -336,7 +350,7 @@ class StorageAdmin:
                 bytes are erased for ever; None for never.
             cancel_unfinished_after_days: Days until an unfinished upload is given up.
         """
-        async with self._call("expire_recordings", timeout=timeout):
+        async with self._call("expire_recordings", lifecycle_rules, timeout=timeout):
             rule = lifecycle_rules.recordings_rule(
                 hide_after_days=hide_after_days,
                 erase_after_days=erase_after_days,
@@ -360,7 +374,7 @@ class StorageAdmin:
                 return self._engine().requests
 
         with self._call("list_file_versions"):
-            return versions.VersionListing(requests, prefix, max_versions, timeout)
+            return VersionListing(requests, prefix, max_versions, timeout)
 
     async def delete_file_version(
         self,
@@ -387,7 +401,7 @@ class StorageAdmin:
             FileLockedError: Object lock keeps it; the message says until when.
             AccessDeniedError: It may be locked, or the key lacks deleteFiles: nobody can tell.
         """
-        async with self._call("delete_file_version", key, timeout):
+        async with self._call("delete_file_version", versions, key, timeout):
             return await versions.delete_version(
                 self._engine(), existing_key(key), version_id, bypass_governance=bypass_governance
             )
@@ -408,7 +422,7 @@ class StorageAdmin:
         Args:
             targets: From `list_file_versions`, or pairs of a key and a version ID.
         """
-        async with self._call("delete_file_versions", timeout=timeout):
+        async with self._call("delete_file_versions", versions, timeout=timeout):
             return await versions.delete_versions(
                 self._engine(), targets, bypass_governance=bypass_governance
             )
@@ -438,7 +452,7 @@ class StorageAdmin:
         Raises:
             NoSuchKeyError: It has no version (or not this one) to go back to.
         """
-        async with self._call("restore_file", key, timeout):
+        async with self._call("restore_file", versions, key, timeout):
             return await versions.restore(
                 self._engine(), existing_key(key), version_id, encryption=encryption
             )
@@ -456,7 +470,7 @@ class StorageAdmin:
             FileLockedError: Object lock keeps a version; all others are gone.
             StorageError: A version could not be erased for another reason; others are gone.
         """
-        async with self._call("purge_file", key, timeout):
+        async with self._call("purge_file", versions, key, timeout):
             return await versions.purge(self._engine(), existing_key(key), confirm=confirm)
 
     async def purge_files(
@@ -486,7 +500,7 @@ class StorageAdmin:
                 when the first of them. All others are gone.
             StorageError: Versions could not be erased for another reason; others are gone.
         """
-        async with self._call("purge_files", timeout=timeout):
+        async with self._call("purge_files", versions, timeout=timeout):
             return await versions.purge_all(
                 self._engine(), prefix, confirm=confirm, dry_run=dry_run
             )
@@ -531,7 +545,7 @@ class StorageAdmin:
                 there are no versions, the source was overwritten meanwhile.
             SizeMismatchError, ChecksumMismatchError: The copy is not what was copied.
         """
-        async with self._call("copy_file", source, timeout):
+        async with self._call("copy_file", copies, source, timeout):
             return await copies.copy_file(
                 self._engine(),
                 existing_key(source),
@@ -568,7 +582,7 @@ class StorageAdmin:
                 source was overwritten meanwhile: then the copy exists, and nothing was hidden.
             StorageError: The source could not be hidden; the hint says that the copy exists.
         """
-        async with self._call("move_file", source, timeout):
+        async with self._call("move_file", copies, source, timeout):
             return await copies.move_file(
                 self._engine(),
                 existing_key(source),
@@ -584,7 +598,7 @@ class StorageAdmin:
 
         Needs readBucketRetentions. 1 request.
         """
-        async with self._call("get_object_lock", timeout=timeout):
+        async with self._call("get_object_lock", lock, timeout=timeout):
             return await lock.get_object_lock(self._engine())
 
     async def set_object_lock(
@@ -594,14 +608,14 @@ class StorageAdmin:
 
         Needs writeBucketRetentions. 1 request.
         """
-        async with self._call("set_object_lock", timeout=timeout):
+        async with self._call("set_object_lock", lock, timeout=timeout):
             await lock.set_object_lock(self._engine(), default)
 
     async def get_retention(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
     ) -> Retention | None:
         """Return until when a version is kept, None if it is not. Needs readFileRetentions."""
-        async with self._call("get_retention", key, timeout):
+        async with self._call("get_retention", lock, key, timeout):
             return await lock.get_retention(self._engine(), existing_key(key), version_id)
 
     async def set_retention(
@@ -621,7 +635,7 @@ class StorageAdmin:
         Raises:
             InvalidInputError: The time is past, or the bucket cannot lock files.
         """
-        async with self._call("set_retention", key, timeout):
+        async with self._call("set_retention", lock, key, timeout):
             await lock.set_retention(
                 self._engine(),
                 existing_key(key),
@@ -634,7 +648,7 @@ class StorageAdmin:
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
     ) -> bool:
         """Return whether a version is under legal hold. Needs readFileLegalHolds."""
-        async with self._call("get_legal_hold", key, timeout):
+        async with self._call("get_legal_hold", lock, key, timeout):
             return await lock.get_legal_hold(self._engine(), existing_key(key), version_id)
 
     async def set_legal_hold(
@@ -650,7 +664,7 @@ class StorageAdmin:
         Raises:
             InvalidInputError: The bucket cannot lock files.
         """
-        async with self._call("set_legal_hold", key, timeout):
+        async with self._call("set_legal_hold", lock, key, timeout):
             await lock.set_legal_hold(self._engine(), existing_key(key), on, version_id)
 
     # --- keys and usage -----------------------------------------------------------------
@@ -684,11 +698,49 @@ class StorageAdmin:
             prefix: With what keys begin; "" for the whole bucket.
             top: How many folders and calls to name, those with the most bytes.
         """
-        async with self._call("usage", timeout=timeout):
-            return await usage.measure(self._engine(), prefix, top=top)
+        async with self._call("usage", measuring, timeout=timeout):
+            return await measuring.measure(self._engine(), prefix, top=top)
 
     def _engine(self) -> Engine:
         return self._lifecycle.engine()
 
-    def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
-        return Call(operation, self._settings.bucket_name, key, timeout, self._lifecycle.in_flight)
+    def _call(
+        self,
+        operation: str,
+        part: ModuleType | None = None,
+        key: str | None = None,
+        timeout: float | None = None,
+    ) -> Call:
+        """The context of one method, which needs ``part``."""
+        name = part.__name__ if part is not None else None
+        bucket = self._settings.bucket_name
+        return _PartCall(name, self._lifecycle, operation, bucket, key, timeout)
+
+
+class _PartCall(Call):
+    """A call that loads its module first, off the event loop."""
+
+    __slots__ = ("_lifecycle", "_part")
+
+    def __init__(
+        self,
+        part: str | None,
+        lifecycle: Lifecycle,
+        operation: str,
+        bucket: str | None,
+        key: str | None,
+        timeout: float | None,
+    ) -> None:
+        super().__init__(operation, bucket, key, timeout, lifecycle.in_flight)
+        self._part = part
+        self._lifecycle = lifecycle
+
+    async def __aenter__(self) -> None:
+        await super().__aenter__()
+        if self._part is None or is_loaded(self._part):
+            return
+        try:
+            await self._lifecycle.engine().threads.run(import_module, self._part)
+        except BaseException as error:
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from careflow_storage.admin.keys.keys import ApplicationKeys
-from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
-from careflow_storage.admin.keys.presets import CAPABILITIES, PRESETS, Preset
+from typing import TYPE_CHECKING
+
+from careflow_storage._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from careflow_storage.admin.keys.keys import ApplicationKeys
+    from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
+    from careflow_storage.admin.keys.presets import CAPABILITIES, PRESETS, Preset
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "careflow_storage.admin.keys.keys": ("ApplicationKeys",),
+            "careflow_storage.admin.keys.models": ("CreatedKey", "KeyInfo", "RotationResult"),
+            "careflow_storage.admin.keys.presets": ("CAPABILITIES", "PRESETS", "Preset"),
+        },
+    )
 
 __all__ = [
     "CAPABILITIES",

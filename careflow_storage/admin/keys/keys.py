@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import SecretStr
 
 from careflow_storage._endpoint import host_of, is_loopback
-from careflow_storage.admin.keys import rotation
-from careflow_storage.admin.keys.delivery import Deliver, chosen
-from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
-from careflow_storage.admin.keys.native import NativeApi
-from careflow_storage.admin.keys.presets import (
-    KeyLimits,
-    Preset,
-    checked_capabilities,
-    checked_grace,
-    checked_key_prefix,
-    checked_lifetime,
-    checked_name,
-)
+from careflow_storage._lazy import LazyModule, is_loaded
 from careflow_storage.calls import Call
 from careflow_storage.errors import InvalidInputError, NotConfiguredError
 from careflow_storage.settings import StorageSettings
+
+_ROTATION = "careflow_storage.admin.keys.rotation"
+
+if TYPE_CHECKING:
+    from careflow_storage.admin.keys import delivery, native, presets, rotation
+    from careflow_storage.admin.keys.delivery import Deliver
+    from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
+    from careflow_storage.admin.keys.native import NativeApi
+    from careflow_storage.admin.keys.presets import Preset
+else:
+    # The first call loads them, in a thread; ``storage.admin.keys`` is got on the event loop.
+    delivery = LazyModule("careflow_storage.admin.keys.delivery")
+    native = LazyModule("careflow_storage.admin.keys.native")
+    presets = LazyModule("careflow_storage.admin.keys.presets")
+    rotation = LazyModule(_ROTATION)
 
 
 class ApplicationKeys:
@@ -56,7 +62,7 @@ class ApplicationKeys:
             del application_key
         self._realm = _checked_text("realm", realm)
         self._settings: StorageSettings | None = None
-        self._native = self._signed_in_with(_checked_text("key_id", key_id), secret)
+        self._signs_in = (_checked_text("key_id", key_id), secret)
         self._in_use = {key_id}
 
     @classmethod
@@ -85,7 +91,7 @@ class ApplicationKeys:
         return keys
 
     def __repr__(self) -> str:
-        return f"ApplicationKeys({self._native.key_id!r}, realm={self._realm!r})"
+        return f"ApplicationKeys({self._signs_in[0]!r}, realm={self._realm!r})"
 
     async def create(
         self,
@@ -114,14 +120,16 @@ class ApplicationKeys:
             AccessDeniedError: The key that signs in lacks writeKeys or listBuckets.
         """
         with Call("create_key", bucket):
-            checked_name(name)
-            wanted = checked_capabilities(capabilities)
-            prefix = checked_key_prefix(prefix, bucket)
-            lifetime = checked_lifetime(expires_in)
+            await _load()
+            presets.checked_name(name)
+            wanted = presets.checked_capabilities(capabilities)
+            prefix = presets.checked_key_prefix(prefix, bucket)
+            lifetime = presets.checked_lifetime(expires_in)
             if bucket is not None:
                 _checked_text("bucket", bucket)
             ids = None if bucket is None else (await self._native.bucket_id(bucket),)
-            return await self._native.create_key(name, KeyLimits(wanted, ids, prefix, lifetime))
+            limits = presets.KeyLimits(wanted, ids, prefix, lifetime)
+            return await self._native.create_key(name, limits)
 
     async def list(self) -> list[KeyInfo]:
         """List all keys of the account but the master key. Needs listKeys.
@@ -130,6 +138,7 @@ class ApplicationKeys:
         names are not known yet.
         """
         with Call("list_keys", None):
+            await _load()
             return await self._native.list_keys()
 
     async def delete(self, key_id: str) -> KeyInfo:
@@ -141,6 +150,7 @@ class ApplicationKeys:
             NoSuchApplicationKeyError: There is no such key.
         """
         with Call("delete_key", None):
+            await _load()
             return await self._native.delete_key(_checked_text("key_id", key_id))
 
     async def rotate(
@@ -187,6 +197,7 @@ class ApplicationKeys:
                 the new key may not do what its capabilities say.
         """
         with Call("rotate_key", None):
+            await _load()
             if settings is not None and settings.key_id is not None:
                 self._in_use.add(settings.key_id)
             work = rotation.Rotation(
@@ -195,16 +206,15 @@ class ApplicationKeys:
                 settings=settings or self._settings,
                 in_use=self._in_use,
                 key_id=_checked_text("key_id", key_id),
-                delivery=chosen(env_file, deliver),
-                grace=checked_grace(grace),
-                lifetime=checked_lifetime(expires_in),
+                delivery=delivery.chosen(env_file, deliver),
+                grace=presets.checked_grace(grace),
+                lifetime=presets.checked_lifetime(expires_in),
             )
             result = await work.run()
             if work.created is not None and self._native.key_id in result.deleted:
                 # It has deleted its own key; the new one may do the same.
-                self._native = self._signed_in_with(
-                    work.created.key_id, work.created.application_key
-                )
+                self._signs_in = (work.created.key_id, work.created.application_key)
+                self._native = self._signed_in_with(*self._signs_in)
             return result
 
     async def finish_rotation(self, key_id: str) -> tuple[KeyInfo, ...]:
@@ -220,10 +230,21 @@ class ApplicationKeys:
             NoSuchApplicationKeyError: There is no such key.
         """
         with Call("finish_rotation", None):
+            await _load()
             return await rotation.finish(self._native, _checked_text("key_id", key_id))
 
+    @cached_property
+    def _native(self) -> NativeApi:
+        return self._signed_in_with(*self._signs_in)
+
     def _signed_in_with(self, key_id: str, application_key: SecretStr) -> NativeApi:
-        return NativeApi(key_id, application_key, self._realm)
+        return native.NativeApi(key_id, application_key, self._realm)
+
+
+async def _load() -> None:
+    """Load what every call needs, off the event loop."""
+    if not is_loaded(_ROTATION):
+        await asyncio.to_thread(import_module, _ROTATION)
 
 
 def _checked_text(name: str, value: object) -> str:

@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
-from careflow_storage.admin.usage.chart import draw_growth
-from careflow_storage.admin.usage.cost import (
-    Comparison,
-    CostEstimate,
-    CostItem,
-    classes,
-    compare,
-    estimate,
-)
-from careflow_storage.admin.usage.measuring import measure
-from careflow_storage.admin.usage.models import Stored, UsageReport
-from careflow_storage.admin.usage.prices import (
-    AWS_S3,
-    B2_GUIDE,
-    B2_TODAY,
-    CallPrice,
-    Prices,
-    load_prices,
-)
-from careflow_storage.admin.usage.thresholds import Alert, Thresholds, check_thresholds, watch
+from typing import TYPE_CHECKING
+
+from careflow_storage._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from careflow_storage.admin.usage.chart import draw_growth
+    from careflow_storage.admin.usage.cost import (
+        Comparison,
+        CostEstimate,
+        CostItem,
+        classes,
+        compare,
+        estimate,
+    )
+    from careflow_storage.admin.usage.measuring import measure
+    from careflow_storage.admin.usage.models import Stored, UsageReport
+    from careflow_storage.admin.usage.prices import (
+        AWS_S3,
+        B2_GUIDE,
+        B2_TODAY,
+        CallPrice,
+        Prices,
+        load_prices,
+    )
+    from careflow_storage.admin.usage.thresholds import Alert, Thresholds, check_thresholds, watch
+else:
+    __getattr__ = lazy_exports(
+        __name__,
+        {
+            "careflow_storage.admin.usage.chart": ("draw_growth",),
+            "careflow_storage.admin.usage.cost": (
+                "Comparison",
+                "CostEstimate",
+                "CostItem",
+                "classes",
+                "compare",
+                "estimate",
+            ),
+            "careflow_storage.admin.usage.measuring": ("measure",),
+            "careflow_storage.admin.usage.models": ("Stored", "UsageReport"),
+            "careflow_storage.admin.usage.prices": (
+                "AWS_S3",
+                "B2_GUIDE",
+                "B2_TODAY",
+                "CallPrice",
+                "Prices",
+                "load_prices",
+            ),
+            "careflow_storage.admin.usage.thresholds": (
+                "Alert",
+                "Thresholds",
+                "check_thresholds",
+                "watch",
+            ),
+        },
+    )
 
 __all__ = [
     "AWS_S3",

@@ -1,0 +1,126 @@
+"""The first calls of `storage.admin`: no module is loaded on the event loop but light ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import careflow_storage.admin
+import careflow_storage.admin.keys
+import careflow_storage.admin.usage
+from careflow_storage.testing import B2Server
+
+SCRIPT = """
+import asyncio, importlib.abc, json, sys, threading, time
+from careflow_storage import BackblazeStorage, StorageSettings
+
+on_loop, elsewhere = [], []
+
+
+class Watch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        here = threading.current_thread() is threading.main_thread()
+        (on_loop if here else elsewhere).append(name)
+        return None
+
+
+async def main():
+    async with BackblazeStorage(StorageSettings()) as storage:
+        await storage.upload_file("key", b"voice")
+        sys.meta_path.insert(0, Watch())
+        began = time.thread_time()
+        admin = storage.admin
+        own = time.thread_time() - began
+        {call}
+        sys.meta_path.pop(0)
+    print(json.dumps({{"on_loop": on_loop, "elsewhere": elsewhere, "seconds": own}}))
+
+
+asyncio.run(main())
+"""
+CALLS = {
+    "buckets": "await admin.list_buckets()",
+    "head": "await admin.head_bucket()",
+    "encryption": "await admin.get_bucket_encryption()",
+    "cors": "await admin.get_cors_rules()",
+    "allow": "await admin.allow_browser_uploads(['https://app.example'], 'put')",
+    "preflight": "await admin.check_cors('https://app.example')",
+    "lifecycle": "await admin.get_lifecycle_rules()",
+    "expire": "await admin.expire_recordings()",
+    "versions": "await admin.list_file_versions()",
+    "restore": "await admin.restore_file('key')",
+    "purge": "await admin.purge_file('key', confirm='key')",
+    "copy": "await admin.copy_file('key', 'copy')",
+    "lock": "await admin.get_object_lock()",
+    "usage": "await admin.usage()",
+    "keys": "await admin.keys.list()",
+}
+_QUICK = ("cors", "usage", "keys")
+# What a first use may load while the loop stands still: its own names, and no models.
+LIGHT = {
+    "careflow_storage._lazy",
+    "careflow_storage.admin",
+    "careflow_storage.admin.admin",
+    "careflow_storage.admin.version_listing",
+    "careflow_storage.admin.keys",
+    "careflow_storage.admin.keys.keys",
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[B2Server]:
+    with B2Server() as server:
+        yield server
+
+
+def first_call(server: B2Server, call: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT).format(call=call)],
+        env={**os.environ, **server.environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        # Each is a process of its own.
+        pytest.param(call, id=name, marks=() if name in _QUICK else pytest.mark.slow)
+        for name, call in CALLS.items()
+    ],
+)
+def test_a_first_call_loads_what_it_needs_in_a_thread(running: B2Server, call: str) -> None:
+    running.reset()
+    found = first_call(running, call)
+    ours = {name for name in found["on_loop"] if name.startswith("careflow_storage")}
+    assert ours <= LIGHT
+    others = {name.partition(".")[0] for name in found["on_loop"]} - {"careflow_storage"}
+    assert not others & {"b2sdk", "aioboto3", "aiobotocore", "botocore", "matplotlib", "aiohttp"}
+    # The doctor, prices and the migration are none of these calls' business.
+    loaded = {*found["on_loop"], *found["elsewhere"]}
+    for heavy in ("admin.doctor", "admin.migrate", "admin.usage.chart", "admin.usage.prices"):
+        assert f"careflow_storage.{heavy}" not in loaded
+
+
+@pytest.mark.parametrize(
+    "package",
+    [careflow_storage.admin, careflow_storage.admin.keys, careflow_storage.admin.usage],
+    ids=lambda package: str(package.__name__),
+)
+def test_every_public_name_is_there_when_it_is_asked_for(package: Any) -> None:
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = package.no_such_name
