@@ -20,6 +20,7 @@ from careflow_storage.admin.doctor.explain import (
 )
 from careflow_storage.admin.doctor.locked import locks, wants_md5
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, skipped, warned
+from careflow_storage.admin.doctor.refusals import GRANT, denied, nothing_to_read, refused, whose
 from careflow_storage.admin.doctor.wire import Reply
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -35,13 +36,7 @@ from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.requests import Stored
 from careflow_storage.s3.response_check import explain_nonsense, is_marked
 from careflow_storage.s3.signing import canonical_query
-from careflow_storage.s3.xml import parse_listing
-
-_GRANT = (
-    "Create a key that has it (`careflow-storage keys create`; keys cannot be changed). A key "
-    "that is limited to a prefix is tried with --probe-prefix (probe_prefix=) below that."
-)
-
+from careflow_storage.s3.xml import parse_listing, unquote_etag
 
 _LOCKED = (
     "The bucket locks every new file, so nothing is stored: the check multipart tells whether "
@@ -164,7 +159,7 @@ async def list_files(examination: Examination) -> Outcome:
     """The first listing again, judged by itself."""
     reply = examination.listing
     if reply is None or not reply.ok:
-        return _refused(examination, reply, "listFiles", "list_files, usage and resuming uploads")
+        return refused(examination, reply, "listFiles", "list_files, usage and resuming uploads")
     return passed("ListObjectsV2 works")
 
 
@@ -177,17 +172,13 @@ async def put(examination: Examination) -> Outcome | list[Outcome]:
     if examination.locks is not None:
         examination.sample = await _any_key(examination)
         return skipped(_LOCKED)
-    engine = await examination.engine()
     key = examination.store("probe.txt")
-    headers = {"content-type": "text/plain"}
-    if not examination.locks_are_unread:
-        headers["content-md5"] = base64.b64encode(bytes.fromhex(PROBE_MD5)).decode()
     try:
-        stored = await engine.requests.put_object(key, PROBE, headers)
+        stored = await _store(examination, key)
     except AccessDeniedError as error:
         examination.traces.refused(key)
         examination.sample = await _any_key(examination)
-        return _denied(examination, error, "writeFiles", "uploads and delete_file")
+        return denied(examination, error, "writeFiles", "uploads and delete_file")
     except StorageError as error:
         if not wants_md5(error):
             raise
@@ -199,6 +190,20 @@ async def put(examination: Examination) -> Outcome | list[Outcome]:
     examination.sample = key
     examination.may["put"] = True
     return _verified(stored)
+
+
+async def _store(examination: Examination, key: str) -> Stored:
+    headers = {"content-type": "text/plain"}
+    if not examination.locks_are_unread:
+        headers["content-md5"] = base64.b64encode(bytes.fromhex(PROBE_MD5)).decode()
+        return await (await examination.engine()).requests.put_object(key, PROBE, headers)
+    # Not as uploads do it: what is refused without Content-MD5 they send again with it.
+    wire = await examination.wire()
+    reply = await wire.ask("PutObject", "PUT", key, headers=headers, body=PROBE)
+    if not reply.ok:
+        raise reply.error()
+    etag, version_id = reply.headers.get("etag", ""), reply.headers.get("x-amz-version-id")
+    return Stored(unquote_etag(etag), version_id, reply.headers)
 
 
 async def _any_key(examination: Examination) -> str | None:
@@ -227,13 +232,13 @@ async def head(examination: Examination) -> Outcome:
     """Ask for the metadata of the probe, or of a file that is there."""
     key = examination.sample
     if key is None:
-        return _nothing_to_read()
+        return nothing_to_read()
     engine = await examination.engine()
     try:
         await engine.requests.head_object(key)
     except AccessDeniedError as error:
-        return _denied(examination, error, "readFiles", "get_file_metadata and file_exists")
-    return passed(f"HeadObject works{_whose(examination)}")
+        return denied(examination, error, "readFiles", "get_file_metadata and file_exists")
+    return passed(f"HeadObject works{whose(examination)}")
 
 
 async def get(examination: Examination) -> Outcome:
@@ -246,7 +251,7 @@ async def get(examination: Examination) -> Outcome:
     reply = await wire.ask("GetObject", "GET", key, headers=headers)
     # An empty file has no first byte: that, too, only a reader learns.
     if not reply.ok and reply.status != 416:
-        return _refused(examination, reply, "readFiles", "downloads and URLs to play from")
+        return refused(examination, reply, "readFiles", "downloads and URLs to play from")
     if key == examination.probe and reply.body != PROBE:
         return failed(
             "GetObject gives other bytes than were put.",
@@ -254,7 +259,7 @@ async def get(examination: Examination) -> Outcome:
             "Do not store recordings this way. Look for a proxy or gateway in between.",
         )
     examination.may["get"] = True
-    return passed(f"GetObject works{_whose(examination)}")
+    return passed(f"GetObject works{whose(examination)}")
 
 
 async def _read_nothing(examination: Examination) -> Outcome:
@@ -268,7 +273,7 @@ async def _read_nothing(examination: Examination) -> Outcome:
         # B2's words for a missing file where the key lacks listBuckets, and for nothing else.
         examination.may["get"] = True
         return skipped("There is no file to read.")
-    return _refused(examination, reply, "readFiles", "downloads and URLs to play from")
+    return refused(examination, reply, "readFiles", "downloads and URLs to play from")
 
 
 async def missing_file(examination: Examination) -> Outcome:
@@ -294,15 +299,15 @@ async def presigned_url(examination: Examination) -> Outcome:
     """Fetch a presigned URL as a browser would: without any key."""
     key = examination.sample
     if key is None:
-        return _nothing_to_read()
+        return nothing_to_read()
     engine = await examination.engine()
     (url,) = await presign(engine.session, [key], Grant.checked(60, "GET"))
     wire = await examination.wire()
     whole = key == examination.probe
     reply = await wire.fetch("GetObject", "GET", url, {} if whole else {"range": "bytes=0-0"})
     if reply.ok or reply.status == 416:
-        return passed(f"A presigned URL plays without a key{_whose(examination)}")
-    return _refused(examination, reply, "readFiles", "get_signed_url: URLs play nothing")
+        return passed(f"A presigned URL plays without a key{whose(examination)}")
+    return refused(examination, reply, "readFiles", "get_signed_url: URLs play nothing")
 
 
 async def multipart(examination: Examination) -> Outcome:
@@ -314,7 +319,7 @@ async def multipart(examination: Examination) -> Outcome:
         await engine.multipart.abort(key, begun.upload_id)
     except AccessDeniedError as error:
         examination.traces.refused(key)
-        return _denied(
+        return denied(
             examination, error, "writeFiles", "uploads of large files and live recordings"
         )
     examination.traces.refused(key)
@@ -330,7 +335,7 @@ async def list_versions(examination: Examination) -> Outcome:
     try:
         await engine.control.call("list_object_versions", None, parameters, dict)
     except AccessDeniedError as error:
-        return _denied(examination, error, "listFiles", "purge_file, restore_file and usage")
+        return denied(examination, error, "listFiles", "purge_file, restore_file and usage")
     return passed("ListObjectVersions works")
 
 
@@ -341,20 +346,20 @@ async def list_uploads(examination: Examination) -> Outcome:
     try:
         await engine.control.call("list_multipart_uploads", None, parameters, dict)
     except AccessDeniedError as error:
-        return _denied(examination, error, "listFiles", "resuming, and abort_stale_uploads")
+        return denied(examination, error, "listFiles", "resuming, and abort_stale_uploads")
     return passed("ListMultipartUploads works")
 
 
 async def delete(examination: Examination) -> Outcome:
     """Delete by name: B2 hides the file, by a delete marker."""
     if "put" not in examination.may or examination.locks is not None:
-        return _nothing_to_read()
+        return nothing_to_read()
     engine = await examination.engine()
     key = examination.probe
     try:
         version_id, is_marker = await engine.requests.delete_object(key)
     except AccessDeniedError as error:
-        return _denied(examination, error, "writeFiles", "delete_file")
+        return denied(examination, error, "writeFiles", "delete_file")
     examination.traces.stored(key, version_id, marker=is_marker)
     if is_marker or version_id:
         return passed("DeleteObject hides a file; its versions stay until they are erased")
@@ -368,7 +373,7 @@ async def delete(examination: Examination) -> Outcome:
 async def erase(examination: Examination) -> Outcome:
     """Erase the version that was stored, for ever."""
     if "put" not in examination.may or examination.locks is not None:
-        return _nothing_to_read()
+        return nothing_to_read()
     version_id = examination.traces.version_of(examination.probe)
     if version_id is None:
         return skipped("The server gave the probe no version ID: there is no version to erase.")
@@ -376,7 +381,7 @@ async def erase(examination: Examination) -> Outcome:
     query = canonical_query({"versionId": version_id})
     reply = await wire.ask("DeleteObject", "DELETE", examination.probe, query)
     if not reply.ok:
-        return _refused(
+        return refused(
             examination, reply, "deleteFiles", "purge_file and delete_file with a version ID"
         )
     examination.traces.erased(examination.probe, version_id)
@@ -394,41 +399,5 @@ async def usable(examination: Examination) -> Outcome | None:
     return failed(
         "The key can neither read nor write here.",
         "Incorrect credentials or insufficient permissions.",
-        f"{ACCESS_SOLUTION} {_GRANT}",
+        f"{ACCESS_SOLUTION} {GRANT}",
     )
-
-
-# --- refusals ---------------------------------------------------------------------------
-
-
-def _refused(examination: Examination, reply: Reply | None, capability: str, loss: str) -> Outcome:
-    if reply is None:
-        return skipped("There was no answer to judge.")
-    error = reply.error()
-    if isinstance(error, AccessDeniedError):
-        return _denied(examination, error, capability, loss)
-    return outcome_of(error)
-
-
-def _denied(
-    examination: Examination, error: AccessDeniedError, capability: str, loss: str
-) -> Outcome:
-    if isinstance(error, CapExceededError):
-        return outcome_of(error)
-    if is_not_s3_enabled(error):
-        return failed(in_words(error), NOT_S3_CAUSE, NOT_S3_SOLUTION)
-    locked = ", or object lock keeps the version" if capability == "deleteFiles" else ""
-    return warned(
-        f"Denied ({in_words(error)}). What does not work: {loss}.",
-        f"The application key lacks {capability}, or is limited to another bucket, or to a "
-        f"prefix other than {examination.probe_prefix}{locked}.",
-        _GRANT,
-    )
-
-
-def _nothing_to_read() -> Outcome:
-    return skipped("There is nothing to try it on: no probe is stored.")
-
-
-def _whose(examination: Examination) -> str:
-    return "" if examination.sample == examination.probe else ", on a file that is there"
