@@ -29,6 +29,8 @@ from careflow_storage.transfer.live import RecordingWriter
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 from tests.bodies import noise, pieces
 
+pytestmark = pytest.mark.slow
+
 LONG = noise(5 * PART + 7)
 SHORT = LONG[:50_000]
 TINY = LONG[:100]

@@ -19,6 +19,8 @@ from careflow_storage.testing.proxy import FaultProxy
 from tests.behind_proxy import storage_behind
 from tests.bodies import noise
 
+pytestmark = pytest.mark.slow
+
 PART = 300 * 1024
 BODY = noise(3 * PART + 7)
 OTHER = BODY[::-1]
@@ -151,14 +153,23 @@ async def test_nor_does_the_same_storage_touch_its_own_other_upload(
     assert await storage.get_file("key") == OTHER
 
 
-async def test_of_two_that_resume_the_same_upload_at_once_neither_fails(
-    storage: BackblazeStorage, other: BackblazeStorage
-) -> None:
-    results = await asyncio.gather(
-        *(each.upload_file("key", BODY, resume=True) for each in (storage, other, storage, other))
-    )
-    assert {result.size for result in results} == {len(BODY)}
-    assert await storage.get_file("key") == BODY
+async def test_of_several_that_resume_the_same_upload_at_once_none_fails() -> None:
+    with B2Server(min_part_size=1) as server:
+        async with (
+            FaultProxy(server.endpoint) as proxy,
+            storage_behind(proxy, server.settings()) as storage,
+            storage_behind(proxy, server.settings()) as other,
+        ):
+            for _ in range(10):
+                results = await asyncio.gather(
+                    *(
+                        each.upload_file("key", BODY, resume=True)
+                        for each in (storage, other, storage, other)
+                    )
+                )
+                assert {result.size for result in results} == {len(BODY)}
+                assert await storage.get_file("key") == BODY
+                await storage.purge_file("key")
 
 
 @pytest.mark.parametrize("ours", [True, False])
