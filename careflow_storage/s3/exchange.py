@@ -327,6 +327,11 @@ class AnswerStream:
     def _explained(self, error: OSError) -> StorageError:
         return self._exchange.explain(error, self._request)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the whole body was taken."""
+        return self._opened().complete
+
     def take_received(self) -> bytes:
         """Return what has come of the body and is not taken; does not wait."""
         try:

@@ -66,6 +66,11 @@ class RangeReader:
         self._answer = await self._object.open(self._position, end)
         self._until = self._expected if end is None else min(end, self._expected)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last byte was returned."""
+        return self._object.head is not None and self._position >= self._expected
+
     async def next_chunk(self) -> bytes:
         """Return the next bytes, at most 256 KiB; none at the end."""
         return await self.next(self._take_chunk)
@@ -81,7 +86,7 @@ class RangeReader:
         while True:
             if self._received:
                 return self._take_received()
-            if self._object.head is not None and self._position >= self._expected:
+            if self.ended:
                 self.close()
                 return b""
             answer = self._answer
@@ -166,9 +171,10 @@ class RangeReader:
         self._failures.count = 0
         if self._position < self._until:
             return
-        # All is there: how the connection ends does not matter.
-        with suppress(StorageError):
-            self._position += await answer.read_into(memoryview(bytearray(1)), full=False)
+        if not answer.ended:
+            # All is there: how the connection ends does not matter.
+            with suppress(StorageError):
+                self._position += await answer.read_into(memoryview(bytearray(1)), full=False)
         self.close()
         self._refuse_excess()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -85,6 +84,7 @@ class FileStream:
         # Weak: a loop that is left drops the generator, which then gives its slot back at once.
         # In a cycle with this object it would wait for the garbage collector.
         self._pieces: weakref.ref[AsyncGenerator[Any]] | None = None
+        self._begun_already = False
         self._closed = False
 
     @property
@@ -129,12 +129,16 @@ class FileStream:
         return self._begun(self._taken(take))
 
     def _begun(self, pieces: AsyncGenerator[T]) -> AsyncGenerator[T]:
-        if self._closed:
-            raise StorageClosedError("The stream is closed.", key=self._key)
-        if self._pieces is not None:
-            raise StorageClosedError("The stream was read already.", key=self._key)
+        self._begin()
         self._pieces = weakref.ref(pieces)
         return pieces
+
+    def _begin(self) -> None:
+        if self._closed:
+            raise StorageClosedError("The stream is closed.", key=self._key)
+        if self._begun_already:
+            raise StorageClosedError("The stream was read already.", key=self._key)
+        self._begun_already = True
 
     async def aclose(self) -> None:
         """Give up the rest and free the connection. Safe to call twice."""
@@ -146,8 +150,24 @@ class FileStream:
 
     async def read(self) -> bytes:
         """Return all the bytes at once: the whole range in memory."""
-        async with aclosing(self._begun(self._taken(_take_block))) as blocks:
-            pieces = [block async for block in blocks]
+        self._begin()
+        if self._empty:
+            return b""
+        reader = self._reader
+        reader.unpause()
+        pieces: list[bytes] = []
+        hasher: EtagHasher | None = None
+        try:
+            while not reader.ended:
+                piece = await self._deadline.wait(reader.next(_take_block))
+                pieces.append(piece)
+                hasher = hasher or self._new_hasher()
+                await hasher.update(piece)
+            await self._check_end(hasher)
+        finally:
+            reader.close()
+            if hasher is not None:
+                await hasher.aclose()
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
