@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,6 +20,7 @@ from careflow_storage import (
     StorageTimeoutError,
 )
 from careflow_storage.local import LocalServer
+from careflow_storage.outbox import Outbox
 from careflow_storage.s3.metadata import PARTIAL_MARK
 from careflow_storage.settings import StorageSettings
 from careflow_storage.testing.server import B2Server
@@ -46,10 +48,14 @@ def server(emulator: B2Server) -> Iterator[B2Server]:
 
 @pytest.fixture
 async def world(
-    server: B2Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: B2Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
     """A storage that is open, and that the test closes; nothing is left running by it."""
     caplog.set_level(logging.WARNING)
+    monkeypatch.setattr(BackblazeStorage.close, "__defaults__", (PATIENT,))
     before = tasks_of_the_library()
     storage = BackblazeStorage(small_parts(server.settings()))
     await storage.initialize()
@@ -217,6 +223,10 @@ async def test_given_a_timeout_whose_abort_is_under_way_when_closed_then_it_is_a
 
 
 class TestGrace:
+    @pytest.mark.parametrize("owner", [BackblazeStorage, Outbox])
+    def test_it_is_five_seconds(self, owner: type[Any]) -> None:
+        assert inspect.signature(owner.close).parameters["grace"].default == 5.0
+
     @pytest.mark.parametrize(
         "grace",
         [-1, -0.001, float("nan"), float("inf"), "5", None, True, pytest.param(10**400, id="huge")],
@@ -617,6 +627,26 @@ class TestCancellation:
                 await task
             assert server.incomplete_uploads() == []
         assert "could not" not in caplog.text
+
+
+class TestEndOfTheProgram:
+    # The ID of an upload is lost with the request that asks for it.
+    @pytest.mark.parametrize("name", [name for name in STOPPED if name != "upload, beginning"])
+    async def test_given_all_tasks_cancelled_at_once_then_each_cleans_up(
+        self, world: World, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """So does ``asyncio.run`` at its end, with the tasks of the library as well."""
+        call = STOPPED[name]
+        before = asyncio.all_tasks()
+        task = await started(world, call)
+        everything = asyncio.all_tasks() - before
+        for each in everything:
+            each.cancel()
+        await asyncio.wait(everything)
+        assert_clean(world, call, caplog)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await world.storage.close()
 
 
 class TestOtherLoops:

@@ -73,7 +73,7 @@ class LiveParts:
             self._after[number] = after
         self._came.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = asyncio.create_task(self._run(self._progress))
             self._task.add_done_callback(lambda _: self._went.set())
 
     async def room(self) -> None:
@@ -130,7 +130,17 @@ class LiveParts:
         self._came.set()
         if self._task is not None:
             await asyncio.wait({self._task})
+            if self._keeps and self._task.cancelled():
+                await self._send_again()
         self._raise_failure()
+
+    async def _send_again(self) -> None:
+        """Send again what is in hand: at its end ``asyncio.run`` cancels all tasks, ours too."""
+        missing = sorted(set(self._in_hand) - self._stored)
+        self._waiting.extend((number, self._in_hand[number].borrowed()) for number in missing)
+        # What was told of the progress is not told again.
+        self._task = asyncio.create_task(self._run(None))
+        await asyncio.wait({self._task})
 
     async def stop(self) -> None:
         """Drop what is not stored yet. Not to be cancelled."""
@@ -140,10 +150,10 @@ class LiveParts:
                 await wait_out(task)
         await self._release_waiting()
 
-    async def _run(self) -> None:
+    async def _run(self, progress: ProgressCallback | None) -> None:
         try:
             async with (
-                metered(self._progress, None) as meter,
+                metered(progress, None) as meter,
                 part_sender(self, meter, self._concurrency) as sender,
             ):
                 await self._begin()
@@ -163,7 +173,8 @@ class LiveParts:
         """Begin the upload once, whoever asks first; whoever stops waiting does not stop it."""
         if self._beginning is None or (self._beginning.done() and self.upload.upload_id is None):
             self._beginning = asyncio.create_task(self.upload.begin())
-        await asyncio.shield(self._beginning)
+        if not self._beginning.done() or self.upload.upload_id is None:
+            await asyncio.shield(self._beginning)
 
     async def _next(self) -> tuple[int, Part] | None:
         while not self._waiting or self._failure is not None:
