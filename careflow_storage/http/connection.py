@@ -108,11 +108,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._target = None
                 self._wake()
             return
-        begun = not self._incoming.empty
         self._incoming.came(nbytes)
         if self._ready_for_answer and self._head is None:
-            self._look_for_head()
-            if begun and self._head is None:
+            if not self._found_head() and self._incoming.size > nbytes:
                 # A head that comes byte by byte has as long as one that does not come.
                 self._still = still
         elif not self._ready_for_answer:
@@ -159,12 +157,13 @@ class Connection(asyncio.BufferedProtocol):
         """Whether the next request may go over it, as far as the event loop knows."""
         return self.reusable and not self._over and self._failure is None
 
-    @property
-    def quiet(self) -> bool:
-        """Whether the server has neither sent nor closed anything since its last answer.
+    def is_quiet(self) -> bool:
+        """Whether it is usable, and the server has sent nothing since its last answer, nor left.
 
-        Looks past the event loop: what it has not read yet would be the next request's answer.
+        Looks past the event loop: what that has not read yet would be the next request's answer.
         """
+        if not self.reusable or self._over or self._failure is not None:
+            return False
         return self._poller is None or not self._poller.poll(0)
 
     @property
@@ -389,8 +388,8 @@ class Connection(asyncio.BufferedProtocol):
         self._still = 0
         self.transport.write(data)
 
-    def _look_for_head(self) -> None:
-        """Read the head, if it is all there."""
+    def _found_head(self) -> bool:
+        """Read the head; whether it is all there."""
         try:
             self._head = self._incoming.find_head()
         except NotHttpError as error:
@@ -401,6 +400,8 @@ class Connection(asyncio.BufferedProtocol):
         else:
             if self._head is not None:
                 self._wake()
+                return True
+        return False
 
     async def _receive(self, target: memoryview, *, full: bool) -> int:
         """Have the loop move what comes to ``target``, straight from the socket."""

@@ -45,6 +45,11 @@ class Incoming:
         return self._start == self._end
 
     @property
+    def size(self) -> int:
+        """How many bytes are there."""
+        return self._end - self._start
+
+    @property
     def full(self) -> bool:
         """Whether there is no room at its end; `make_room` may find some at its beginning."""
         return self._end == BUFFER_BYTES
@@ -81,8 +86,13 @@ class Incoming:
         Raises:
             ProtocolError: It is malformed or endless, or no head of HTTP/1.1 can come of it.
         """
-        while (data := self._take_head()) is not None:
-            head = parse_answer_head(data, bodiless=self._bodiless)
+        buffer = self._buffer
+        while True:
+            end = buffer.find(b"\r\n\r\n", max(self._start, self._searched - 3), self._end)
+            if end < 0:
+                break
+            head = parse_answer_head(buffer[self._start : end], bodiless=self._bodiless)
+            self._start = self._searched = end + 4
             if head.status >= 200:
                 self.left = head.length
                 if head.chunked:
@@ -98,15 +108,6 @@ class Incoming:
     def greeting(self) -> bytes:
         """Return the first bytes of what is there."""
         return bytes(self._view[self._start : min(self._end, self._start + 16)])
-
-    def _take_head(self) -> bytearray | None:
-        """Return the next head without its empty line, if it is all there."""
-        found = self._buffer.find(b"\r\n\r\n", max(self._start, self._searched - 3), self._end)
-        if found < 0:
-            return None
-        head = self._buffer[self._start : found]
-        self._start = self._searched = found + 4
-        return head
 
     def _check_begun(self) -> None:
         """Refuse a head of which no valid one can come, rather than wait for its end."""

@@ -97,7 +97,7 @@ class Pool:
         limit = self._loop.time() - self._keep_alive
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable and connection.idle_since > limit and connection.quiet:
+            if connection.idle_since > limit and connection.is_quiet():
                 return connection
             connection.abort()
         return None

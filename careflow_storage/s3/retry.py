@@ -56,13 +56,12 @@ class RetryPolicy:
         routes a new connection to another vault, and a server that closed one idle connection
         has often closed them all.
         """
-        if failures is None:
-            failures = Failures()
         fresh = False
         while True:
             try:
                 return await attempt(fresh)
             except StorageError as error:
+                failures = failures or Failures()
                 failures.count += 1
                 pause = self.pause_after(error, failures.count)
                 if pause is None:
