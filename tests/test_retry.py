@@ -168,11 +168,13 @@ async def test_a_longer_retry_after_than_allowed_comes_out_at_once_for_the_calle
     assert proxy.count("POST") == (1 if body is LARGE else 0)
 
 
-async def test_a_retry_after_that_is_a_date_does_not_disturb(
-    storage: BackblazeStorage, proxy: FaultProxy
+@pytest.mark.parametrize(
+    "asked", ["Fri, 31 Dec 1999 23:59:59 GMT", "Friday, 31-Dec-99 23:59:59 GMT", "some day"]
+)
+async def test_a_retry_after_that_has_passed_or_is_none_does_not_disturb(
+    storage: BackblazeStorage, proxy: FaultProxy, asked: str
 ) -> None:
-    date = "Fri, 31 Dec 2100 23:59:59 GMT"
-    proxy.add(times=1, status=503, code="SlowDown", headers={"Retry-After": date})
+    proxy.add(times=1, status=503, code="SlowDown", headers={"Retry-After": asked})
     await storage.upload_file("key", SMALL)
     assert proxy.count() == 2
 
