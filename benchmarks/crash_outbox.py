@@ -38,7 +38,7 @@ import aiosqlite
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage.local import LocalServer
 from careflow_storage.outbox import Outbox
-from careflow_storage.transfer.threads import Threads
+from careflow_storage.transfer.workers import Workers
 
 _KIB, _MIB = 1024, 1024 * 1024
 _DRAIN_SECONDS = 300
@@ -103,18 +103,18 @@ class Suicide:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def install(self) -> None:
-        start: Any = Threads._start
+        start: Any = Workers.submit
         execute: Any = aiosqlite.Connection._execute
         request: Any = aiohttp.ClientSession._request
 
-        def started(threads: Threads, job: Callable[[], Any]) -> Any:
+        def started(workers: Workers, job: Callable[[], Any]) -> Any:
             def surrounded() -> Any:
                 self.step()
                 result = job()
                 self.step()
                 return result
 
-            return start(threads, surrounded)
+            return start(workers, surrounded)
 
         async def executed(connection: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
             def surrounded() -> Any:
@@ -131,7 +131,7 @@ class Suicide:
             self.step()
             return answer
 
-        patched: Any = {Threads: ("_start", started)}
+        patched: Any = {Workers: ("submit", started)}
         patched[aiosqlite.Connection] = ("_execute", executed)
         patched[aiohttp.ClientSession] = ("_request", requested)
         for target, (name, function) in patched.items():
