@@ -225,6 +225,12 @@ async def failures(response: bytes, folder: Path) -> AsyncIterator[tuple[str, St
         assert names_in(folder) == []
 
 
+WITH_BODY = {
+    *("PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"),
+    "DeleteObjects",
+}
+
+
 @pytest.mark.parametrize("response", REFUSALS.values(), ids=REFUSALS.keys())
 async def test_a_refusal_that_is_not_from_s3_is_told_as_that(
     response: bytes, tmp_path: Path
@@ -232,7 +238,9 @@ async def test_a_refusal_that_is_not_from_s3_is_told_as_that(
     async for name, error in failures(response, tmp_path):
         assert type(error) is ServerResponseError, (name, error)
         assert "not from an S3 server" in error.message, (name, error)
-        assert not error.retryable, name
+        # These may come from a proxy that lost a body which was sent whole.
+        cut = error.status in {400, 411} and error.operation in WITH_BODY
+        assert not error.retryable or cut, (name, error)
         assert f"{error.status}".encode() == response.split(b" ")[1]
         assert "BACKBLAZE_ENDPOINT" in (error.hint or ""), (name, error)
         assert "hidden" not in str(error)

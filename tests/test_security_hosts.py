@@ -19,6 +19,9 @@ from tests.hostile import KEY_ID, SECRET, Asked, HostileServer, answered
 Call = Callable[[BackblazeStorage], Awaitable[Any]]
 
 NO_VERSIONS = b"<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>"
+NO_UPLOADS = (
+    b"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>"
+)
 # One call of the data plane for each kind of request, and two of the control plane.
 CALLS: dict[str, Call] = {
     "put": lambda storage: storage.upload_file("k", b"x"),
@@ -31,6 +34,12 @@ CALLS: dict[str, Call] = {
     "versions": lambda storage: storage.purge_file("k"),
 }
 DATA_AND_CONTROL = {name: CALLS[name] for name in ("get", "versions")}
+
+
+def empty(asked: Asked) -> bytes:
+    """Answer listings of an empty bucket."""
+    _, _, query = asked.target.partition("?")
+    return answered(NO_UPLOADS if query.startswith("uploads") else NO_VERSIONS)
 
 
 def temporary_session() -> Any:
@@ -148,7 +157,7 @@ async def test_nothing_of_aws_around_us_changes_where_requests_go(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     async with (
-        HostileServer(lambda _: answered(NO_VERSIONS)) as server,
+        HostileServer(empty) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         await storage.purge_file("k")
@@ -172,7 +181,7 @@ async def test_a_given_sessions_own_configuration_does_not_lead_elsewhere(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
     async with (
-        HostileServer(lambda _: answered(NO_VERSIONS)) as server,
+        HostileServer(empty) as server,
         BackblazeStorage(server.settings(), session=temporary_session()) as storage,
     ):
         await storage.purge_file("k")
@@ -204,7 +213,7 @@ def authority(tmp_path: Path) -> Authority:
 
 def served(asked: Asked) -> bytes:
     if asked.target.startswith("/recordings-bucket?"):
-        return answered(NO_VERSIONS)
+        return empty(asked)
     date = "Mon, 23 Nov 2026 06:48:48 GMT"
     return answered(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=date)
 

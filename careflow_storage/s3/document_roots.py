@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 from careflow_storage.errors import ServerResponseError
+from careflow_storage.s3.patience import is_own_call
 from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.response_check import explain_nonsense, is_marked, is_web_page
 
@@ -48,8 +49,10 @@ class WholeBody(bytes):
 def check_success(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> None:
     """Raise `ServerResponseError` for a success that is none of the operation's.
 
-    A handler of botocore's event ``before-parse``.
+    A handler of botocore's event ``before-parse``. Not for the calls of a user of the lent client.
     """
+    if not is_own_call():
+        return
     body = response_dict["body"]
     if not isinstance(body, bytes):
         return  # the content of a file, which its reader reads
@@ -63,11 +66,19 @@ def check_success(operation_model: Any, response_dict: dict[str, Any], **_: Any)
     error = ServerResponseError(
         f"The server's response makes no sense: {problem}.",
         status=status,
-        # What S3 answers is no accident: such a server does not know the operation.
-        retryable=not is_marked(headers),
+        # A whole document from S3 is no accident: such a server does not know the operation.
+        retryable=not (is_marked(headers) and _is_whole(body)),
     )
     explain_nonsense(error, status, headers, body)
     raise error
+
+
+def _is_whole(body: bytes) -> bool:
+    """Whether a document ends with the element that it begins with: it was not cut or damaged."""
+    root = _find_root(body)
+    if root is None:
+        return False
+    return re.search(rb"[</:]" + re.escape(root[1]) + rb"[^<>]*>\s*$", body) is not None
 
 
 def _problem(

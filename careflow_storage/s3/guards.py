@@ -17,7 +17,7 @@ from aiohttp.connector import Connection
 
 from careflow_storage.errors import ServerResponseError, StorageError
 from careflow_storage.s3.document_roots import WholeBody, check_success
-from careflow_storage.s3.patience import seconds_of_this_call
+from careflow_storage.s3.patience import is_own_call, seconds_of_this_call
 from careflow_storage.s3.redaction import scrub
 from careflow_storage.s3.response_check import refusal
 from careflow_storage.s3.xml import MAX_LISTING_BYTES
@@ -178,9 +178,10 @@ def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
 def _refuse_foreign(response: aiohttp.ClientResponse, body: bytes) -> None:
     """Raise for what botocore would read as S3's refusal, though it is not from S3.
 
-    It takes the status of a web page for a code of S3's: "no such rules" for a proxy's 404.
+    It takes the status of a web page for a code of S3's: "no such rules" for a proxy's 404. A user
+    of the lent client expects botocore's exceptions, and gets them.
     """
-    if response.status < 300:
+    if response.status < 300 or not is_own_call():
         return
     refused = refusal(
         operation=None,

@@ -22,3 +22,8 @@ def answer_timeout(seconds: float) -> Iterator[None]:
 def seconds_of_this_call() -> float | None:
     """Return what the call under way was given, if it is."""
     return _seconds.get()
+
+
+def is_own_call() -> bool:
+    """Whether the control plane makes the call under way, not a user of the lent client."""
+    return _seconds.get() is not None
