@@ -408,7 +408,7 @@ async def test_https_on_a_port_that_speaks_http_is_told() -> None:
             "region eu-central-003",
         ),
         ({"application_key": "K004abcdefghijkl"}, "warn", "16 characters"),
-        ({"key_id": "AKIAIOSFODNN7EXA"}, "warn", "16 characters"),
+        ({"key_id": "GOOGIOSFODNN7EXA"}, "warn", "16 characters"),
         ({"key_id": "004xxxxxxxxxxxxxxxxxxxxxx"}, "fail", "placeholder"),
         ({"application_key": "your-secret-key-here"}, "fail", "placeholder"),
     ],
