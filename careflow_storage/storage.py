@@ -650,8 +650,8 @@ class BackblazeStorage:
         1 HEAD, then one GET per part, ``transfer_concurrency`` at once, all pinned to the same
         version. The bytes go to a temporary file in the same folder, which takes the place of
         ``path`` after its length, and its MD5 where the ETag tells it, are verified. A file that
-        is replaced leaves its mode to the new one. A symbolic link is followed: the file that it
-        leads to is replaced. A path that cannot be written is refused before any request.
+        is replaced leaves its mode to the new one. A symbolic link is replaced, not followed: the
+        file that it leads to stays. A path that cannot be written is refused before any request.
 
         Args:
             verify: False saves the hashing (about 1.7 s of CPU per GiB); the length is checked

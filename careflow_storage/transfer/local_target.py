@@ -22,7 +22,8 @@ class LocalTarget:
 
     Attributes:
         path: As the caller named it.
-        file: The same without symbolic links: they are followed, as ``cp`` and ``curl`` do.
+        file: The same, its folder without symbolic links. A link that stands at the path itself
+            is replaced: what it leads to may be a file that the caller does not mean.
     """
 
     path: Path
@@ -42,10 +43,8 @@ class LocalTarget:
         if str(path.absolute()).startswith(_OPEN_FILES):
             raise _not_regular(path)
         try:
-            file = Path(os.path.realpath(path))
+            file = Path(os.path.realpath(path.parent), path.name)
             about = _status(path)
-            if about is None:
-                _status(file)
             _check_folder(file.parent, path)
         except OSError as error:
             if isinstance(error, InvalidPathError):
@@ -105,10 +104,10 @@ def _check_folder(folder: Path, path: Path) -> None:
 def _check_existing(path: Path, file: Path, about: os.stat_result) -> None:
     if stat.S_ISDIR(about.st_mode):
         raise _is_folder(path)
-    if not stat.S_ISREG(about.st_mode) or not file.exists():
+    if not stat.S_ISREG(about.st_mode):
         # A device or a pipe would be replaced by a file.
         raise _not_regular(path)
-    if not _may(file, os.W_OK):
+    if not file.is_symlink() and not _may(file, os.W_OK):
         raise invalid_path(f"{str(path)!r} is read-only.", path, errno.EACCES)
 
 

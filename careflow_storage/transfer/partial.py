@@ -255,10 +255,12 @@ class PartialFile:
 
 
 def _status(path: Path) -> os.stat_result | None:
+    """Return what is known of the file that is replaced; None without one, or for a link."""
     try:
-        return path.stat()
+        about = path.lstat()
     except FileNotFoundError:
         return None
+    return None if stat.S_ISLNK(about.st_mode) else about
 
 
 def _require_size(file: IO[bytes], size: int) -> None:
