@@ -325,7 +325,7 @@ async def test_a_refusal_that_comes_before_the_body_was_taken_is_the_error(
 ) -> None:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+        writer.write(b"HTTP/1.1 403 Forbidden\r\nx-amz-request-id: 1\r\nContent-Length: 0\r\n\r\n")
         await released.wait()
         writer.close()
 

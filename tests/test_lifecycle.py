@@ -23,6 +23,7 @@ from careflow_storage import (
     StorageSettings,
     WrongLoopError,
 )
+from tests.behind_proxy import tasks_of_the_library
 from tests.bodies import MIB, noise, stream
 from tests.unfinished import unfinished_uploads
 
@@ -334,7 +335,7 @@ class TestCancellation:
         )
         async with BackblazeStorage(one) as storage:
             await storage.client()
-            before = asyncio.all_tasks()
+            before = tasks_of_the_library()
             for turns in range(25):
                 calls = [
                     asyncio.create_task(storage.upload_file(f"{turns}", noise(200_000))),
@@ -347,7 +348,7 @@ class TestCancellation:
                 for call in calls:
                     call.cancel()
                 await asyncio.gather(*calls, return_exceptions=True)
-                assert asyncio.all_tasks() == before
+                assert tasks_of_the_library() == before
             assert await unfinished_uploads(settings) == []
             async with asyncio.timeout(20):
                 assert not await storage.file_exists("missing")
