@@ -20,6 +20,7 @@ from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.transfer import multipart
 
 # How long an example takes says how busy the machine is, nothing more.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -67,6 +68,14 @@ def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_aborts() -> Iterator[None]:
+    """A cancelled upload is aborted within 0.8 s, which a busy machine may need for one request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multipart, "_ABORT_SECONDS_WHEN_CANCELLED", 5.0)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
