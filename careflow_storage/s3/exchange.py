@@ -81,10 +81,13 @@ class Exchange:
         """
 
         async def attempt(fresh: bool) -> T:
-            before = request.attempts
+            before, answer = request.attempts, None
             try:
-                return self._parsed(request, await self._attempt(request, fresh), parse)
+                answer = await self._attempt(request, fresh)
+                return parse(answer)
             except StorageError as error:
+                if answer is not None:
+                    self._tell_what_was_parsed(error, request, answer)
                 if request.attempts > before and not _is_refusal(error):
                     request.unsettled = True
                 raise
@@ -95,17 +98,13 @@ class Exchange:
             scrub(error)
             raise
 
-    def _parsed(self, request: Request, answer: Answer, parse: Callable[[Answer], T]) -> T:
-        try:
-            return parse(answer)
-        except StorageError as error:
-            # What cannot be parsed, or holds an error, does not know where it came from.
-            error.operation = error.operation or request.operation
-            error.bucket = error.bucket or self.session.bucket
-            error.key = error.key or request.key
-            if isinstance(error, ServerResponseError):
-                explain_nonsense(error, answer.status, answer.headers, answer.body)
-            raise
+    def _tell_what_was_parsed(self, error: StorageError, request: Request, answer: Answer) -> None:
+        # What cannot be parsed, or holds an error, does not know where it came from.
+        error.operation = error.operation or request.operation
+        error.bucket = error.bucket or self.session.bucket
+        error.key = error.key or request.key
+        if isinstance(error, ServerResponseError):
+            explain_nonsense(error, answer.status, answer.headers, answer.body)
 
     async def open(
         self,

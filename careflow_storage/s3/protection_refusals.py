@@ -8,8 +8,8 @@ by the request as well.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any
 
 from careflow_storage.errors import (
@@ -29,19 +29,26 @@ _about_md5 = re.compile(r"content-?md5", re.IGNORECASE).search
 _not_encrypted = re.compile(r"not applicable", re.IGNORECASE).search
 
 
-@contextmanager
-def refusals_explained(headers: Mapping[str, str]) -> Iterator[None]:
+class refusals_explained:  # noqa: N801 - used as a function; a generator would cost every request
     """Raise what a refusal within means for a request, or an object, with these headers."""
-    try:
-        yield
-    except StorageError as error:
-        if error.operation in _READS:
-            explained = _of_key(error, headers)
-        else:
-            explained = _of_lock(error, headers)
-        if explained is error:
-            raise
-        raise explained from error
+
+    __slots__ = ("_headers",)
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not isinstance(error, StorageError):
+            return
+        explain = _of_key if error.operation in _READS else _of_lock
+        explained = explain(error, self._headers)
+        if explained is not error:
+            raise explained from error
 
 
 def needs_customer_key(error: StorageError) -> bool:
