@@ -62,7 +62,7 @@ CALLS = {
     "usage": "await admin.usage()",
     "keys": "await admin.keys.list()",
 }
-_QUICK = ("cors", "usage", "keys")
+_QUICK = ("cors",)
 # What a first use may load while the loop stands still: its own names, and no models.
 LIGHT = {
     "careflow_storage._lazy",

@@ -23,6 +23,8 @@ from careflow_storage.transfer import local_file
 from tests.bodies import MIB, noise
 from tests.body_table import FILES, ITERABLES, PATHS, REUSED
 
+pytestmark = pytest.mark.slow
+
 DATA = noise(50_002)
 
 

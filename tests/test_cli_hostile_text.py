@@ -26,6 +26,8 @@ from careflow_storage.cli.output import json_text
 from careflow_storage.testing import B2Server
 from tests.command import Command, Ran
 
+pytestmark = pytest.mark.slow
+
 STEERING = "\x1b]0;pwned\x07\x1b[8;777m\x9b777m\x1bc\u202e\u2066\u2028\u2029\u200f\ufeff\x7f"
 NAME = f"a{STEERING}[red]b[/red][/]\nFAKE LINE\r\tc"
 # Keys have none of the first controls and no DEL: B2 refuses those.

@@ -16,6 +16,8 @@ from tests.behind_proxy import NOTHING_HELD, held
 from tests.bodies import noise
 from tests.hostile import Asked, HostileServer, answered
 
+pytestmark = pytest.mark.slow
+
 PART = 64 * 1024
 DATA = noise(3 * PART + 17)
 MD5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()

@@ -31,6 +31,8 @@ from careflow_storage.testing import B2Server
 from tests.command import COMMAND, Command, Ran
 from tests.test_cli_docs import parse, typed_lines
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "careflow_storage"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -20,6 +20,8 @@ from tests.behind_proxy import tasks_of_the_library
 from tests.cancelled import cancelled_at_step
 from tests.hostile import HostileServer, answered
 
+pytestmark = pytest.mark.slow
+
 FDS = Path("/proc/self/fd")
 ANSWER = answered(
     b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT"

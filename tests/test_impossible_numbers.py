@@ -145,7 +145,10 @@ async def _failure(
     answer: Callable[[Asked], bytes], call: Call, folder: Path, *, control: bool = False
 ) -> tuple[BaseException, int]:
     """What a call raises, and the most memory that it took."""
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with (
+        HostileServer(answer) as server,
+        BackblazeStorage(server.settings(idle_timeout=1.0)) as storage,
+    ):
         # What the first requests of all import and make is no concern here.
         if control:
             await storage.client()
