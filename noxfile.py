@@ -59,6 +59,7 @@ def uvloop(session: nox.Session) -> None:
     files = (
         *("http_connection", "upload", "download", "stream", "memory", "live"),
         *("faults_upload", "faults_download"),
+        *("bodies", "bodies_changing", "http_cancelled", "paused_streams", "stopping"),
     )
     session.run(
         *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", "not integration"),
