@@ -541,7 +541,9 @@ class BackblazeStorage:
 
         All that is given here is bound into the signature: the server refuses (403) a body of
         another size, another type, other or missing headers, and (400) bytes of another MD5.
-        Whoever holds the request may send it until it expires, each time as a new version.
+        The holder of the request may send it until it expires, each time as a new version. A
+        signature cannot forbid what it does not bind: the holder may add ``Content-Encoding``,
+        ``Expires``, and ``Cache-Control`` or ``Content-Disposition`` if they are not given here.
 
         Args:
             content_type: What the file is stored, and later served, as. Always bound, so that
