@@ -372,3 +372,47 @@ def test_whatever_is_typed_is_a_time_or_refused(text: str) -> None:
 def test_times_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(BadParameter):
         parse_moment(text)
+
+
+# --- what cannot be set -----------------------------------------------------------------
+
+UNSETTABLE = {
+    "one prefix twice": (
+        "lifecycle",
+        [{"prefix": "a/", "hide_after_days": 1}, {"prefix": "a/", "hide_after_days": 2}],
+        "rules[1].prefix: 'a/' is the prefix of rules[0] already",
+    ),
+    "one prefix twice, the last as it is": (
+        "lifecycle",
+        [{"prefix": "kept/", "hide_after_days": 9}, {"prefix": "kept/", "hide_after_days": 1}],
+        "rules[1].prefix: 'kept/' is the prefix of rules[0] already",
+    ),
+    "no days": ("lifecycle", [{"prefix": "a/", "hide_after_days": 0}], "rules[0].hide_after_days"),
+    "too many": (
+        "lifecycle",
+        [{"prefix": f"{number}/", "hide_after_days": 1} for number in range(101)],
+        "101 are too many",
+    ),
+    "one name twice": ("cors", [GUIDE[0] | {"name": "same-name"}] * 2, "rules[1].name"),
+    "no origin": ("cors", [GUIDE[0] | {"allowedOrigins": []}], "rules[0].allowed_origins"),
+    "too many CORS rules": ("cors", GUIDE * 101, "101 are too many"),
+}
+
+
+@pytest.mark.parametrize(("kind", "rules", "told"), UNSETTABLE.values(), ids=UNSETTABLE)
+@pytest.mark.parametrize("yes", [True, False])
+async def test_rules_that_cannot_be_set_are_refused_before_the_question(
+    command: Command, tmp_path: Path, kind: str, rules: Any, told: str, yes: bool
+) -> None:
+    kept = [{"prefix": "kept/", "hide_after_days": 1}]
+    await command("lifecycle", "set", written(tmp_path, kept), "--yes")
+    await command("cors", "allow", APP)
+    before = (await command(kind, "show", "--json")).json
+    ran = await command(
+        kind, "set", written(tmp_path, rules), *(["--yes"] if yes else []), stdin="y\n"
+    )
+    assert ran.code == 2
+    assert told in ran.err
+    assert "Set these" not in ran.err
+    assert "\n- " not in ran.err
+    assert (await command(kind, "show", "--json")).json == before

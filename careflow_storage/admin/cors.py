@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
-from careflow_storage.admin.arguments import check_text
+from careflow_storage.admin.arguments import check_text, listed
 from careflow_storage.admin.cors_adding import added
 from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules
 from careflow_storage.admin.cors_models import CorsMethod, CorsRule
@@ -40,7 +40,7 @@ def methods_of(
     """Return what pages may do: by preset, or by the methods, or as a page that puts."""
     if preset is None:
         return _UPLOAD_METHODS if methods is None else methods
-    if preset not in _PRESETS:
+    if not isinstance(preset, str) or preset not in _PRESETS:
         raise InvalidInputError(f"preset must be one of {', '.join(_PRESETS)}, not {preset!r}.")
     if methods is not None:
         raise InvalidInputError("Give either preset or methods.")
@@ -61,7 +61,8 @@ def browser_upload_rule(
     """
     given = {"allowed_origins": origins, "allowed_methods": methods}
     texts = {
-        field: (each,) if isinstance(each, str) else tuple(each) for field, each in given.items()
+        field: (each,) if isinstance(each, str) else tuple(listed(each, field))
+        for field, each in given.items()
     }
     for field, each in texts.items():
         for position, text in enumerate(each):
@@ -83,7 +84,7 @@ async def get_rules(engine: Engine) -> list[CorsRule]:
 
 
 async def set_rules(engine: Engine, rules: Iterable[CorsRule]) -> None:
-    wanted = list(rules)
+    wanted = listed(rules, "rules")
     check_rules(wanted)
     await _write(engine, [_to_s3(rule) for rule in wanted])
 

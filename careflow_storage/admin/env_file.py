@@ -20,6 +20,7 @@ import dotenv
 from dotenv.parser import Binding, parse_stream
 
 from careflow_storage.errors import InvalidInputError, StorageError
+from careflow_storage.transfer.local_target import as_path
 
 _BYTE_ORDER_MARK = "\ufeff"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -209,7 +210,7 @@ def _values(text: str, *, interpolate: bool = True) -> dict[str, str | None]:
 
 @contextlib.contextmanager
 def _typed_errors(path: str | os.PathLike[str], verb: str) -> Iterator[None]:
-    name = os.fspath(path)
+    name = str(as_path(path))
     try:
         yield
     except FileNotFoundError as error:

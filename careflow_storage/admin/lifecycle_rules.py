@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import StrictInt
 
+from careflow_storage.admin.arguments import listed
 from careflow_storage.admin.lifecycle_s3 import actions_of, foreign_parts, prefix_of, to_s3
 from careflow_storage.errors import (
     InvalidInputError,
@@ -75,8 +76,8 @@ async def get_rules(engine: Engine) -> list[LifecycleRule]:
 
 
 async def set_rules(engine: Engine, rules: Iterable[LifecycleRule]) -> None:
-    wanted = list(rules)
-    _check_rules(wanted)
+    wanted = listed(rules, "rules")
+    check_rules(wanted)
     await _write(engine, [each for rule in wanted for each in _to_s3(rule)], {})
 
 
@@ -182,7 +183,7 @@ def _to_s3(rule: LifecycleRule) -> list[dict[str, Any]]:
     )
 
 
-def _check_rules(rules: Sequence[LifecycleRule]) -> None:
+def check_rules(rules: Sequence[LifecycleRule]) -> None:
     """Raise `InvalidInputError` for rules that B2 would not take; it names the field.
 
     The limits are those of Backblaze's "Lifecycle Rules".

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from careflow_storage.admin.arguments import check_text
+from careflow_storage.admin.arguments import check_text, listed
 from careflow_storage.admin.cors import get_rules
 from careflow_storage.admin.cors_limits import (
     header_problem,
@@ -59,7 +59,7 @@ async def check(
 
 
 def _checked(origin: str, method: str, headers: Iterable[str]) -> tuple[str, ...]:
-    names = (headers,) if isinstance(headers, str) else tuple(headers)
+    names = (headers,) if isinstance(headers, str) else tuple(listed(headers, "headers"))
     check_text(origin, "origin")
     check_text(method, "method")
     problem = origin_problem(origin) or ("must be one origin, without *" if "*" in origin else None)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
-from careflow_storage.admin.cors_limits import origin_problem
+from careflow_storage.admin.cors_limits import check_rules, origin_problem
 from careflow_storage.admin.cors_matching import unreadable
 from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
@@ -95,6 +95,8 @@ class Replacement:
             output.data(rules)
             output.note("The bucket has these rules already.")
             return
+        # Of what cannot be set nothing is shown and asked.
+        check_rules(rules)
         earlier, later = _by_name(before), _by_name(rules)
         show_changes(output, earlier, later, in_words)
         bucket = str(storage.settings.bucket_name)

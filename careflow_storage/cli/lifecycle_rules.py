@@ -11,6 +11,7 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import LifecycleRule
+from careflow_storage.admin.lifecycle_rules import check_rules
 from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.durations import days_in_words
@@ -80,10 +81,12 @@ class Replacement:
         """Show what changes, ask, set."""
         rules = lifecycle_rules(await asyncio.to_thread(read_rules_text, self.file))
         before = await storage.admin.get_lifecycle_rules()
-        if _by_prefix(before) == _by_prefix(rules):
+        if len(before) == len(rules) and _by_prefix(before) == _by_prefix(rules):
             output.data(rules)
             output.note("The bucket has these rules already.")
             return
+        # Of what cannot be set nothing is shown and asked.
+        check_rules(rules)
         earlier, later = _by_prefix(before), _by_prefix(rules)
         show_changes(output, earlier, later, in_words)
         bucket = str(storage.settings.bucket_name)

@@ -26,6 +26,7 @@ from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatu
 from careflow_storage.outbox.office import Office, Rules
 from careflow_storage.s3.in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.transfer.local_target import as_path
 from careflow_storage.transfer.upload import UploadOptions
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Outbox:
             was delivered, and to know the same recording when it is put again.
 
     Raises:
-        InvalidInputError: A number makes no sense.
+        InvalidInputError: A number makes no sense, or an argument is of another type.
+        InvalidPathError: No folder can have this name.
     """
 
     def __init__(
@@ -94,9 +96,20 @@ class Outbox:
             "retry_max_delay": retry_max_delay,
         }
         for name, number in numbers.items():
-            if not number > 0:
+            if not isinstance(number, int | float) or not number > 0:
                 raise InvalidInputError(f"{name} must be more than 0, not {number!r}.")
-        self.folder = Path(folder)
+        for name, span in {
+            "give_up_after": give_up_after,
+            "keep_delivered": keep_delivered,
+        }.items():
+            if not isinstance(span, timedelta):
+                raise InvalidInputError(f"{name} must be a timedelta, not {span!r}.")
+        if storage is not None and not isinstance(storage, BackblazeStorage):
+            raise InvalidInputError(
+                f"storage must be a BackblazeStorage, not {type(storage).__name__}.",
+                hint="The folder comes first: Outbox(folder, storage).",
+            )
+        self.folder: Path = as_path(folder, "folder")
         self._storage = storage
         self._rules = Rules(max_bytes, keep_delivered.total_seconds(), retry_base_delay)
         self._options = CourierOptions(

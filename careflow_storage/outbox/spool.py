@@ -165,10 +165,15 @@ def make_folder(path: Path) -> None:
     """Make a folder that only this user can read, and bring its name to the disk.
 
     Raises:
-        OutboxError: It exists, and other users may write to it: they could plant recordings.
+        OutboxError: It or a parent is a file; or it exists, and other users may write to it:
+            they could plant recordings.
     """
     missing = [path, *path.parents]
     for folder in reversed([each for each in missing if not each.is_dir()]):
+        if folder.exists() and not folder.is_dir():
+            raise OutboxError(
+                f"The outbox's folder {str(path)!r} cannot be used: {str(folder)!r} is a file."
+            )
         # Another process may make it at this moment.
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)

@@ -55,8 +55,8 @@ class LocalTarget:
         return cls(path, file)
 
 
-def as_path(given: str | os.PathLike[str]) -> Path:
-    """Make a path of what the caller gave.
+def as_path(given: str | os.PathLike[str], name: str = "path") -> Path:
+    """Make a path of what the caller gave as the argument ``name``.
 
     Raises:
         InvalidInputError: It is neither a str nor a Path.
@@ -66,7 +66,7 @@ def as_path(given: str | os.PathLike[str]) -> Path:
         path = Path(given)
     except TypeError:
         raise InvalidInputError(
-            f"path must be a str or a Path, not {type(given).__name__}."
+            f"{name} must be a str or a Path, not {type(given).__name__}."
         ) from None
     try:
         encoded = os.fsencode(path)

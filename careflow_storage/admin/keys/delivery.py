@@ -14,6 +14,7 @@ from careflow_storage.admin.keys.models import CreatedKey
 from careflow_storage.admin.keys.native import to_its_end
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.s3.executor import in_thread
+from careflow_storage.transfer.local_target import as_path
 
 T = TypeVar("T")
 
@@ -143,4 +144,4 @@ def chosen(env_file: Path | str | None, deliver: Deliver | None) -> Delivery:
         return Callback(deliver)
     if not isinstance(env_file, (str, Path)) or not str(env_file):
         raise InvalidInputError(f"env_file must be a path, not {env_file!r}.")
-    return EnvFile(Path(env_file))
+    return EnvFile(as_path(env_file, "env_file"))

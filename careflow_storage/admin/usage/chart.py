@@ -14,6 +14,7 @@ from careflow_storage.admin.usage.prices import Prices, checked_prices
 from careflow_storage.admin.usage.sizes import decimal_size
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageError
 from careflow_storage.s3.executor import in_thread
+from careflow_storage.transfer.local_target import as_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ async def draw_growth(
             price cannot be.
         StorageError: The file cannot be written.
     """
-    target = Path(path)
+    target = as_path(path)
     if target.suffix.lower() != ".png":
         raise InvalidInputError(f"path must end with .png, not {target.name!r}.")
     if prices is not None:

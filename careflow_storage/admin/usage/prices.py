@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
+from careflow_storage.transfer.local_target import as_path
 
 CallClass = Literal["A", "B", "C", "D"]
 CALL_CLASSES: tuple[CallClass, ...] = ("A", "B", "C", "D")
@@ -125,7 +126,7 @@ def load_prices(path: str | os.PathLike[str] | None = None) -> Prices:
         InvalidInputError: The file cannot be read; or fields are missing, unknown or cannot be:
             each is named.
     """
-    place = _Place().prices_file if path is None else Path(path)
+    place = _Place().prices_file if path is None else as_path(path)
     if place is None:
         return B2_TODAY
     try:
