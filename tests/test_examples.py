@@ -27,6 +27,7 @@ from careflow_storage import (
     InvalidCredentialsError,
     InvalidInputError,
     InvalidRangeError,
+    NoSuchBucketError,
     NoSuchKeyError,
     NotConfiguredError,
     PreconditionFailedError,
@@ -36,6 +37,7 @@ from careflow_storage import (
     StorageSettings,
     StorageTimeoutError,
 )
+from careflow_storage.admin import LifecycleRule
 from careflow_storage.local import LocalServer
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -111,11 +113,44 @@ def test_the_bucket_is_set_up_once_and_a_second_run_changes_nothing(
     assert first.returncode == 0, first.stderr
     assert "was created, private and encrypted" in first.stdout
     assert "https://app.example may upload" in first.stdout
-    assert "recordings/ hidden after 365 days" in first.stdout
+    assert "recordings/: hidden 365 days after upload, erased 30 days after" in first.stdout
     assert "0 files, 0 bytes are paid for" in first.stdout
     second = run_script("set_up_bucket.py", "https://app.example", **new)
     assert second.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
     assert not second.stderr
+
+
+async def test_setting_up_a_bucket_leaves_what_is_set_already(
+    environment: dict[str, str], seaweed_storage: BackblazeStorage
+) -> None:
+    admin = seaweed_storage.admin
+    await admin.allow_browser_uploads("https://other.example", preset="multipart")
+    (kept,) = await admin.expire_recordings(erase_after_days=3000)
+    other = LifecycleRule(prefix="logs/", hide_after_days=7)
+    await admin.put_lifecycle_rule(other)
+    finished = await asyncio.to_thread(
+        run_script, "set_up_bucket.py", "https://app.example", **environment
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "recordings/: erased 3000 days after being hidden" in finished.stdout
+    assert "None" not in finished.stdout
+    assert "https://app.example may upload" in finished.stdout
+    assert (await admin.check_cors("https://other.example", "DELETE")).allowed
+    rules = {rule.prefix: rule for rule in await admin.get_lifecycle_rules()}
+    assert rules == {"recordings/": kept, "logs/": other}
+
+
+async def test_a_bucket_is_not_set_up_for_no_origin(
+    environment: dict[str, str], seaweed_storage: BackblazeStorage
+) -> None:
+    name = f"set-up-{uuid.uuid4().hex[:12]}"
+    new = environment | {"BACKBLAZE_BUCKET_NAME": name}
+    finished = await asyncio.to_thread(run_script, "set_up_bucket.py", **new)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("usage: ")
+    assert not finished.stdout
+    with pytest.raises(NoSuchBucketError):
+        await seaweed_storage.admin.head_bucket(name)
 
 
 async def test_the_worker_stores_a_recording(

@@ -27,7 +27,7 @@ TAKES_A_LIST: dict[str, Callable[[StorageAdmin, Any], Awaitable[object]]] = {
     "allow_browser_uploads": lambda admin, given: admin.allow_browser_uploads(given),
     "to add": lambda admin, given: admin.allow_browser_uploads(given, "put"),
     "methods": lambda admin, given: admin.allow_browser_uploads(
-        APP, methods=5 if given is None else given
+        APP, methods=cast(Any, 5 if given is None else given)
     ),
     "check_cors": lambda admin, given: admin.check_cors(APP, "PUT", given),
     "delete_file_versions": lambda admin, given: admin.delete_file_versions(given),

@@ -40,7 +40,7 @@ def methods_of(
     """Return what pages may do: by preset, or by the methods, or as a page that puts."""
     if preset is None:
         return _UPLOAD_METHODS if methods is None else methods
-    if not isinstance(preset, str) or preset not in _PRESETS:
+    if preset not in tuple(_PRESETS):  # it may be what cannot be hashed
         raise InvalidInputError(f"preset must be one of {', '.join(_PRESETS)}, not {preset!r}.")
     if methods is not None:
         raise InvalidInputError("Give either preset or methods.")

@@ -87,7 +87,7 @@ class Outbox:
         give_up_after: timedelta = timedelta(hours=72),
         keep_delivered: timedelta = timedelta(days=7),
     ) -> None:
-        numbers = {
+        numbers: dict[str, object] = {
             "max_bytes": 1 if max_bytes is None else max_bytes,
             "concurrency": concurrency,
             "poll_interval": poll_interval,
@@ -98,10 +98,11 @@ class Outbox:
         for name, number in numbers.items():
             if not isinstance(number, int | float) or not number > 0:
                 raise InvalidInputError(f"{name} must be more than 0, not {number!r}.")
-        for name, span in {
+        spans: dict[str, object] = {
             "give_up_after": give_up_after,
             "keep_delivered": keep_delivered,
-        }.items():
+        }
+        for name, span in spans.items():
             if not isinstance(span, timedelta):
                 raise InvalidInputError(f"{name} must be a timedelta, not {span!r}.")
         if storage is not None and not isinstance(storage, BackblazeStorage):
