@@ -106,6 +106,46 @@ async def test_what_is_kept_but_not_marked_is_told(
     assert await storage.get_file("key") == b"sound"
 
 
+@pytest.mark.parametrize("follow_up", FOLLOW_UPS)
+async def test_a_resumed_upload_that_is_complete_is_a_success_whatever_follows(
+    storage: BackblazeStorage, proxy: FaultProxy, follow_up: str
+) -> None:
+    proxy.add(operation="UploadPart", path="partNumber=3", status=403, code="AccessDenied")
+    with pytest.raises(AccessDeniedError):
+        await storage.upload_file("key", LARGE, resume=True)
+    proxy.clear()
+    completed = proxy.log
+    proxy.add(
+        when=lambda attempt: (
+            attempt.method == "HEAD"
+            and any(sent.operation == "CompleteMultipartUpload" for sent in completed)
+        ),
+        **FOLLOW_UPS[follow_up],
+    )
+    result = await storage.upload_file("key", LARGE, resume=True)
+    assert result.size == len(LARGE)
+    proxy.clear()
+    assert await storage.get_file("key") == LARGE
+
+
+async def test_a_lock_that_is_unknown_is_told(storage: BackblazeStorage, proxy: FaultProxy) -> None:
+    proxy.add(operation="UploadPart", path="partNumber=3", status=403, code="AccessDenied")
+    with pytest.raises(AccessDeniedError):
+        await storage.upload_file("key", LARGE, resume=True, legal_hold=True)
+    proxy.clear()
+    completed = proxy.log
+    proxy.add(
+        when=lambda attempt: (
+            attempt.method == "HEAD"
+            and any(sent.operation == "CompleteMultipartUpload" for sent in completed)
+        ),
+        **FOLLOW_UPS["busy"],
+    )
+    with pytest.raises(ServiceUnavailableError) as caught:
+        await storage.upload_file("key", LARGE, resume=True, legal_hold=True)
+    assert "The upload is complete" in "".join(caught.value.__notes__)
+
+
 async def test_an_upload_that_fails_tells_why_though_its_abort_fails_too(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import hashlib
 import re
 import resource
 import sys
@@ -326,6 +327,71 @@ async def test_an_upload_id_reaches_the_server_as_it_was_and_no_header() -> None
             assert {name for name, _, _ in given} <= {"partNumber", "uploadId"}
             assert unquote(next(value for name, _, value in given if name == "uploadId")) == evil
             assert "X-Evil" not in asked.head.partition("\r\n")[2]
+
+
+def in_parts(asked: Asked, created: str, completed: str) -> bytes:
+    """Answer an upload in parts; the two name what they are about as they are told to."""
+    if asked.method == "PUT":
+        digest = hashlib.md5(asked.body, usedforsecurity=False).hexdigest()
+        return answered(b"", ETag=f'"{digest}"')
+    if asked.method == "DELETE":
+        return answered(b"", "204 No Content")
+    if "?uploads" in asked.target:
+        body = f"<InitiateMultipartUploadResult>{created}<UploadId>u</UploadId>"
+        return answered(f"{body}</InitiateMultipartUploadResult>".encode())
+    body = f'<CompleteMultipartUploadResult>{completed}<ETag>"e-1"</ETag>'
+    return answered(f"{body}</CompleteMultipartUploadResult>".encode())
+
+
+@pytest.mark.parametrize("operation", ["CreateMultipartUpload", "CompleteMultipartUpload"])
+@pytest.mark.parametrize(
+    ("named", "what"),
+    [
+        ("<Key>other</Key>", "key"),
+        ("<Key>K</Key>", "key"),
+        ("<Key>k/k</Key>", "key"),
+        ("<Key>k </Key>", "key"),
+        ("<Key>%6B%20</Key>", "key"),
+        ("<Bucket>other</Bucket><Key>k</Key>", "bucket"),
+        ("<Bucket>recordings-bucket-2</Bucket>", "bucket"),
+    ],
+)
+async def test_a_response_about_another_upload_is_refused(
+    operation: str, named: str, what: str
+) -> None:
+    created, completed = (named, "") if operation.startswith("Create") else ("", named)
+    error = await fail(lambda asked: in_parts(asked, created, completed), CALLS["multipart"])
+    assert isinstance(error, ServerResponseError)
+    assert (error.operation, error.bucket, error.key) == (operation, "recordings-bucket", "k")
+    assert f"another {what}" in str(error)
+    assert "other" not in str(error).replace("another", "")
+
+
+@pytest.mark.parametrize(
+    ("key", "named"),
+    [
+        ("k", ""),
+        ("k", "<Bucket/><Key/>"),
+        ("k", "<Bucket>recordings-bucket</Bucket><Key>k</Key>"),
+        ("a b+c/\u00e4", "<Key>a b+c/\u00e4</Key>"),
+        ("a b+c/\u00e4", "<Key>a%20b%2Bc/%C3%A4</Key>"),
+        ("a b+c/\u00e4", "<Key>a+b%2Bc%2F%C3%A4</Key>"),
+        ("a%20b", "<Key>a%20b</Key>"),
+        ("a%20b", "<Key>a%2520b</Key>"),
+        ("a&<b>", "<Key>a&amp;&lt;b&gt;</Key>"),
+        ("a//b", "<Key>a/b</Key>"),
+        ("/a", "<Key>a</Key>"),
+        ("a", "<Key>/a</Key>"),
+        ("a/", "<Key>a/</Key>"),
+        ("a\\b", "<Key>a/b</Key>"),
+    ],
+)
+async def test_a_response_may_name_the_key_in_its_own_form(key: str, named: str) -> None:
+    async with (
+        HostileServer(lambda asked: in_parts(asked, named, named)) as server,
+        BackblazeStorage(server.settings()) as storage,
+    ):
+        assert (await storage.upload_file(key, noise(200_000))).key == key
 
 
 # --- listings ---------------------------------------------------------------------------

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import NamedTuple
+from urllib.parse import unquote, unquote_plus
 
 from careflow_storage.errors import ServerResponseError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
@@ -25,6 +27,8 @@ from careflow_storage.s3.xml_reader import WHITE_SPACE, read_document, refused
 
 # B2's have about 100 characters.
 _LONGEST_UPLOAD_ID = 1024
+_ALIASES = ("-s3alias", "--ol-s3", "--xa-s3")
+_XML_CARRIES = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd-\uffff]*").fullmatch
 
 
 class Creation(NamedTuple):
@@ -64,7 +68,10 @@ class MultipartRequests:
             sent["x-backblaze-live-read-enabled"] = "true"
             sent["x-backblaze-live-read-part-size"] = str(live_read)
         request = Request("CreateMultipartUpload", "POST", key, "uploads=", sent, b"")
-        upload_id = await self._exchange.send(request, lambda answer: _upload_id(request, answer))
+        bucket = self._exchange.session.bucket
+        upload_id = await self._exchange.send(
+            request, lambda answer: _upload_id(request, bucket, answer)
+        )
         return Creation(upload_id, request.unsettled)
 
     async def complete(
@@ -97,7 +104,10 @@ class MultipartRequests:
             body,
             hashlib.sha256(body).hexdigest(),
         )
-        return await self._exchange.send(request, lambda answer: _completed(request, answer))
+        bucket = self._exchange.session.bucket
+        return await self._exchange.send(
+            request, lambda answer: _completed(request, bucket, answer)
+        )
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and the parts stored so far."""
@@ -122,12 +132,12 @@ def _completion(parts: Sequence[tuple[str, bytes]], algorithm: ChecksumAlgorithm
     return "".join([*pieces, "</CompleteMultipartUpload>"]).encode()
 
 
-def _field(request: Request, answer: Answer, root: str, name: str) -> str:
+def _field(request: Request, bucket: str, answer: Answer, root: str, name: str) -> str:
     """Return the one field that is wanted of the answer's document."""
     try:
         # Amazon sends spaces while it works, to keep the connection alive.
         data = answer.body.lstrip(WHITE_SPACE.encode())
-        document = read_document(data, ERROR_FIELDS | {name}, {})
+        document = read_document(data, ERROR_FIELDS | {name, "Bucket", "Key"}, {})
         if document.root == "Error":
             require_root(document, root, request.operation)
         # Not every server calls it as Amazon does (rclone's root has no "Result" in its name). A
@@ -135,14 +145,18 @@ def _field(request: Request, answer: Answer, root: str, name: str) -> str:
         found = document.fields.get(name) if document.root.startswith(root) else None
         if not found:
             raise refused(f"it has no {name}", retryable=True)
+        if not _repeats_key(document.fields.get("Key"), request.key or ""):
+            raise _of_another(request, "key")
+        if not _repeats_bucket(document.fields.get("Bucket"), bucket):
+            raise _of_another(request, "bucket")
     except StorageError as error:
         error.operation, error.key = request.operation, request.key
         raise
     return found
 
 
-def _upload_id(request: Request, answer: Answer) -> str:
-    upload_id = _field(request, answer, "InitiateMultipartUpload", "UploadId")
+def _upload_id(request: Request, bucket: str, answer: Answer) -> str:
+    upload_id = _field(request, bucket, answer, "InitiateMultipartUpload", "UploadId")
     if not is_header_value(upload_id) or len(upload_id) > _LONGEST_UPLOAD_ID:
         # It goes into URLs, logs and errors.
         raise ServerResponseError(
@@ -154,6 +168,40 @@ def _upload_id(request: Request, answer: Answer) -> str:
     return upload_id
 
 
-def _completed(request: Request, answer: Answer) -> Stored:
-    etag = _field(request, answer, "CompleteMultipartUpload", "ETag")
+def _repeats_key(said: str | None, key: str) -> bool:
+    """Whether a response names the key that was asked, if any, in one of the servers' forms.
+
+    Some percent-encode it. SeaweedFS folds double slashes, leaves out those at the start, and
+    makes slashes of backslashes.
+    What XML cannot carry each server replaces in its own way.
+    """
+    if not said or said == key or not _XML_CARRIES(key):
+        return True
+    forms = (said, unquote(said), unquote_plus(said))
+    return _folded(key) in map(_folded, forms)
+
+
+def _folded(key: str) -> str:
+    return "/".join(name for name in key.replace("\\", "/").split("/") if name)
+
+
+def _repeats_bucket(said: str | None, bucket: str) -> bool:
+    """Whether a response names the bucket that was asked, if any.
+
+    Behind an access point's alias it is the bucket's own name (AWS "CreateMultipartUpload").
+    """
+    return not said or unquote(said).strip("/") == bucket or bucket.endswith(_ALIASES)
+
+
+def _of_another(request: Request, what: str) -> ServerResponseError:
+    return ServerResponseError(
+        f"The server's response names another {what} than was asked.",
+        operation=request.operation,
+        key=request.key,
+        hint="The server, or a proxy before it, confuses requests: see which one it is.",
+    )
+
+
+def _completed(request: Request, bucket: str, answer: Answer) -> Stored:
+    etag = _field(request, bucket, answer, "CompleteMultipartUpload", "ETag")
     return Stored(unquote_etag(etag), version_id_of(answer.headers), {})

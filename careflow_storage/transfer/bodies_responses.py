@@ -131,11 +131,10 @@ def _form_part(part: Any) -> StreamSource:
 
 def _part_chunks(part: Any, *, decoded: bool) -> NextChunk:
     async def next_chunk() -> Any:
-        while not part.at_eof():
-            chunk = await part.read_chunk(_CHUNK_BYTES)
-            if chunk:
-                return part.decode(chunk) if decoded else chunk
-        return END
+        if part.at_eof():
+            return END
+        chunk = await part.read_chunk(_CHUNK_BYTES)
+        return part.decode(chunk) if decoded and chunk else chunk
 
     return next_chunk
 

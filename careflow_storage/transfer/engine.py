@@ -14,13 +14,15 @@ from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.memory import ByteBudget
 from careflow_storage.transfer.spool import Spool
 from careflow_storage.transfer.threads import Threads
+from careflow_storage.transfer.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
     """The two planes, and the threads, memory and disk that all transfers draw on.
 
-    ``living`` are the IDs of the multipart uploads that this storage is working on.
+    ``living`` are the IDs of the multipart uploads that this storage is working on. The ``turns``
+    are those of all recordings in progress: one of a thousand gives the event loop a turn.
     """
 
     settings: StorageSettings
@@ -34,3 +36,4 @@ class Engine:
     spool: Spool
     in_flight: InFlight
     living: set[str] = field(default_factory=set)
+    turns: Turns = field(default_factory=Turns)

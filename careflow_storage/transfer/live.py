@@ -200,8 +200,9 @@ class RecordingWriter:
     async def write(self, data: Buffer) -> None:
         """Take the next bytes; the caller may use the buffer again afterwards.
 
-        Returns at once, except now and then: each 32 KiB may take a short way to the disk, and
-        while parts cannot go out it waits until they can.
+        Returns at once, except now and then: every few milliseconds other tasks get a turn of the
+        event loop, each 32 KiB may take a short way to the disk, and while parts cannot go out it
+        waits until they can.
 
         Raises:
             InvalidInputError: ``data`` is not bytes-like.
@@ -211,6 +212,8 @@ class RecordingWriter:
         view = _as_view(data)
         async with self._turn:
             while True:
+                # Before bytes are taken: a cancelled write says exactly how many were.
+                await self._engine.turns.give()
                 self._check_open()
                 if self._declared:
                     raise StorageClosedError(

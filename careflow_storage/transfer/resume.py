@@ -26,6 +26,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
 from careflow_storage.s3.control_pages import ListedPart
 from careflow_storage.s3.object_lock import lock_at_least
+from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.s3.requests import ObjectHead, Stored
 from careflow_storage.transfer.checksums import composite, composite_etag
 from careflow_storage.transfer.engine import Engine
@@ -170,7 +171,10 @@ class ResumableUpload:
         if not self._anew and mark is not None and mark.has(self._fingerprint):
             done = await self._same_object(head, mark.sizes)
             if done is not None:
-                await lock_at_least(self._engine.control, head.file, self._headers)
+                try:
+                    await lock_at_least(self._engine.control, head.file, self._headers)
+                except NoSuchKeyError:
+                    return None  # erased since: it is uploaded anew
                 self._meter.add(self._size)
                 return done
         if not self._overwrite:
@@ -271,6 +275,25 @@ class ResumableUpload:
         return PartReader(self._source, self._engine, algorithm)
 
     async def _has_our_headers(self, stored: Stored, sizes: PartSizes) -> bool:
+        try:
+            return await self._verify_headers(stored, sizes)
+        except NoSuchKeyError:
+            # It was stored, and erased since: that is what counts.
+            return True
+        except StorageError as error:
+            if has_lock(self._headers):
+                error.add_note("The upload is complete, but whether it is locked is unknown.")
+                raise
+            # The upload is complete: what a later request meets does not make it fail.
+            logger.warning(
+                "The upload is complete, but whether it has the headers that were asked for is "
+                "unknown: %s",
+                error,
+                extra={**self._extra, "code": error.code},
+            )
+            return True
+
+    async def _verify_headers(self, stored: Stored, sizes: PartSizes) -> bool:
         head = await self._engine.requests.head_object(self._key, version_id=stored.version_id)
         if head.file.etag != stored.etag:
             # Where no versions are kept: somebody has written the key since, that is what counts.

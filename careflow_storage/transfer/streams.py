@@ -16,6 +16,7 @@ from typing import Any
 from careflow_storage.errors import BodyChangedError, InvalidInputError
 from careflow_storage.transfer.bodies_memory import owned
 from careflow_storage.transfer.threads import Threads
+from careflow_storage.transfer.turns import Turns
 from careflow_storage.transfer.workers import Outcome
 
 READ_BYTES = 1024 * 1024
@@ -51,6 +52,7 @@ class StreamSource:
         self._rewind = rewind
         self._rest = memoryview(b"")
         self._ended = False
+        self._turns = Turns()
         self._record = _Record() if rewind is not None else None
 
     async def next_piece(self, size: int) -> memoryview:
@@ -61,6 +63,8 @@ class StreamSource:
             BodyChangedError: It gives other bytes than before it was rewound.
         """
         while not self._rest and not self._ended:
+            # Before the chunk: a cancellation here loses none.
+            await self._turns.give()
             chunk = await self._next_chunk()
             if chunk is END:
                 self._ended = True
