@@ -40,8 +40,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TREACHEROUS = re.compile(r"[\x80-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 # Windows gives each of these a meaning; "%" would be one to who decodes the name again.
 _UNSAFE_IN_A_NAME = re.compile(
-    r"[\x00-\x1f\x7f-\x9f<>:\"|?*%\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-    r"\ud800-\udfff\ufffe\uffff]"
+    r"[\x00-\x1f\x7f-\x9f<>:\"|?*%\ud800-\udfff\ufffe\uffff"
+    # What cannot be seen: format characters (Unicode's Cf, but for the Arabic and other signs that
+    # are drawn), fillers, variation selectors, and the tags, which can carry a whole text.
+    r"\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U00013430-\U0001345f\U0001bca0-\U0001bca3"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _DEVICE = re.compile(
     r"con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]", re.IGNORECASE
@@ -150,9 +154,10 @@ def safe_filename(key: str) -> str:
         path = folder / safe_filename(file.key)
 
     It is the key's last segment, harmless on Linux, macOS and Windows: no folder, no drive, no
-    device (``CON``), nothing hidden (a leading dot), no control characters or marks of the
-    reading direction, at most 250 bytes of UTF-8 with the ending kept. What must go becomes
-    ``_``. Different keys may get the same name: use a folder of their own for each call.
+    device (``CON``), nothing hidden (a leading dot), no control characters, marks of the reading
+    direction or other characters that cannot be seen, at most 250 bytes of UTF-8 with the ending
+    kept. What must go becomes ``_``. Different keys may get the same name: use a folder of their
+    own for each call.
     """
     name = key.replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = _UNSAFE_IN_A_NAME.sub("_", name).rstrip(". ")

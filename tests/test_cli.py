@@ -318,6 +318,31 @@ def test_serve_local_gives_the_variables_as_one_object() -> None:
     assert variables["BACKBLAZE_ENDPOINT"].startswith("http://127.0.0.1:")
 
 
+@pytest.mark.integration
+def test_serve_local_names_a_place_that_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept")
+    done = run("serve-local", "--data-dir", "/dev/null")
+    assert done.returncode == 1
+    assert "/dev/null is not a folder." in " ".join(done.stderr.split())
+    done = run("serve-local", "--data-dir", str(file))
+    assert done.returncode == 2
+    assert "is a file" in " ".join(done.stderr.split())
+    assert file.read_text() == "kept"
+
+
+def test_a_bucket_that_cannot_be_is_blamed_on_the_option_that_gave_it(tmp_path: Path) -> None:
+    env = tmp_path / "b2.env"
+    env.write_text(
+        "BACKBLAZE_ENDPOINT=https://s3.us-west-004.backblazeb2.com\n"
+        "BACKBLAZE_KEY_ID=0041234567890ab0000000001\nBACKBLAZE_APPLICATION_KEY=K004abc\n"
+    )
+    done = run("--env-file", str(env), "--bucket", "x", "ls")
+    assert done.returncode == 2
+    assert "--bucket must have" in " ".join(done.stderr.split())
+    assert "BACKBLAZE_BUCKET_NAME" not in done.stderr
+
+
 def test_the_version_is_printed() -> None:
     done = run("--version")
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", done.stdout)

@@ -374,6 +374,14 @@ def test_times_that_cannot_be_are_refused(text: str) -> None:
         parse_moment(text)
 
 
+async def test_the_origin_null_is_not_turned_into_a_host(command: Command) -> None:
+    for arguments in (("cors", "allow", "null"), ("cors", "check", "null")):
+        ran = await command(*arguments)
+        assert ran.code == 2
+        assert "sandboxed frames" in ran.err
+        assert "https://null" not in ran.err
+
+
 # --- what cannot be set -----------------------------------------------------------------
 
 UNSETTABLE = {

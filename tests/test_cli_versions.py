@@ -88,6 +88,19 @@ async def test_unfinished_uploads_are_listed_and_aborted_after_a_question(
     assert left["key"] == "r/b.wav"
 
 
+@pytest.mark.parametrize("more", [["--yes"], ["--dry-run"], []])
+async def test_an_upload_that_never_was_is_not_called_aborted(
+    command: Command, storage: BackblazeStorage, more: list[str]
+) -> None:
+    upload_id = await begin_upload(storage, "r/a.wav")
+    for key, other in (("r/a.wav", "bogus"), ("r/a.wa", upload_id), ("r/b.wav", upload_id)):
+        ran = await command("uploads", "abort", key, other, *more)
+        assert ran.code == 3
+        assert f"There is no unfinished upload {other} of {key}." in ran.err
+        assert "Aborted" not in ran.err
+    assert len(await storage.list_incomplete_uploads()) == 1
+
+
 async def test_only_uploads_that_are_older_are_aborted(seaweed_storage: BackblazeStorage) -> None:
     # moto says of every upload that it began in 2010.
     storage, command = seaweed_storage, Command(seaweed_storage.settings)

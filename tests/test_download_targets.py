@@ -319,3 +319,24 @@ async def test_given_a_longer_file_of_an_earlier_run_then_nothing_of_it_stays(
         await storage.download_file("a", target, resume=True)
     await storage.download_file("b", target, resume=True)
     assert tree(tmp_path) == {"out": b"short"}
+
+
+async def test_given_a_file_that_is_a_mount_when_it_is_replaced_then_the_hint_says_so(
+    storage: BackblazeStorage, tmp_path: Path
+) -> None:
+    target = tmp_path / "mounted.wav"
+    target.write_bytes(b"before")
+    replace = Path.replace
+
+    def refused(self: Path, other: Path) -> Path:
+        if Path(other).name == target.name:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(self), None, str(other))
+        return replace(self, other)
+
+    with mock.patch.object(Path, "replace", refused), pytest.raises(LocalFileError) as told:
+        await storage.download_file("a", target)
+    assert (told.value.errno, told.value.retryable) == (errno.EBUSY, False)
+    assert repr(str(target)) in told.value.message
+    assert "mount of its own (Docker)" in (told.value.hint or "")
+    assert "beside it" in (told.value.hint or "")
+    assert tree(tmp_path) == {"mounted.wav": b"before"}

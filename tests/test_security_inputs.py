@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+import unicodedata
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -128,3 +129,29 @@ async def test_a_link_at_the_target_is_replaced_not_followed(
     assert link.read_bytes() == b"new"
     assert not link.is_symlink()
     assert stat.S_ISREG(os.lstat(link).st_mode)
+
+
+# Drawn, though Unicode calls them format characters.
+_DRAWN = {*range(0x0600, 0x0606), 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2, 0x110BD, 0x110CD}
+
+
+def test_what_cannot_be_seen_is_in_no_safe_filename() -> None:
+    unseen = [
+        chr(code)
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp") and code not in _DRAWN
+    ]
+    unseen += [chr(code) for code in (*range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000), 0x3164)]
+    assert {safe_filename(f"calls/a{each}b.wav") for each in unseen} == {"a_b.wav"}
+
+
+def test_a_text_of_tags_does_not_survive_in_a_name() -> None:
+    hidden = "".join(chr(0xE0000 + ord(letter)) for letter in "rm -rf")
+    assert safe_filename(f"calls/call{hidden}.wav") == "call______.wav"
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0645\u0643.wav", "\u901a\u8bdd.mp3", "e\u0301.ogg", "\u0600.wav"]
+)
+def test_letters_of_any_script_and_accents_stay(name: str) -> None:
+    assert safe_filename(f"calls/{name}") == name

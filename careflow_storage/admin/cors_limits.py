@@ -103,6 +103,11 @@ def origin_problem(origin: str) -> str | None:
     """Say what is wrong with an origin of a rule, None if nothing."""
     if origin == "*":
         return None
+    if origin.lower() == "null":
+        return (
+            f"{origin!r} is what sandboxed frames and file:// pages of any site send: it cannot be "
+            "allowed; serve the page from an origin such as http://localhost:3000"
+        )
     if "://" not in origin:
         local = origin.startswith(("localhost", "127.", "[::1]"))
         return f"{origin!r} has no scheme: perhaps {'http' if local else 'https'}://{origin}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -47,6 +48,7 @@ OVER_LIMIT = 5
 INTERRUPTED = 130
 """Ctrl-C; what was begun was cleaned up. SIGTERM is 143 (128 and the signal's number)."""
 
+_BUCKET_VARIABLE = re.compile(r"BACKBLAZE_BUCKET_NAME( \(or [A-Z0-9_]+\))?")
 # The first that fits decides.
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidInputError, WRONG_USE),
@@ -91,7 +93,13 @@ def settings_of(context: typer.Context) -> StorageSettings:
         values["bucket_name"] = given.bucket
     if given.env_file is not None:
         values["_env_file"] = given.env_file
-    return settings_from_environment(**values)
+    try:
+        return settings_from_environment(**values)
+    except InvalidInputError as error:
+        if given.bucket is not None:
+            # It is not the variable's value that is wrong.
+            error.message = _BUCKET_VARIABLE.sub("--bucket", error.message)
+        raise
 
 
 def with_storage(

@@ -12,7 +12,8 @@ from careflow_storage.cli.bars import human_size
 from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.output import Output, counted, moment
-from careflow_storage.errors import InvalidInputError
+from careflow_storage.cli.run import NOT_THERE
+from careflow_storage.errors import AccessDeniedError, InvalidInputError
 from careflow_storage.models import IncompleteUpload
 
 
@@ -59,28 +60,32 @@ class Abortion:
     yes: bool
     dry_run: bool
 
-    async def run(self, storage: BackblazeStorage, output: Output) -> None:
+    async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
         """Abort one, or all that are older, after a question."""
         one = self.key is not None and self.upload_id is not None
         if one == (self.older_than is not None) or (self.key is not None and not one):
             raise InvalidInputError("Give either KEY and UPLOAD_ID, or --older-than.")
         if self.older_than is not None:
             await self._abort_older(storage, output, self.older_than)
-        else:
-            await self._abort_one(storage, output, str(self.key), str(self.upload_id))
+            return None
+        return await self._abort_one(storage, output, str(self.key), str(self.upload_id))
 
     async def _abort_one(
         self, storage: BackblazeStorage, output: Output, key: str, upload_id: str
-    ) -> None:
+    ) -> int | None:
         found = {"key": key, "upload_id": upload_id}
+        if not await _may_be_there(storage, key, upload_id):
+            output.warn(f"There is no unfinished upload {upload_id} of {key}.")
+            return NOT_THERE
         if self.dry_run:
             output.item({**found, "dry_run": True})
             output.line(f"Would abort {upload_id} of {key}.")
-            return
+            return None
         confirm(output, f"Abort {upload_id} of {key}, and erase its parts?", yes=self.yes)
         await storage.abort_upload(key, upload_id)
         output.item(found)
         output.done(f"Aborted: {upload_id} of {key}")
+        return None
 
     async def _abort_older(
         self, storage: BackblazeStorage, output: Output, older_than: timedelta
@@ -101,6 +106,18 @@ class Abortion:
         for upload in aborted:
             output.item(upload)
         output.done(f"Aborted: {counted(len(aborted), 'unfinished upload')}")
+
+
+async def _may_be_there(storage: BackblazeStorage, key: str, upload_id: str) -> bool:
+    """Whether the upload is there, or the key of this storage may not list and so cannot know.
+
+    Servers call it a success to abort an upload that never was: a mistyped ID would pass for one.
+    """
+    try:
+        uploads = await storage.list_incomplete_uploads(key)
+    except AccessDeniedError:
+        return True
+    return any((each.key, each.upload_id) == (key, upload_id) for each in uploads)
 
 
 async def keep(storage: BackblazeStorage, output: Output, key: str, upload_id: str) -> None:

@@ -260,6 +260,8 @@ class LocalServer:
                 f"The directory {self._data_dir} is in use by another local server."
             ) from error
         except OSError as error:
+            if self._data_dir.exists() and not self._data_dir.is_dir():
+                raise LocalServerError(f"{self._data_dir} is not a folder.") from error
             raise LocalServerError(
                 f"The directory {self._data_dir} cannot be used: {error.strerror}."
             ) from error

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from careflow_storage.local_errors import local_file_errors
+from careflow_storage.local_errors import local_file_error, local_file_errors
 
 if sys.platform != "win32":
     import fcntl
@@ -31,6 +31,10 @@ logger = logging.getLogger("careflow_storage")
 
 _LINE = re.compile(rb"(\d{1,14}) (\d{1,14}) ([0-9a-f]{8})\n")
 _LOCK_TRIES = 3
+_MOUNT_HINT = (
+    "The file is a mount of its own (Docker), which no file can take the place of: download beside "
+    "it, or mount its folder."
+)
 
 
 class Journal:
@@ -194,11 +198,21 @@ class PartialFile:
             self._take_over_mode(file)
             os.fsync(file.fileno())
             file.close()
-            self._path.replace(self._target)
+            self._take_place()
             self._file = None
             if self.journal is not None:
                 self.journal.remove()
                 self.journal = None
+
+    def _take_place(self) -> None:
+        try:
+            self._path.replace(self._target)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            busy = local_file_error(error, "write", self._shown, hint=_MOUNT_HINT)
+            busy.retryable = False
+            raise busy from error
 
     def _take_over_mode(self, file: IO[bytes]) -> None:
         """Give it the owner and the mode of the file that it replaces."""
