@@ -257,3 +257,102 @@ async def test_without_a_grace_the_old_key_is_deleted_at_once(
     )
     assert ran.json["old_deleted"]
     assert ran.json["deleted"] == [key_id]
+
+
+async def in_two_files(command: Command, tmp_path: Path) -> tuple[str, Path, Path]:
+    """One key in the files of two services."""
+    first, second = tmp_path / "svc-a.env", tmp_path / "svc-b.env"
+    await command("keys", "create", "svc", "--preset", "app", "--env-file", first)
+    second.write_text(first.read_text())
+    return key_in(first), first, second
+
+
+def key_in(file: Path) -> str:
+    return variables(file.read_text())["BACKBLAZE_KEY_ID"]
+
+
+async def ids(command: Command) -> list[str]:
+    return [each["key_id"] for each in (await command("keys", "list", "--json")).json][1:]
+
+
+async def test_a_second_replacement_of_a_key_is_made_only_after_a_yes(
+    command: Command, tmp_path: Path
+) -> None:
+    old, first, second = await in_two_files(command, tmp_path)
+    await command("keys", "rotate", old, "--env-file", first)
+    for grace in ([], ["--grace", "0s"]):
+        ran = await command("keys", "rotate", old, "--env-file", second, *grace, stdin="n\n")
+        assert ran.code == 1
+        assert f"{key_in(first)} was made to replace {old}" in ran.err
+    assert (await command("keys", "rotate", old, "--env-file", second, "--json")).code == 2
+    assert await ids(command) == [old, key_in(first)]
+    assert key_in(second) == old
+    again = await command("keys", "rotate", old, "--env-file", first)
+    assert again.code == 0, "the same call goes on, unasked"
+
+
+async def test_what_finish_advises_kills_no_key_of_another_service_unasked(
+    command: Command, tmp_path: Path
+) -> None:
+    old, first, second = await in_two_files(command, tmp_path)
+    await command("keys", "rotate", old, "--env-file", first)
+    await command("keys", "rotate", old, "--env-file", second, "--yes")
+    ran = await command("keys", "finish", key_in(second), stdin="n\n")
+    assert ran.code == 1
+    assert f"Delete {old}, {key_in(first)}?" in ran.err
+    assert await ids(command) == [old, key_in(first), key_in(second)]
+    assert (await command("keys", "finish", key_in(first))).code == 0
+    assert await ids(command) == [key_in(first), key_in(second)]
+    assert (await command("keys", "finish", key_in(second), "--json")).code == 2
+    assert (await command("keys", "finish", key_in(second), "--yes")).code == 0
+    assert await ids(command) == [key_in(second)]
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+async def test_finish_asks_before_the_key_of_the_settings_goes(
+    command: Command, server: B2Server, tmp_path: Path, where: str
+) -> None:
+    file = tmp_path / "own.env"
+    rotated = await command("keys", "rotate", server.key.key_id, "--env-file", file)
+    assert "is still the key of your settings" in rotated.err
+    holder = tmp_path / "aws.env"
+    holder.write_text(f"AWS_ACCESS_KEY_ID={server.key.key_id}\n" if where == "file" else "")
+    ran = await command("--env-file", holder, "keys", "finish", key_in(file), stdin="n\n")
+    assert ran.code == 1
+    assert "the key of your settings (BACKBLAZE_KEY_ID in the environment)" in ran.err
+    assert ("AWS_ACCESS_KEY_ID in" in ran.err) == (where == "file")
+    assert server.key.key_id in [
+        each["key_id"] for each in (await command("keys", "list", "--json")).json
+    ]
+    assert (await command("keys", "finish", key_in(file), "--yes")).code == 0
+
+
+async def test_an_old_key_under_the_names_of_aws_is_told_and_asked_about(
+    command: Command, tmp_path: Path
+) -> None:
+    old, secret = await made(command, "--preset", "app")
+    file = tmp_path / "aws.env"
+    text = f"AWS_ACCESS_KEY_ID={old}\nAWS_SECRET_ACCESS_KEY={secret}\n"
+    file.write_text(text)
+    ran = await command("keys", "rotate", old, "--env-file", file, "--grace", "0s", stdin="n\n")
+    assert ran.code == 1
+    assert f"AWS_ACCESS_KEY_ID in {file}" in ran.err
+    assert file.read_text() == text
+    ran = await command("keys", "rotate", old, "--env-file", file)
+    assert ran.code == 0
+    assert f"{old} is still the AWS_ACCESS_KEY_ID in {file}" in " ".join(ran.err.split())
+    assert file.read_text().startswith(text)
+    ran = await command("--env-file", file, "keys", "finish", key_in(file), stdin="n\n")
+    assert ran.code == 1
+    assert "AWS_ACCESS_KEY_ID" in ran.err
+    assert old in await ids(command)
+
+
+async def test_a_server_without_the_native_api_is_told_in_words(
+    command: Command, server: B2Server
+) -> None:
+    server.faults.always("b2_authorize_account", status=405, body=b"<?xml version='1.0'?><Error/>")
+    for words in (["list"], ["finish", server.key.key_id]):
+        ran = await command("keys", *words, "--json")
+        assert ran.error["type"] == "NotSupportedError"
+        assert "Backblaze B2" in ran.error["hint"]

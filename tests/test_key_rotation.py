@@ -309,6 +309,41 @@ async def test_a_key_goes_with_all_that_it_had_replaced(account: SimulatedAccoun
     assert len(account.ids) == 1
 
 
+@pytest.mark.parametrize("finished", [0, 1])
+async def test_a_key_is_never_finished_with_a_newer_one_of_the_same_old_key(
+    b2_server: B2Server, tmp_path: Path, finished: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = tmp_path / "a.env", tmp_path / "b.env"
+    old = await key_in(b2_server, first)
+    write(second, text_in(first))
+    keys = admin_of(b2_server)
+    await keys.rotate(old.key_id, env_file=first)
+    assert "already" not in caplog.text
+    await keys.rotate(old.key_id, env_file=second)
+    assert f"{settings_in(b2_server, first).key_id} was to replace" in caplog.text
+    current = settings_in(b2_server, first).key_id
+    assert current is not None
+    if finished:
+        # Its next key does no harm to the other one either.
+        current = (await keys.rotate(current, env_file=first, grace=NOW)).new_key_id
+    gone = await keys.finish_rotation(current)
+    assert [key.key_id for key in gone] == ([] if finished else [old.key_id])
+    assert await works(settings_in(b2_server, first))
+    assert await works(settings_in(b2_server, second))
+
+
+async def test_an_older_key_that_was_replaced_itself_was_in_use_and_stays(
+    account: SimulatedAccount,
+) -> None:
+    keys = account.keys()
+    made = await keys.create("reports", ["listBuckets"])
+    one = await keys.rotate(made.key_id, deliver=lambda key: None)
+    other = await keys.rotate(made.key_id, deliver=lambda key: None)
+    following = await keys.rotate(one.new_key_id, deliver=lambda key: None)
+    await keys.finish_rotation(other.new_key_id)
+    assert set(account.ids) == {one.new_key_id, other.new_key_id, following.new_key_id}
+
+
 # --- what is refused before a key is made -------------------------------------------------
 
 

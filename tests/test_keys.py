@@ -23,6 +23,7 @@ from careflow_storage import (
     MissingExtraError,
     NoSuchApplicationKeyError,
     NoSuchBucketError,
+    NotSupportedError,
     ServiceUnavailableError,
     StorageError,
     StorageSettings,
@@ -293,6 +294,55 @@ async def test_a_busy_server_is_tried_again_and_then_told(
     b2_server.faults.always("b2_list_keys", status=503, body=busy)
     with pytest.raises(ServiceUnavailableError, match="too busy") as caught:
         await keys.list()
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (405, b'<?xml version="1.0"?><Error><Code>MethodNotAllowed</Code></Error>'),
+        (405, b""),
+        (404, b"<html>"),
+        (501, b'<?xml version="1.0"?><Error><Code>NotImplemented</Code></Error>'),
+        (403, b"<Error><Code>AccessDenied</Code></Error>"),
+    ],
+)
+async def test_a_server_without_the_native_api_is_told(
+    b2_server: B2Server, no_pauses: None, status: int, body: bytes
+) -> None:
+    b2_server.faults.always("b2_authorize_account", status=status, body=body)
+    with pytest.raises(NotSupportedError, match="no native API") as caught:
+        await ApplicationKeys.of_settings(b2_server.settings()).list()
+    assert "B2Server" in (caught.value.hint or "")
+    assert "<" not in str(caught.value)
+
+
+async def test_a_proxy_that_refuses_is_not_taken_for_another_server(b2_server: B2Server) -> None:
+    b2_server.faults.always("b2_authorize_account", status=403, body=b"<html>Blocked</html>")
+    with pytest.raises(StorageError) as caught:
+        await ApplicationKeys.of_settings(b2_server.settings()).list()
+    assert not isinstance(caught.value, NotSupportedError)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("Failed to establish a new connection: [Errno 111] Connection refused", "refused"),
+        ("Failed to resolve 'b2.example'", "name is not known"),
+        ("certificate verify failed: CERTIFICATE_VERIFY_FAILED", "not trusted"),
+        ("('Connection aborted.', RemoteDisconnected())", "failed or was cut"),
+    ],
+)
+async def test_a_lost_connection_is_told_in_our_words(
+    account: SimulatedAccount, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise b2.B2ConnectionError(f"HTTPConnectionPool(host='b2.example', port=80): {words}")
+
+    monkeypatch.setattr(account.simulator, "list_keys", fail)
+    with pytest.raises(ConnectionFailedError, match=told) as caught:
+        await account.keys().list()
+    assert "Pool" not in str(caught.value)
     assert caught.value.retryable
 
 

@@ -20,6 +20,7 @@ from careflow_storage.admin.keys import PRESETS, ApplicationKeys, CreatedKey, Ke
 from careflow_storage.admin.keys.lineage import base_name, replaced_id
 from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm, interruptible
+from careflow_storage.cli.key_holders import Holders, confirm_finish, confirm_rotation
 from careflow_storage.cli.output import Output, moment
 from careflow_storage.cli.waiting import waiting
 
@@ -201,10 +202,21 @@ class Rotation:
     env_file: Path
     grace: timedelta | None
     expires: timedelta | None
+    yes: bool
 
-    async def run(self, output: Output, settings: StorageSettings, key_id: str | None) -> None:
+    async def run(
+        self, output: Output, settings: StorageSettings, key_id: str | None, settings_file: Path
+    ) -> None:
         """Replace it, and tell what became of it."""
         keys = sign_in(settings, key_id)
+        holders = await asyncio.to_thread(
+            Holders.found, settings, key_id, settings_file, rotated=self.env_file
+        )
+        if not self.yes:
+            async with waiting(output, "Listing the keys"):
+                there = await keys.list()
+            at_once = self.grace == timedelta(0)
+            confirm_rotation(output, self.old, there, holders, at_once=at_once)
         async with waiting(output, "Replacing the key"):
             result = await keys.rotate(
                 self.old,
@@ -219,6 +231,8 @@ class Rotation:
         output.done(f"{new} takes the place of {self.old}: tried, and in {self.env_file}.{again}")
         for deleted in result.deleted:
             output.done(f"Deleted {deleted}.")
+        for place in holders.of(self.old):
+            output.warn(f"{self.old} is still {place}: what uses it stops when the key is deleted.")
         if not result.old_deleted:
             until = result.delete_old_after
             after = f" after {moment(until)}" if until else ""
@@ -229,10 +243,21 @@ class Rotation:
 
 
 async def finish_rotation(
-    output: Output, settings: StorageSettings, key_id: str | None, new: str
+    output: Output,
+    settings: StorageSettings,
+    key_id: str | None,
+    new: str,
+    settings_file: Path,
+    *,
+    yes: bool,
 ) -> None:
-    """Delete what the new key has replaced."""
+    """Delete what the new key has replaced; ask first where a key may be in use."""
     keys = sign_in(settings, key_id)
+    if not yes:
+        holders = await asyncio.to_thread(Holders.found, settings, key_id, settings_file)
+        async with waiting(output, "Listing the keys"):
+            there = await keys.list()
+        confirm_finish(output, new, there, holders)
     async with waiting(output, "Deleting what was replaced"):
         deleted = await keys.finish_rotation(new)
     output.data(deleted)

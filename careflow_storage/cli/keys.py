@@ -162,17 +162,20 @@ def rotate(
         ),
     ] = None,
     key_id: _SignIn = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Replace a key by a new one that may do the same.
 
     The new one is tried, then written to the file; the old one works until it is deleted, and
-    so do URLs that were signed with it. Run it again if it was interrupted.
+    so do URLs that were signed with it. Run it again if it was interrupted. Asks if another key
+    was made to replace the old one already, or if 0s deletes a key that is still in use.
     """
     from careflow_storage.cli.key_ring import Rotation
 
     async def job(output: Output, settings: StorageSettings) -> None:
-        await Rotation(old, env_file, grace, expires).run(output, settings, key_id)
+        rotation = Rotation(old, env_file, grace, expires, yes)
+        await rotation.run(output, settings, key_id, _settings_file(context))
 
     _run(context, job, as_json=as_json)
 
@@ -186,16 +189,19 @@ def finish(
         ),
     ],
     key_id: _SignIn = None,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Delete the keys that this one has replaced, once their grace is over.
 
-    Safe to run every day.
+    Safe to run every day. Asks if one of them may still be in use: if the settings have it, or
+    if its own rotation was interrupted or was for another program.
     """
     from careflow_storage.cli.key_ring import finish_rotation
 
     async def job(output: Output, settings: StorageSettings) -> None:
-        await finish_rotation(output, settings, key_id, new)
+        file = _settings_file(context)
+        await finish_rotation(output, settings, key_id, new, file, yes=yes)
 
     _run(context, job, as_json=as_json)
 
@@ -214,6 +220,10 @@ def delete(
         await delete_key(output, settings, key_id, target, yes=yes)
 
     _run(context, job, as_json=as_json)
+
+
+def _settings_file(context: typer.Context) -> Path:
+    return Globals.of(context).env_file or Path(".env")
 
 
 def _run(

@@ -53,10 +53,11 @@ def successors(key_id: str, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
 
 
 def superseded(key: KeyInfo, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
-    """Return all that nobody needs once ``key`` is in use, the oldest first.
+    """Return what may go once ``key`` is in use, the oldest first.
 
-    That is the key that it replaces, those that were to replace that one and never came into
-    use, and what each of them had replaced in its time.
+    These are the key that it replaces, the older ones that were to replace that one too, and
+    what each of them had replaced. A newer one is in use elsewhere, and so is one that was
+    replaced itself: neither is left by an interrupted rotation that ``key`` took up.
     """
     present = {each.key_id: each for each in keys if each.key_id != key.key_id}
     found: dict[str, KeyInfo] = {}
@@ -66,8 +67,39 @@ def superseded(key: KeyInfo, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
         old_id = replaced_id(newer)
         if old_id is None:
             continue
-        for each in (*successors(old_id, present.values()), present.get(old_id)):
+        others = [
+            each
+            for each in successors(old_id, present.values())
+            if _made_before(each, newer) and not successors(each.key_id, present.values())
+        ]
+        for each in (*others, present.get(old_id)):
             if each is not None and each.key_id not in found:
                 found[each.key_id] = each
                 waiting.append(each)
     return list(reversed(found.values()))
+
+
+def following(key: KeyInfo) -> KeyInfo:
+    """Return a stand-in for a key that will replace this one: newer than all others."""
+    return key.model_copy(update={"key_id": "z" * 40, "name": replacement_name(key, None)})
+
+
+def perhaps_in_use(key: KeyInfo, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
+    """Return those of `superseded` that ``key`` does not stem from.
+
+    Their rotation was interrupted, or they were delivered to another program: the account does
+    not tell which.
+    """
+    present = {each.key_id: each for each in keys}
+    stem = {key.key_id}
+    old_id = replaced_id(key)
+    while old_id is not None and old_id not in stem:
+        stem.add(old_id)
+        old = present.get(old_id)
+        old_id = None if old is None else replaced_id(old)
+    return [each for each in superseded(key, present.values()) if each.key_id not in stem]
+
+
+def _made_before(key: KeyInfo, other: KeyInfo) -> bool:
+    # B2 counts the keys of an account up; that count ends each ID.
+    return (len(key.key_id), key.key_id) < (len(other.key_id), other.key_id)

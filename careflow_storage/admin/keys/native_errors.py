@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from careflow_storage.errors import (
@@ -11,6 +12,7 @@ from careflow_storage.errors import (
     ConnectionFailedError,
     InvalidCredentialsError,
     NoSuchApplicationKeyError,
+    NotSupportedError,
     ServerResponseError,
     ServiceUnavailableError,
     StorageError,
@@ -29,6 +31,24 @@ CAPABILITY = {
 _SIGN_IN_HINT = (
     "Verify the key ID and the application key; a key that was deleted or has expired is unknown."
 )
+_NO_NATIVE_API = (
+    "Application keys exist on Backblaze B2 and in careflow_storage.testing.B2Server; another S3 "
+    "server has its own tools for keys."
+)
+# No such method or path; or an error in the XML of S3. (b2sdk keeps no status for these.)
+_ANOTHER_API = re.compile(
+    r"\b(?:404|405|501) (?:non_json_response|None)|<\?xml|<Error>"
+    r"|^No such file, bucket, or endpoint"
+)
+# urllib3 writes its own objects into its texts.
+_REASONS = (
+    ("Failed to resolve", "its name is not known"),
+    ("Connection refused", "the connection was refused"),
+    ("refused it", "the connection was refused"),  # Windows
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
+    ("unreachable", "its network cannot be reached"),
+    ("SSL", "TLS failed"),
+)
 _BUSY_HINT = "Backblaze answers this as a matter of course under load; try again later."
 
 
@@ -36,13 +56,24 @@ def typed_error(operation: str, error: Exception) -> StorageError:
     """Say in our words what b2sdk raised; it holds no header and no secret."""
     from b2sdk.v3.exception import B2Error
 
-    made = _of_b2(operation, error) if isinstance(error, B2Error) else None
+    made: StorageError | None = None
+    if operation == "b2_authorize_account" and _is_of_another_api(error):
+        made = NotSupportedError("The server has no native API of B2.", hint=_NO_NATIVE_API)
+    elif isinstance(error, B2Error):
+        made = _of_b2(operation, error)
     if made is None:
         # An assertion or a missing field: what was answered is not B2's native API.
         made = ServerResponseError(f"The server's answer makes no sense ({_text(error)}).")
     made.operation = operation
     made.code = made.code or getattr(error, "code", None)
     return made
+
+
+def _is_of_another_api(error: Exception) -> bool:
+    """Whether an S3 or a web server refused to sign in, which B2 answers in JSON."""
+    from b2sdk.v3.exception import B2Error
+
+    return isinstance(error, B2Error) and _ANOTHER_API.search(str(error)) is not None
 
 
 def _of_b2(operation: str, error: Any) -> StorageError:
@@ -60,7 +91,9 @@ def _of_b2(operation: str, error: Any) -> StorageError:
     if isinstance(error, b2.B2RequestTimeout):
         return StorageTimeoutError(text, retryable=True, hint=_lost(operation))
     if isinstance(error, (b2.B2ConnectionError, b2.UnknownHost, b2.ConnectionReset, b2.BrokenPipe)):
-        return ConnectionFailedError(text, retryable=True, hint=_lost(operation) or CONNECTION_HINT)
+        return ConnectionFailedError(
+            _unreachable(text), retryable=True, hint=_lost(operation) or CONNECTION_HINT
+        )
     if error.should_retry_http():
         seconds = error.retry_after_seconds
         return ServiceUnavailableError(
@@ -104,6 +137,13 @@ def _refused(operation: str, error: Exception, text: str) -> StorageError:
 def _missing(operation: str) -> str | None:
     needed = CAPABILITY.get(operation)
     return None if needed is None else f"The key that signs in needs {needed}."
+
+
+def _unreachable(text: str) -> str:
+    for words, reason in _REASONS:
+        if words in text:
+            return f"The server cannot be reached: {reason}."
+    return "The connection to the server failed or was cut."
 
 
 def _lost(operation: str) -> str | None:

@@ -77,6 +77,13 @@ class Rotation:
                 hint="It may be the file of another program. Take its BACKBLAZE_KEY_ID out of it, "
                 "if it is the right one.",
             )
+        if made:
+            logger.warning(
+                "%s was to replace the key %s already; it is taken for the key of an interrupted "
+                "rotation, and goes when that one goes",
+                ", ".join(key.key_id for key in made),
+                old.key_id,
+            )
         settings = await self._settings_of_proof(old)
         created = await self._create(old)
         try:
@@ -261,15 +268,20 @@ async def _delete(native: NativeApi, key: KeyInfo) -> None:
 async def finish(native: NativeApi, key_id: str) -> tuple[KeyInfo, ...]:
     """Delete all that the key in use has replaced, if its grace is over."""
     keys = await native.list_keys()
+    key, useless = to_finish(key_id, keys)
+    await delete_all(native, useless, key, None)
+    return tuple(useless)
+
+
+def to_finish(key_id: str, keys: list[KeyInfo]) -> tuple[KeyInfo, list[KeyInfo]]:
+    """Return the key in use, and what `finish` deletes now."""
     key = next((each for each in keys if each.key_id == key_id), None)
     if key is None:
         raise NoSuchApplicationKeyError(f"There is no application key {key_id}.")
     until = kept_until(key)
     if replaced_id(key) is None or (until is not None and until > _now()):
-        return ()
-    useless = superseded(key, keys)
-    await delete_all(native, useless, key, None)
-    return tuple(useless)
+        return key, []
+    return key, superseded(key, keys)
 
 
 def _now() -> datetime:
