@@ -68,7 +68,10 @@ class StorageError(Exception):
             that was given, in their order. Empty where nothing was done.
         kept_file: The path of a local file with the bytes of a recording that did not reach the
             server (``open_recording(on_error="keep")``), from byte ``kept_start`` on.
-        kept_start: See ``kept_file``. The server has all before it, in the unfinished upload.
+        kept_start: See ``kept_file``. The server has all before it, in the unfinished upload;
+            where that is gone, the message says so.
+        stored_unmarked: Whether the recording ``key`` is stored as far as it came, but without
+            the mark that it is partial. The message names the version.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class StorageError(Exception):
         self.results: Sequence[Any] = ()
         self.kept_file: str | None = None
         self.kept_start: int | None = None
+        self.stored_unmarked = False
 
     def __str__(self) -> str:
         where = [

@@ -241,11 +241,12 @@ async def test_a_call_that_cannot_be_marked_is_kept_all_the_same(
         return attempt.method == "PUT" and "?" not in attempt.target
 
     proxy.add(when=is_copy, status=403, code="AccessDenied")
-    with pytest.raises(HungUpError):
+    with pytest.raises(HungUpError) as caught:
         await call(storage, LONG, hang_up, on_error="keep")
     found = await storage.get_file_metadata(await only_key(storage))
     assert (found.partial, found.size) == (False, len(LONG))
-    assert "without the mark" in caplog.text
+    assert "without its partial mark" in "".join(caught.value.__notes__)
+    assert "not marked as partial" in caplog.text
 
 
 async def test_a_key_that_may_not_erase_leaves_the_unmarked_version_behind(

@@ -6,9 +6,11 @@ import asyncio
 import errno
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import pytest
@@ -23,11 +25,14 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer import hygiene
+from careflow_storage.transfer import hygiene, kept
 from careflow_storage.transfer import spool as spooling
 from careflow_storage.transfer.live import RecordingWriter
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 from tests.bodies import noise, pieces
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 pytestmark = pytest.mark.slow
 
@@ -263,8 +268,100 @@ async def test_a_full_disk_keeps_nothing_from_the_server(
     assert writer.kept_file is None
 
 
-async def test_a_folder_that_cannot_be_written_is_told_beside_the_error(
-    storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The temporary folder, where ``keep_dir`` is of no use."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def in_folders(*folders: Path) -> list[Path]:
+    return [path for folder in folders for path in folder.iterdir()]
+
+
+class FullDisk(FileIO):
+    """Takes ``room`` bytes in the folders that are ``full``; the last write is a short one."""
+
+    room = 30_001
+    full: tuple[Path, ...] = ()
+
+    def write(self, data: Buffer, /) -> int:
+        view = memoryview(data)
+        opened = os.fstat(self.fileno())
+        if any(os.path.samestat(opened, path.stat()) for path in in_folders(*self.full)):
+            view = view[: self.room - self.tell()]
+            if not view:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(view)
+
+
+@pytest.mark.parametrize("data", [TINY, SHORT, LONG], ids=["tiny", "short", "in parts"])
+@pytest.mark.parametrize("fault", ["removed", "full at once", "full on the way"])
+async def test_where_keep_dir_fails_the_file_is_in_the_temporary_folder(
+    storage: BackblazeStorage,
+    proxy: FaultProxy,
+    tmp_path: Path,
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    data: bytes,
+) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    monkeypatch.setattr(kept, "FileIO", FullDisk)
+    monkeypatch.setattr(FullDisk, "full", () if fault == "removed" else (folder,))
+    monkeypatch.setattr(FullDisk, "room", 0 if fault == "full at once" else len(data) // 3)
+    proxy.add(operation="PutObject", **REFUSED)
+    proxy.add(operation="UploadPart", **REFUSED)
+    writer = storage.open_recording("CA1", "call.webm", on_error="keep", keep_dir=folder)
+    with pytest.raises(StorageError) as caught:  # noqa: PT012 - the block is what is tested
+        async with writer:
+            if fault == "removed":
+                folder.rmdir()
+            await writer.write(data)
+    assert caught.value.code == "AccessDenied"
+    assert writer.kept_file is not None
+    assert (writer.kept_file.start, writer.kept_file.end) == (0, writer.bytes_written)
+    assert in_folders(temporary) == [writer.kept_file.path]
+    assert writer.kept_file.path.read_bytes() == data[: writer.bytes_written]
+    assert caught.value.kept_file == str(writer.kept_file.path)
+    notes = "".join(caught.value.__notes__)
+    assert f"writing the file failed in {folder}" in notes
+    assert "lost" not in notes
+    assert fault == "removed" or in_folders(folder) == []
+
+
+@pytest.mark.parametrize("keep_dir", [True, False])
+async def test_where_both_folders_are_full_one_file_has_what_fits_and_tells_how_much(
+    storage: BackblazeStorage,
+    proxy: FaultProxy,
+    tmp_path: Path,
+    temporary: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    keep_dir: bool,
+) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    monkeypatch.setattr(kept, "FileIO", FullDisk)
+    monkeypatch.setattr(FullDisk, "full", (folder, temporary))
+    proxy.add(operation="PutObject", **REFUSED)
+    writer, error = await record(storage, SHORT, keep_dir=folder if keep_dir else None)
+    assert error is not None
+    file = writer.kept_file
+    assert file is not None
+    assert (file.start, file.end) == (0, FullDisk.room)
+    assert file.path.read_bytes() == SHORT[: FullDisk.room]
+    assert in_folders(folder, temporary) == [file.path]
+    told = f"those from there to {len(SHORT)} are lost"
+    assert told in "".join(error.__notes__)
+    assert told in caplog.text
+
+
+async def test_where_no_folder_can_be_written_it_is_told_beside_the_error(
+    storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path, temporary: Path
 ) -> None:
     folder = tmp_path / "kept"
     folder.mkdir()
@@ -273,10 +370,115 @@ async def test_a_folder_that_cannot_be_written_is_told_beside_the_error(
     with pytest.raises(StorageError) as caught:  # noqa: PT012 - the block is what is tested
         async with writer:
             await writer.write(SHORT)
-            folder.rmdir()
+            for each in (folder, temporary):
+                each.rmdir()
     assert caught.value.code == "AccessDenied"
     assert "is lost; writing the file failed" in "".join(caught.value.__notes__)
     assert writer.kept_file is None
+
+
+@pytest.mark.parametrize("ends", ["well", "raises"])
+@pytest.mark.parametrize(
+    ("gone_at", "size"),
+    [
+        (part(2), len(LONG)),
+        (part(2), 5 * PART),
+        (part(6), len(LONG)),
+        ({"operation": "CompleteMultipartUpload"}, len(LONG)),
+        ({"operation": "CompleteMultipartUpload"}, 5 * PART),
+    ],
+)
+async def test_of_an_upload_that_another_process_aborted_the_lost_bytes_are_told(
+    storage: BackblazeStorage,
+    proxy: FaultProxy,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    gone_at: dict[str, Any],
+    size: int,
+    ends: str,
+) -> None:
+    proxy.add(**gone_at, status=404, code="NoSuchUpload")
+    writer = storage.open_recording("CA1", "call.webm", on_error="keep", keep_dir=tmp_path)
+    with pytest.raises((StorageError, ZeroDivisionError)) as caught:  # noqa: PT012 - the block
+        async with writer:
+            await writer.write(LONG[:size])
+            if ends == "raises":
+                raise ZeroDivisionError
+    error = caught.value
+    file = writer.kept_file
+    start = file.start if file is not None else writer.bytes_written
+    assert start >= PART
+    told = f"Bytes 0 to {start} of the recording {writer.key!r} are lost"
+    assert told in "".join(error.__notes__)
+    assert told in caplog.text
+    assert "is kept" not in "".join(error.__notes__)
+    if file is not None:
+        assert file.path.read_bytes() == LONG[start : writer.bytes_written]
+    if isinstance(error, StorageError):
+        assert isinstance(error, NoSuchUploadError)
+        assert told in str(error)
+        assert error.unfinished_upload_id is None
+
+
+COPY_FAULTS: dict[str, dict[str, Any]] = {
+    "denied": REFUSED,
+    "busy": {"status": 503, "code": "SlowDown"},
+    "not found": {"status": 404, "code": "NoSuchKey"},
+    "cut": {"cut": "rst"},
+}
+
+
+@pytest.mark.parametrize("fault", COPY_FAULTS)
+@pytest.mark.parametrize(
+    ("ends", "on_error"),
+    [
+        ("marked", "keep"),
+        ("marked", "abort"),
+        ("silent", "keep"),
+        ("silent", "abort"),
+        ("raises", "keep"),
+    ],
+)
+async def test_what_is_stored_without_its_partial_mark_is_told(
+    storage: BackblazeStorage, proxy: FaultProxy, fault: str, ends: str, on_error: Any
+) -> None:
+    proxy.add(operation="CopyObject", **COPY_FAULTS[fault])
+    writer = storage.open_recording("CA1", "call.webm", on_error=on_error, explicit_finish=True)
+    with pytest.raises((StorageError, ZeroDivisionError)) as caught:  # noqa: PT012 - the block
+        async with writer:
+            await writer.write(LONG)
+            if ends == "marked":
+                writer.mark_partial("closed with code 1006")
+            if ends == "raises":
+                raise ZeroDivisionError
+    proxy.clear()
+    error = caught.value
+    assert writer.result.partial is False
+    stored = await storage.get_file_metadata(writer.key)
+    assert (stored.partial, stored.size) == (False, len(LONG))
+    assert stored.version_id == writer.result.version_id
+    if ends == "raises":
+        assert isinstance(error, ZeroDivisionError)
+        assert "without its partial mark" in "".join(error.__notes__)
+        return
+    assert isinstance(error, StorageError)
+    assert (error.stored_unmarked, error.retryable) == (True, False)
+    assert "stored, not marked as partial" in str(error)
+    assert error.key == writer.key
+    assert str(writer.result.version_id) in str(error) or writer.result.version_id is None
+    assert await storage.list_incomplete_uploads() == []
+
+
+async def test_a_mark_whose_response_is_lost_is_there(
+    storage: BackblazeStorage, proxy: FaultProxy
+) -> None:
+    proxy.add(operation="CopyObject", cut="rst", at="resp")
+    writer, error = await record(storage, LONG, explicit_finish=True)
+    proxy.clear()
+    assert error is None
+    assert writer.result.partial is True
+    stored = await storage.get_file_metadata(writer.key)
+    assert (stored.partial, stored.version_id) == (True, writer.result.version_id)
 
 
 async def test_with_abort_no_file_is_written(

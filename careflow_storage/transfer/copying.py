@@ -151,16 +151,60 @@ async def mark_partial(
 ) -> Stored:
     """Give a stored object the mark of a recording that was cut off.
 
-    Metadata can be changed by a copy alone: of this very version onto its own key, after which
-    the version without the mark is erased. 2 requests (see `copy` for more than 5 GB). If the
-    application key may not erase, the unmarked version stays behind the marked one.
+    Metadata can be changed by a copy alone: of this very version onto its own key. `erase_unmarked`
+    is for the version without the mark. 1 request (see `copy` for more than 5 GB), and one more
+    where its response was lost.
+
+    Raises:
+        StorageError: It is stored without the mark; ``stored_unmarked`` is set.
     """
-    marked, _ = await copy(
-        engine,
-        CopySource(key, stored.version_id, size, encryption=encryption),
-        key,
-        {**headers, PARTIAL_HEADER: "true"},
-    )
+    try:
+        marked, _ = await copy(
+            engine,
+            CopySource(key, stored.version_id, size, encryption=encryption),
+            key,
+            {**headers, PARTIAL_HEADER: "true"},
+        )
+    except StorageError as error:
+        made = await _marked_anyway(engine, key, size, headers) if error.retryable else None
+        if made is None:
+            set_unmarked(error, stored)
+            raise
+        return made
+    return marked
+
+
+async def _marked_anyway(
+    engine: Engine, key: str, size: int, headers: Mapping[str, str]
+) -> Stored | None:
+    """The marked copy, where only the response to it was lost."""
+    try:
+        head = await engine.requests.head_object(key, headers=key_headers_of(headers))
+    except StorageError as error:
+        logger.debug("whether the copy was made is unknown: %s", error)
+        return None
+    ours = head.upload_mark is not None and head.upload_mark == headers.get(MARK_HEADER)
+    if not (ours and head.file.partial and head.file.size == size):
+        return None
+    return Stored(head.file.etag, head.file.version_id, head.headers)
+
+
+def set_unmarked(error: StorageError, stored: Stored) -> None:
+    """Tell in ``error`` that an object is stored without its partial mark."""
+    version = "" if stored.version_id is None else f", version {stored.version_id}"
+    error.message = f"The recording is stored, not marked as partial{version}: {error.message}"
+    error.stored_unmarked = True
+    # The same call again would store it again, or find no upload any more.
+    advice = "Treat it as a recording that was cut off; do not send it again."
+    error.hint = f"{error.hint} {advice}" if error.hint and not error.retryable else advice
+    error.retryable = False
+
+
+async def erase_unmarked(engine: Engine, key: str, stored: Stored, marked: Stored) -> None:
+    """Erase the version without the mark. 1 request.
+
+    If the application key may not erase, it stays behind the marked one, which is logged.
+    """
     if stored.version_id is not None and stored.version_id != marked.version_id:
         try:
             await engine.requests.delete_object(key, version_id=stored.version_id)
@@ -170,4 +214,3 @@ async def mark_partial(
                 error,
                 extra={"key": key, "version_id": stored.version_id, "code": error.code},
             )
-    return marked

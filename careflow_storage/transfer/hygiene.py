@@ -22,7 +22,7 @@ from careflow_storage.s3.metadata import META_PREFIX
 from careflow_storage.s3.protection_headers import encryption_headers, lock_headers
 from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.checksums import composite_etag
-from careflow_storage.transfer.copying import mark_partial
+from careflow_storage.transfer.copying import erase_unmarked, mark_partial, set_unmarked
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.multipart import MultipartUpload, SentPart
 from careflow_storage.transfer.parts import PartSizes
@@ -126,8 +126,8 @@ async def keep_incomplete(
 
     Taken are the parts from the first on up to the first gap, or to the first that is too small
     to stand before another. Requests: ListParts (1 per 1000 parts), Complete, a HEAD, and the
-    copy that marks it (see `copying.mark_partial`). If only the marking fails, the error comes
-    out and the object is there, unmarked.
+    copy that marks it (see `copying.mark_partial`), and a deletion. If only the marking fails,
+    the error comes out with ``stored_unmarked``, and the object is there, unmarked.
 
     Raises:
         InvalidInputError: This storage is working on it.
@@ -161,8 +161,11 @@ async def keep_incomplete(
     try:
         file, marked = await _mark_as_it_was(engine, key, stored, upload.size, encryption)
     except StorageError as error:
+        if not error.stored_unmarked:
+            set_unmarked(error, stored)
         error.add_note(f"The recording {key!r} is stored, without the mark that it is partial.")
         raise
+    await erase_unmarked(engine, key, stored, marked)
     return Uploaded(
         marked,
         upload.size,

@@ -6,10 +6,11 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from careflow_storage.errors import StorageError
 from careflow_storage.transfer.parts import Part
@@ -25,7 +26,7 @@ class KeptFile(NamedTuple):
     """The bytes ``[start, end)`` of a recording, in a file that its user alone may read.
 
     The server has the first ``start`` bytes, and may have more: take that many from it, then the
-    file.
+    file. Where the upload is gone from the server, the notes of the exception say so.
     """
 
     path: Path
@@ -46,49 +47,87 @@ async def pieces_of(parts: Iterable[Part], filling: Filling | None) -> AsyncGene
 
 
 async def save(
-    pieces: AsyncIterator[memoryview],
+    pieces: Callable[[], AsyncGenerator[memoryview]],
+    threads: Threads,
+    directory: Path | None,
+    name: str,
+    start: int,
+) -> tuple[KeptFile | None, list[str]]:
+    """Write the bytes of a recording from ``start`` on to a new file; not to be cancelled.
+
+    Where ``directory`` fails, all of them are written to the temporary folder instead. Returns
+    the file, unless nothing could be written, and what went wrong in which folder. Where both
+    folders fail, the file with more of the bytes stays.
+    """
+    kept: KeptFile | None = None
+    failures: list[str] = []
+    for folder in dict.fromkeys((directory, None)):
+        written, error = await _write(pieces, threads, folder, name, start)
+        if error is not None:
+            where = folder or "the temporary folder"
+            failures.append(f"{where}: {str(error) or type(error).__name__}")
+        better = kept is None or error is None or (written is not None and written.end > kept.end)
+        dropped = kept if better else written
+        kept = written if better else kept
+        if dropped is not None:
+            await threads.run(_remove, dropped.path)
+        if error is None:
+            break
+    return kept, failures
+
+
+async def _write(
+    pieces: Callable[[], AsyncGenerator[memoryview]],
     threads: Threads,
     directory: Path | None,
     name: str,
     start: int,
 ) -> tuple[KeptFile | None, Exception | None]:
-    """Write the bytes of a recording from ``start`` on to a new file; not to be cancelled.
-
-    Returns the file, unless nothing could be written, and what went wrong, if anything did: then
-    the file ends where it did.
-    """
     path, end = None, start
     try:
         path, file = await threads.run(_create, directory, name)
         try:
-            async for piece in pieces:
-                await threads.run(file.write, piece)
-                end += piece.nbytes
+            async with aclosing(pieces()) as contents:
+                async for piece in contents:
+                    rest = piece
+                    # A disk that is nearly full takes a part of it, and refuses the next one.
+                    while rest.nbytes:
+                        written = await threads.run(file.write, rest)
+                        end += written
+                        rest = rest[written:]
             await threads.run(_sync, file)
         finally:
             await threads.run(file.close)
     except Exception as error:  # noqa: BLE001 - told beside the error that led here
-        if path is None or end == start:
-            return None, error
-        return KeptFile(path, start, end), error
+        if path is not None and end == start:
+            await threads.run(_remove, path)
+            path = None
+        return None if path is None else KeptFile(path, start, end), error
     return KeptFile(path, start, end), None
 
 
-def _create(directory: Path | None, name: str) -> tuple[Path, BinaryIO]:
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s, which is not needed, could not be removed: %s", path, error)
+
+
+def _create(directory: Path | None, name: str) -> tuple[Path, FileIO]:
     # mkstemp: readable by its user alone, and no other file or link of this name is followed.
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)[-_LONGEST_NAME:]
     descriptor, path = tempfile.mkstemp(suffix=f"-{safe}", prefix="careflow-kept-", dir=directory)
-    return Path(path), os.fdopen(descriptor, "wb", buffering=0)
+    return Path(path), FileIO(descriptor, "wb")
 
 
-def _sync(file: BinaryIO) -> None:
+def _sync(file: FileIO) -> None:
     os.fsync(file.fileno())
 
 
 def tell_kept(
     error: BaseException,
     kept: KeptFile | None,
-    failure: Exception | None,
+    failures: list[str],
     *,
     key: str,
     size: int,
@@ -96,16 +135,30 @@ def tell_kept(
     """Tell in ``error`` and in the log where the rest of a recording of ``size`` bytes is."""
     if kept is not None:
         text = f"Bytes {kept.start} to {kept.end} of the recording {key!r} are in {kept.path}"
+        if kept.end < size:
+            text += f", those from there to {size} are lost"
         if isinstance(error, StorageError):
             error.kept_file, error.kept_start = str(kept.path), kept.start
     else:
         text = f"The rest of the recording {key!r}, which has {size} bytes, is lost"
-    if failure is not None:
-        text += f"; writing the file failed: {str(failure) or type(failure).__name__}"
+    if failures:
+        text += f"; writing the file failed in {', and in '.join(failures)}"
     error.add_note(f"{text}.")
     logger.log(
-        logging.WARNING if failure is None else logging.ERROR,
+        logging.WARNING if kept is not None and kept.end == size else logging.ERROR,
         "%s.",
         text,
         extra={"key": key, "kept_file": None if kept is None else str(kept.path)},
     )
+
+
+def tell_lost(error: BaseException, end: int, *, key: str) -> None:
+    """Tell in ``error`` and in the log that the upload with the first ``end`` bytes is gone."""
+    text = (
+        f"Bytes 0 to {end} of the recording {key!r} are lost, unless another process completed "
+        "the upload: it is gone from the server."
+    )
+    if isinstance(error, StorageError):
+        error.message += f" {text}"
+    error.add_note(text)
+    logger.error("%s", text, extra={"key": key})

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +19,9 @@ from careflow_storage.s3.deadline import is_duration
 from careflow_storage.s3.metadata import encode_metadata
 from careflow_storage.transfer.bodies_memory import view_of
 from careflow_storage.transfer.checksums import verify_stored
-from careflow_storage.transfer.copying import PARTIAL_HEADER, mark_partial
+from careflow_storage.transfer.copying import PARTIAL_HEADER, erase_unmarked, mark_partial
 from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept
+from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
 from careflow_storage.transfer.live_parts import Flusher, LiveParts
 from careflow_storage.transfer.multipart import MultipartUpload
 from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
@@ -69,6 +69,9 @@ class RecordingWriter:
     comes out unchanged. When the storage fails for longer than the retries last, `write` or
     the end of the block raises that, and with ``on_error="keep"`` what the server has stays.
     Whatever is not there is written to a file (`kept_file`, and ``StorageError.kept_file``).
+    Where the copy that marks a recording in parts as partial fails, the recording is stored as
+    complete: the end of the block raises that (``StorageError.stored_unmarked``), or a note of
+    the exception that leaves the block says it; ``result.partial`` is False.
 
     **Silent ends.** A loop over a connection ends in the same way when the other side is done
     and when it is cut off. So pass ``explicit_finish`` and call `finish` when it said that it
@@ -448,9 +451,8 @@ class RecordingWriter:
                 len(upload.sent),
                 self._headers["content-type"],
                 checksum,
-                partial=partial,
             )
-            # From here on it is stored: what fails now takes only the mark from it.
+            # From here on it is stored, as complete until a copy has marked it.
             self._result = self._to_result(done)
             if partial:
                 await self._mark_partial(done, upload)
@@ -466,13 +468,10 @@ class RecordingWriter:
                 encryption=self._encryption,
             )
         except StorageError as error:
-            logger.warning(
-                "The recording is stored, but without the mark that it is partial: %s",
-                error,
-                extra={"key": self._key, "code": error.code},
-            )
-            return
-        self._result = self._to_result(replace(done, stored=marked))
+            logger.warning("%s", error, extra={"key": self._key, "code": error.code})
+            raise
+        self._result = self._to_result(replace(done, stored=marked, partial=True))
+        await erase_unmarked(self._engine, self._key, done.stored, marked)
 
     async def _put(self, *, partial: bool) -> None:
         engine, algorithm = self._engine, self._algorithm
@@ -523,7 +522,11 @@ class RecordingWriter:
 
     async def _tell_not_kept(self, error: BaseException, failure: BaseException) -> None:
         if self._result is not None:
-            error.add_note(f"The recording {self._key!r} is stored, without its partial mark.")
+            if not self._result.partial and failure is not error:
+                why = str(failure) or type(failure).__name__
+                error.add_note(
+                    f"The recording {self._key!r} is stored, without its partial mark: {why}"
+                )
             return
         text = f"The recording {self._key!r} could not be completed"
         if self.upload_id is not None:
@@ -578,17 +581,23 @@ class RecordingWriter:
 
     async def _save_rest(self, error: BaseException) -> None:
         """Write to a file what is not on the server, and tell where in ``error``."""
-        held = self._parts.in_hand if self._parts is not None else []
+        parts = self._parts
+        held = parts.in_hand if parts is not None else []
         held += [self._unsent] if self._unsent is not None else []
         filling = self._filling
         size = sum(part.size for part in held) + (filling.filled if filling is not None else 0)
-        if not size:
-            return
-        async with aclosing(pieces_of(held, filling)) as pieces:
-            self._kept, failure = await save(
-                pieces, self._engine.threads, self._keep_dir, self._name, self._written - size
+        start = self._written - size
+        if size:
+            self._kept, failures = await save(
+                lambda: pieces_of(held, filling),
+                self._engine.threads,
+                self._keep_dir,
+                self._name,
+                start,
             )
-        tell_kept(error, self._kept, failure, key=self._key, size=self._written)
+            tell_kept(error, self._kept, failures, key=self._key, size=self._written)
+        if start and parts is not None and parts.upload.gone:
+            tell_lost(error, start, key=self._key)
 
 
 def _failure_of(task: asyncio.Task[None]) -> BaseException | None:

@@ -66,6 +66,7 @@ class MultipartUpload:
         sent: The parts that the server has confirmed, by their number.
         fingerprint: Stands for ``headers``; see `UploadMark`.
         unfinished: What was told of it when it was neither completed nor aborted.
+        gone: Whether the server said that it has no such upload (any more).
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class MultipartUpload:
         self._key = key
         self.fingerprint = fingerprint_of(headers, algorithm)
         self.unfinished: str | None = None
+        self.gone = False
         # The ETag of a part that the server copied is not its MD5 everywhere (SeaweedFS's is not):
         # downloads must not expect what its size would tell them.
         told = PartSizes(0, 0) if copied else sizes
@@ -152,15 +154,19 @@ class MultipartUpload:
         )
         headers |= key_headers_of(self._headers)
         part_meter = meter.part()
-        stored = await self._engine.requests.upload_part(
-            self._key,
-            self._known_id(),
-            number,
-            part.payload(),
-            headers,
-            payload_hash=payload_hash,
-            on_sent=part_meter.reach,
-        )
+        try:
+            stored = await self._engine.requests.upload_part(
+                self._key,
+                self._known_id(),
+                number,
+                part.payload(),
+                headers,
+                payload_hash=payload_hash,
+                on_sent=part_meter.reach,
+            )
+        except NoSuchUploadError:
+            self.gone = True
+            raise
         part_meter.reach(part.size)
         verify_stored(
             self._algorithm, digest, stored, headers, operation="UploadPart", key=self._key
@@ -195,6 +201,7 @@ class MultipartUpload:
             return await self.complete()
         except StorageError as error:
             etag = composite_etag([part.etag for part in sent]) if self._tells_md5s else None
+            self.gone = isinstance(error, NoSuchUploadError)
             stored = await self._completed_anyway(error, etag)
         self._completed = True
         self._forget()
@@ -314,7 +321,7 @@ class MultipartUpload:
             await self.abandon(error)
             return
         async with self._within_budget(error, self._settle()) as in_time:
-            gone = self._completed or isinstance(error, NoSuchUploadError)
+            gone = self._completed or self.gone or isinstance(error, NoSuchUploadError)
             if not gone and not (in_time and self.upload_id is None):
                 text = f"The multipart upload {self._shown_id()} is kept"
                 self.unfinished = f"{text}: {advice}."
