@@ -515,6 +515,202 @@ class TestFromInside:
             await read()
 
 
+Make = Callable[[], None]
+"""Makes the task, the first time it is called."""
+
+
+async def _made_in_body(world: World, make: Make) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        make()
+        yield SHORT
+
+    await world.storage.upload_file("outer", body())
+
+
+async def _made_in_long_body(world: World, make: Make) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield LONG
+        make()
+        await asyncio.Event().wait()
+
+    await world.storage.upload_file("outer", body())
+
+
+async def _awaited_in_body(world: World, make: Make) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield LONG
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.Event().wait())
+            make()
+
+    await world.storage.upload_file("outer", body())
+
+
+async def _made_in_upload_progress(world: World, make: Make) -> None:
+    await world.storage.upload_file("outer", LONG, progress=lambda _: make())
+
+
+async def _made_in_stuck_upload_progress(world: World, make: Make) -> None:
+    async def progress(_: Any) -> None:
+        make()
+        await asyncio.Event().wait()
+
+    await world.storage.upload_file("outer", LONG, progress=progress)
+
+
+async def _made_in_download_progress(world: World, make: Make) -> None:
+    await world.storage.download_file(THERE, world.folder / "outer", progress=lambda _: make())
+
+
+async def _made_in_recording_progress(world: World, make: Make) -> None:
+    async with world.storage.open_recording("CA9", "a.webm", progress=lambda _: make()) as writer:
+        await writer.write(LONG)
+
+
+MADE = {
+    "body": _made_in_body,
+    "body that goes on": _made_in_long_body,
+    "body with a task group": _awaited_in_body,
+    "progress of an upload": _made_in_upload_progress,
+    "progress that goes on": _made_in_stuck_upload_progress,
+    "progress of a download": _made_in_download_progress,
+    "progress of a recording": _made_in_recording_progress,
+}
+
+
+class TestTasksMadeWithinACall:
+    """They may outlive the call: what they call is in flight for itself."""
+
+    @pytest.mark.parametrize("name", ["upload, in parts", "head", "stream, stalled"])
+    @pytest.mark.parametrize("made", MADE)
+    async def test_given_a_call_in_such_a_task_when_closed_then_it_is_cleaned_up_and_says_so(
+        self, world: World, made: str, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        inner: list[asyncio.Task[Any]] = []
+        begin, was_made = asyncio.Event(), asyncio.Event()
+        outer_goes_on = "on" in made.split() or "group" in made
+
+        async def run() -> None:
+            await begin.wait()
+            await STOPPED[name].begin(world)
+
+        def make() -> None:
+            if not inner:
+                inner.append(asyncio.create_task(run()))
+                was_made.set()
+
+        outer = asyncio.create_task(MADE[made](world, make))
+        if outer_goes_on:
+            await was_made.wait()
+        else:
+            await outer
+        begin.set()
+        await world.still.wait()
+        await world.storage.close(PATIENT)
+        assert inner[0].done()
+        assert outer.done()
+        with pytest.raises(StorageClosedError) as caught:
+            await inner[0]
+        assert caught.value.unfinished_upload_id is None
+        if outer_goes_on:
+            with pytest.raises(StorageClosedError) as caught:
+                await outer
+            assert caught.value.operation == "upload_file"
+        assert world.server.incomplete_uploads() == []
+        assert "could not" not in caplog.text
+        assert "have not ended" not in caplog.text
+
+    async def test_given_a_closing_that_has_begun_then_such_a_task_begins_nothing_new(
+        self, world: World
+    ) -> None:
+        storage = world.storage
+        recording = storage.open_recording("CA1", "call.webm")
+        stream = storage.stream_file(THERE)
+        listing = storage.list_files()
+        closes = asyncio.Event()
+        outcomes: list[type[BaseException] | None] = []
+        made: list[asyncio.Task[None]] = []
+
+        async def begin_anew() -> None:
+            await closes.wait()
+            outcomes.append(await refusal(recording.__aenter__))
+            outcomes.append(await refusal(stream.read))
+            outcomes.append(await refusal(lambda: listing))
+            outcomes.append(await refusal(lambda: storage.upload_file("late", SHORT)))
+
+        async def body() -> AsyncIterator[bytes]:
+            yield LONG
+            made.append(asyncio.create_task(begin_anew()))
+            await world.idle()
+
+        outer = asyncio.create_task(storage.upload_file("outer", body()))
+        await world.still.wait()
+        aborting = world.server.faults.always("AbortMultipartUpload", cut="hang")
+        closing = asyncio.create_task(storage.close(grace=10_000))
+        await aborting.fired.wait()
+        closes.set()
+        await made[0]
+        assert outcomes == [StorageClosedError] * 4
+        world.server.faults.clear()
+        await closing
+        with pytest.raises(StorageClosedError):
+            await outer
+
+    async def test_given_a_call_awaited_in_a_progress_callback_then_the_outer_one_says_so(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        world.stall("HeadObject")
+
+        async def progress(_: Any) -> None:
+            await world.storage.get_file_metadata(THERE)
+
+        outer = asyncio.create_task(world.storage.upload_file("new", LONG, progress=progress))
+        await world.still.wait()
+        await world.storage.close(PATIENT)
+        with pytest.raises(StorageClosedError) as caught:
+            await outer
+        assert (caught.value.operation, caught.value.key) == ("upload_file", "new")
+        assert_clean(world, STOPPED["put"], caplog)
+
+    @pytest.mark.parametrize("closer", ["child", "its body", "made in its call"])
+    async def test_given_a_close_in_such_a_task_that_the_body_awaits_then_nothing_waits_for_itself(
+        self, world: World, closer: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        close = world.storage.close
+        made: list[asyncio.Task[None]] = []
+        go_on = asyncio.Event()
+
+        async def close_later() -> None:
+            await go_on.wait()
+            await close()
+
+        async def inner() -> AsyncIterator[bytes]:
+            yield SHORT
+            if closer == "its body":
+                await close()
+            elif closer == "made in its call":
+                made.append(asyncio.create_task(close_later()))
+
+        async def child() -> None:
+            await world.storage.upload_file("inner", inner())
+            if closer == "child":
+                await close()
+
+        async def body() -> AsyncIterator[bytes]:
+            yield LONG
+            await asyncio.create_task(child())
+            go_on.set()
+            await asyncio.gather(*made)
+            yield LONG
+            await asyncio.Event().wait()
+
+        with pytest.raises(StorageClosedError):
+            await world.storage.upload_file("new", body())
+        await close()
+        assert world.server.incomplete_uploads() == []
+        assert "have not ended" not in caplog.text
+
+
 class TestCancellation:
     async def test_given_a_close_that_is_cancelled_then_it_closes_and_is_cancelled(
         self, world: World, caplog: pytest.LogCaptureFixture

@@ -29,7 +29,9 @@ _UNWIND_SECONDS = 0.5
 _HINT = "Await the calls before close(), or send again what was cut off."
 
 # The innermost running call of this task, or of the task that made this task.
-_current: ContextVar[Running | None] = ContextVar("careflow_storage_running", default=None)
+_current: ContextVar[Running | _Helper | None] = ContextVar(
+    "careflow_storage_running", default=None
+)
 
 
 class OpenRecording(Protocol):
@@ -60,11 +62,14 @@ class InFlight:
     def enter(self, *, ending: bool = False) -> Running | None:
         """Register the current task's call; None inside a call that is registered already.
 
-        ``ending`` is for clean-up: it is cancelled only at the deadline.
+        A task that the caller's code made within a call may outlive it: what it calls is a call
+        of its own. ``ending`` is for clean-up: it is cancelled only at the deadline.
         """
         outer = _current.get()
-        if outer is not None and self._encloses(outer):
-            return None
+        if outer is not None:
+            if self._includes(outer):
+                return None
+            outer = _not_over(outer)
         return Running(self, outer, ending=ending)
 
     def is_inside(self) -> bool:
@@ -72,17 +77,28 @@ class InFlight:
         outer = _current.get()
         return outer is not None and self._encloses(outer)
 
-    def _encloses(self, running: Running | None) -> bool:
+    def _encloses(self, running: Running | _Helper | None) -> bool:
         while running is not None:
             if running in self._running:
                 return True
             running = running.outer
         return False
 
+    def _includes(self, running: Running | _Helper | None) -> bool:
+        """Whether the current task does the work of a call in flight: its task, or a helper."""
+        task = asyncio.current_task()
+        while running is not None:
+            if running in self._running:
+                return running.task is task
+            if isinstance(running, _Helper) and running.helper is task:
+                task = running.outer.task
+            running = running.outer
+        return False
+
     @property
     def refuses(self) -> bool:
         """Whether the owner takes nothing new from the current task: it closes, or is closed."""
-        return self.deadline is not None and not self.is_inside()
+        return self.deadline is not None and not self._includes(_current.get())
 
     def add(self, recording: OpenRecording) -> None:
         """Register an open recording, until `discard`."""
@@ -231,32 +247,37 @@ class Running:
     call ends by it, it raises `StorageClosedError`. A cancellation of anyone else stays one.
     """
 
-    __slots__ = ("_cancellations", "_ending", "_in_flight", "_task", "_token", "_was", "outer")
+    __slots__ = ("_cancellations", "_ending", "_in_flight", "_token", "_was", "outer", "task")
 
-    def __init__(self, in_flight: InFlight, outer: Running | None, *, ending: bool) -> None:
+    def __init__(
+        self, in_flight: InFlight, outer: Running | _Helper | None, *, ending: bool
+    ) -> None:
         self.outer = outer
         self._in_flight = in_flight
         self._ending = ending
         self._cancellations = 0
-        self._task = task = asyncio.current_task()
+        self.task = task = asyncio.current_task()
         self._was = task.cancelling() if task is not None else 0
-        self._token: Token[Running | None] | None = _current.set(self)
+        self._token: Token[Running | _Helper | None] | None = _current.set(self)
         in_flight._running.add(self)
 
     def cancel_for_closing(self) -> None:
         """Cancel the task, unless it is being cancelled or cleans up already."""
-        task = self._task
+        task = self.task
         if task is not None and not self._ending and task.cancelling() <= self._was:
             self.cancel_for_good()
 
     def cancel_for_good(self) -> None:
         """Cancel the task, whatever it does."""
-        if self._task is not None and self._task.cancel("the storage closes"):
+        if self.task is not None and self.task.cancel("the storage closes"):
             self._cancellations += 1
 
     def leave(self, error: BaseException | None) -> StorageClosedError | None:
         """End the call; return what to raise in place of ``error``, if it is our cancellation."""
-        task, self._task, self.outer = self._task, None, None
+        task, self.task = self.task, None
+        if self.outer is not None:
+            # Tasks made in this call are still inside those around it.
+            self.outer = _not_over(self.outer)
         token, self._token = self._token, None
         self._in_flight.remove(self)
         if token is not None:
@@ -290,6 +311,37 @@ class Running:
         closed = self.leave(exc)
         if closed is not None:
             raise closed from exc
+
+
+class _Helper:
+    """A task of the library's own, which does a part of the work of the call ``outer``."""
+
+    __slots__ = ("helper", "outer")
+
+    def __init__(self, outer: Running | _Helper) -> None:
+        self.helper = asyncio.current_task()
+        self.outer = outer
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The task, None when the call is over."""
+        return self.helper if self.outer.task is not None else None
+
+
+def help_call() -> None:
+    """Count the current task, which the running call waits for, as a part of that call.
+
+    For tasks of the library that read from the storage, or run a callback that may.
+    """
+    outer = _current.get()
+    if outer is not None:
+        _current.set(_Helper(outer))
+
+
+def _not_over(running: Running | _Helper | None) -> Running | _Helper | None:
+    while running is not None and running.task is None:
+        running = running.outer
+    return running
 
 
 async def _wait_for(event: asyncio.Event, seconds: float) -> None:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
+from careflow_storage.s3.in_flight import help_call
 from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine
@@ -152,6 +153,7 @@ class _Download:
         self, start: int, end: int, window: asyncio.Semaphore, *, hashed: bool
     ) -> list[bytes]:
         """Have the range ``[start, end)`` in the file; return its MD5 if it is to be hashed."""
+        help_call()
         try:
             async with lent(self._engine.budget, RANGE_MEMORY) as memory:
                 written = await self._written_before(start, end, hashed=hashed)

@@ -27,7 +27,12 @@ from careflow_storage.transfer.multipart import MultipartUpload
 from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
 from careflow_storage.transfer.progress import ProgressCallback, metered
 from careflow_storage.transfer.reading import GATHER_BYTES, Filling
-from careflow_storage.transfer.tasks import finish, wait_out
+from careflow_storage.transfer.tasks import (
+    cancellation_as_failure,
+    finish,
+    raised_by_task,
+    wait_out,
+)
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
 
 if TYPE_CHECKING:
@@ -504,7 +509,7 @@ class RecordingWriter:
 
     async def _keep(self, exc: BaseException | None) -> None:
         """Store what arrived, whoever cancels; raise only what is not in the way of ``exc``."""
-        storing = asyncio.create_task(self._store(partial=self._is_partial(exc)))
+        storing = asyncio.create_task(self._store_aside(partial=self._is_partial(exc)))
         cancelled = isinstance(exc, asyncio.CancelledError)
         interrupted = await finish(
             storing,
@@ -519,6 +524,10 @@ class RecordingWriter:
                 raise failure
         if interrupted is not None and not cancelled:
             raise interrupted from exc
+
+    async def _store_aside(self, *, partial: bool) -> None:
+        with cancellation_as_failure():
+            await self._store(partial=partial)
 
     async def _tell_not_kept(self, error: BaseException, failure: BaseException) -> None:
         if self._result is not None:
@@ -603,7 +612,8 @@ class RecordingWriter:
 def _failure_of(task: asyncio.Task[None]) -> BaseException | None:
     if task.cancelled():
         return TimeoutError(f"there was no time for it ({_KEEP_SECONDS:g} s)")
-    return task.exception()
+    failure = task.exception()
+    return None if failure is None else raised_by_task(failure)
 
 
 def _check(on_error: str, flush_interval: float | None, live_read: bool) -> None:

@@ -13,7 +13,7 @@ from careflow_storage.transfer.parts import Part
 from careflow_storage.transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage.transfer.reading import Filling
 from careflow_storage.transfer.sending import part_sender
-from careflow_storage.transfer.tasks import wait_out
+from careflow_storage.transfer.tasks import cancellation_as_failure, raised_by_task, wait_out
 
 logger = logging.getLogger("careflow_storage")
 
@@ -152,22 +152,26 @@ class LiveParts:
 
     async def _run(self, progress: ProgressCallback | None) -> None:
         try:
-            async with (
-                metered(progress, None) as meter,
-                part_sender(self, meter, self._concurrency) as sender,
-            ):
-                await self._begin()
-                while (waiting := await self._next()) is not None:
-                    await sender.ready()
-                    if self._failure is not None:
-                        break
-                    self._waiting.popleft()
-                    self._went.set()
-                    sender.send(*waiting)
+            with cancellation_as_failure():
+                await self._send_waiting(progress)
             if self._failure is not None:
                 raise self._failure
         finally:
             await self._release_waiting()
+
+    async def _send_waiting(self, progress: ProgressCallback | None) -> None:
+        async with (
+            metered(progress, None) as meter,
+            part_sender(self, meter, self._concurrency) as sender,
+        ):
+            await self._begin()
+            while (waiting := await self._next()) is not None:
+                await sender.ready()
+                if self._failure is not None:
+                    break
+                self._waiting.popleft()
+                self._went.set()
+                sender.send(*waiting)
 
     async def _begin(self) -> None:
         """Begin the upload once, whoever asks first; whoever stops waiting does not stop it."""
@@ -203,7 +207,7 @@ class LiveParts:
         if self._task.cancelled():
             raise StorageClosedError("The recording was given up.")
         if (failure := self._task.exception()) is not None:
-            raise failure
+            raise raised_by_task(failure)
 
 
 class Flusher:

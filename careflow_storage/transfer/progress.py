@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from careflow_storage.models import Progress
-from careflow_storage.transfer.tasks import task_group
+from careflow_storage.s3.in_flight import help_call
+from careflow_storage.transfer.tasks import cancellation_as_failure, task_group
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
 
@@ -73,6 +74,7 @@ async def metered(callback: ProgressCallback | None, total: int | None) -> Async
 
 
 async def _report(callback: ProgressCallback, meter: Meter) -> None:
+    help_call()
     told: int | None = None
     finished = False
     while not finished:
@@ -81,6 +83,7 @@ async def _report(callback: ProgressCallback, meter: Meter) -> None:
         finished = meter.finished
         if meter.transferred != told:
             told = meter.transferred
-            outcome = callback(Progress(transferred=told, total=meter.total))
-            if inspect.isawaitable(outcome):
-                await outcome
+            with cancellation_as_failure():
+                outcome = callback(Progress(transferred=told, total=meter.total))
+                if inspect.isawaitable(outcome):
+                    await outcome

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 
@@ -13,17 +13,53 @@ from typing import Any
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     """`asyncio.TaskGroup` whose first failure comes out as itself.
 
-    A caller whose iterator raised ``ValueError`` catches ``ValueError``. Failures beside the
-    first are told in its notes.
+    A caller whose iterator raised ``ValueError`` catches ``ValueError``, and one whose iterator
+    raised a group catches that group. Failures beside the first are told in its notes.
     """
     try:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as failures:
-        first, *others = _leaves(failures)
+        # These are what the tasks raised: a group among them is the caller's own.
+        first, *others = map(raised_by_task, failures.exceptions)
         for other in others:
             first.add_note(f"Another task failed too: {other!r}")
         raise first from first.__cause__
+
+
+_OWN = "_careflow_storage_own"
+
+
+class _TaskCancelledError(Exception):
+    """A `CancelledError` that a task of a group raised although its task was not cancelled."""
+
+    def __init__(self, error: asyncio.CancelledError) -> None:
+        super().__init__()
+        self.error = error
+        # Further out `asyncio.TaskGroup` may have cancelled that task, too, because of it.
+        vars(error)[_OWN] = True
+
+
+@contextmanager
+def cancellation_as_failure() -> Iterator[None]:
+    """Let a `CancelledError` raised here end the `task_group` of this task, and come out of it.
+
+    For the caller's own code, which may have awaited something that was cancelled:
+    `asyncio.TaskGroup` takes no notice of that.
+    """
+    task = asyncio.current_task()
+    was = task.cancelling() if task is not None else 0
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if task is not None and task.cancelling() > was and _OWN not in vars(error):
+            raise
+        raise _TaskCancelledError(error) from error
+
+
+def raised_by_task(error: BaseException) -> BaseException:
+    """Return what the task raised itself, within `cancellation_as_failure`."""
+    return error.error if isinstance(error, _TaskCancelledError) else error
 
 
 async def wait_out(*tasks: asyncio.Future[Any] | None) -> asyncio.CancelledError | None:
@@ -38,13 +74,6 @@ async def wait_out(*tasks: asyncio.Future[Any] | None) -> asyncio.CancelledError
         except asyncio.CancelledError as error:
             interrupted = error
     return interrupted
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 async def finish(
