@@ -219,9 +219,9 @@ class RecordingWriter:
         """
         view = _as_view(data)
         async with self._turn:
+            # Only before bytes are taken: what is cancelled here takes no more of them.
+            await self._engine.turns.give()
             while True:
-                # Before bytes are taken: a cancelled write says exactly how many were.
-                await self._engine.turns.give()
                 self._check_open()
                 if self._declared:
                     raise StorageClosedError(
@@ -243,6 +243,8 @@ class RecordingWriter:
                 finally:
                     self._written += filling.filled - before
                 view = view[filling.filled - before :]
+                if view.nbytes:
+                    await self._engine.turns.give()
 
     async def _room(self, parts: LiveParts) -> None:
         try:
