@@ -49,7 +49,13 @@ def slow(session: nox.Session) -> None:
     """The tests that take long: big files, many keys, many faults."""
     install(session, "dev")
     # Exit code 5: none collected, which happens when the arguments select other tests.
-    session.run("pytest", *SIDE_BY_SIDE, "-m", "slow", *session.posargs, success_codes=[0, 5])
+    # Some kill processes for a minute; on a busy machine that takes several.
+    patience = ("--timeout", "400")
+    session.run(
+        *("pytest", *SIDE_BY_SIDE, *patience, "-m", "slow"),
+        *session.posargs,
+        success_codes=[0, 5],
+    )
 
 
 @nox.session
