@@ -119,10 +119,11 @@ async def test_other_tasks_run_while_a_recording_is_written(
 
 
 async def without_end(begun: asyncio.Event) -> AsyncIterator[bytes]:
-    """Give nothing, again and again: a loop that is held sees its end after a while."""
+    """Give nothing, again and again: only a loop that is held sees it fail after a while."""
     begun.set()
     for _ in range(5 * ENOUGH):
         yield b""
+    raise AssertionError("neither a deadline nor a cancellation has ended it")
 
 
 async def test_a_deadline_ends_a_body_that_gives_nothing(storage: BackblazeStorage) -> None:
