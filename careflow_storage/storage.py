@@ -10,9 +10,10 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from careflow_storage.calls import Call
+from careflow_storage._in_flight import DEFAULT_GRACE
+from careflow_storage._operation import Call
+from careflow_storage._runtime import Lifecycle
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.models import (
     DeleteResult,
     DownloadResult,
@@ -32,7 +33,6 @@ from careflow_storage.recordings import (
     validate_key,
 )
 from careflow_storage.s3.deletion import delete_keys
-from careflow_storage.s3.in_flight import DEFAULT_GRACE
 from careflow_storage.s3.listing import FileListing, FolderListing
 from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.protection_headers import key_headers

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from careflow_storage.admin import env_file
+from careflow_storage import _env_file
 from careflow_storage.admin.keys import delivery
 from careflow_storage.admin.keys.native import NativeApi
 from careflow_storage.s3.exchange import AnswerStream
@@ -50,7 +50,7 @@ def striking(steps: Steps) -> Iterator[None]:
         _around_native(patch, steps)
         for name in _PROBING:
             _around(patch, steps, S3Requests, name)
-        write_env = env_file.write_env
+        write_env = _env_file.write_env
 
         def write(*given: Any) -> None:
             steps.moment("before write_env")

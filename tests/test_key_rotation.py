@@ -24,7 +24,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.admin.env_file import read_env
+from careflow_storage._env_file import read_env
 from careflow_storage.admin.keys import (
     ApplicationKeys,
     CreatedKey,

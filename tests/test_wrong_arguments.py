@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from careflow_storage import BackblazeStorage, InvalidInputError, InvalidPathError, StorageSettings
+from careflow_storage._env_file import read_env
 from careflow_storage.admin import StorageAdmin, load_prices
-from careflow_storage.admin.env_file import read_env
 from careflow_storage.outbox import Outbox, OutboxError
 from careflow_storage.testing import B2Server
 

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from careflow_storage._lazy import LazyModule, is_loaded
+from careflow_storage._operation import Call
+from careflow_storage._runtime import Lifecycle
 from careflow_storage.admin.version_listing import VersionListing
-from careflow_storage.calls import Call
-from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.recordings import existing_key, validate_key
 from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.engine import Engine

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from careflow_storage import StorageSettings
-from careflow_storage.admin.env_file import read_env
+from careflow_storage._env_file import read_env
 from careflow_storage.admin.keys import KeyInfo
 from careflow_storage.admin.keys.lineage import following, perhaps_in_use, replaced_id
 from careflow_storage.admin.keys.rotation import to_finish

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from careflow_storage import InvalidInputError, StorageError, StorageSettings
 from careflow_storage._endpoint import host_of, is_loopback
-from careflow_storage.admin.env_file import read_env, write_env
+from careflow_storage._env_file import read_env, write_env
 from careflow_storage.admin.keys import PRESETS, ApplicationKeys, CreatedKey, KeyInfo
 from careflow_storage.admin.keys.lineage import base_name, replaced_id
 from careflow_storage.cli.cleaning import clean

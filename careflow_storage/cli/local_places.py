@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+from careflow_storage._local_errors import invalid_path, local_file_errors
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.local_errors import invalid_path, local_file_errors
 from careflow_storage.recordings import safe_filename
 
 _HINT = "`careflow-storage download KEY PATH` stores it where you say."

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage import StorageSettings
-from careflow_storage.admin.env_file import read_env
+from careflow_storage._env_file import read_env
 from careflow_storage.admin.migrate import (
     OldCodeFinding,
     OldCodeReport,

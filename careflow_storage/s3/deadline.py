@@ -7,8 +7,8 @@ import math
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
+from careflow_storage._in_flight import InFlight
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageTimeoutError
-from careflow_storage.s3.in_flight import InFlight
 
 T = TypeVar("T")
 

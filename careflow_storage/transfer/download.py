@@ -10,10 +10,10 @@ import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+from careflow_storage._in_flight import help_call
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3.in_flight import help_call
 from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.transfer.engine import Engine

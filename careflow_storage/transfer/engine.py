@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from careflow_storage._in_flight import InFlight
 from careflow_storage.s3.control import ControlPlane
-from careflow_storage.s3.in_flight import InFlight
 from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.retry import RetryPolicy

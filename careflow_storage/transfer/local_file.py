@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from careflow_storage._local_errors import invalid_path, local_file_error
 from careflow_storage.errors import (
     BodyChangedError,
     InvalidInputError,
@@ -20,7 +21,6 @@ from careflow_storage.errors import (
     SizeMismatchError,
     StorageError,
 )
-from careflow_storage.local_errors import invalid_path, local_file_error
 from careflow_storage.transfer.checksums import Hasher
 
 BLOCK_BYTES = 1024 * 1024

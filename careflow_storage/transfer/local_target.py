@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from careflow_storage._local_errors import invalid_path, local_file_error
 from careflow_storage.errors import InvalidInputError, InvalidPathError
-from careflow_storage.local_errors import invalid_path, local_file_error
 
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 # Names for what this process has open. Behind them may be a file, which must not be replaced.

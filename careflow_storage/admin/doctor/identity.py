@@ -7,6 +7,7 @@ import re
 from pydantic import ValidationError
 
 from careflow_storage._endpoint import b2_region, host_of
+from careflow_storage._executor import in_thread
 from careflow_storage.admin.doctor.examination import Examination
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
 from careflow_storage.admin.provenance import (
@@ -16,7 +17,6 @@ from careflow_storage.admin.provenance import (
     settings_with_origin,
 )
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.s3.executor import in_thread
 from careflow_storage.settings import StorageSettings
 
 _SHOWN = ("key_id", "application_key", "bucket_name", "endpoint", "region")

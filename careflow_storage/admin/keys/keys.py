@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage._lazy import LazyModule, is_loaded
-from careflow_storage.calls import Call
+from careflow_storage._operation import Call
 from careflow_storage.errors import InvalidInputError, NotConfiguredError
 from careflow_storage.settings import StorageSettings
 

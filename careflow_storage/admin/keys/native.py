@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
+from careflow_storage._executor import in_thread
 from careflow_storage.admin.keys.logs import Unanswered, guard_logs
 from careflow_storage.admin.keys.models import CreatedKey, KeyInfo
 from careflow_storage.admin.keys.native_errors import CAPABILITY, typed_error
@@ -28,7 +29,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.s3.executor import in_thread
 
 T = TypeVar("T")
 

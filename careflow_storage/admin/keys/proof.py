@@ -7,6 +7,7 @@ import base64
 import hashlib
 import logging
 
+from careflow_storage._runtime import Lifecycle
 from careflow_storage.admin.keys.models import KeyInfo
 from careflow_storage.admin.keys.native import to_its_end
 from careflow_storage.errors import (
@@ -16,7 +17,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.lifecycle import Lifecycle
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.settings import StorageSettings
 

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 
 from careflow_storage._aws_names import AWS_NAMES
 from careflow_storage._endpoint import is_b2_host
-from careflow_storage.admin.env_file import read_env, write_env
+from careflow_storage._env_file import read_env, write_env
+from careflow_storage._executor import in_thread
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
-from careflow_storage.s3.executor import in_thread
 
 # The migration table's own name first, then what other programs call it: the SDKs of AWS,
 # Django, Laravel, Rails.

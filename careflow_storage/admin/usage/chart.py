@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from careflow_storage._executor import in_thread
 from careflow_storage.admin.usage.cost import estimate
 from careflow_storage.admin.usage.models import Stored, UsageReport
 from careflow_storage.admin.usage.prices import Prices, checked_prices
 from careflow_storage.admin.usage.sizes import decimal_size
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageError
-from careflow_storage.s3.executor import in_thread
 from careflow_storage.transfer.local_target import as_path
 
 if TYPE_CHECKING:

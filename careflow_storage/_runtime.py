@@ -7,10 +7,10 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
 from careflow_storage.s3.control import ControlPlane
 from careflow_storage.s3.exchange import Exchange
-from careflow_storage.s3.in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage.s3.multipart_requests import MultipartRequests
 from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.retry import RetryPolicy

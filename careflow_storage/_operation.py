@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
+from careflow_storage._in_flight import InFlight, Running
 from careflow_storage.errors import StorageError
 from careflow_storage.s3.deadline import Deadline
-from careflow_storage.s3.in_flight import InFlight, Running
 from careflow_storage.s3.redaction import scrub
 
 
