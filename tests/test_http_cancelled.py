@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings
-from careflow_storage.http.connection import Connection
+from careflow_storage._http.connection import Connection
 from tests.behind_proxy import tasks_of_the_library
 from tests.cancelled import cancelled_at_step
 from tests.hostile import HostileServer, answered

@@ -13,15 +13,15 @@ import pytest
 import trustme
 
 from careflow_storage import BackblazeStorage, NoSuchKeyError
-from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import (
+from careflow_storage._http.connection import Connection
+from careflow_storage._http.errors import (
     ConnectTimeoutError,
     PoolClosedError,
     ProtocolError,
     TlsError,
 )
-from careflow_storage.http.heads import AnswerHead, request_head
-from careflow_storage.http.pool import Pool
+from careflow_storage._http.parser import AnswerHead, request_head
+from careflow_storage._http.pool import Pool
 from tests.bodies import noise
 from tests.hostile import Asked, Bytes, HostileServer, answered
 

@@ -14,7 +14,7 @@ import h11
 import httptools
 import pytest
 
-from careflow_storage.http.failures import ProtocolError
+from careflow_storage._http.errors import ProtocolError
 from careflow_storage.http.incoming import Incoming
 
 

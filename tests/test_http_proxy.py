@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 import pytest
 import trustme
 
-from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import ConnectTimeoutError, ProxyError
-from careflow_storage.http.heads import request_head
-from careflow_storage.http.pool import Pool
-from careflow_storage.http.proxy import Proxy
+from careflow_storage._http.connection import Connection
+from careflow_storage._http.errors import ConnectTimeoutError, ProxyError
+from careflow_storage._http.parser import request_head
+from careflow_storage._http.pool import Pool
+from careflow_storage._http.proxy import Proxy
 from tests.hostile import Asked, HostileServer, answered
 
 PASSWORD = "p@ss/word"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from careflow_storage.http.failures import ProtocolError
+from careflow_storage._http.errors import ProtocolError
 
 _MAX_LINE: Final = 4096
 _MAX_TRAILERS: Final = 16 * 1024

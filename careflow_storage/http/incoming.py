@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from careflow_storage._http.errors import NotHttpError, ProtocolError
+from careflow_storage._http.parser import AnswerHead, parse_answer_head
 from careflow_storage.http.chunks import Chunks
-from careflow_storage.http.failures import NotHttpError, ProtocolError
-from careflow_storage.http.heads import AnswerHead, parse_answer_head
 
 # Holds a small answer at once, any decent head, and what comes while nobody reads.
 BUFFER_BYTES: Final = 128 * 1024

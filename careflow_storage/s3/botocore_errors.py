@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from careflow_storage._http.errors import NotHttpError, ProtocolError, ProxyError, TlsError
 from careflow_storage.errors import (
     CONNECTION_HINT,
     TLS_HINT,
@@ -16,7 +17,6 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     error_from_response,
 )
-from careflow_storage.http.failures import NotHttpError, ProtocolError, ProxyError, TlsError
 from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.redaction import MAX_CODE, printable
 from careflow_storage.s3.response_check import refusal

@@ -8,6 +8,14 @@ import ssl
 import sys
 from typing import Any, Final
 
+from careflow_storage._http.errors import (
+    ConnectTimeoutError,
+    NotHttpError,
+    ProtocolError,
+    ProxyError,
+    TlsError,
+)
+from careflow_storage._http.proxy import Proxy
 from careflow_storage.errors import (
     CONNECTION_HINT,
     TLS_HINT,
@@ -16,14 +24,6 @@ from careflow_storage.errors import (
     StorageError,
     StorageTimeoutError,
 )
-from careflow_storage.http.failures import (
-    ConnectTimeoutError,
-    NotHttpError,
-    ProtocolError,
-    ProxyError,
-    TlsError,
-)
-from careflow_storage.http.proxy import Proxy
 from careflow_storage.settings import StorageSettings
 
 _DESCRIPTORS_HINT: Final = (

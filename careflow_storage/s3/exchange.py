@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from careflow_storage._http.bodies import Body
+from careflow_storage._http.connection import Connection
+from careflow_storage._http.errors import PoolClosedError, ProxyError
+from careflow_storage._http.parser import AnswerHead, request_head
 from careflow_storage.errors import ServerResponseError, StorageClosedError, StorageError
-from careflow_storage.http.bodies import Body
-from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import PoolClosedError, ProxyError
-from careflow_storage.http.heads import AnswerHead, request_head
 from careflow_storage.s3.connection_errors import explain_failure
 from careflow_storage.s3.disproved import allow_another_attempt
 from careflow_storage.s3.redaction import scrub

@@ -24,7 +24,7 @@ from careflow_storage.s3.xml import MAX_LISTING_BYTES
 from careflow_storage.s3.xml_reader import decoded, refuse_giants, refused
 
 if TYPE_CHECKING:
-    from careflow_storage.http.proxy import Proxy
+    from careflow_storage._http.proxy import Proxy
     from careflow_storage.settings import StorageSettings
 
 # 10,000 buckets have 8 tags each; each element costs botocore about 200 bytes and more.

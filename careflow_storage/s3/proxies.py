@@ -12,8 +12,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from careflow_storage._endpoint import is_loopback
+from careflow_storage._http.proxy import Proxy
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.http.proxy import Proxy
 
 # By scheme, in the order in which they count. HTTP_PROXY is not among them: where a web server
 # runs programs by CGI, whoever sends it a header "Proxy" sets that variable.

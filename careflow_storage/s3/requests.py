@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from careflow_storage._http.bodies import Body
+from careflow_storage._http.parser import AnswerHead
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -21,8 +23,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.http.bodies import Body
-from careflow_storage.http.heads import AnswerHead
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.body_md5 import InThread, with_content_md5

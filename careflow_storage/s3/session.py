@@ -15,6 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from careflow_storage._executor import in_thread
+from careflow_storage._http.connection import Connection
+from careflow_storage._http.pool import Pool
+from careflow_storage._http.proxy import Proxy
 from careflow_storage._in_flight import InFlight
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
@@ -24,9 +27,6 @@ from careflow_storage.errors import (
     StorageClosedError,
     StorageError,
 )
-from careflow_storage.http.connection import Connection
-from careflow_storage.http.pool import Pool
-from careflow_storage.http.proxy import Proxy
 from careflow_storage.s3.counting import RequestCounter
 from careflow_storage.s3.proxies import environment_proxy
 from careflow_storage.s3.redaction import guard_logs

@@ -6,8 +6,8 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from typing import ParamSpec, Protocol, TypeVar
 
+from careflow_storage._http.bodies import Body
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
-from careflow_storage.http.bodies import Body
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.transfer.checksums import digest_of, new_hasher, request_headers

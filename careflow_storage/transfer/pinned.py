@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from careflow_storage._http.parser import AnswerHead
 from careflow_storage.errors import (
     InvalidRangeError,
     PreconditionFailedError,
     ServerResponseError,
 )
-from careflow_storage.http.heads import AnswerHead
 from careflow_storage.protection import CustomerKey
 from careflow_storage.s3.exchange import AnswerStream
 from careflow_storage.s3.protection_headers import key_headers

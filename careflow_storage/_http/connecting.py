@@ -17,7 +17,7 @@ from itertools import chain, zip_longest
 from socket import AddressFamily, SocketKind
 from typing import Any, Final, TypeVar
 
-from careflow_storage.http.connection import Connection
+from careflow_storage._http.connection import Connection
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import ProtocolError, ProxyError
-from careflow_storage.http.heads import request_head
+from careflow_storage._http.connection import Connection
+from careflow_storage._http.errors import ProtocolError, ProxyError
+from careflow_storage._http.parser import request_head
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

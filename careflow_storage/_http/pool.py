@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from careflow_storage.http.connecting import AddressInfo, Connector
-from careflow_storage.http.connection import Connection
-from careflow_storage.http.failures import (
+from careflow_storage._http.connecting import AddressInfo, Connector
+from careflow_storage._http.connection import Connection
+from careflow_storage._http.errors import (
     ConnectTimeoutError,
     PoolClosedError,
     ProtocolError,
     ProxyError,
     TlsError,
 )
-from careflow_storage.http.proxy import Proxy, host_and_port, open_tunnel
+from careflow_storage._http.proxy import Proxy, host_and_port, open_tunnel
 
 # How often per idle timeout the watch looks: it ends what stands still up to an eighth late.
 _LOOKS: Final = 8

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
-from careflow_storage.http.bodies import Body
-from careflow_storage.http.failures import NotHttpError, ProtocolError
-from careflow_storage.http.heads import AnswerHead
+from careflow_storage._http.bodies import Body
+from careflow_storage._http.errors import NotHttpError, ProtocolError
+from careflow_storage._http.parser import AnswerHead
 from careflow_storage.http.incoming import BUFFER_BYTES, Incoming
 
 # What the kernel may hold beyond what is on its way: half of it costs 0.1 s of CPU per GiB.

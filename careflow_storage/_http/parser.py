@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from careflow_storage.http.failures import NotHttpError, ProtocolError
+from careflow_storage._http.errors import NotHttpError, ProtocolError
 
 _NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # No control characters but the tabulator.
