@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from careflow_storage._s3.listing import FileListing, FolderListing
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -51,7 +52,6 @@ from careflow_storage.models import (
     UploadResult,
 )
 from careflow_storage.protection import CustomerKey, Encryption, Retention
-from careflow_storage.s3.listing import FileListing, FolderListing
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.transfer.live import RecordingWriter

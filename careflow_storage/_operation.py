@@ -6,9 +6,9 @@ import asyncio
 from types import TracebackType
 
 from careflow_storage._in_flight import InFlight, Running
+from careflow_storage._s3.deadline import Deadline
+from careflow_storage._s3.redaction import scrub
 from careflow_storage.errors import StorageError
-from careflow_storage.s3.deadline import Deadline
-from careflow_storage.s3.redaction import scrub
 
 
 class Call:

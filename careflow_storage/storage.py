@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._operation import Call
 from careflow_storage._runtime import Lifecycle
+from careflow_storage._s3.deletion import delete_keys
+from careflow_storage._s3.listing import FileListing, FolderListing
+from careflow_storage._s3.presign import Grant, SignedMethod, presign
+from careflow_storage._s3.session import check_session
+from careflow_storage._s3.signing import encode_key
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
     DeleteResult,
@@ -32,12 +37,7 @@ from careflow_storage.recordings import (
     recording_key,
     validate_key,
 )
-from careflow_storage.s3.deletion import delete_keys
-from careflow_storage.s3.listing import FileListing, FolderListing
-from careflow_storage.s3.presign import Grant, SignedMethod, presign
 from careflow_storage.s3.protection_headers import key_headers
-from careflow_storage.s3.session import check_session
-from careflow_storage.s3.signing import encode_key
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
 from careflow_storage.transfer.hygiene import (
@@ -57,10 +57,10 @@ if TYPE_CHECKING:
     import aioboto3
     from aiobotocore.session import AioSession
 
+    from careflow_storage._s3.objects import ObjectHead, S3Requests
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.protection import CustomerKey, Encryption, Retention
-    from careflow_storage.s3.requests import ObjectHead, S3Requests
     from careflow_storage.transfer.progress import ProgressCallback
     from careflow_storage.transfer.sources import UploadBody
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.local.client import Answer, SyncClient
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import hypothesis
 import pytest
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from careflow_storage import _env_file
+from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.transport import AnswerStream
 from careflow_storage.admin.keys import delivery
 from careflow_storage.admin.keys.native import NativeApi
-from careflow_storage.s3.exchange import AnswerStream
-from careflow_storage.s3.requests import S3Requests
 
 _PROBING = ("put_object", "get_object", "list_objects", "list_versions", "delete_object")
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.local.client import SyncClient
 from careflow_storage.local.process import Process, choose_ports
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 
 _KEY_ID, _APPLICATION_KEY = "juicefs-key-id", "juicefs-application-key"

@@ -8,9 +8,9 @@ import select
 import socket
 from pathlib import Path
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
-from careflow_storage.s3.signing import Credentials
 
 
 def client_for(server: LocalServer, credentials: Credentials | None = None) -> SyncClient:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.errors import (
     ChecksumMismatchError,
     ConnectionFailedError,
@@ -22,7 +23,6 @@ from careflow_storage.errors import (
     StorageTimeoutError,
 )
 from careflow_storage.local.client import SyncClient
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy

@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import Identity, LocalServer, LocalServerError, process
 from careflow_storage.local.client import Answer, SyncClient
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 from tests.local_probes import (
     client_for,

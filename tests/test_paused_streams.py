@@ -11,14 +11,14 @@ from unittest import mock
 import pytest
 
 from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage._s3 import limiter
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.errors import (
     ChecksumMismatchError,
     PreconditionFailedError,
     StorageClosedError,
 )
 from careflow_storage.local.client import SyncClient
-from careflow_storage.s3 import slots
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.testing.proxy import FaultProxy
 from careflow_storage.transfer.range_reader import CHUNK_BYTES
 from tests.behind_proxy import NOTHING_HELD, held, storage_behind
@@ -259,7 +259,7 @@ async def test_given_a_storage_that_is_closed_meanwhile_then_the_next_chunk_says
 async def test_given_a_pause_that_does_not_end_then_the_connection_is_given_back_anyway(
     storage: BackblazeStorage,
 ) -> None:
-    with mock.patch.object(slots, "LONG_PAUSE_SECONDS", 0.0):
+    with mock.patch.object(limiter, "LONG_PAUSE_SECONDS", 0.0):
         async with contextlib.aclosing(aiter(storage.stream_file("a"))) as chunks:
             received = await anext(chunks)
             assert held(storage) == NOTHING_HELD
@@ -270,7 +270,7 @@ async def test_given_a_pause_that_does_not_end_then_the_connection_is_given_back
 async def crowd(storage: BackblazeStorage) -> None:
     """More requests at once than there are slots: those of paused streams are taken back."""
     calls: list[Awaitable[Any]] = [storage.get_file("a") for _ in range(4 * SLOTS)]
-    with mock.patch.object(slots, "PAUSE_SECONDS", 0.0):
+    with mock.patch.object(limiter, "PAUSE_SECONDS", 0.0):
         await asyncio.gather(*calls)
     assert held(storage) == NOTHING_HELD
 

@@ -22,8 +22,8 @@ from careflow_storage import (
     StorageSettings,
     StorageTimeoutError,
 )
+from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage.admin import diagnose
-from careflow_storage.s3.proxies import environment_proxy
 from tests.hostile import Asked, HostileServer, answered
 from tests.url_source import Source, redirect, store
 

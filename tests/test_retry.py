@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -21,7 +22,6 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     TransferError,
 )
-from careflow_storage.s3.retry import RetryPolicy
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy

@@ -6,8 +6,8 @@ import asyncio
 import re
 
 from careflow_storage import StorageSettings
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.local.client import SyncClient
-from careflow_storage.s3.signing import Credentials
 
 
 async def unfinished_uploads(settings: StorageSettings) -> list[str]:

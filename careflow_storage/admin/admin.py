@@ -18,6 +18,7 @@ from careflow_storage.transfer.engine import Engine
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from careflow_storage._s3.objects import S3Requests
     from careflow_storage.admin import (
         buckets,
         copies,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
-    from careflow_storage.s3.requests import S3Requests
 else:
     # Each is loaded by the first call that needs it, in a thread.
     buckets = LazyModule("careflow_storage.admin.buckets")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._s3.versions import checked_version_id
 from careflow_storage.errors import (
     ChecksumMismatchError,
     InvalidInputError,
@@ -22,8 +24,6 @@ from careflow_storage.s3.metadata import (
     is_header_value,
 )
 from careflow_storage.s3.protection_headers import encryption_headers, key_headers
-from careflow_storage.s3.requests import ObjectHead
-from careflow_storage.s3.versions import checked_version_id
 from careflow_storage.transfer.checksums import is_md5
 from careflow_storage.transfer.copying import PARTIAL_HEADER, Copied, copy
 from careflow_storage.transfer.engine import Engine

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from careflow_storage._s3.signing import encode_key
+from careflow_storage._s3.transport import Exchange, Request
 from careflow_storage.admin.arguments import check_text, listed
 from careflow_storage.admin.cors import get_rules
 from careflow_storage.admin.cors_limits import (
@@ -15,8 +17,6 @@ from careflow_storage.admin.cors_matching import matching_rule, unreadable, why_
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
 from careflow_storage.errors import InvalidInputError, error_from_response
 from careflow_storage.recordings import validate_key
-from careflow_storage.s3.exchange import Exchange, Request
-from careflow_storage.s3.signing import encode_key
 from careflow_storage.transfer.engine import Engine
 
 _OPERATION = "Preflight"

@@ -22,9 +22,9 @@ from pydantic_settings import (
 )
 
 from careflow_storage._aws_names import AWS_GROUPS, AWS_NAMES, AwsVariables
+from careflow_storage._s3.redaction import printable
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
-from careflow_storage.s3.redaction import printable
 from careflow_storage.settings import StorageSettings
 
 Source = Literal["code", "environment", "env_file", "secrets", "derived", "default", "missing"]

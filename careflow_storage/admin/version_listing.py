@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import aclosing
 from typing import Any
 
+from careflow_storage._s3.deadline import Deadline
+from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.versions import version_pages
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import FileVersion
-from careflow_storage.s3.deadline import Deadline
-from careflow_storage.s3.listing import checked_prefix
-from careflow_storage.s3.requests import S3Requests
-from careflow_storage.s3.versions import version_pages
 
 
 class VersionListing:

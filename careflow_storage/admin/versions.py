@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Literal, NamedTuple
 
+from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.versions import checked_version_id, versions_of_key
 from careflow_storage.admin import copies
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -17,10 +21,6 @@ from careflow_storage.errors import (
 from careflow_storage.models import DeleteResult, FileVersion, Model, PurgeResult
 from careflow_storage.protection import Encryption
 from careflow_storage.recordings import existing_key
-from careflow_storage.s3.deletion import NULL_VERSION, delete_targets, explain_denial
-from careflow_storage.s3.listing import checked_prefix
-from careflow_storage.s3.requests import S3Requests
-from careflow_storage.s3.versions import checked_version_id, versions_of_key
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.purging import purge_key, purge_prefix
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from careflow_storage import BackblazeStorage
+from careflow_storage._s3.presign import SignedMethod
 from careflow_storage.cli.bars import human_size
 from careflow_storage.cli.keyfile import read_customer_key
 from careflow_storage.cli.output import Output
-from careflow_storage.s3.presign import SignedMethod
 
 
 async def info(

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from careflow_storage._s3.signing import Credentials
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local.client import REGION, Answer, SyncClient
 from careflow_storage.local.data_directory import DirectoryLock, open_data_directory
@@ -27,7 +28,6 @@ from careflow_storage.local.process import (
     new_directory,
     remove_directory,
 )
-from careflow_storage.s3.signing import Credentials
 from careflow_storage.settings import StorageSettings
 
 _HOST = "127.0.0.1"

@@ -6,6 +6,7 @@ import errno
 import logging
 from dataclasses import dataclass
 
+from careflow_storage._s3.objects import ObjectHead
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidCredentialsError,
@@ -22,7 +23,6 @@ from careflow_storage.outbox.errors import SpoolDamagedError
 from careflow_storage.outbox.ledger import Claim
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.spool import Digests, Spool
-from careflow_storage.s3.requests import ObjectHead
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.transfer.checksums import composite_etag
 from careflow_storage.transfer.parts import PartSizes, even_ends

@@ -6,6 +6,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 from careflow_storage._http.errors import NotHttpError, ProtocolError, ProxyError, TlsError
+from careflow_storage._s3.redaction import MAX_CODE, printable
 from careflow_storage.errors import (
     CONNECTION_HINT,
     TLS_HINT,
@@ -18,11 +19,10 @@ from careflow_storage.errors import (
     error_from_response,
 )
 from careflow_storage.s3.connection_errors import explain_failure
-from careflow_storage.s3.redaction import MAX_CODE, printable
 from careflow_storage.s3.response_check import refusal
 
 if TYPE_CHECKING:
-    from careflow_storage.s3.session import S3Session
+    from careflow_storage._s3.session import S3Session
 
 
 def explain(

@@ -18,6 +18,7 @@ from html import unescape
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from careflow_storage._s3.redaction import printable, redact
 from careflow_storage.errors import (
     AccessDeniedError,
     ServerResponseError,
@@ -26,7 +27,6 @@ from careflow_storage.errors import (
     error_from_response,
     is_known_code,
 )
-from careflow_storage.s3.redaction import printable, redact
 from careflow_storage.s3.xml import ErrorDocument, parse_error
 
 # B2 and SeaweedFS, MinIO, rclone and Amazon send the first with every response.

@@ -18,10 +18,10 @@ from html import escape
 from typing import Final
 from urllib.parse import unquote_plus
 
+from careflow_storage._s3.redaction import MAX_CODE, printable
 from careflow_storage.errors import InvalidInputError, ServerResponseError, error_from_response
 from careflow_storage.models import DeleteResult, FileInfo
 from careflow_storage.s3.page_models import make_models
-from careflow_storage.s3.redaction import MAX_CODE, printable
 from careflow_storage.s3.xml_listing import Split, split_entries
 from careflow_storage.s3.xml_reader import WHITE_SPACE, Document, Fields, read_document, refused
 

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from careflow_storage._s3.multipart import Creation
+from careflow_storage._s3.objects import ObjectHead, Stored
+from careflow_storage._s3.versions import versions_of_key
 from careflow_storage.errors import (
     ChecksumMismatchError,
     NoSuchKeyError,
@@ -19,11 +22,8 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.s3.multipart_requests import Creation
 from careflow_storage.s3.protection_headers import key_headers_of
 from careflow_storage.s3.protection_refusals import refusals_explained
-from careflow_storage.s3.requests import ObjectHead, Stored
-from careflow_storage.s3.versions import versions_of_key
 from careflow_storage.transfer.checksums import (
     composite,
     composite_etag,

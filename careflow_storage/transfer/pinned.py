@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from careflow_storage._http.parser import AnswerHead
+from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._s3.retry import Failures
+from careflow_storage._s3.transport import AnswerStream
 from careflow_storage.errors import (
     InvalidRangeError,
     PreconditionFailedError,
     ServerResponseError,
 )
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3.exchange import AnswerStream
 from careflow_storage.s3.protection_headers import key_headers
-from careflow_storage.s3.requests import ObjectHead
-from careflow_storage.s3.retry import Failures
 from careflow_storage.transfer.engine import Engine
 
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
+from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.versions import version_pages, versions_of_key
 from careflow_storage.errors import (
     AccessDeniedError,
     NoSuchUploadError,
@@ -14,8 +16,6 @@ from careflow_storage.errors import (
     error_from_response,
 )
 from careflow_storage.models import DeleteResult, FileVersion, IncompleteUpload, PurgeResult
-from careflow_storage.s3.deletion import NULL_VERSION, delete_targets, explain_denial
-from careflow_storage.s3.versions import version_pages, versions_of_key
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.tasks import task_group
 

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from careflow_storage._s3.limiter import PAUSE_SECONDS, HolderReference
+from careflow_storage._s3.transport import AnswerStream
 from careflow_storage.errors import StorageError
-from careflow_storage.s3.exchange import AnswerStream
-from careflow_storage.s3.slots import PAUSE_SECONDS, HolderReference
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.pinned import PinnedObject
 

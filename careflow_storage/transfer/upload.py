@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from careflow_storage._s3.objects import Stored
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchUploadError,
@@ -31,7 +32,6 @@ from careflow_storage.s3.protection_headers import (
     key_headers_of,
     lock_headers,
 )
-from careflow_storage.s3.requests import Stored
 from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from careflow_storage._s3.redaction import printable
 from careflow_storage.admin.doctor.explain import in_words
 from careflow_storage.admin.doctor.model import Outcome, passed, warned
 from careflow_storage.admin.doctor.wire import Reply
-from careflow_storage.s3.redaction import printable
 
 _CAUSE = (
     "This library takes something else for granted, from Backblaze's documents and reports of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from careflow_storage._s3.redaction import printable, redact
 from careflow_storage.admin.doctor.model import Outcome, failed, warned
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -15,7 +16,6 @@ from careflow_storage.errors import (
     StorageError,
     StorageTimeoutError,
 )
-from careflow_storage.s3.redaction import printable, redact
 
 NO_BUCKET_CAUSE = "The bucket does not exist, or its name is wrong."
 NO_BUCKET_SOLUTION = (

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from careflow_storage.s3.redaction import redact
+from careflow_storage._s3.redaction import redact
 
 
 class _AsText(logging.Filter):

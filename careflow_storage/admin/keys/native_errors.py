@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from careflow_storage._s3.redaction import printable, redact
 from careflow_storage.errors import (
     CONNECTION_HINT,
     AccessDeniedError,
@@ -19,7 +20,6 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     TransferError,
 )
-from careflow_storage.s3.redaction import printable, redact
 
 # What each call needs, by docs/cloud-storage-application-key-capabilities.
 CAPABILITY = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
+from careflow_storage._s3.listing import checked_prefix
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.s3.listing import checked_prefix
 
 Preset = Literal["uploader", "analytics", "app", "admin"]
 

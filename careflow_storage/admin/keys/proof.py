@@ -8,6 +8,7 @@ import hashlib
 import logging
 
 from careflow_storage._runtime import Lifecycle
+from careflow_storage._s3.objects import S3Requests
 from careflow_storage.admin.keys.models import KeyInfo
 from careflow_storage.admin.keys.native import to_its_end
 from careflow_storage.errors import (
@@ -17,7 +18,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.s3.requests import S3Requests
 from careflow_storage.settings import StorageSettings
 
 logger = logging.getLogger("careflow_storage")

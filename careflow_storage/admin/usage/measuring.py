@@ -9,6 +9,8 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.versions import version_pages
 from careflow_storage.admin.usage.models import UsageReport
 from careflow_storage.admin.usage.tally import (
     FILE,
@@ -29,8 +31,6 @@ from careflow_storage.errors import (
     NotSupportedError,
 )
 from careflow_storage.models import FileVersion, IncompleteUpload
-from careflow_storage.s3.listing import checked_prefix
-from careflow_storage.s3.versions import version_pages
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.tasks import task_group
 

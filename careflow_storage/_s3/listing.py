@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing
 from typing import Any
 
+from careflow_storage._s3.deadline import Deadline
+from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.paging import Progress
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageError
 from careflow_storage.models import FileInfo, FolderContents
-from careflow_storage.s3.deadline import Deadline
-from careflow_storage.s3.paging import Progress
-from careflow_storage.s3.requests import S3Requests
 from careflow_storage.s3.xml import ListPage
 
 PAGE_KEYS = 1000

@@ -19,6 +19,11 @@ from careflow_storage._http.connection import Connection
 from careflow_storage._http.pool import Pool
 from careflow_storage._http.proxy import Proxy
 from careflow_storage._in_flight import InFlight
+from careflow_storage._s3.counting import RequestCounter
+from careflow_storage._s3.limiter import Slots
+from careflow_storage._s3.proxies import environment_proxy
+from careflow_storage._s3.redaction import guard_logs
+from careflow_storage._s3.signing import Credentials, Signer, host_header
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     InvalidCredentialsError,
@@ -27,11 +32,6 @@ from careflow_storage.errors import (
     StorageClosedError,
     StorageError,
 )
-from careflow_storage.s3.counting import RequestCounter
-from careflow_storage.s3.proxies import environment_proxy
-from careflow_storage.s3.redaction import guard_logs
-from careflow_storage.s3.signing import Credentials, Signer, host_header
-from careflow_storage.s3.slots import Slots
 
 if TYPE_CHECKING:
     import aioboto3

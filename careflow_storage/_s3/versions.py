@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.paging import Progress
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileVersion
-from careflow_storage.s3.paging import Progress
-from careflow_storage.s3.requests import S3Requests
 
 PAGE_VERSIONS = 1000
 # B2's have about 100 characters.

@@ -21,8 +21,8 @@ from hashlib import sha256
 from typing import Final, NoReturn
 from urllib.parse import quote
 
+from careflow_storage._s3.mac import Mac
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.s3.mac import Mac
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 EMPTY_PAYLOAD: Final = sha256(b"").hexdigest()

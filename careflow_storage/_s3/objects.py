@@ -13,6 +13,11 @@ from email.utils import parsedate_to_datetime
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.parser import AnswerHead
+from careflow_storage._s3.body_md5 import InThread, with_content_md5
+from careflow_storage._s3.redaction import printable
+from careflow_storage._s3.retry import Failures
+from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
+from careflow_storage._s3.transport import Answer, AnswerStream, Exchange, Request
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -25,8 +30,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
-from careflow_storage.s3.body_md5 import InThread, with_content_md5
-from careflow_storage.s3.exchange import Answer, AnswerStream, Exchange, Request
 from careflow_storage.s3.lengths import check_range, check_whole, size_told
 from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
 from careflow_storage.s3.protection_headers import read_protection
@@ -35,10 +38,7 @@ from careflow_storage.s3.protection_refusals import (
     needs_customer_key,
     refusals_explained,
 )
-from careflow_storage.s3.redaction import printable
 from careflow_storage.s3.response_check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
-from careflow_storage.s3.retry import Failures
-from careflow_storage.s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 
 _MONTHS = {

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Awaitable, Callable
 
-from careflow_storage.s3.exchange import Request
+from careflow_storage._s3.transport import Request
 
 InThread = Callable[[Callable[[bytes | memoryview], None], bytes | memoryview], Awaitable[None]]
 """Calls a function with an argument in a thread, and waits for its end."""

@@ -1,0 +1,1 @@
+"""S3 requests and responses: signing, sending, retrying, parsing."""
