@@ -8,13 +8,13 @@ import os
 from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
+from careflow_storage._s3.boto.client import ControlPlane
 from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session, missing_settings
 from careflow_storage._s3.transport import Exchange
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
-from careflow_storage.s3.control import ControlPlane
 from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.memory import ByteBudget

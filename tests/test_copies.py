@@ -20,8 +20,8 @@ from careflow_storage import (
     SizeMismatchError,
     StorageSettings,
 )
+from careflow_storage._s3.boto import client
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3 import control
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy import FaultProxy
 from careflow_storage.testing.rule import Attempt
@@ -428,7 +428,7 @@ async def test_a_large_copy_may_take_longer_than_other_calls(
     b2_settings: StorageSettings, b2_server: B2Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the server copied 100 bytes a second: ten seconds are granted.
-    monkeypatch.setattr(control, "_COPIED_BYTES_PER_SECOND", 100)
+    monkeypatch.setattr(client, "_COPIED_BYTES_PER_SECOND", 100)
     patient = b2_settings.model_copy(update={"idle_timeout": 0.3})
     async with BackblazeStorage(patient) as storage:
         await storage.upload_file("a", b"x" * 1000)

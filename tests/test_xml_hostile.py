@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from careflow_storage._s3.boto.hardening import _check_xml
 from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
 from careflow_storage.s3 import xml
-from careflow_storage.s3.guards import _check_xml
 from careflow_storage.s3.xml import (
     parse_delete_result,
     parse_error,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from careflow_storage._s3.boto.client import ControlPlane
+from careflow_storage._s3.boto.pages import nothing
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchConfigurationError,
@@ -12,8 +14,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import Retention
-from careflow_storage.s3.control import ControlPlane
-from careflow_storage.s3.control_pages import nothing
 from careflow_storage.s3.protection_headers import (
     read_hold,
     read_protection,

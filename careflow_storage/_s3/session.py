@@ -228,7 +228,7 @@ class S3Session:
         from aiobotocore.httpsession import AIOHTTPSession
         from botocore.exceptions import HTTPClientError
 
-        from careflow_storage.s3.guards import NoRedirects, control_session, guard_client
+        from careflow_storage._s3.boto.hardening import NoRedirects, control_session, guard_client
 
         settings, tls, proxy = self.settings, self._tls, self.proxy
         refuse_closed = self._refuse_closed

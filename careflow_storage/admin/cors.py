@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
+from careflow_storage._s3.boto.pages import nothing
 from careflow_storage.admin.arguments import check_text, listed
 from careflow_storage.admin.cors_adding import added
 from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules
 from careflow_storage.admin.cors_models import CorsMethod, CorsRule
 from careflow_storage.errors import InvalidInputError, NoSuchConfigurationError
-from careflow_storage.s3.control_pages import nothing
 from careflow_storage.transfer.engine import Engine
 
 # What a page needs to check an upload, to play a part of a recording and to report an error.

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import StrictInt
 
+from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage.admin.arguments import listed
 from careflow_storage.admin.lifecycle_s3 import actions_of, foreign_parts, prefix_of, to_s3
@@ -23,7 +24,6 @@ from careflow_storage.errors import (
     NotSupportedError,
 )
 from careflow_storage.models import Model
-from careflow_storage.s3.control_pages import nothing
 from careflow_storage.transfer.engine import Engine
 
 _MAX_RULES = 100

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from careflow_storage._in_flight import InFlight
+from careflow_storage._s3.boto.client import ControlPlane
 from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
-from careflow_storage.s3.control import ControlPlane
 from careflow_storage.settings import StorageSettings
 from careflow_storage.transfer.memory import ByteBudget
 from careflow_storage.transfer.spool import Spool

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
+from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import Stored
 from careflow_storage.errors import (
@@ -18,7 +19,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata, IncompleteUpload
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3.control_pages import ListedPart
 from careflow_storage.s3.metadata import META_PREFIX
 from careflow_storage.s3.protection_headers import encryption_headers, lock_headers
 from careflow_storage.transfer.checksums import composite_etag

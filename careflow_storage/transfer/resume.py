@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.object_lock import lock_at_least
 from careflow_storage._s3.objects import ObjectHead, Stored
 from careflow_storage.errors import (
@@ -26,7 +27,6 @@ from careflow_storage.errors import (
     TransferError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
-from careflow_storage.s3.control_pages import ListedPart
 from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.transfer.checksums import composite, composite_etag
 from careflow_storage.transfer.engine import Engine

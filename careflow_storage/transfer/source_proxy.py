@@ -9,9 +9,9 @@ import aiohttp
 from yarl import URL
 
 from careflow_storage._http.proxy import Proxy
+from careflow_storage._s3.boto.hardening import by_proxy
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.s3.guards import by_proxy
 
 
 class SourceProxies:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from careflow_storage._s3.boto.pages import upload_page
 from careflow_storage._s3.redaction import printable
 from careflow_storage.admin import preflight
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
@@ -21,7 +22,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import IncompleteUpload
-from careflow_storage.s3.control_pages import upload_page
 
 # What each is called by the client, and which capability of B2's it takes.
 _READS = {

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import aiohttp
 
+from careflow_storage._s3.boto.errors import explain
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.session import S3Session
 from careflow_storage.errors import (
@@ -20,7 +21,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Model
-from careflow_storage.s3.botocore_errors import explain
 
 _CLEANING_SECONDS = 30.0
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,64})</Code>")

@@ -16,6 +16,15 @@ from collections.abc import (
 )
 from typing import Any, TypeVar
 
+from careflow_storage._s3.boto.errors import explain
+from careflow_storage._s3.boto.pages import (
+    ListedPart,
+    UploadPage,
+    checked_page,
+    listed_parts,
+    upload_page,
+)
+from careflow_storage._s3.boto.read_timeout import answer_timeout
 from careflow_storage._s3.limiter import Slots
 from careflow_storage._s3.objects import Stored
 from careflow_storage._s3.paging import Progress
@@ -24,17 +33,8 @@ from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage.errors import ServerResponseError, StorageError, StorageTimeoutError
 from careflow_storage.models import IncompleteUpload
-from careflow_storage.s3.botocore_errors import explain
-from careflow_storage.s3.control_pages import (
-    ListedPart,
-    UploadPage,
-    checked_page,
-    listed_parts,
-    upload_page,
-)
 from careflow_storage.s3.copy_source import CopySource
 from careflow_storage.s3.object_parameters import object_parameters
-from careflow_storage.s3.patience import answer_timeout
 from careflow_storage.s3.protection_headers import key_headers_of, protection_parameters
 from careflow_storage.s3.xml import unquote_etag
 

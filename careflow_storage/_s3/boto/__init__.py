@@ -1,0 +1,1 @@
+"""The aioboto3 client, and what makes it safe."""
