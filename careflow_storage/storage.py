@@ -14,6 +14,7 @@ from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._operation import Call
 from careflow_storage._runtime import Lifecycle
 from careflow_storage._s3.deletion import delete_keys
+from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.listing import FileListing, FolderListing
 from careflow_storage._s3.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
@@ -37,7 +38,6 @@ from careflow_storage.recordings import (
     recording_key,
     validate_key,
 )
-from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
 from careflow_storage.transfer.hygiene import (

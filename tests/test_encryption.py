@@ -25,7 +25,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.s3.protection_headers import (
+from careflow_storage._s3.headers.encryption import (
     encryption_headers,
     lasting,
     protection_parameters,

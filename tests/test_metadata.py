@@ -10,8 +10,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from careflow_storage.errors import InvalidInputError
-from careflow_storage.s3.metadata import (
+from careflow_storage._s3.headers.metadata import (
     MAX_NAME_BYTES,
     MAX_TOTAL_BYTES,
     PARTIAL_MARK,
@@ -19,6 +18,7 @@ from careflow_storage.s3.metadata import (
     decode_metadata,
     encode_metadata,
 )
+from careflow_storage.errors import InvalidInputError
 
 NAME_CHARS = "ABCXYZabcxyz0189-_.~!#$%^&*'|+`"
 names = st.text(NAME_CHARS, min_size=1, max_size=12).filter(

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, FileMetadata, InvalidInputError
+from careflow_storage._s3.headers.metadata import MAX_TOTAL_BYTES
 from careflow_storage.outbox import Outbox
-from careflow_storage.s3.metadata import MAX_TOTAL_BYTES
 from careflow_storage.testing import B2Server
 from tests.url_source import Source
 

@@ -22,9 +22,9 @@ from careflow_storage import (
     Retention,
     TransferError,
 )
+from careflow_storage._s3.headers.encryption import lock_headers, read_protection, timestamp
 from careflow_storage.admin import DefaultRetention, ObjectLock
 from careflow_storage.outbox import Outbox
-from careflow_storage.s3.protection_headers import lock_headers, read_protection, timestamp
 from careflow_storage.testing import B2Server
 from careflow_storage.transfer.live import RecordingWriter
 from tests.bodies import noise, pieces, stream

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 
 from careflow_storage import BackblazeStorage, ServerResponseError, StorageError
-from careflow_storage.s3.metadata import decode_metadata
+from careflow_storage._s3.headers.metadata import decode_metadata
 from tests.behind_proxy import NOTHING_HELD, held
 from tests.bodies import noise
 from tests.hostile import Asked, Bytes, HostileServer, answered, endless

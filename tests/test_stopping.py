@@ -19,9 +19,9 @@ from careflow_storage import (
     StorageError,
     StorageTimeoutError,
 )
+from careflow_storage._s3.headers.metadata import PARTIAL_MARK
 from careflow_storage.local import LocalServer
 from careflow_storage.outbox import Outbox
-from careflow_storage.s3.metadata import PARTIAL_MARK
 from careflow_storage.settings import StorageSettings
 from careflow_storage.testing.server import B2Server
 from tests.behind_proxy import tasks_of_the_library

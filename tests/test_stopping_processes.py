@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.s3.metadata import PARTIAL_MARK
+from careflow_storage._s3.headers.metadata import PARTIAL_MARK
 from careflow_storage.testing.server import B2Server
 from tests.bodies import MIB, noise
 

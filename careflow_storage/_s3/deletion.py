@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -12,7 +13,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import DeleteResult
-from careflow_storage.s3.protection_headers import read_protection
 from careflow_storage.s3.xml import is_safe_in_xml
 
 BATCH_KEYS = 1000

@@ -15,13 +15,13 @@ from html import escape
 from typing import NamedTuple
 from urllib.parse import unquote, unquote_plus
 
+from careflow_storage._s3.headers.encryption import key_headers_of
+from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.objects import Stored, version_id_of
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.transport import Answer, Exchange, Request
 from careflow_storage.errors import ServerResponseError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.metadata import is_header_value
-from careflow_storage.s3.protection_headers import key_headers_of
 from careflow_storage.s3.xml import ERROR_FIELDS, require_root, unquote_etag
 from careflow_storage.s3.xml_reader import WHITE_SPACE, read_document, refused
 

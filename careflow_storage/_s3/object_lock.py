@@ -7,6 +7,13 @@ from typing import Any
 
 from careflow_storage._s3.boto.client import ControlPlane
 from careflow_storage._s3.boto.pages import nothing
+from careflow_storage._s3.headers.encryption import (
+    read_hold,
+    read_protection,
+    read_retention,
+    timestamp,
+)
+from careflow_storage._s3.headers.errors import bucket_cannot_lock, is_bucket_without_lock
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchConfigurationError,
@@ -14,13 +21,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import Retention
-from careflow_storage.s3.protection_headers import (
-    read_hold,
-    read_protection,
-    read_retention,
-    timestamp,
-)
-from careflow_storage.s3.protection_refusals import bucket_cannot_lock, is_bucket_without_lock
 
 
 async def get_retention(

@@ -14,6 +14,13 @@ from email.utils import parsedate_to_datetime
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.parser import AnswerHead
 from careflow_storage._s3.body_md5 import InThread, with_content_md5
+from careflow_storage._s3.headers.encryption import read_protection
+from careflow_storage._s3.headers.errors import (
+    needs_content_md5,
+    needs_customer_key,
+    refusals_explained,
+)
+from careflow_storage._s3.headers.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
@@ -31,13 +38,6 @@ from careflow_storage.errors import (
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
 from careflow_storage.s3.lengths import check_range, check_whole, size_told
-from careflow_storage.s3.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
-from careflow_storage.s3.protection_headers import read_protection
-from careflow_storage.s3.protection_refusals import (
-    needs_content_md5,
-    needs_customer_key,
-    refusals_explained,
-)
 from careflow_storage.s3.response_check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 

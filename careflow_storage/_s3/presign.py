@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
+from careflow_storage._s3.headers.encryption import encryption_headers
+from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.signing import MAX_EXPIRES_IN, Credentials, encode_key
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.protection import Encryption
 from careflow_storage.recordings import check_filename
-from careflow_storage.s3.metadata import is_header_value
-from careflow_storage.s3.protection_headers import encryption_headers
 
 logger = logging.getLogger("careflow_storage")
 

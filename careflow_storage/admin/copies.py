@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
+from careflow_storage._s3.headers.metadata import (
+    META_PREFIX,
+    decode_metadata,
+    encode_metadata,
+    is_header_value,
+)
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.versions import checked_version_id
 from careflow_storage.errors import (
@@ -17,13 +24,6 @@ from careflow_storage.errors import (
 from careflow_storage.models import Model
 from careflow_storage.protection import CustomerKey, Encryption, check_encryption
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.s3.metadata import (
-    META_PREFIX,
-    decode_metadata,
-    encode_metadata,
-    is_header_value,
-)
-from careflow_storage.s3.protection_headers import encryption_headers, key_headers
 from careflow_storage.transfer.checksums import is_md5
 from careflow_storage.transfer.copying import PARTIAL_HEADER, Copied, copy
 from careflow_storage.transfer.engine import Engine

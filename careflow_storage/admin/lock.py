@@ -10,6 +10,8 @@ from typing import Any, get_args
 
 from careflow_storage._s3 import object_lock
 from careflow_storage._s3.boto.pages import nothing
+from careflow_storage._s3.headers.encryption import mode_of
+from careflow_storage._s3.headers.errors import bucket_cannot_lock
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -22,8 +24,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Model
 from careflow_storage.protection import Retention, RetentionMode, check_lock
-from careflow_storage.s3.protection_headers import mode_of
-from careflow_storage.s3.protection_refusals import bucket_cannot_lock
 from careflow_storage.transfer.engine import Engine
 
 MAX_DEFAULT_DAYS = 3000

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from careflow_storage.protection import Encryption
-from careflow_storage.s3.protection_headers import (
+from careflow_storage._s3.headers.encryption import (
     copy_source_headers,
     key_headers,
     protection_parameters,
 )
+from careflow_storage.protection import Encryption
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from careflow_storage.s3.metadata import META_PREFIX
-from careflow_storage.s3.protection_headers import protection_parameters
+from careflow_storage._s3.headers.encryption import protection_parameters
+from careflow_storage._s3.headers.metadata import META_PREFIX
 
 _NAMES = {
     "content-type": "ContentType",

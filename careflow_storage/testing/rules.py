@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from careflow_storage.s3.metadata import META_PREFIX
+from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage.testing.refusal import RefusedError, invalid, unsupported
 
 MIN_PART_SIZE = 5_000_000

@@ -10,11 +10,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from careflow_storage._s3.headers.encryption import has_customer_key
 from careflow_storage._s3.objects import Stored
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.s3.protection_headers import has_customer_key
 
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from careflow_storage._s3.headers.encryption import key_headers_of
+from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
 from careflow_storage._s3.objects import Stored
 from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
 from careflow_storage.protection import Encryption
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.s3.metadata import META_PREFIX, PARTIAL_MARK
-from careflow_storage.s3.protection_headers import key_headers_of
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from careflow_storage._in_flight import help_call
+from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.local_target import LocalTarget
 from careflow_storage.transfer.memory import lent

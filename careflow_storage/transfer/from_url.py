@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from yarl import URL
 
+from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage.errors import InvalidInputError, SourceError
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
@@ -18,7 +19,6 @@ from careflow_storage.recordings import (
     HEAD_BYTES,
     detect_content_type,
 )
-from careflow_storage.s3.metadata import is_header_value
 from careflow_storage.transfer.addresses import is_public, literal_address, parse_url, shown
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.progress import ProgressCallback

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from datetime import datetime, timedelta
 
 from careflow_storage._s3.boto.pages import ListedPart
+from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
+from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import Stored
 from careflow_storage.errors import (
@@ -19,8 +21,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata, IncompleteUpload
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3.metadata import META_PREFIX
-from careflow_storage.s3.protection_headers import encryption_headers, lock_headers
 from careflow_storage.transfer.checksums import composite_etag
 from careflow_storage.transfer.copying import erase_unmarked, mark_partial, set_unmarked
 from careflow_storage.transfer.engine import Engine

@@ -13,10 +13,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from careflow_storage._s3.deadline import is_duration
+from careflow_storage._s3.headers.metadata import encode_metadata
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
-from careflow_storage.s3.metadata import encode_metadata
 from careflow_storage.transfer.bodies_memory import view_of
 from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.copying import PARTIAL_HEADER, erase_unmarked, mark_partial

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from careflow_storage._s3.headers.encryption import lasting
+from careflow_storage._s3.headers.metadata import UPLOAD_MARK
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.metadata import UPLOAD_MARK
-from careflow_storage.s3.protection_headers import lasting
 from careflow_storage.transfer.parts import PartSizes
 
 MARK_HEADER = f"x-amz-meta-{UPLOAD_MARK}"

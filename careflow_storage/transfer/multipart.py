@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from careflow_storage._s3.headers.encryption import key_headers_of
+from careflow_storage._s3.headers.errors import refusals_explained
 from careflow_storage._s3.multipart import Creation
 from careflow_storage._s3.objects import ObjectHead, Stored
 from careflow_storage._s3.versions import versions_of_key
@@ -22,8 +24,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.s3.protection_headers import key_headers_of
-from careflow_storage.s3.protection_refusals import refusals_explained
 from careflow_storage.transfer.checksums import (
     composite,
     composite_etag,

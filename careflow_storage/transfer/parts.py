@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mappi
 from typing import ParamSpec, Protocol, TypeVar
 
 from careflow_storage._http.bodies import Body
+from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.transfer.checksums import digest_of, new_hasher, request_headers
 from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from careflow_storage._http.parser import AnswerHead
+from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.transport import AnswerStream
@@ -12,7 +13,6 @@ from careflow_storage.errors import (
     ServerResponseError,
 )
 from careflow_storage.protection import CustomerKey
-from careflow_storage.s3.protection_headers import key_headers
 from careflow_storage.transfer.engine import Engine
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from careflow_storage._s3.boto.pages import ListedPart
+from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.object_lock import lock_at_least
 from careflow_storage._s3.objects import ObjectHead, Stored
 from careflow_storage.errors import (
@@ -27,7 +28,6 @@ from careflow_storage.errors import (
     TransferError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
-from careflow_storage.s3.protection_headers import has_lock
 from careflow_storage.transfer.checksums import composite, composite_etag
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import UploadMark, fingerprint_of

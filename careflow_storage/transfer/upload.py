@@ -8,6 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
+from careflow_storage._s3.headers.encryption import (
+    encryption_headers,
+    key_headers_of,
+    lock_headers,
+)
+from careflow_storage._s3.headers.metadata import encode_metadata, is_header_value
 from careflow_storage._s3.objects import Stored
 from careflow_storage.errors import (
     InvalidInputError,
@@ -26,12 +32,6 @@ from careflow_storage.protection import (
     check_lock,
 )
 from careflow_storage.recordings import HEAD_BYTES, detect_content_type, refuse_disguise
-from careflow_storage.s3.metadata import encode_metadata, is_header_value
-from careflow_storage.s3.protection_headers import (
-    encryption_headers,
-    key_headers_of,
-    lock_headers,
-)
 from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.engine import Engine
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark

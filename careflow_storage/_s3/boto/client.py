@@ -25,6 +25,7 @@ from careflow_storage._s3.boto.pages import (
     upload_page,
 )
 from careflow_storage._s3.boto.read_timeout import answer_timeout
+from careflow_storage._s3.headers.encryption import key_headers_of, protection_parameters
 from careflow_storage._s3.limiter import Slots
 from careflow_storage._s3.objects import Stored
 from careflow_storage._s3.paging import Progress
@@ -35,7 +36,6 @@ from careflow_storage.errors import ServerResponseError, StorageError, StorageTi
 from careflow_storage.models import IncompleteUpload
 from careflow_storage.s3.copy_source import CopySource
 from careflow_storage.s3.object_parameters import object_parameters
-from careflow_storage.s3.protection_headers import key_headers_of, protection_parameters
 from careflow_storage.s3.xml import unquote_etag
 
 T = TypeVar("T")

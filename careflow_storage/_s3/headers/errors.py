@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+from careflow_storage._s3.headers.encryption import asks_retention, has_customer_key, has_lock
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -19,7 +20,6 @@ from careflow_storage.errors import (
     InvalidInputError,
     StorageError,
 )
-from careflow_storage.s3.protection_headers import asks_retention, has_customer_key, has_lock
 
 _READS = ("GetObject", "HeadObject")
 _VAGUE_CODES = ("InvalidRequest", "InvalidArgument", "BadRequest")

@@ -1,0 +1,1 @@
+"""Headers of S3 requests and responses: metadata, encryption, object lock."""
