@@ -22,6 +22,8 @@ from careflow_storage._s3.headers.errors import (
 )
 from careflow_storage._s3.headers.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
 from careflow_storage._s3.redaction import printable
+from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
+from careflow_storage._s3.responses.lengths import check_range, check_whole, size_told
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage._s3.transport import Answer, AnswerStream, Exchange, Request
@@ -37,8 +39,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata
 from careflow_storage.s3 import xml
-from careflow_storage.s3.lengths import check_range, check_whole, size_told
-from careflow_storage.s3.response_check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
 from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 
 _MONTHS = {

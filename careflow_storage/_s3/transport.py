@@ -13,13 +13,13 @@ from careflow_storage._http.connection import Connection
 from careflow_storage._http.errors import PoolClosedError, ProxyError
 from careflow_storage._http.parser import AnswerHead, request_head
 from careflow_storage._s3.redaction import scrub
+from careflow_storage._s3.responses.check import explain_nonsense, is_as_good, refusal
+from careflow_storage._s3.responses.connection_errors import explain_failure
+from careflow_storage._s3.responses.cut_bodies import allow_another_attempt
 from careflow_storage._s3.retry import Failures, RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.signing import EMPTY_PAYLOAD, encode_key
 from careflow_storage.errors import ServerResponseError, StorageClosedError, StorageError
-from careflow_storage.s3.connection_errors import explain_failure
-from careflow_storage.s3.disproved import allow_another_attempt
-from careflow_storage.s3.response_check import explain_nonsense, is_as_good, refusal
 
 T = TypeVar("T")
 

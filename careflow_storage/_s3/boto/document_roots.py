@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from careflow_storage._s3.boto.read_timeout import is_own_call
 from careflow_storage._s3.redaction import printable
+from careflow_storage._s3.responses.check import explain_nonsense, is_marked, is_web_page
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.s3.response_check import explain_nonsense, is_marked, is_web_page
 
 # By operation, how the root's name begins: not all servers end it as Amazon does.
 _ROOTS: Final[dict[str, tuple[str, ...]]] = {

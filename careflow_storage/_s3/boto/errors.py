@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from careflow_storage._http.errors import NotHttpError, ProtocolError, ProxyError, TlsError
 from careflow_storage._s3.redaction import MAX_CODE, printable
+from careflow_storage._s3.responses.check import refusal
+from careflow_storage._s3.responses.connection_errors import explain_failure
 from careflow_storage.errors import (
     CONNECTION_HINT,
     TLS_HINT,
@@ -18,8 +20,6 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     error_from_response,
 )
-from careflow_storage.s3.connection_errors import explain_failure
-from careflow_storage.s3.response_check import refusal
 
 if TYPE_CHECKING:
     from careflow_storage._s3.session import S3Session

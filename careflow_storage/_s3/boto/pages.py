@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from careflow_storage._s3.responses.lengths import LARGEST_OBJECT, MAX_PARTS
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
-from careflow_storage.s3.lengths import LARGEST_OBJECT, MAX_PARTS
 from careflow_storage.s3.xml import unquote_etag
 
 

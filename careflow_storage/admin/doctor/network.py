@@ -19,13 +19,13 @@ from careflow_storage._endpoint import b2_region, host_of, is_loopback
 from careflow_storage._executor import in_thread
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.redaction import printable
+from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._s3.session import tls_context
 from careflow_storage.admin.doctor.examination import REQUEST_SECONDS, Examination, Unsigned
 from careflow_storage.admin.doctor.explain import in_words
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.s3 import xml
-from careflow_storage.s3.response_check import is_marked
 
 _CONNECT_SECONDS = 5.0
 _SLOW_SECONDS = 0.5

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from careflow_storage._s3.redaction import scrub
+from careflow_storage._s3.responses.check import is_as_good, refusal
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.signing import encode_key
 from careflow_storage._s3.transport import Exchange, Request
 from careflow_storage.errors import StorageError
 from careflow_storage.s3 import xml
-from careflow_storage.s3.response_check import is_as_good, refusal
 
 _BUSY = (500, 502, 503, 504)
 
