@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from benchmarks.model import Endpoint
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, Credentials, Signer
-from careflow_storage.s3.xml import parse_listing
+from careflow_storage._s3.xml.documents import parse_listing
 
 _BODY = bytes(range(256)) * 256
 _KEY = "recordings/CA0001/1750000000000-call.webm"

@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
+from careflow_storage._s3.xml import documents
+from careflow_storage._s3.xml.documents import (
+    ListPage,
+    parse_listing,
+)
 from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import FileInfo
-from careflow_storage.s3 import xml
-from careflow_storage.s3.xml import (
-    ListPage,
-    parse_listing,
-)
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -77,7 +77,7 @@ def info(key: str, size: int = 1, etag: str = MD5) -> FileInfo:
 
 
 def only_by_parser() -> Any:
-    return mock.patch.object(xml, "split_entries", return_value=None)
+    return mock.patch.object(documents, "split_entries", return_value=None)
 
 
 def outcome(data: bytes) -> ListPage | None:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from careflow_storage._s3.xml.documents import parse_listing
+from careflow_storage._s3.xml.versions import parse_versions
 from careflow_storage.models import FileInfo, FileVersion, Model
 from careflow_storage.s3 import page_models
 from careflow_storage.s3.page_models import make_models
-from careflow_storage.s3.xml import parse_listing
-from careflow_storage.s3.xml_versions import parse_versions
 from tests.listings import entry, listing
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from careflow_storage.errors import (
-    ServerResponseError,
-)
-from careflow_storage.models import FileInfo
-from careflow_storage.s3.xml import (
+from careflow_storage._s3.xml.documents import (
     ListPage,
     parse_listing,
     unquote_etag,
 )
-from careflow_storage.s3.xml_listing import split_entries
+from careflow_storage._s3.xml.fast_path import split_entries
+from careflow_storage.errors import (
+    ServerResponseError,
+)
+from careflow_storage.models import FileInfo
 from tests.listings import (
     ENTRIES,
     HEAD,

@@ -9,6 +9,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from careflow_storage._s3.xml.documents import (
+    ErrorDocument,
+    build_delete_request,
+    parse_delete_result,
+    parse_error,
+    parse_listing,
+)
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidInputError,
@@ -16,13 +23,6 @@ from careflow_storage.errors import (
     ServiceUnavailableError,
 )
 from careflow_storage.models import DeleteResult
-from careflow_storage.s3.xml import (
-    ErrorDocument,
-    build_delete_request,
-    parse_delete_result,
-    parse_error,
-    parse_listing,
-)
 from tests.listings import (
     DELETED,
     ERROR,

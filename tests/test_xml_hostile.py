@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from careflow_storage._s3.boto.hardening import _check_xml
-from careflow_storage.errors import (
-    ServerResponseError,
-    StorageError,
-)
-from careflow_storage.s3 import xml
-from careflow_storage.s3.xml import (
+from careflow_storage._s3.xml import documents
+from careflow_storage._s3.xml.documents import (
     parse_delete_result,
     parse_error,
     parse_listing,
 )
-from careflow_storage.s3.xml_listing import split_entries
-from careflow_storage.s3.xml_versions import parse_versions
+from careflow_storage._s3.xml.fast_path import split_entries
+from careflow_storage._s3.xml.versions import parse_versions
+from careflow_storage.errors import (
+    ServerResponseError,
+    StorageError,
+)
 from tests.listings import (
     DELETED,
     ENTRIES,
@@ -88,7 +88,7 @@ def test_a_hostile_document_is_a_typed_error_soon(data: bytes) -> None:
 
 def test_a_document_type_is_refused_before_anything_is_parsed() -> None:
     with (
-        mock.patch("careflow_storage.s3.xml_reader.expat.ParserCreate") as create,
+        mock.patch("careflow_storage._s3.xml.reader.expat.ParserCreate") as create,
         pytest.raises(ServerResponseError, match="document type"),
     ):
         parse_listing(BILLION_LAUGHS)
@@ -97,16 +97,16 @@ def test_a_document_type_is_refused_before_anything_is_parsed() -> None:
 
 def test_an_oversized_document_is_refused_unread() -> None:
     with pytest.raises(ServerResponseError, match="larger"):
-        parse_listing(listing(" " * xml.MAX_LISTING_BYTES))
+        parse_listing(listing(" " * documents.MAX_LISTING_BYTES))
     with pytest.raises(ServerResponseError, match="larger"):
-        parse_delete_result(b" " * (xml.MAX_LISTING_BYTES + 1))
-    assert parse_error(b"<Error><Code>x</Code></Error>" + b" " * xml.MAX_ERROR_BYTES) is None
+        parse_delete_result(b" " * (documents.MAX_LISTING_BYTES + 1))
+    assert parse_error(b"<Error><Code>x</Code></Error>" + b" " * documents.MAX_ERROR_BYTES) is None
 
 
 def test_the_largest_listing_that_s3_can_send_is_read() -> None:
     key = "&quot;" * 1024
     data = listing("".join(entry(key) for _ in range(1000)))
-    assert len(data) < xml.MAX_LISTING_BYTES
+    assert len(data) < documents.MAX_LISTING_BYTES
     assert parse_listing(data).files == [info('"' * 1024)] * 1000
 
 
@@ -129,7 +129,7 @@ def test_no_document_makes_the_quick_way_slow(inner: str) -> None:
     assert time.process_time() - started < 1
 
 
-_ROOM = xml.MAX_LISTING_BYTES - 2000
+_ROOM = documents.MAX_LISTING_BYTES - 2000
 GIANTS = {
     "elements": "<a/>" * (_ROOM // 4),
     "elements in an entry": "<Contents>" + "<a>b</a>" * (_ROOM // 8) + "</Contents>",
@@ -153,9 +153,9 @@ GIANTS = {
 @pytest.mark.parametrize("inner", GIANTS.values(), ids=GIANTS.keys())
 def test_a_document_that_would_hold_the_loop_is_refused_before_it_is_parsed(inner: str) -> None:
     data = listing(inner)
-    assert len(data) <= xml.MAX_LISTING_BYTES
-    error = data.replace(b"ListBucketResult", b"Error")[: xml.MAX_ERROR_BYTES]
-    with mock.patch("careflow_storage.s3.xml_reader.expat.ParserCreate") as create:
+    assert len(data) <= documents.MAX_LISTING_BYTES
+    error = data.replace(b"ListBucketResult", b"Error")[: documents.MAX_ERROR_BYTES]
+    with mock.patch("careflow_storage._s3.xml.reader.expat.ParserCreate") as create:
         for parse in (parse_listing, parse_delete_result, parse_versions):
             with pytest.raises(ServerResponseError, match="more than"):
                 parse(data)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from careflow_storage.s3 import xml_listing
-from careflow_storage.s3.xml import (
+from careflow_storage._s3.xml import fast_path
+from careflow_storage._s3.xml.documents import (
     parse_listing,
 )
-from careflow_storage.s3.xml_listing import split_entries
-from careflow_storage.s3.xml_reader import MAX_RECORDS
+from careflow_storage._s3.xml.fast_path import split_entries
+from careflow_storage._s3.xml.reader import MAX_RECORDS
 from tests.listings import (
     ENTRIES,
     HEAD,
@@ -215,7 +215,7 @@ def test_nothing_between_entries_is_overlooked(between: str, place: int) -> None
 def test_more_entries_than_any_page_has_are_refused_on_both_ways() -> None:
     for form in ENTRIES.values():
         smallest = form.format(key="", etag="", size="1").replace("06:36:09.000Z", "06")
-        assert len(smallest) > xml_listing._MIN_ENTRY
+        assert len(smallest) > fast_path._MIN_ENTRY
         for count, is_read in {MAX_RECORDS: True, MAX_RECORDS + 1: False}.items():
             data = listing(smallest * count)
             assert (split_entries(data) is not None) is is_read

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from careflow_storage import AccessDeniedError, ServerResponseError, StorageError
+from careflow_storage._s3.xml import documents, versions
+from careflow_storage._s3.xml.fast_path import split_versions
+from careflow_storage._s3.xml.versions import VersionPage, parse_versions
 from careflow_storage.models import FileVersion
-from careflow_storage.s3 import xml, xml_versions
-from careflow_storage.s3.xml_listing import split_versions
-from careflow_storage.s3.xml_versions import VersionPage, parse_versions
 from tests.listings import HEAD, MD5, MOMENT, NAMESPACE, URL
 
 OWNER = "<Owner><ID>75aa</ID><DisplayName>webfile</DisplayName></Owner>"
@@ -88,7 +88,7 @@ def outcome(data: bytes) -> VersionPage | None:
 
 
 def parser_outcome(data: bytes) -> VersionPage | None:
-    with mock.patch.object(xml_versions, "split_versions", return_value=None):
+    with mock.patch.object(versions, "split_versions", return_value=None):
         return outcome(data)
 
 
@@ -204,7 +204,7 @@ def test_a_hostile_document_is_a_typed_error_soon(data: bytes) -> None:
 
 def test_an_oversized_document_is_refused_unread() -> None:
     with pytest.raises(ServerResponseError, match="larger"):
-        parse_versions(b" " * (xml.MAX_LISTING_BYTES + 1))
+        parse_versions(b" " * (documents.MAX_LISTING_BYTES + 1))
 
 
 @pytest.mark.parametrize("form", [VERSION, MARKER], ids=["version", "marker"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.xml.documents import is_safe_in_xml
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -13,7 +14,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import DeleteResult
-from careflow_storage.s3.xml import is_safe_in_xml
 
 BATCH_KEYS = 1000
 # S3's name for the version of what was stored while the bucket kept no versions.

@@ -9,9 +9,9 @@ from typing import Any
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.paging import Progress
+from careflow_storage._s3.xml.documents import ListPage
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageError
 from careflow_storage.models import FileInfo, FolderContents
-from careflow_storage.s3.xml import ListPage
 
 PAGE_KEYS = 1000
 

@@ -20,10 +20,10 @@ from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.objects import Stored, version_id_of
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.transport import Answer, Exchange, Request
+from careflow_storage._s3.xml.documents import ERROR_FIELDS, require_root, unquote_etag
+from careflow_storage._s3.xml.reader import WHITE_SPACE, read_document, refused
 from careflow_storage.errors import ServerResponseError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.s3.xml import ERROR_FIELDS, require_root, unquote_etag
-from careflow_storage.s3.xml_reader import WHITE_SPACE, read_document, refused
 
 # B2's have about 100 characters.
 _LONGEST_UPLOAD_ID = 1024

@@ -27,6 +27,8 @@ from careflow_storage._s3.responses.lengths import check_range, check_whole, siz
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage._s3.transport import Answer, AnswerStream, Exchange, Request
+from careflow_storage._s3.xml import documents
+from careflow_storage._s3.xml.versions import Position, VersionPage, parse_versions
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -38,8 +40,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import FileMetadata
-from careflow_storage.s3 import xml
-from careflow_storage.s3.xml_versions import Position, VersionPage, parse_versions
 
 _MONTHS = {
     name: number
@@ -121,7 +121,9 @@ class S3Requests:
             if answer.body and not is_marked(answer.headers):
                 # Web servers give their pages ETags, too.
                 raise self._nonsense(request.operation, request.key, "it has a body")
-            return Stored(xml.unquote_etag(etag), version_id_of(answer.headers), answer.headers)
+            return Stored(
+                documents.unquote_etag(etag), version_id_of(answer.headers), answer.headers
+            )
 
         if self._needs_md5 and "content-md5" not in request.headers:
             request = await with_content_md5(request, self._in_thread)
@@ -305,7 +307,7 @@ class S3Requests:
         try:
             size, live = size_told(headers)
             # Of an upload that goes on (B2's Live Read) neither end nor ETag are known.
-            etag = xml.unquote_etag(headers.get("etag", '""') if live else headers["etag"])
+            etag = documents.unquote_etag(headers.get("etag", '""') if live else headers["etag"])
             told = headers.get("last-modified") if live else headers["last-modified"]
             modified = _http_date(told or headers["date"])
             protection = read_protection(headers)
@@ -351,9 +353,9 @@ class S3Requests:
 
     async def delete_objects(
         self, targets: Iterable[tuple[str, str | None]], *, bypass_governance: bool = False
-    ) -> xml.DeleteDocument:
+    ) -> documents.DeleteDocument:
         """Delete up to 1000 keys, or versions, with one request."""
-        body = xml.build_delete_request(targets)
+        body = documents.build_delete_request(targets)
         # Every S3 server since 2006 takes Content-MD5 here; newer checksums not all do.
         digest = hashlib.md5(body, usedforsecurity=False).digest()
         return await self._exchange.send(
@@ -370,7 +372,7 @@ class S3Requests:
                 body,
                 hashlib.sha256(body).hexdigest(),
             ),
-            lambda answer: xml.parse_delete_result(answer.body),
+            lambda answer: documents.parse_delete_result(answer.body),
         )
 
     async def list_objects(
@@ -380,7 +382,7 @@ class S3Requests:
         delimiter: str | None = None,
         max_keys: int = 1000,
         token: str | None = None,
-    ) -> xml.ListPage:
+    ) -> documents.ListPage:
         """List one page of at most 1000 keys and common prefixes, each in UTF-8 byte order."""
         params = {
             "encoding-type": "url",
@@ -394,7 +396,7 @@ class S3Requests:
             params["continuation-token"] = token
         page = await self._exchange.send(
             Request("ListObjectsV2", "GET", None, canonical_query(params)),
-            lambda answer: xml.parse_listing(answer.body),
+            lambda answer: documents.parse_listing(answer.body),
         )
         self._bucket_was_seen = True
         return page

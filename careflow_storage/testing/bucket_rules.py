@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from careflow_storage._s3.xml.reader import decoded
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.s3.xml_reader import decoded
 from careflow_storage.testing.listings import document
 from careflow_storage.testing.refusal import Answer, RefusedError, invalid
 

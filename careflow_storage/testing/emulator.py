@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from careflow_storage._s3.headers.metadata import META_PREFIX
+from careflow_storage._s3.xml.reader import Document, read_document
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.s3.xml_reader import Document, read_document
 from careflow_storage.testing import bucket_rules, listings, live_read, ranges, rules
 from careflow_storage.testing.keys import ApplicationKey, KeyRing
 from careflow_storage.testing.native import NativeApi

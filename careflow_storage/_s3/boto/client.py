@@ -32,11 +32,11 @@ from careflow_storage._s3.paging import Progress
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
+from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.errors import ServerResponseError, StorageError, StorageTimeoutError
 from careflow_storage.models import IncompleteUpload
 from careflow_storage.s3.copy_source import CopySource
 from careflow_storage.s3.object_parameters import object_parameters
-from careflow_storage.s3.xml import unquote_etag
 
 T = TypeVar("T")
 

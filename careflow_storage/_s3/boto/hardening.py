@@ -19,9 +19,9 @@ from careflow_storage._s3.boto.document_roots import WholeBody, check_success
 from careflow_storage._s3.boto.read_timeout import is_own_call, seconds_of_this_call
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.responses.check import refusal
+from careflow_storage._s3.xml.documents import MAX_LISTING_BYTES
+from careflow_storage._s3.xml.reader import decoded, refuse_giants, refused
 from careflow_storage.errors import ServerResponseError, StorageError
-from careflow_storage.s3.xml import MAX_LISTING_BYTES
-from careflow_storage.s3.xml_reader import decoded, refuse_giants, refused
 
 if TYPE_CHECKING:
     from careflow_storage._http.proxy import Proxy

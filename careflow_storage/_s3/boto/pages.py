@@ -12,9 +12,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 from careflow_storage._s3.responses.lengths import LARGEST_OBJECT, MAX_PARTS
+from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
-from careflow_storage.s3.xml import unquote_etag
 
 
 class ListedPart(NamedTuple):

@@ -19,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from careflow_storage._s3.redaction import printable, redact
+from careflow_storage._s3.xml.documents import ErrorDocument, parse_error
 from careflow_storage.errors import (
     AccessDeniedError,
     ServerResponseError,
@@ -27,7 +28,6 @@ from careflow_storage.errors import (
     error_from_response,
     is_known_code,
 )
-from careflow_storage.s3.xml import ErrorDocument, parse_error
 
 # B2 and SeaweedFS, MinIO, rclone and Amazon send the first with every response.
 _MARKS: Final = (

@@ -11,6 +11,7 @@ from careflow_storage._s3.presign import Grant, presign
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import explain_nonsense, is_marked
 from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.xml.documents import parse_listing, unquote_etag
 from careflow_storage.admin.doctor.examination import PROBE, PROBE_MD5, Examination
 from careflow_storage.admin.doctor.explain import (
     ACCESS_SOLUTION,
@@ -36,7 +37,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.s3.xml import parse_listing, unquote_etag
 
 _LOCKED = (
     "The bucket locks every new file, so nothing is stored: the check multipart tells whether "

@@ -13,12 +13,16 @@ import zlib
 from collections.abc import Awaitable, Callable
 
 from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.xml.documents import (
+    build_delete_request,
+    parse_delete_result,
+    unquote_etag,
+)
 from careflow_storage.admin.doctor import live_forms, live_multipart
 from careflow_storage.admin.doctor.examination import PROBE, PROBE_MD5, Examination
 from careflow_storage.admin.doctor.expectation import as_expected, refused_as
 from careflow_storage.admin.doctor.model import Outcome, passed
 from careflow_storage.admin.doctor.wire import Reply
-from careflow_storage.s3.xml import build_delete_request, parse_delete_result, unquote_etag
 
 _META = "100%25  of two"
 _ENCODING = re.compile(rb"<EncodingType>\s*url\s*</EncodingType>")

@@ -21,11 +21,11 @@ from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._s3.session import tls_context
+from careflow_storage._s3.xml import documents
 from careflow_storage.admin.doctor.examination import REQUEST_SECONDS, Examination, Unsigned
 from careflow_storage.admin.doctor.explain import in_words
 from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.s3 import xml
 
 _CONNECT_SECONDS = 5.0
 _SLOW_SECONDS = 0.5
@@ -320,7 +320,7 @@ def _ends(certificate: dict[str, Any]) -> datetime | None:
 def _is_s3(response: Unsigned) -> bool:
     if is_marked({name.lower(): value for name, value in response.headers.items()}):
         return True
-    document = xml.parse_error(response.body)
+    document = documents.parse_error(response.body)
     if document is not None and document.code is not None:
         return True
     return b"<ListAllMyBucketsResult" in response.body

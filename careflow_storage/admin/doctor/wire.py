@@ -13,8 +13,8 @@ from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.signing import encode_key
 from careflow_storage._s3.transport import Exchange, Request
+from careflow_storage._s3.xml import documents
 from careflow_storage.errors import StorageError
-from careflow_storage.s3 import xml
 
 _BUSY = (500, 502, 503, 504)
 
@@ -38,7 +38,7 @@ class Reply:
 
     @property
     def code(self) -> str | None:
-        document = xml.parse_error(self.body) if not self.ok else None
+        document = documents.parse_error(self.body) if not self.ok else None
         return document.code if document else None
 
     @property

@@ -1,6 +1,6 @@
 """The XML document of ListObjectVersions: versions and delete markers, in one order.
 
-As `careflow_storage.s3.xml` reads the other documents, and as careful.
+As `careflow_storage._s3.xml.documents` reads the other documents, and as careful.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from datetime import datetime
 from itertools import repeat
 from typing import Final
 
-from careflow_storage.models import FileVersion
-from careflow_storage.s3.page_models import make_models
-from careflow_storage.s3.xml import (
+from careflow_storage._s3.xml.documents import (
     ERROR_FIELDS,
     MAX_LISTING_BYTES,
     NO_WAY_ON,
@@ -27,14 +25,16 @@ from careflow_storage.s3.xml import (
     url_decoded,
     url_decoded_all,
 )
-from careflow_storage.s3.xml_listing import (
+from careflow_storage._s3.xml.fast_path import (
     DELETE_MARKER,
     VERSION,
     Columns,
     VersionSplit,
     split_versions,
 )
-from careflow_storage.s3.xml_reader import WHITE_SPACE, Document, read_document, refused
+from careflow_storage._s3.xml.reader import WHITE_SPACE, Document, read_document, refused
+from careflow_storage.models import FileVersion
+from careflow_storage.s3.page_models import make_models
 
 # A key, and a version of it unless all of them are meant: what comes next is behind both.
 Position = tuple[str, str | None]

@@ -27,7 +27,7 @@ from functools import lru_cache
 from itertools import compress
 from typing import Final, NamedTuple
 
-from careflow_storage.s3.xml_reader import MAX_RECORDS
+from careflow_storage._s3.xml.reader import MAX_RECORDS
 
 # For each field of a kind of entries, its text in each of them, references resolved.
 Columns = tuple[Sequence[str], ...]

@@ -1,0 +1,1 @@
+"""S3's XML documents: a bounded reader, and a fast path for listings."""
