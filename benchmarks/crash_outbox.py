@@ -36,9 +36,9 @@ import aiohttp
 import aiosqlite
 
 from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage._transfer.workers import Workers
 from careflow_storage.local import LocalServer
 from careflow_storage.outbox import Outbox
-from careflow_storage.transfer.workers import Workers
 
 _KIB, _MIB = 1024, 1024 * 1024
 _DRAIN_SECONDS = 300

@@ -19,6 +19,13 @@ from careflow_storage._s3.listing import FileListing, FolderListing
 from careflow_storage._s3.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
 from careflow_storage._s3.signing import encode_key
+from careflow_storage._transfer.incomplete import (
+    abort_stale,
+    abort_upload,
+    keep_incomplete,
+    list_incomplete,
+)
+from careflow_storage._transfer.purge import purge_key
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
     DeleteResult,
@@ -40,14 +47,7 @@ from careflow_storage.recordings import (
 )
 from careflow_storage.settings import StorageSettings, settings_from_environment
 from careflow_storage.transfer.download import download
-from careflow_storage.transfer.hygiene import (
-    abort_stale,
-    abort_upload,
-    keep_incomplete,
-    list_incomplete,
-)
 from careflow_storage.transfer.live import RecordingWriter
-from careflow_storage.transfer.purging import purge_key
 from careflow_storage.transfer.reader import FileReader
 from careflow_storage.transfer.signed_upload import sign_upload
 from careflow_storage.transfer.stream import FileStream
@@ -58,10 +58,10 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
     from careflow_storage._s3.objects import ObjectHead, S3Requests
+    from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.protection import CustomerKey, Encryption, Retention
-    from careflow_storage.transfer.progress import ProgressCallback
     from careflow_storage.transfer.sources import UploadBody
 
 logger = logging.getLogger("careflow_storage")

@@ -21,11 +21,11 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage._s3.boto import client
+from careflow_storage._transfer import copy
 from careflow_storage.protection import CustomerKey
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy import FaultProxy
 from careflow_storage.testing.rule import Attempt
-from careflow_storage.transfer import copying
 from tests.behind_proxy import NOTHING_HELD, held, storage_behind
 from tests.bucket import Bucket
 
@@ -53,8 +53,8 @@ async def b2(b2_settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
 @pytest.fixture
 def parts_of_five_mib(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is larger than 5 MiB is copied in such parts; a real server takes no smaller ones."""
-    monkeypatch.setattr(copying, "MAX_COPY_BYTES", 5 * MIB)
-    monkeypatch.setattr(copying, "_COPIED_PART_BYTES", 5 * MIB)
+    monkeypatch.setattr(copy, "MAX_COPY_BYTES", 5 * MIB)
+    monkeypatch.setattr(copy, "_COPIED_PART_BYTES", 5 * MIB)
 
 
 async def headers_of(storage: BackblazeStorage, key: str) -> dict[str, str]:

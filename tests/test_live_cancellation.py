@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from careflow_storage import AccessDeniedError, BackblazeStorage, StorageError, StorageSettings
+from careflow_storage._transfer import copy
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer import copying, live
+from careflow_storage.transfer import live
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,
@@ -264,8 +265,8 @@ async def test_a_key_that_may_not_erase_leaves_the_unmarked_version_behind(
 async def test_a_recording_too_large_for_one_copy_is_marked_part_by_part(
     storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "MAX_COPY_BYTES", PART)
-    monkeypatch.setattr(copying, "_COPIED_PART_BYTES", PART + 8)
+    monkeypatch.setattr(copy, "MAX_COPY_BYTES", PART)
+    monkeypatch.setattr(copy, "_COPIED_PART_BYTES", PART + 8)
     with pytest.raises(HungUpError):
         await call(storage, LONG, hang_up, on_error="keep")
     found = await storage.get_file_metadata(await only_key(storage))

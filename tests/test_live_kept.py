@@ -24,8 +24,9 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
+from careflow_storage._transfer import incomplete
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer import hygiene, kept
+from careflow_storage.transfer import kept
 from careflow_storage.transfer import spool as spooling
 from careflow_storage.transfer.live import RecordingWriter
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
@@ -131,7 +132,7 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes]] = {
 @pytest.fixture(autouse=True)
 def small_parts() -> Iterator[None]:
     """The server of these tests takes them, and so does what keeps an upload."""
-    with mock.patch.object(hygiene, "_SMALLEST_PART_BYTES", 1):
+    with mock.patch.object(incomplete, "_SMALLEST_PART_BYTES", 1):
         yield
 
 

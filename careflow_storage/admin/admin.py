@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from careflow_storage._lazy import LazyModule, is_loaded
 from careflow_storage._operation import Call
 from careflow_storage._runtime import Lifecycle
+from careflow_storage._transfer.context import Engine
 from careflow_storage.admin.version_listing import VersionListing
 from careflow_storage.recordings import existing_key, validate_key
 from careflow_storage.settings import StorageSettings
-from careflow_storage.transfer.engine import Engine
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime
 from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of, is_b2_host
 from careflow_storage._s3.boto.pages import checked_page, nothing
 from careflow_storage._s3.responses.check import is_marked
+from careflow_storage._transfer.context import Engine
 from careflow_storage.admin.arguments import check_text
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -27,7 +28,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Model
-from careflow_storage.transfer.engine import Engine
 
 _OF_ENV = "careflow-recordings-"
 _SSE_B2 = "AES256"

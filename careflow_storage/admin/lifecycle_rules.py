@@ -16,6 +16,7 @@ from pydantic import StrictInt
 
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._transfer.context import Engine
 from careflow_storage.admin.arguments import listed
 from careflow_storage.admin.lifecycle_s3 import actions_of, foreign_parts, prefix_of, to_s3
 from careflow_storage.errors import (
@@ -24,7 +25,6 @@ from careflow_storage.errors import (
     NotSupportedError,
 )
 from careflow_storage.models import Model
-from careflow_storage.transfer.engine import Engine
 
 _MAX_RULES = 100
 _CLOCKS = ("hide_after_days", "erase_after_days", "cancel_unfinished_after_days")

@@ -12,6 +12,7 @@ from careflow_storage._s3 import object_lock
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.headers.encryption import mode_of
 from careflow_storage._s3.headers.errors import bucket_cannot_lock
+from careflow_storage._transfer.context import Engine
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -24,7 +25,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Model
 from careflow_storage.protection import Retention, RetentionMode, check_lock
-from careflow_storage.transfer.engine import Engine
 
 MAX_DEFAULT_DAYS = 3000
 _DAYS_PER_YEAR = 365

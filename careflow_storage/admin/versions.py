@@ -10,6 +10,8 @@ from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.versions import checked_version_id, versions_of_key
+from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.purge import purge_key, purge_prefix
 from careflow_storage.admin import copies
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -21,8 +23,6 @@ from careflow_storage.errors import (
 from careflow_storage.models import DeleteResult, FileVersion, Model, PurgeResult
 from careflow_storage.protection import Encryption
 from careflow_storage.recordings import existing_key
-from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.purging import purge_key, purge_prefix
 
 # Somebody may hide the file again while it is being restored; not for ever.
 _RESTORE_ROUNDS = 5

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopError
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_hopeless
 from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.ledger import Claim, Failure, Ledger
-from careflow_storage.transfer.tasks import task_group
 
 logger = logging.getLogger("careflow_storage")
 

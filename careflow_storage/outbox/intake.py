@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage.errors import BodyChangedError, PreconditionFailedError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.outbox.database import to_its_end
@@ -25,7 +26,6 @@ from careflow_storage.transfer.sources import (
     UploadBody,
     open_source,
 )
-from careflow_storage.transfer.threads import INLINE_BYTES, Threads
 from careflow_storage.transfer.upload import UploadOptions
 
 logger = logging.getLogger("careflow_storage")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
+from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.transfer.streams import (
     END,
@@ -15,7 +16,6 @@ from careflow_storage.transfer.streams import (
     from_async_reader,
     from_iterable,
 )
-from careflow_storage.transfer.threads import Threads
 
 _CHUNK_BYTES = 64 * 1024
 _PLAIN = ("", "binary", "8bit", "7bit", "identity")

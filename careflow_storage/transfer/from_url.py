@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 from yarl import URL
 
 from careflow_storage._s3.headers.metadata import is_header_value
+from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage.errors import InvalidInputError, SourceError
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
@@ -20,8 +22,6 @@ from careflow_storage.recordings import (
     detect_content_type,
 )
 from careflow_storage.transfer.addresses import is_public, literal_address, parse_url, shown
-from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.progress import ProgressCallback
 from careflow_storage.transfer.remote import RemoteFile, RemoteRules
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 

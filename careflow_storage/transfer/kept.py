@@ -12,10 +12,10 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import StorageError
 from careflow_storage.transfer.parts import Part
 from careflow_storage.transfer.reading import Filling
-from careflow_storage.transfer.threads import Threads
 
 logger = logging.getLogger("careflow_storage")
 

@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from careflow_storage._s3.deadline import is_duration
 from careflow_storage._s3.headers.metadata import encode_metadata
-from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
-from careflow_storage.models import Checksum, UploadResult
-from careflow_storage.recordings import detect_content_type
-from careflow_storage.transfer.bodies_memory import view_of
-from careflow_storage.transfer.checksums import verify_stored
-from careflow_storage.transfer.copying import PARTIAL_HEADER, erase_unmarked, mark_partial
-from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
-from careflow_storage.transfer.live_parts import Flusher, LiveParts
-from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
-from careflow_storage.transfer.progress import ProgressCallback, metered
-from careflow_storage.transfer.reading import GATHER_BYTES, Filling
-from careflow_storage.transfer.tasks import (
+from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark_partial
+from careflow_storage._transfer.progress import ProgressCallback, metered
+from careflow_storage._transfer.tasks import (
     cancellation_as_failure,
     finish,
     raised_by_task,
     wait_out,
 )
+from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
+from careflow_storage.models import Checksum, UploadResult
+from careflow_storage.recordings import detect_content_type
+from careflow_storage.transfer.bodies_memory import view_of
+from careflow_storage.transfer.checksums import verify_stored
+from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
+from careflow_storage.transfer.live_parts import Flusher, LiveParts
+from careflow_storage.transfer.multipart import MultipartUpload
+from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
+from careflow_storage.transfer.reading import GATHER_BYTES, Filling
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from careflow_storage._transfer.context import Engine
 from careflow_storage.errors import StorageError
-from careflow_storage.transfer.engine import Engine
 
 logger = logging.getLogger("careflow_storage")
 

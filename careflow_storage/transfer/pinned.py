@@ -7,13 +7,13 @@ from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.transport import AnswerStream
+from careflow_storage._transfer.context import Engine
 from careflow_storage.errors import (
     InvalidRangeError,
     PreconditionFailedError,
     ServerResponseError,
 )
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.engine import Engine
 
 
 class PinnedObject:

@@ -28,6 +28,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.transfer.bodies_memory import is_immutable, view_of
 from careflow_storage.transfer.bodies_refused import (
@@ -59,7 +60,6 @@ from careflow_storage.transfer.streams import (
     from_iterable,
     position_of,
 )
-from careflow_storage.transfer.threads import Threads
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -7,9 +7,9 @@ import contextlib
 import logging
 
 from careflow_storage._s3.signing import canonical_query
+from careflow_storage._transfer.context import Engine
 from careflow_storage.admin.doctor.wire import Wire
 from careflow_storage.errors import NoSuchUploadError, StorageError
-from careflow_storage.transfer.engine import Engine
 
 # Else nothing would be left of the time for cleaning up.
 _LISTING_SECONDS = 4.0

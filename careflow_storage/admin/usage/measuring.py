@@ -11,6 +11,8 @@ from functools import partial
 
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.versions import version_pages
+from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.tasks import task_group
 from careflow_storage.admin.usage.models import UsageReport
 from careflow_storage.admin.usage.tally import (
     FILE,
@@ -31,8 +33,6 @@ from careflow_storage.errors import (
     NotSupportedError,
 )
 from careflow_storage.models import FileVersion, IncompleteUpload
-from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.tasks import task_group
 
 _MOST_GROUPS = 100_000
 _UPLOADS_AT_ONCE = 8

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
 from careflow_storage._s3.versions import version_pages, versions_of_key
+from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import (
     AccessDeniedError,
     NoSuchUploadError,
@@ -16,8 +18,6 @@ from careflow_storage.errors import (
     error_from_response,
 )
 from careflow_storage.models import DeleteResult, FileVersion, IncompleteUpload, PurgeResult
-from careflow_storage.transfer.engine import Engine
-from careflow_storage.transfer.tasks import task_group
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from careflow_storage._in_flight import help_call
+from careflow_storage._transfer.tasks import cancellation_as_failure, task_group
 from careflow_storage.models import Progress
-from careflow_storage.transfer.tasks import cancellation_as_failure, task_group
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, ParamSpec, Protocol, TypeVar
 
-from careflow_storage.transfer.tasks import wait_out
-from careflow_storage.transfer.workers import Outcome, Workers
+from careflow_storage._transfer.tasks import wait_out
+from careflow_storage._transfer.workers import Outcome, Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")

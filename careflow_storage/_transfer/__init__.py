@@ -1,0 +1,1 @@
+"""Moving bytes: uploads, downloads, live calls, copies."""
