@@ -14,12 +14,12 @@ from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session, missing_settings
 from careflow_storage._s3.transport import Exchange
+from careflow_storage._transfer.bodies.memory import ByteBudget
+from careflow_storage._transfer.bodies.spool import Spool
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
 from careflow_storage.settings import StorageSettings
-from careflow_storage.transfer.memory import ByteBudget
-from careflow_storage.transfer.spool import Spool
 
 if TYPE_CHECKING:
     import aioboto3

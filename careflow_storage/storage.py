@@ -58,11 +58,11 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
     from careflow_storage._s3.objects import ObjectHead, S3Requests
+    from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.protection import CustomerKey, Encryption, Retention
-    from careflow_storage.transfer.sources import UploadBody
 
 logger = logging.getLogger("careflow_storage")
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageTimeoutError
+from careflow_storage._transfer.bodies import local_file
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
-from careflow_storage.transfer import local_file
 from tests.bodies import MIB, noise
 from tests.body_table import FILES, ITERABLES, PATHS, REUSED
 

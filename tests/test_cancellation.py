@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer.memory import ByteBudget
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage.transfer.sources import UploadBody
+from careflow_storage._transfer.bodies.sources import UploadBody
 from tests.bodies import BODIES, MIB, AsyncFile, noise, pieces, stream
 
 THRESHOLD = 100_000

@@ -10,11 +10,11 @@ from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
+from careflow_storage._transfer.bodies.memory import ByteBudget
+from careflow_storage._transfer.bodies.spool import Spool
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
 from careflow_storage.settings import StorageSettings
-from careflow_storage.transfer.memory import ByteBudget
-from careflow_storage.transfer.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)

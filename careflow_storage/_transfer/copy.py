@@ -10,6 +10,7 @@ from typing import NamedTuple
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
 from careflow_storage._s3.objects import Stored
+from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
@@ -17,7 +18,6 @@ from careflow_storage.protection import Encryption
 from careflow_storage.s3.copy_source import CopySource
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.parts import PartSizes
 
 logger = logging.getLogger("careflow_storage")
 

@@ -13,6 +13,8 @@ from careflow_storage._s3.headers.encryption import encryption_headers, lock_hea
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import Stored
+from careflow_storage._transfer.bodies.checksums import composite_etag
+from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.copy import erase_unmarked, mark_partial, set_unmarked
 from careflow_storage._transfer.tasks import task_group
@@ -24,9 +26,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata, IncompleteUpload
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.checksums import composite_etag
 from careflow_storage.transfer.multipart import MultipartUpload, SentPart
-from careflow_storage.transfer.parts import PartSizes
 from careflow_storage.transfer.upload import Uploaded
 
 logger = logging.getLogger("careflow_storage")

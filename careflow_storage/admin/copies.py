@@ -13,6 +13,8 @@ from careflow_storage._s3.headers.metadata import (
 )
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.versions import checked_version_id
+from careflow_storage._transfer.bodies.checksums import is_md5
+from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
 from careflow_storage.errors import (
@@ -26,9 +28,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import Model
 from careflow_storage.protection import CustomerKey, Encryption, check_encryption
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.transfer.checksums import is_md5
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
-from careflow_storage.transfer.parts import PartSizes
 from careflow_storage.transfer.upload import UploadOptions
 
 _TAKEN_OVER = (

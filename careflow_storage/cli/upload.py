@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from careflow_storage import BackblazeStorage, Progress
+from careflow_storage._transfer.bodies.sources import UploadBody
 from careflow_storage.cli.bars import Moved, Transfers, human_size
 from careflow_storage.cli.keyfile import chosen_encryption
 from careflow_storage.cli.local_files import Found, LocalFile, find_files
@@ -22,7 +23,6 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import ChecksumAlgorithm, UploadResult
 from careflow_storage.protection import Encryption
 from careflow_storage.recordings import validate_key
-from careflow_storage.transfer.sources import UploadBody
 
 _PIPE = "-"
 

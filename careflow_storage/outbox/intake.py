@@ -9,6 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from careflow_storage._transfer.bodies.parts import check_size
+from careflow_storage._transfer.bodies.sources import (
+    FileSource,
+    MemorySource,
+    Source,
+    UploadBody,
+    open_source,
+)
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage.errors import BodyChangedError, PreconditionFailedError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
@@ -18,14 +26,6 @@ from careflow_storage.outbox.ledger import Ledger
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.spool import Spool, SpoolFile
 from careflow_storage.recordings import RecordingClock, recording_key
-from careflow_storage.transfer.parts import check_size
-from careflow_storage.transfer.sources import (
-    FileSource,
-    MemorySource,
-    Source,
-    UploadBody,
-    open_source,
-)
 from careflow_storage.transfer.upload import UploadOptions
 
 logger = logging.getLogger("careflow_storage")

@@ -30,8 +30,8 @@ from careflow_storage.transfer.local_target import as_path
 from careflow_storage.transfer.upload import UploadOptions
 
 if TYPE_CHECKING:
+    from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage.models import ChecksumAlgorithm
-    from careflow_storage.transfer.sources import UploadBody
 
 logger = logging.getLogger("careflow_storage")
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from careflow_storage._in_flight import help_call
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._transfer.bodies.memory import lent
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.tasks import task_group
@@ -20,7 +21,6 @@ from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
 from careflow_storage.transfer.local_target import LocalTarget
-from careflow_storage.transfer.memory import lent
 from careflow_storage.transfer.partial import PartialFile
 from careflow_storage.transfer.storing import BLOCK_BYTES, RANGE_MEMORY, RangeStore
 from careflow_storage.transfer.stream import FileStream

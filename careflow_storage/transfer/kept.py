@@ -12,10 +12,10 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from careflow_storage._transfer.bodies.part_reader import Filling
+from careflow_storage._transfer.bodies.parts import Part
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import StorageError
-from careflow_storage.transfer.parts import Part
-from careflow_storage.transfer.reading import Filling
 
 logger = logging.getLogger("careflow_storage")
 

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from careflow_storage._s3.deadline import is_duration
 from careflow_storage._s3.headers.metadata import encode_metadata
+from careflow_storage._transfer.bodies.buffers import view_of
+from careflow_storage._transfer.bodies.checksums import verify_stored
+from careflow_storage._transfer.bodies.part_reader import GATHER_BYTES, Filling
+from careflow_storage._transfer.bodies.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark_partial
 from careflow_storage._transfer.progress import ProgressCallback, metered
@@ -26,13 +30,9 @@ from careflow_storage._transfer.tasks import (
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
-from careflow_storage.transfer.bodies_memory import view_of
-from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
 from careflow_storage.transfer.live_parts import Flusher, LiveParts
 from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
-from careflow_storage.transfer.reading import GATHER_BYTES, Filling
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class RecordingWriter:
     was done; or call `mark_partial` when you know that it was not.
 
     **Memory.** Up to 32 KiB per recording are gathered in memory. More goes to a temporary file
-    that all recordings of the storage share (see `careflow_storage.transfer.spool`), or within
+    that all recordings of the storage share (see `careflow_storage._transfer.bodies.spool`), or within
     the storage's ``memory_budget`` stays in memory if it comes fast and leaves within a second.
     The file has at most ``(transfer_concurrency + 1) * part_size`` bytes of one recording.
 

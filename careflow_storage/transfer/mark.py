@@ -19,8 +19,8 @@ from typing import Self
 
 from careflow_storage._s3.headers.encryption import lasting
 from careflow_storage._s3.headers.metadata import UPLOAD_MARK
+from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.transfer.parts import PartSizes
 
 MARK_HEADER = f"x-amz-meta-{UPLOAD_MARK}"
 _NONCE_DIGITS = 32

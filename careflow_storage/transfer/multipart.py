@@ -14,6 +14,13 @@ from careflow_storage._s3.headers.errors import refusals_explained
 from careflow_storage._s3.multipart import Creation
 from careflow_storage._s3.objects import ObjectHead, Stored
 from careflow_storage._s3.versions import versions_of_key
+from careflow_storage._transfer.bodies.checksums import (
+    composite,
+    composite_etag,
+    tells_md5s,
+    verify_stored,
+)
+from careflow_storage._transfer.bodies.parts import Part, PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter
 from careflow_storage.errors import (
@@ -26,15 +33,8 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.transfer.checksums import (
-    composite,
-    composite_etag,
-    tells_md5s,
-    verify_stored,
-)
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark, fingerprint_of
 from careflow_storage.transfer.orphans import report_orphans
-from careflow_storage.transfer.parts import Part, PartSizes
 
 logger = logging.getLogger("careflow_storage")
 

@@ -17,6 +17,10 @@ from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.object_lock import lock_at_least
 from careflow_storage._s3.objects import ObjectHead, Stored
+from careflow_storage._transfer.bodies.checksums import composite, composite_etag
+from careflow_storage._transfer.bodies.part_reader import PartReader
+from careflow_storage._transfer.bodies.parts import MAX_PARTS, PartSizes, check_size
+from careflow_storage._transfer.bodies.sources import Source
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter
 from careflow_storage.errors import (
@@ -30,13 +34,9 @@ from careflow_storage.errors import (
     TransferError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
-from careflow_storage.transfer.checksums import composite, composite_etag
 from careflow_storage.transfer.mark import UploadMark, fingerprint_of
 from careflow_storage.transfer.multipart import MultipartUpload, SentPart
-from careflow_storage.transfer.parts import MAX_PARTS, PartSizes, check_size
-from careflow_storage.transfer.reading import PartReader
 from careflow_storage.transfer.sending import part_sender
-from careflow_storage.transfer.sources import Source
 
 logger = logging.getLogger("careflow_storage")
 

@@ -15,6 +15,10 @@ from careflow_storage._s3.headers.encryption import (
 )
 from careflow_storage._s3.headers.metadata import encode_metadata, is_header_value
 from careflow_storage._s3.objects import Stored
+from careflow_storage._transfer.bodies.checksums import verify_stored
+from careflow_storage._transfer.bodies.part_reader import PartReader
+from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
+from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage.errors import (
@@ -34,14 +38,10 @@ from careflow_storage.protection import (
     check_lock,
 )
 from careflow_storage.recordings import HEAD_BYTES, detect_content_type, refuse_disguise
-from careflow_storage.transfer.checksums import verify_stored
 from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
 from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.parts import FileBody, Part, PartSizes, check_size
-from careflow_storage.transfer.reading import PartReader
 from careflow_storage.transfer.resume import ResumableUpload
 from careflow_storage.transfer.sending import send_all
-from careflow_storage.transfer.sources import Source, UploadBody, open_source
 
 logger = logging.getLogger("careflow_storage")
 

@@ -8,10 +8,10 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._s3.headers.encryption import has_lock
+from careflow_storage._transfer.bodies.checksums import digest_of, new_hasher, request_headers
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.transfer.checksums import digest_of, new_hasher, request_headers
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -6,9 +6,7 @@ import inspect
 from collections.abc import AsyncIterable, Mapping
 from typing import Any
 
-from careflow_storage._transfer.threads import Threads
-from careflow_storage.errors import InvalidInputError
-from careflow_storage.transfer.streams import (
+from careflow_storage._transfer.bodies.streams import (
     END,
     NextChunk,
     StreamSource,
@@ -16,6 +14,8 @@ from careflow_storage.transfer.streams import (
     from_async_reader,
     from_iterable,
 )
+from careflow_storage._transfer.threads import Threads
+from careflow_storage.errors import InvalidInputError
 
 _CHUNK_BYTES = 64 * 1024
 _PLAIN = ("", "binary", "8bit", "7bit", "identity")

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from careflow_storage._transfer.bodies.buffers import owned
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
 from careflow_storage._transfer.workers import Outcome
 from careflow_storage.errors import BodyChangedError, InvalidInputError
-from careflow_storage.transfer.bodies_memory import owned
 
 READ_BYTES = 1024 * 1024
 # Chunks that come this quickly share one trip to the thread. Slower ones flow on at once.

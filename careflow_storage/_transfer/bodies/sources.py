@@ -28,22 +28,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from careflow_storage._transfer.threads import Threads
-from careflow_storage.errors import InvalidInputError
-from careflow_storage.transfer.bodies_memory import is_immutable, view_of
-from careflow_storage.transfer.bodies_refused import (
-    refusal,
-    refuse_closed_and_text,
-    refuse_others,
-)
-from careflow_storage.transfer.bodies_responses import (
-    claimed_length,
-    refuse_read_response,
-    take_response,
-    takes_size,
-)
-from careflow_storage.transfer.checksums import Hasher
-from careflow_storage.transfer.local_file import (
+from careflow_storage._transfer.bodies.buffers import is_immutable, view_of
+from careflow_storage._transfer.bodies.checksums import Hasher
+from careflow_storage._transfer.bodies.local_file import (
     LocalFile,
     move,
     open_copy,
@@ -51,7 +38,18 @@ from careflow_storage.transfer.local_file import (
     refuse_end,
     snapshot_of,
 )
-from careflow_storage.transfer.streams import (
+from careflow_storage._transfer.bodies.refused import (
+    refusal,
+    refuse_closed_and_text,
+    refuse_others,
+)
+from careflow_storage._transfer.bodies.responses import (
+    claimed_length,
+    refuse_read_response,
+    take_response,
+    takes_size,
+)
+from careflow_storage._transfer.bodies.streams import (
     END,
     FileReads,
     StreamSource,
@@ -60,6 +58,8 @@ from careflow_storage.transfer.streams import (
     from_iterable,
     position_of,
 )
+from careflow_storage._transfer.threads import Threads
+from careflow_storage.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from careflow_storage._local_errors import invalid_path, local_file_error
+from careflow_storage._transfer.bodies.checksums import Hasher
 from careflow_storage.errors import (
     BodyChangedError,
     InvalidInputError,
@@ -21,7 +22,6 @@ from careflow_storage.errors import (
     SizeMismatchError,
     StorageError,
 )
-from careflow_storage.transfer.checksums import Hasher
 
 BLOCK_BYTES = 1024 * 1024
 # A FIFO is opened without waiting for its other side, a terminal without becoming ours.

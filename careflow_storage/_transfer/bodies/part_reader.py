@@ -8,18 +8,18 @@ import mmap
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
+from careflow_storage._transfer.bodies.checksums import digest_of, new_hasher
+from careflow_storage._transfer.bodies.memory import ByteBudget
+from careflow_storage._transfer.bodies.parts import FileBody, MemoryBody, Part, PartSizes
+from careflow_storage._transfer.bodies.sources import FileSource, MemorySource, Source
+from careflow_storage._transfer.bodies.spool import Area, Spool
+from careflow_storage._transfer.bodies.streams import StreamSource
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import StorageError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.recordings import HEAD_BYTES
-from careflow_storage.transfer.checksums import digest_of, new_hasher
-from careflow_storage.transfer.memory import ByteBudget
-from careflow_storage.transfer.parts import FileBody, MemoryBody, Part, PartSizes
-from careflow_storage.transfer.sources import FileSource, MemorySource, Source
-from careflow_storage.transfer.spool import Area, Spool
-from careflow_storage.transfer.streams import StreamSource
 
 logger = logging.getLogger("careflow_storage")
 

@@ -1,0 +1,1 @@
+"""Every kind of body, as parts that can be sent."""
