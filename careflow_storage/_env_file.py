@@ -19,8 +19,8 @@ from pathlib import Path
 import dotenv
 from dotenv.parser import Binding, parse_stream
 
+from careflow_storage._transfer.download.target import as_path
 from careflow_storage.errors import InvalidInputError, StorageError
-from careflow_storage.transfer.local_target import as_path
 
 _BYTE_ORDER_MARK = "\ufeff"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

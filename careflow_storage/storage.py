@@ -19,6 +19,9 @@ from careflow_storage._s3.listing import FileListing, FolderListing
 from careflow_storage._s3.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
 from careflow_storage._s3.signing import encode_key
+from careflow_storage._transfer.download.file import download
+from careflow_storage._transfer.download.reader import FileReader
+from careflow_storage._transfer.download.stream import FileStream
 from careflow_storage._transfer.incomplete import (
     abort_stale,
     abort_upload,
@@ -46,11 +49,8 @@ from careflow_storage.recordings import (
     validate_key,
 )
 from careflow_storage.settings import StorageSettings, settings_from_environment
-from careflow_storage.transfer.download import download
 from careflow_storage.transfer.live import RecordingWriter
-from careflow_storage.transfer.reader import FileReader
 from careflow_storage.transfer.signed_upload import sign_upload
-from careflow_storage.transfer.stream import FileStream
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import pytest
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage._s3 import limiter
 from careflow_storage._s3.signing import Credentials
+from careflow_storage._transfer.download.range_reader import CHUNK_BYTES
 from careflow_storage.errors import (
     ChecksumMismatchError,
     PreconditionFailedError,
@@ -20,7 +21,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.local.client import SyncClient
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer.range_reader import CHUNK_BYTES
 from tests.behind_proxy import NOTHING_HELD, held, storage_behind
 from tests.bodies import MIB, noise
 
@@ -139,7 +139,7 @@ async def test_given_a_slow_reader_then_it_is_served_in_pieces_without_a_slot(
         received = await anext(chunks)
         await crowd(storage)
         # Slower than any line from now on.
-        with mock.patch("careflow_storage.transfer.range_reader.PAUSE_SECONDS", -1.0):
+        with mock.patch("careflow_storage._transfer.download.range_reader.PAUSE_SECONDS", -1.0):
             async for chunk in chunks:
                 assert held(storage) == NOTHING_HELD
                 assert len(chunk) <= CHUNK_BYTES
@@ -158,7 +158,7 @@ async def test_given_a_slow_reader_that_becomes_fast_then_one_request_gives_the_
     async with contextlib.aclosing(aiter(storage.stream_file("a"))) as chunks:
         received = await anext(chunks)
         await crowd(storage)
-        with mock.patch("careflow_storage.transfer.range_reader.PAUSE_SECONDS", 1e9):
+        with mock.patch("careflow_storage._transfer.download.range_reader.PAUSE_SECONDS", 1e9):
             received += b"".join([chunk async for chunk in chunks])
     assert received == DATA
     asked = [attempt for attempt in proxy.log if "range" in attempt.headers]

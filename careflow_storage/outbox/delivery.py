@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes, even_ends
+from careflow_storage._transfer.download.verify import part_ends
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -27,7 +28,6 @@ from careflow_storage.outbox.ledger import Claim
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.spool import Digests, Spool
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.transfer.verify import part_ends
 
 logger = logging.getLogger("careflow_storage")
 

@@ -7,10 +7,10 @@ import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from careflow_storage._transfer.download.partial_file import PartialFile
 from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.threads import Threads
-from careflow_storage.transfer.partial import PartialFile
 
 BLOCK_BYTES = 1024 * 1024
 RANGE_MEMORY = 2 * BLOCK_BYTES

@@ -13,9 +13,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from careflow_storage._transfer.download.target import as_path
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
-from careflow_storage.transfer.local_target import as_path
 
 CallClass = Literal["A", "B", "C", "D"]
 CALL_CLASSES: tuple[CallClass, ...] = ("A", "B", "C", "D")

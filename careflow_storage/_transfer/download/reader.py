@@ -10,10 +10,10 @@ from typing import Self
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.download.stream import FileStream
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageClosedError
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.stream import FileStream
 
 
 class FileReader:

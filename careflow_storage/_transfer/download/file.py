@@ -15,16 +15,21 @@ from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._transfer.bodies.memory import lent
 from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.download.partial_file import PartialFile
+from careflow_storage._transfer.download.stream import FileStream
+from careflow_storage._transfer.download.target import LocalTarget
+from careflow_storage._transfer.download.verify import (
+    EtagHasher,
+    Verified,
+    check_digests,
+    part_ends,
+)
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.local_target import LocalTarget
-from careflow_storage.transfer.partial import PartialFile
 from careflow_storage.transfer.storing import BLOCK_BYTES, RANGE_MEMORY, RangeStore
-from careflow_storage.transfer.stream import FileStream
-from careflow_storage.transfer.verify import EtagHasher, Verified, check_digests, part_ends
 
 logger = logging.getLogger("careflow_storage")
 

@@ -11,12 +11,12 @@ from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.transport import AnswerStream
 from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.download.pinned import PinnedObject
+from careflow_storage._transfer.download.range_reader import Piece, RangeReader, Take
+from careflow_storage._transfer.download.verify import EtagHasher, check_digests, part_ends
 from careflow_storage.errors import InvalidInputError, StorageClosedError
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.pinned import PinnedObject
-from careflow_storage.transfer.range_reader import Piece, RangeReader, Take
-from careflow_storage.transfer.verify import EtagHasher, check_digests, part_ends
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 from careflow_storage._s3.limiter import PAUSE_SECONDS, HolderReference
 from careflow_storage._s3.transport import AnswerStream
 from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage.errors import StorageError
-from careflow_storage.transfer.pinned import PinnedObject
 
 logger = logging.getLogger("careflow_storage")
 

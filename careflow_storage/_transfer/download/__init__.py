@@ -1,0 +1,1 @@
+"""Downloads: whole files, streams, a seekable reader."""
