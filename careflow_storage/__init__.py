@@ -5,6 +5,7 @@ from __future__ import annotations
 from careflow_storage._s3.listing import FileListing, FolderListing
 from careflow_storage._transfer.download.reader import FileReader
 from careflow_storage._transfer.download.stream import FileStream
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -56,7 +57,6 @@ from careflow_storage.models import (
 from careflow_storage.protection import CustomerKey, Encryption, Retention
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.transfer.live import RecordingWriter
 
 __all__ = [
     "AccessDeniedError",

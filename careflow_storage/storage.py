@@ -28,6 +28,7 @@ from careflow_storage._transfer.incomplete import (
     keep_incomplete,
     list_incomplete,
 )
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage._transfer.purge import purge_key
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
@@ -49,7 +50,6 @@ from careflow_storage.recordings import (
     validate_key,
 )
 from careflow_storage.settings import StorageSettings, settings_from_environment
-from careflow_storage.transfer.live import RecordingWriter
 from careflow_storage.transfer.signed_upload import sign_upload
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 

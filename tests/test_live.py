@@ -15,9 +15,9 @@ from careflow_storage import (
     StorageClosedError,
     StorageSettings,
 )
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.models import Progress
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer.live import RecordingWriter
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, versions
 from tests.bodies import noise, pieces
 

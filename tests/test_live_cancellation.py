@@ -11,8 +11,8 @@ import pytest
 
 from careflow_storage import AccessDeniedError, BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._transfer import copy
+from careflow_storage._transfer.live import writer
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer import live
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,
@@ -51,7 +51,7 @@ async def call(
     data: bytes = LONG,
     then: Callable[[], Awaitable[Any]] | None = None,
     **options: Any,
-) -> live.RecordingWriter:
+) -> writer.RecordingWriter:
     """Record ``data``, do ``then``, and return the writer."""
     writer = storage.open_recording("CA1", "call.webm", **options)
     async with writer:
@@ -150,7 +150,7 @@ async def test_a_call_whose_completion_hangs_stays_as_an_incomplete_upload(
     caplog: pytest.LogCaptureFixture,
     cancellations: int,
 ) -> None:
-    monkeypatch.setattr(live, "_KEEP_SECONDS", 30.0 if cancellations == 2 else 0.3)
+    monkeypatch.setattr(writer, "_KEEP_SECONDS", 30.0 if cancellations == 2 else 0.3)
     completing = proxy.add(method="POST", path="uploadId=", cut="hang")
 
     async def fall() -> None:

@@ -26,9 +26,9 @@ from careflow_storage import (
 )
 from careflow_storage._transfer import incomplete
 from careflow_storage._transfer.bodies import spool as spooling
+from careflow_storage._transfer.live import kept
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer import kept
-from careflow_storage.transfer.live import RecordingWriter
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 from tests.bodies import noise, pieces
 

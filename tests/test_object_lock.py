@@ -23,10 +23,10 @@ from careflow_storage import (
     TransferError,
 )
 from careflow_storage._s3.headers.encryption import lock_headers, read_protection, timestamp
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.admin import DefaultRetention, ObjectLock
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
-from careflow_storage.transfer.live import RecordingWriter
 from tests.bodies import noise, pieces, stream
 from tests.protected import BOTH, KEY, Place, b2_server, opened, settings_on
 from tests.url_source import Source

@@ -20,6 +20,8 @@ from careflow_storage._transfer.bodies.part_reader import GATHER_BYTES, Filling
 from careflow_storage._transfer.bodies.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark_partial
+from careflow_storage._transfer.live.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
+from careflow_storage._transfer.live.part_queue import Flusher, LiveParts
 from careflow_storage._transfer.progress import ProgressCallback, metered
 from careflow_storage._transfer.tasks import (
     cancellation_as_failure,
@@ -30,8 +32,6 @@ from careflow_storage._transfer.tasks import (
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
-from careflow_storage.transfer.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
-from careflow_storage.transfer.live_parts import Flusher, LiveParts
 from careflow_storage.transfer.multipart import MultipartUpload
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
 

@@ -1,0 +1,1 @@
+"""Recordings in progress: the writer, and the queue of its parts."""
