@@ -436,7 +436,7 @@ class BackblazeStorage:
             SourceError: The source failed or is refused; ``status``, ``retryable``, ``hint``.
         """
         # The only transfer that needs a general HTTP client, whose import is not cheap.
-        from careflow_storage.transfer.from_url import SourceRequest, upload_from_url
+        from careflow_storage._transfer.remote.upload import SourceRequest, upload_from_url
 
         source_request = SourceRequest(url, auth, headers)
         # An error that leaves here keeps this frame, and error trackers record what it holds.

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError, SourceError, StorageSettings
-from careflow_storage.transfer import addresses
-from careflow_storage.transfer.addresses import is_public, parse_url
+from careflow_storage._transfer.remote import ssrf
+from careflow_storage._transfer.remote.ssrf import is_public, parse_url
 from tests.bodies import noise
 from tests.url_source import Source, assert_nothing_stored, redirect, store
 
@@ -63,7 +63,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Resolver:
 @pytest.fixture
 def two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     """127.0.0.2 passes as a public address, while 127.0.0.1 does not."""
-    monkeypatch.setattr(addresses, "_NOT_PUBLIC_V4", (IPv4Network("127.0.0.1/32"),))
+    monkeypatch.setattr(ssrf, "_NOT_PUBLIC_V4", (IPv4Network("127.0.0.1/32"),))
 
 
 async def refused(storage: BackblazeStorage, url: str, **fields: Any) -> SourceError:
@@ -87,7 +87,7 @@ class TestRules:
     def test_whatever_python_calls_private_is_not_public(
         self, address: IPv4Address | IPv6Address
     ) -> None:
-        embeds = any(address in network for network in addresses._EMBEDDING)
+        embeds = any(address in network for network in ssrf._EMBEDDING)
         if is_public(address) and not embeds:
             assert not address.is_multicast
             assert not address.is_private

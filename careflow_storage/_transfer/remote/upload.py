@@ -14,6 +14,8 @@ from yarl import URL
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import ProgressCallback
+from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
+from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
 from careflow_storage.errors import InvalidInputError, SourceError
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
@@ -21,8 +23,6 @@ from careflow_storage.recordings import (
     HEAD_BYTES,
     detect_content_type,
 )
-from careflow_storage.transfer.addresses import is_public, literal_address, parse_url, shown
-from careflow_storage.transfer.remote import RemoteFile, RemoteRules
 from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 
 _UNKNOWN_TYPE = "application/octet-stream"

@@ -22,11 +22,11 @@ from careflow_storage._executor import in_thread
 from careflow_storage._retry_after import seconds_to_wait
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
 from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.remote.proxy import SourceProxies
+from careflow_storage._transfer.remote.signed_urls import why_refused
+from careflow_storage._transfer.remote.ssrf import AddressGuard, parse_url, shown
 from careflow_storage._version import __version__
 from careflow_storage.errors import SourceError, StorageClosedError
-from careflow_storage.transfer.addresses import AddressGuard, parse_url, shown
-from careflow_storage.transfer.signed_urls import why_refused
-from careflow_storage.transfer.source_proxy import SourceProxies
 
 logger = logging.getLogger("careflow_storage")
 
