@@ -30,6 +30,8 @@ from careflow_storage._transfer.incomplete import (
 )
 from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage._transfer.purge import purge_key
+from careflow_storage._transfer.upload.signed import sign_upload
+from careflow_storage._transfer.upload.upload import Uploaded, UploadOptions, upload
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
     DeleteResult,
@@ -50,8 +52,6 @@ from careflow_storage.recordings import (
     validate_key,
 )
 from careflow_storage.settings import StorageSettings, settings_from_environment
-from careflow_storage.transfer.signed_upload import sign_upload
-from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 
 if TYPE_CHECKING:
     import aioboto3

@@ -15,12 +15,12 @@ import hypothesis
 import pytest
 
 from careflow_storage._s3.signing import Credentials
+from careflow_storage._transfer.upload import multipart
 from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.transfer import multipart
 
 # How long an example takes says how busy the machine is, nothing more.
 hypothesis.settings.register_profile("patient", deadline=None)

@@ -21,7 +21,7 @@ from careflow_storage._transfer.bodies.parts import (
     MAX_PARTS,
     PartSizes,
 )
-from careflow_storage.transfer.mark import UploadMark
+from careflow_storage._transfer.upload.marker import UploadMark
 from tests.bodies import noise
 
 MIB = 1024 * 1024

@@ -41,7 +41,7 @@ WRONG = ("RuntimeError", "never retrieved", "could not", "ResourceWarning", "was
 JOBS = f"""
 import asyncio, random
 from careflow_storage import BackblazeStorage
-from careflow_storage.transfer import multipart
+from careflow_storage._transfer.upload import multipart
 from careflow_storage._transfer.live import writer
 
 KINDS = {KINDS!r}

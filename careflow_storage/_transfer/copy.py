@@ -13,11 +13,11 @@ from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.tasks import task_group
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
+from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
 from careflow_storage.protection import Encryption
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
-from careflow_storage.transfer.multipart import MultipartUpload
 
 logger = logging.getLogger("careflow_storage")
 

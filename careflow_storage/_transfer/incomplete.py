@@ -18,6 +18,8 @@ from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.copy import erase_unmarked, mark_partial, set_unmarked
 from careflow_storage._transfer.tasks import task_group
+from careflow_storage._transfer.upload.multipart import MultipartUpload, SentPart
+from careflow_storage._transfer.upload.upload import Uploaded
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchUploadError,
@@ -26,8 +28,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import FileMetadata, IncompleteUpload
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.multipart import MultipartUpload, SentPart
-from careflow_storage.transfer.upload import Uploaded
 
 logger = logging.getLogger("careflow_storage")
 

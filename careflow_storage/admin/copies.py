@@ -17,6 +17,8 @@ from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
+from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import (
     ChecksumMismatchError,
     InvalidInputError,
@@ -28,8 +30,6 @@ from careflow_storage.errors import (
 from careflow_storage.models import Model
 from careflow_storage.protection import CustomerKey, Encryption, check_encryption
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
-from careflow_storage.transfer.upload import UploadOptions
 
 _TAKEN_OVER = (
     "content-type",

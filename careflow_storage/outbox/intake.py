@@ -18,6 +18,7 @@ from careflow_storage._transfer.bodies.sources import (
     open_source,
 )
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
+from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import BodyChangedError, PreconditionFailedError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.outbox.database import to_its_end
@@ -26,7 +27,6 @@ from careflow_storage.outbox.ledger import Ledger
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.spool import Spool, SpoolFile
 from careflow_storage.recordings import RecordingClock, recording_key
-from careflow_storage.transfer.upload import UploadOptions
 
 logger = logging.getLogger("careflow_storage")
 

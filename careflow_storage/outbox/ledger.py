@@ -21,10 +21,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.outbox.database import FULL_HINT, Database
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
-from careflow_storage.transfer.upload import UploadOptions
 
 _FITS = "(:most IS NULL OR (SELECT bytes FROM totals) + :more <= :most)"
 _LAST_DELIVERY = "(SELECT MAX(delivered_at) FROM entries WHERE state = 'delivered')"

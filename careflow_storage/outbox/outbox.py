@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._transfer.download.target import as_path
+from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import (
     InvalidInputError,
     NotConfiguredError,
@@ -27,7 +28,6 @@ from careflow_storage.outbox.intake import Name
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
 from careflow_storage.outbox.office import Office, Rules
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.transfer.upload import UploadOptions
 
 if TYPE_CHECKING:
     from careflow_storage._transfer.bodies.sources import UploadBody

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 from careflow_storage._s3.responses.lengths import part_count
 from careflow_storage._transfer.bodies.checksums import is_md5, tells_md5s
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
+from careflow_storage._transfer.upload.marker import UploadMark
 from careflow_storage.errors import ChecksumMismatchError
-from careflow_storage.transfer.mark import UploadMark
 
 Verified: TypeAlias = Literal["md5", "composite-md5", "length"]
 

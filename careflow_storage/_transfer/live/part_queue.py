@@ -11,9 +11,9 @@ from careflow_storage._transfer.bodies.part_reader import Filling
 from careflow_storage._transfer.bodies.parts import Part
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.tasks import cancellation_as_failure, raised_by_task, wait_out
+from careflow_storage._transfer.upload.multipart import MultipartUpload
+from careflow_storage._transfer.upload.scheduler import part_sender
 from careflow_storage.errors import StorageClosedError, StorageError
-from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.sending import part_sender
 
 logger = logging.getLogger("careflow_storage")
 

@@ -29,11 +29,11 @@ from careflow_storage._transfer.tasks import (
     raised_by_task,
     wait_out,
 )
+from careflow_storage._transfer.upload.multipart import MultipartUpload
+from careflow_storage._transfer.upload.upload import Uploaded, UploadOptions, put_part
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
-from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.upload import Uploaded, UploadOptions, put_part
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

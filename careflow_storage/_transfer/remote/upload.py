@@ -16,6 +16,7 @@ from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
+from careflow_storage._transfer.upload.upload import Uploaded, UploadOptions, upload
 from careflow_storage.errors import InvalidInputError, SourceError
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
@@ -23,7 +24,6 @@ from careflow_storage.recordings import (
     HEAD_BYTES,
     detect_content_type,
 )
-from careflow_storage.transfer.upload import Uploaded, UploadOptions, upload
 
 _UNKNOWN_TYPE = "application/octet-stream"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -10,10 +10,10 @@ from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.presign import Grant, check_expires_in, presign_one
 from careflow_storage._transfer.bodies.parts import MAX_PART_BYTES
 from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import SignedRequest
 from careflow_storage.protection import CustomerKey
-from careflow_storage.transfer.upload import UploadOptions
 
 _MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+(\s*;.*)?")
 _HEX_MD5 = re.compile(r"[0-9A-Fa-f]{32}")

@@ -23,6 +23,9 @@ from careflow_storage._transfer.bodies.parts import MAX_PARTS, PartSizes, check_
 from careflow_storage._transfer.bodies.sources import Source
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter
+from careflow_storage._transfer.upload.marker import UploadMark, fingerprint_of
+from careflow_storage._transfer.upload.multipart import MultipartUpload, SentPart
+from careflow_storage._transfer.upload.scheduler import part_sender
 from careflow_storage.errors import (
     AccessDeniedError,
     BodyChangedError,
@@ -34,9 +37,6 @@ from careflow_storage.errors import (
     TransferError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
-from careflow_storage.transfer.mark import UploadMark, fingerprint_of
-from careflow_storage.transfer.multipart import MultipartUpload, SentPart
-from careflow_storage.transfer.sending import part_sender
 
 logger = logging.getLogger("careflow_storage")
 

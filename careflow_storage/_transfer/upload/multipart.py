@@ -23,6 +23,8 @@ from careflow_storage._transfer.bodies.checksums import (
 from careflow_storage._transfer.bodies.parts import Part, PartSizes
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark, fingerprint_of
+from careflow_storage._transfer.upload.orphans import report_orphans
 from careflow_storage.errors import (
     ChecksumMismatchError,
     NoSuchKeyError,
@@ -33,8 +35,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.transfer.mark import MARK_HEADER, UploadMark, fingerprint_of
-from careflow_storage.transfer.orphans import report_orphans
 
 logger = logging.getLogger("careflow_storage")
 

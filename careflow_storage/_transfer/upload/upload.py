@@ -21,6 +21,10 @@ from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, c
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
+from careflow_storage._transfer.upload.multipart import MultipartUpload
+from careflow_storage._transfer.upload.resume import ResumableUpload
+from careflow_storage._transfer.upload.scheduler import send_all
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchUploadError,
@@ -38,10 +42,6 @@ from careflow_storage.protection import (
     check_lock,
 )
 from careflow_storage.recordings import HEAD_BYTES, detect_content_type, refuse_disguise
-from careflow_storage.transfer.mark import MARK_HEADER, UploadMark
-from careflow_storage.transfer.multipart import MultipartUpload
-from careflow_storage.transfer.resume import ResumableUpload
-from careflow_storage.transfer.sending import send_all
 
 logger = logging.getLogger("careflow_storage")
 

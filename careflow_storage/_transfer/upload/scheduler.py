@@ -11,7 +11,7 @@ from careflow_storage._transfer.bodies.part_reader import PartReader
 from careflow_storage._transfer.bodies.parts import Part, check_size
 from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.tasks import task_group
-from careflow_storage.transfer.multipart import MultipartUpload
+from careflow_storage._transfer.upload.multipart import MultipartUpload
 
 
 class SendsParts(Protocol):

@@ -1,0 +1,1 @@
+"""Uploads: a single PUT, in parts, resumed."""
