@@ -28,7 +28,7 @@ from careflow_storage.admin import (
     load_prices,
     watch,
 )
-from careflow_storage.admin.usage.cost import CLASS_OF
+from careflow_storage.usage.cost import CLASS_OF
 from tests.usage_reports import a_report
 
 GB = 10**9

@@ -41,7 +41,10 @@ if TYPE_CHECKING:
         translate_environment,
         write_translation,
     )
-    from careflow_storage.admin.usage import (
+    from careflow_storage.admin.version_listing import VersionListing
+    from careflow_storage.admin.versions import RestoreResult
+    from careflow_storage.models import FileVersion
+    from careflow_storage.usage import (
         AWS_S3,
         B2_GUIDE,
         B2_TODAY,
@@ -62,9 +65,6 @@ if TYPE_CHECKING:
         load_prices,
         watch,
     )
-    from careflow_storage.admin.version_listing import VersionListing
-    from careflow_storage.admin.versions import RestoreResult
-    from careflow_storage.models import FileVersion
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -97,7 +97,7 @@ else:
                 "translate_environment",
                 "write_translation",
             ),
-            "careflow_storage.admin.usage": (
+            "careflow_storage.usage": (
                 "AWS_S3",
                 "B2_GUIDE",
                 "B2_TODAY",

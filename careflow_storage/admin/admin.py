@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from careflow_storage.admin.keys import ApplicationKeys
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
-    from careflow_storage.admin.usage import UsageReport, measuring
     from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
+    from careflow_storage.usage import UsageReport, measure
 else:
     # Each is loaded by the first call that needs it, in a thread.
     buckets = LazyModule("careflow_storage.admin.buckets")
@@ -46,7 +46,7 @@ else:
     cors = LazyModule("careflow_storage.admin.cors")
     lifecycle_rules = LazyModule("careflow_storage.admin.lifecycle_rules")
     lock = LazyModule("careflow_storage.admin.lock")
-    measuring = LazyModule("careflow_storage.admin.usage.measuring")
+    measuring = LazyModule("careflow_storage.usage.measure")
     preflight = LazyModule("careflow_storage.admin.preflight")
     versions = LazyModule("careflow_storage.admin.versions")
 
@@ -699,7 +699,7 @@ class StorageAdmin:
             top: How many folders and calls to name, those with the most bytes.
         """
         async with self._call("usage", measuring, timeout=timeout):
-            return await measuring.measure(self._engine(), prefix, top=top)
+            return await measure.measure(self._engine(), prefix, top=top)
 
     def _engine(self) -> Engine:
         return self._lifecycle.engine()

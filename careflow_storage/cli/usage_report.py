@@ -12,7 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.admin.usage import (
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import Output, moment
+from careflow_storage.cli.waiting import waiting
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.usage import (
     AWS_S3,
     B2_GUIDE,
     Alert,
@@ -29,11 +33,7 @@ from careflow_storage.admin.usage import (
     estimate,
     load_prices,
 )
-from careflow_storage.admin.usage.sizes import decimal_size
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output, moment
-from careflow_storage.cli.waiting import waiting
-from careflow_storage.errors import InvalidInputError
+from careflow_storage.usage.sizes import decimal_size
 
 _NOTHING = Decimal(0)
 _MOST_ROWS = 10

@@ -13,8 +13,15 @@ from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.versions import version_pages
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.tasks import task_group
-from careflow_storage.admin.usage.models import UsageReport
-from careflow_storage.admin.usage.tally import (
+from careflow_storage.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    NoSuchUploadError,
+    NotSupportedError,
+)
+from careflow_storage.models import FileVersion, IncompleteUpload
+from careflow_storage.usage.models import UsageReport
+from careflow_storage.usage.tally import (
     FILE,
     HIDDEN,
     MARKER,
@@ -26,13 +33,6 @@ from careflow_storage.admin.usage.tally import (
     folder_of,
     grouped,
 )
-from careflow_storage.errors import (
-    AccessDeniedError,
-    InvalidInputError,
-    NoSuchUploadError,
-    NotSupportedError,
-)
-from careflow_storage.models import FileVersion, IncompleteUpload
 
 _MOST_GROUPS = 100_000
 _UPLOADS_AT_ONCE = 8

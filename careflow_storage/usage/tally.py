@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from careflow_storage.admin.usage.models import Stored
+from careflow_storage.usage.models import Stored
 
 # Numbers and bytes of files, hidden versions, delete markers and unfinished uploads. Lists, as
 # this is done a million times.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from careflow_storage._executor import in_thread
 from careflow_storage._transfer.download.target import as_path
-from careflow_storage.admin.usage.cost import estimate
-from careflow_storage.admin.usage.models import Stored, UsageReport
-from careflow_storage.admin.usage.prices import Prices, checked_prices
-from careflow_storage.admin.usage.sizes import decimal_size
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageError
+from careflow_storage.usage.cost import estimate
+from careflow_storage.usage.models import Stored, UsageReport
+from careflow_storage.usage.prices import Prices, checked_prices
+from careflow_storage.usage.sizes import decimal_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

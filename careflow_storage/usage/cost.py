@@ -7,8 +7,10 @@ from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
-from careflow_storage.admin.usage.models import UsageReport
-from careflow_storage.admin.usage.prices import (
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.models import Model
+from careflow_storage.usage.models import UsageReport
+from careflow_storage.usage.prices import (
     AWS_S3,
     B2_TODAY,
     CALL_CLASSES,
@@ -17,8 +19,6 @@ from careflow_storage.admin.usage.prices import (
     Prices,
     checked_prices,
 )
-from careflow_storage.errors import InvalidInputError
-from careflow_storage.models import Model
 
 DAYS = 30
 """The days of a month, as Backblaze's price per month counts them."""

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from careflow_storage.admin.usage.cost import estimate
-from careflow_storage.admin.usage.models import UsageReport
-from careflow_storage.admin.usage.prices import B2_TODAY, Prices
-from careflow_storage.admin.usage.sizes import decimal_size, money
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
+from careflow_storage.usage.cost import estimate
+from careflow_storage.usage.models import UsageReport
+from careflow_storage.usage.prices import B2_TODAY, Prices
+from careflow_storage.usage.sizes import decimal_size, money
 
 if TYPE_CHECKING:
     from careflow_storage.admin.admin import StorageAdmin

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from careflow_storage._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.usage.chart import draw_growth
-    from careflow_storage.admin.usage.cost import (
+    from careflow_storage.usage.alerts import Alert, Thresholds, check_thresholds, watch
+    from careflow_storage.usage.chart import draw_growth
+    from careflow_storage.usage.cost import (
         Comparison,
         CostEstimate,
         CostItem,
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
         compare,
         estimate,
     )
-    from careflow_storage.admin.usage.measuring import measure
-    from careflow_storage.admin.usage.models import Stored, UsageReport
-    from careflow_storage.admin.usage.prices import (
+    from careflow_storage.usage.measure import measure
+    from careflow_storage.usage.models import Stored, UsageReport
+    from careflow_storage.usage.prices import (
         AWS_S3,
         B2_GUIDE,
         B2_TODAY,
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
         Prices,
         load_prices,
     )
-    from careflow_storage.admin.usage.thresholds import Alert, Thresholds, check_thresholds, watch
 else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "careflow_storage.admin.usage.chart": ("draw_growth",),
-            "careflow_storage.admin.usage.cost": (
+            "careflow_storage.usage.chart": ("draw_growth",),
+            "careflow_storage.usage.cost": (
                 "Comparison",
                 "CostEstimate",
                 "CostItem",
@@ -40,9 +40,9 @@ else:
                 "compare",
                 "estimate",
             ),
-            "careflow_storage.admin.usage.measuring": ("measure",),
-            "careflow_storage.admin.usage.models": ("Stored", "UsageReport"),
-            "careflow_storage.admin.usage.prices": (
+            "careflow_storage.usage.measure": ("measure",),
+            "careflow_storage.usage.models": ("Stored", "UsageReport"),
+            "careflow_storage.usage.prices": (
                 "AWS_S3",
                 "B2_GUIDE",
                 "B2_TODAY",
@@ -50,7 +50,7 @@ else:
                 "Prices",
                 "load_prices",
             ),
-            "careflow_storage.admin.usage.thresholds": (
+            "careflow_storage.usage.alerts": (
                 "Alert",
                 "Thresholds",
                 "check_thresholds",
