@@ -11,8 +11,8 @@ import pytest
 from careflow_storage import _env_file
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.transport import AnswerStream
-from careflow_storage.admin.keys import delivery
-from careflow_storage.admin.keys.native import NativeApi
+from careflow_storage.keys import sinks
+from careflow_storage.keys.b2_api import NativeApi
 
 _PROBING = ("put_object", "get_object", "list_objects", "list_versions", "delete_object")
 
@@ -57,7 +57,7 @@ def striking(steps: Steps) -> Iterator[None]:
             write_env(*given)
             steps.moment("after write_env")
 
-        patch.setattr(delivery, "write_env", write)
+        patch.setattr(sinks, "write_env", write)
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from b2sdk.v3 import B2Api, B2HttpApiConfig, InMemoryAccountInfo, RawSimulator
 
-from careflow_storage.admin.keys import ApplicationKeys, native
+from careflow_storage.keys import ApplicationKeys, b2_api
 
 BUCKET = "careflow-recordings-test"
 
@@ -44,5 +44,5 @@ class SimulatedAccount:
 def simulated_account() -> Iterator[SimulatedAccount]:
     account = SimulatedAccount()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "new_api", account.new_api)
+        patch.setattr(b2_api, "new_api", account.new_api)
         yield account

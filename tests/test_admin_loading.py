@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import careflow_storage.admin
-import careflow_storage.admin.keys
+import careflow_storage.keys
 import careflow_storage.usage
 from careflow_storage.testing import B2Server
 
@@ -69,8 +69,8 @@ LIGHT = {
     "careflow_storage.admin",
     "careflow_storage.admin.admin",
     "careflow_storage.admin.version_listing",
-    "careflow_storage.admin.keys",
-    "careflow_storage.admin.keys.keys",
+    "careflow_storage.keys",
+    "careflow_storage.keys.client",
 }
 
 
@@ -116,7 +116,7 @@ def test_a_first_call_loads_what_it_needs_in_a_thread(running: B2Server, call: s
 
 @pytest.mark.parametrize(
     "package",
-    [careflow_storage.admin, careflow_storage.admin.keys, careflow_storage.usage],
+    [careflow_storage.admin, careflow_storage.keys, careflow_storage.usage],
     ids=lambda package: str(package.__name__),
 )
 def test_every_public_name_is_there_when_it_is_asked_for(package: Any) -> None:

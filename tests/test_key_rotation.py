@@ -25,14 +25,8 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage._env_file import read_env
-from careflow_storage.admin.keys import (
-    ApplicationKeys,
-    CreatedKey,
-    KeyInfo,
-    RotationResult,
-    rotation,
-)
-from careflow_storage.admin.keys.lineage import (
+from careflow_storage.keys import ApplicationKeys, CreatedKey, KeyInfo, RotationResult, rotation
+from careflow_storage.keys.naming import (
     base_name,
     kept_until,
     replaced_id,

@@ -28,7 +28,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.admin.keys import (
+from careflow_storage.keys import (
     CAPABILITIES,
     PRESETS,
     ApplicationKeys,
@@ -90,7 +90,7 @@ async def test_a_key_of_all_buckets_has_no_limits(account: SimulatedAccount) -> 
 async def test_all_pages_of_keys_are_listed(
     account: SimulatedAccount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("careflow_storage.admin.keys.native._PAGE", 2)
+    monkeypatch.setattr("careflow_storage.keys.b2_api._PAGE", 2)
     keys = account.keys()
     for number in range(5):
         await keys.create(f"key-{number}", ["listFiles"])

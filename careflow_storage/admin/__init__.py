@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from careflow_storage.admin.copies import CopyResult
     from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
     from careflow_storage.admin.doctor import Diagnosis, Finding, diagnose
-    from careflow_storage.admin.keys import (
-        ApplicationKeys,
-        CreatedKey,
-        KeyInfo,
-        RotationResult,
-    )
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
     from careflow_storage.admin.migrate import (
@@ -43,6 +37,12 @@ if TYPE_CHECKING:
     )
     from careflow_storage.admin.version_listing import VersionListing
     from careflow_storage.admin.versions import RestoreResult
+    from careflow_storage.keys import (
+        ApplicationKeys,
+        CreatedKey,
+        KeyInfo,
+        RotationResult,
+    )
     from careflow_storage.models import FileVersion
     from careflow_storage.usage import (
         AWS_S3,
@@ -79,7 +79,7 @@ else:
                 "Preflight",
             ),
             "careflow_storage.admin.doctor": ("Diagnosis", "Finding", "diagnose"),
-            "careflow_storage.admin.keys": (
+            "careflow_storage.keys": (
                 "ApplicationKeys",
                 "CreatedKey",
                 "KeyInfo",

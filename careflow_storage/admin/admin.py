@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from careflow_storage.admin.copies import CopyResult
     from careflow_storage.admin.cors import Preset
     from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule
-    from careflow_storage.admin.keys import ApplicationKeys
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
     from careflow_storage.admin.versions import RestoreResult
+    from careflow_storage.keys import ApplicationKeys
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
     from careflow_storage.usage import UsageReport, measure
@@ -680,7 +680,7 @@ class StorageAdmin:
             NotConfiguredError: The settings have no key or no endpoint.
             InvalidInputError: The endpoint is neither Backblaze's nor on this machine.
         """
-        from careflow_storage.admin.keys import ApplicationKeys
+        from careflow_storage.keys import ApplicationKeys
 
         return ApplicationKeys.of_settings(self._settings)
 

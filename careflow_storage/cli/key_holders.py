@@ -9,11 +9,11 @@ from pathlib import Path
 
 from careflow_storage import StorageSettings
 from careflow_storage._env_file import read_env
-from careflow_storage.admin.keys import KeyInfo
-from careflow_storage.admin.keys.lineage import following, perhaps_in_use, replaced_id
-from careflow_storage.admin.keys.rotation import to_finish
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.output import Output
+from careflow_storage.keys import KeyInfo
+from careflow_storage.keys.naming import following, perhaps_in_use, replaced_id
+from careflow_storage.keys.rotation import to_finish
 
 _KEY_ID = "BACKBLAZE_KEY_ID"
 _NAMES = (_KEY_ID, "AWS_ACCESS_KEY_ID")

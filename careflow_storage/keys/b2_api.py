@@ -18,10 +18,6 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from careflow_storage._executor import in_thread
-from careflow_storage.admin.keys.logs import Unanswered, guard_logs
-from careflow_storage.admin.keys.models import CreatedKey, KeyInfo
-from careflow_storage.admin.keys.native_errors import CAPABILITY, typed_error
-from careflow_storage.admin.keys.presets import KeyLimits
 from careflow_storage.errors import (
     AccessDeniedError,
     MissingExtraError,
@@ -29,6 +25,10 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
+from careflow_storage.keys.b2_errors import CAPABILITY, typed_error
+from careflow_storage.keys.b2_logs import Unanswered, guard_logs
+from careflow_storage.keys.models import CreatedKey, KeyInfo
+from careflow_storage.keys.presets import KeyLimits
 
 T = TypeVar("T")
 

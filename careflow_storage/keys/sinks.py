@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar
 from careflow_storage._env_file import read_text, updated_env, variables_of, write_env
 from careflow_storage._executor import in_thread
 from careflow_storage._transfer.download.target import as_path
-from careflow_storage.admin.keys.models import CreatedKey
-from careflow_storage.admin.keys.native import to_its_end
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.keys.b2_api import to_its_end
+from careflow_storage.keys.models import CreatedKey
 
 T = TypeVar("T")
 

@@ -14,24 +14,24 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
-from careflow_storage.admin.keys.delivery import Delivery
-from careflow_storage.admin.keys.lineage import (
-    kept_until,
-    replaced_id,
-    replacement_name,
-    successors,
-    superseded,
-)
-from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
-from careflow_storage.admin.keys.native import NativeApi, to_its_end
-from careflow_storage.admin.keys.presets import KeyLimits
-from careflow_storage.admin.keys.proof import PROVABLE, Proof
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidInputError,
     NoSuchApplicationKeyError,
     StorageError,
 )
+from careflow_storage.keys.b2_api import NativeApi, to_its_end
+from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
+from careflow_storage.keys.naming import (
+    kept_until,
+    replaced_id,
+    replacement_name,
+    successors,
+    superseded,
+)
+from careflow_storage.keys.presets import KeyLimits
+from careflow_storage.keys.probe import PROVABLE, Proof
+from careflow_storage.keys.sinks import Delivery
 from careflow_storage.settings import StorageSettings
 
 logger = logging.getLogger("careflow_storage")

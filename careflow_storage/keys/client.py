@@ -18,19 +18,19 @@ from careflow_storage._operation import Call
 from careflow_storage.errors import InvalidInputError, NotConfiguredError
 from careflow_storage.settings import StorageSettings
 
-_ROTATION = "careflow_storage.admin.keys.rotation"
+_ROTATION = "careflow_storage.keys.rotation"
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.keys import delivery, native, presets, rotation
-    from careflow_storage.admin.keys.delivery import Deliver
-    from careflow_storage.admin.keys.models import CreatedKey, KeyInfo, RotationResult
-    from careflow_storage.admin.keys.native import NativeApi
-    from careflow_storage.admin.keys.presets import Preset
+    from careflow_storage.keys import b2_api, presets, rotation, sinks
+    from careflow_storage.keys.b2_api import NativeApi
+    from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
+    from careflow_storage.keys.presets import Preset
+    from careflow_storage.keys.sinks import Deliver
 else:
     # The first call loads them, in a thread; ``storage.admin.keys`` is got on the event loop.
-    delivery = LazyModule("careflow_storage.admin.keys.delivery")
-    native = LazyModule("careflow_storage.admin.keys.native")
-    presets = LazyModule("careflow_storage.admin.keys.presets")
+    sinks = LazyModule("careflow_storage.keys.sinks")
+    b2_api = LazyModule("careflow_storage.keys.b2_api")
+    presets = LazyModule("careflow_storage.keys.presets")
     rotation = LazyModule(_ROTATION)
 
 
@@ -206,7 +206,7 @@ class ApplicationKeys:
                 settings=settings or self._settings,
                 in_use=self._in_use,
                 key_id=_checked_text("key_id", key_id),
-                delivery=delivery.chosen(env_file, deliver),
+                delivery=sinks.chosen(env_file, deliver),
                 grace=presets.checked_grace(grace),
                 lifetime=presets.checked_lifetime(expires_in),
             )
@@ -238,7 +238,7 @@ class ApplicationKeys:
         return self._signed_in_with(*self._signs_in)
 
     def _signed_in_with(self, key_id: str, application_key: SecretStr) -> NativeApi:
-        return native.NativeApi(key_id, application_key, self._realm)
+        return b2_api.NativeApi(key_id, application_key, self._realm)
 
 
 async def _load() -> None:

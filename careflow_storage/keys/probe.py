@@ -9,8 +9,6 @@ import logging
 
 from careflow_storage._runtime import Lifecycle
 from careflow_storage._s3.objects import S3Requests
-from careflow_storage.admin.keys.models import KeyInfo
-from careflow_storage.admin.keys.native import to_its_end
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidCredentialsError,
@@ -18,6 +16,8 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
+from careflow_storage.keys.b2_api import to_its_end
+from careflow_storage.keys.models import KeyInfo
 from careflow_storage.settings import StorageSettings
 
 logger = logging.getLogger("careflow_storage")

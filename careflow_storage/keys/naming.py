@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from careflow_storage.admin.keys.models import KeyInfo
+from careflow_storage.keys.models import KeyInfo
 
 _MARK = re.compile(
     r"(?P<base>.*)-replaces-(?P<old>[0-9A-Za-z]{1,40})(?:-until-(?P<until>[0-9]{1,11}))?"
