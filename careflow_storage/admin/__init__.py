@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from careflow_storage.admin.doctor import Diagnosis, Finding, diagnose
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
-    from careflow_storage.admin.migrate import (
+    from careflow_storage.admin.version_listing import VersionListing
+    from careflow_storage.admin.versions import RestoreResult
+    from careflow_storage.keys import (
+        ApplicationKeys,
+        CreatedKey,
+        KeyInfo,
+        RotationResult,
+    )
+    from careflow_storage.migrate import (
         Carried,
         OldCodeFinding,
         OldCodeReport,
@@ -34,14 +42,6 @@ if TYPE_CHECKING:
         check_old_code,
         translate_environment,
         write_translation,
-    )
-    from careflow_storage.admin.version_listing import VersionListing
-    from careflow_storage.admin.versions import RestoreResult
-    from careflow_storage.keys import (
-        ApplicationKeys,
-        CreatedKey,
-        KeyInfo,
-        RotationResult,
     )
     from careflow_storage.models import FileVersion
     from careflow_storage.usage import (
@@ -87,7 +87,7 @@ else:
             ),
             "careflow_storage.admin.lifecycle_rules": ("LifecycleRule",),
             "careflow_storage.admin.lock": ("DefaultRetention", "ObjectLock"),
-            "careflow_storage.admin.migrate": (
+            "careflow_storage.migrate": (
                 "Carried",
                 "OldCodeFinding",
                 "OldCodeReport",

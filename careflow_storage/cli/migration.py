@@ -13,7 +13,11 @@ from rich.text import Text
 
 from careflow_storage import StorageSettings
 from careflow_storage._env_file import read_env
-from careflow_storage.admin.migrate import (
+from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.output import Output
+from careflow_storage.cli.run import FAILED
+from careflow_storage.cli.waiting import waiting
+from careflow_storage.migrate import (
     OldCodeFinding,
     OldCodeReport,
     Translation,
@@ -21,10 +25,6 @@ from careflow_storage.admin.migrate import (
     translate_environment,
     write_translation,
 )
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output
-from careflow_storage.cli.run import FAILED
-from careflow_storage.cli.waiting import waiting
 
 _STYLES = {
     "works": ("✓", "green"),

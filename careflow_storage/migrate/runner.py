@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 
 from careflow_storage._s3.session import S3Session, plain_client
-from careflow_storage.admin.migrate.attempts import ATTEMPTS
-from careflow_storage.admin.migrate.trial import OldCodeFinding, Trial
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.migrate.code_checks import ATTEMPTS
+from careflow_storage.migrate.harness import OldCodeFinding, Trial
 from careflow_storage.models import Model
 from careflow_storage.recordings import validate_key
 from careflow_storage.settings import StorageSettings

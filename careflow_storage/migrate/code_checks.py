@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from careflow_storage._s3.session import plain_client
-from careflow_storage.admin.migrate.trial import Attempt, DiffersError, RefusedError, Trial
+from careflow_storage.migrate.harness import Attempt, DiffersError, RefusedError, Trial
 
 _BODY = b"careflow-storage checks whether old S3 code works here\n"
 

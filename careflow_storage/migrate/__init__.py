@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from careflow_storage.admin.migrate.environment import (
+from careflow_storage.migrate.environment import (
     Carried,
     Translation,
     Unresolved,
     translate_environment,
     write_translation,
 )
-from careflow_storage.admin.migrate.old_code import OldCodeReport, check_old_code
-from careflow_storage.admin.migrate.trial import OldCodeFinding
+from careflow_storage.migrate.harness import OldCodeFinding
+from careflow_storage.migrate.runner import OldCodeReport, check_old_code
 
 __all__ = [
     "Carried",
