@@ -17,7 +17,7 @@ import trustme
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
 from careflow_storage.admin import Diagnosis, Finding, diagnose
-from careflow_storage.admin.doctor.diagnosis import CHECKS
+from careflow_storage.doctor.runner import CHECKS
 from careflow_storage.testing import B2Server
 
 B2_SETTINGS: dict[str, Any] = {
@@ -349,7 +349,7 @@ async def test_where_listings_hang_the_probes_are_erased_all_the_same(server: B2
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("careflow_storage.admin.doctor.examination.REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr("careflow_storage.doctor.context.REQUEST_SECONDS", 0.05)
     async with answering(b"") as address:
         diagnosis = await diagnose(
             StorageSettings(**{**B2_SETTINGS, "endpoint": f"http://{address}"})

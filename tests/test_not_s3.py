@@ -20,7 +20,7 @@ from careflow_storage import (
     StorageError,
 )
 from careflow_storage.admin import CorsRule
-from careflow_storage.admin.doctor.diagnosis import diagnose
+from careflow_storage.doctor.runner import diagnose
 from careflow_storage.protection import Retention
 from tests.command import Command
 from tests.hostile import Asked, HostileServer

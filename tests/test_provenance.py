@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage import InvalidInputError, StorageSettings
-from careflow_storage.admin.provenance import (
+from careflow_storage.doctor.setting_sources import (
     SettingOrigin,
     masked,
     places_searched,

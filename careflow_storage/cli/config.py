@@ -15,7 +15,7 @@ from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import WRONG_USE, Globals, errors_for_people
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.provenance import SettingOrigin
+    from careflow_storage.doctor.setting_sources import SettingOrigin
 
 _NOBODY_SET = ("default", "derived")
 
@@ -61,7 +61,7 @@ def _arguments(context: typer.Context) -> dict[str, Any]:
 
 def _show(output: Output, arguments: dict[str, Any], *, everything: bool) -> bool:
     """Print them; return whether a storage could be opened with them."""
-    from careflow_storage.admin.provenance import (
+    from careflow_storage.doctor.setting_sources import (
         places_searched,
         settings_problems,
         settings_with_origin,

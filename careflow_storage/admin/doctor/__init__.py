@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from careflow_storage.admin.doctor.diagnosis import diagnose
-from careflow_storage.admin.doctor.model import Diagnosis, Finding, Group, Verdict
+from careflow_storage.doctor.models import Diagnosis, Finding, Group, Verdict
+from careflow_storage.doctor.runner import diagnose
 
 __all__ = ["Diagnosis", "Finding", "Group", "Verdict", "diagnose"]

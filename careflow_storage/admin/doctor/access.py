@@ -12,8 +12,11 @@ from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import explain_nonsense, is_marked
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import parse_listing, unquote_etag
-from careflow_storage.admin.doctor.examination import PROBE, PROBE_MD5, Examination
-from careflow_storage.admin.doctor.explain import (
+from careflow_storage.admin.doctor.locked import locks, wants_md5
+from careflow_storage.admin.doctor.refusals import GRANT, denied, nothing_to_read, refused, whose
+from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
+from careflow_storage.doctor.explain import (
     ACCESS_SOLUTION,
     NO_BUCKET_CAUSE,
     NO_BUCKET_SOLUTION,
@@ -24,10 +27,7 @@ from careflow_storage.admin.doctor.explain import (
     is_not_s3_enabled,
     outcome_of,
 )
-from careflow_storage.admin.doctor.locked import locks, wants_md5
-from careflow_storage.admin.doctor.model import Outcome, failed, passed, skipped, warned
-from careflow_storage.admin.doctor.refusals import GRANT, denied, nothing_to_read, refused, whose
-from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.models import Outcome, failed, passed, skipped, warned
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,

@@ -9,11 +9,11 @@ from careflow_storage._s3.boto.pages import upload_page
 from careflow_storage._s3.redaction import printable
 from careflow_storage.admin import preflight
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
-from careflow_storage.admin.doctor.advice import command
-from careflow_storage.admin.doctor.examination import Examination
-from careflow_storage.admin.doctor.explain import in_words, outcome_of
-from careflow_storage.admin.doctor.model import Outcome, passed, skipped, warned
 from careflow_storage.admin.lifecycle_rules import LifecycleRule, rules_from_s3
+from careflow_storage.doctor.advice import command
+from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.explain import in_words, outcome_of
+from careflow_storage.doctor.models import Outcome, passed, skipped, warned
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,

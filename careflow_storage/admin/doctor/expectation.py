@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from careflow_storage._s3.redaction import printable
-from careflow_storage.admin.doctor.explain import in_words
-from careflow_storage.admin.doctor.model import Outcome, passed, warned
 from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.explain import in_words
+from careflow_storage.doctor.models import Outcome, passed, warned
 
 _CAUSE = (
     "This library takes something else for granted, from Backblaze's documents and reports of "

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from careflow_storage._endpoint import b2_region, host_of
 from careflow_storage._executor import in_thread
-from careflow_storage.admin.doctor.examination import Examination
-from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
-from careflow_storage.admin.provenance import (
+from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.models import Outcome, failed, passed, warned
+from careflow_storage.doctor.setting_sources import (
     SettingOrigin,
     places_searched,
     settings_problems,

@@ -19,10 +19,10 @@ from careflow_storage._s3.xml.documents import (
     unquote_etag,
 )
 from careflow_storage.admin.doctor import live_forms, live_multipart
-from careflow_storage.admin.doctor.examination import PROBE, PROBE_MD5, Examination
 from careflow_storage.admin.doctor.expectation import as_expected, refused_as
-from careflow_storage.admin.doctor.model import Outcome, passed
 from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
+from careflow_storage.doctor.models import Outcome, passed
 
 _META = "100%25  of two"
 _ENCODING = re.compile(rb"<EncodingType>\s*url\s*</EncodingType>")

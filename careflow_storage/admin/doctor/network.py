@@ -22,9 +22,9 @@ from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._s3.session import tls_context
 from careflow_storage._s3.xml import documents
-from careflow_storage.admin.doctor.examination import REQUEST_SECONDS, Examination, Unsigned
-from careflow_storage.admin.doctor.explain import in_words
-from careflow_storage.admin.doctor.model import Outcome, failed, passed, warned
+from careflow_storage.doctor.context import REQUEST_SECONDS, Examination, Unsigned
+from careflow_storage.doctor.explain import in_words
+from careflow_storage.doctor.models import Outcome, failed, passed, warned
 from careflow_storage.errors import InvalidInputError
 
 _CONNECT_SECONDS = 5.0

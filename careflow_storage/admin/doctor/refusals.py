@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from careflow_storage.admin.doctor.examination import Examination
-from careflow_storage.admin.doctor.explain import (
+from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.explain import (
     NOT_S3_CAUSE,
     NOT_S3_SOLUTION,
     in_words,
     is_not_s3_enabled,
     outcome_of,
 )
-from careflow_storage.admin.doctor.model import Outcome, failed, skipped, warned
-from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.models import Outcome, failed, skipped, warned
 from careflow_storage.errors import AccessDeniedError, CapExceededError
 
 GRANT = (

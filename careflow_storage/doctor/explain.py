@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from careflow_storage._s3.redaction import printable, redact
-from careflow_storage.admin.doctor.model import Outcome, failed, warned
+from careflow_storage.doctor.models import Outcome, failed, warned
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
