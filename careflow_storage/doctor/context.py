@@ -20,7 +20,7 @@ from careflow_storage._s3.boto.hardening import by_proxy
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.session import tls_context
 from careflow_storage._transfer.context import Engine
-from careflow_storage.admin.doctor.wire import Reply, Wire
+from careflow_storage.doctor.b2_probes.wire import Reply, Wire
 from careflow_storage.doctor.leftovers import Traces
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings

@@ -10,8 +10,8 @@ from typing import Any
 
 from careflow_storage.admin.cors_limits import origin_problem
 from careflow_storage.admin.doctor import access, bucket, identity, locked, network
-from careflow_storage.admin.doctor.live import CHECKS as LIVE_CHECKS
 from careflow_storage.doctor.advice import command
+from careflow_storage.doctor.b2_probes.probes import CHECKS as LIVE_CHECKS
 from careflow_storage.doctor.context import Examination, new_folder
 from careflow_storage.doctor.explain import in_words, outcome_of
 from careflow_storage.doctor.models import (

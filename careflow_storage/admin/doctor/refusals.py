@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.b2_probes.wire import Reply
 from careflow_storage.doctor.context import Examination
 from careflow_storage.doctor.explain import (
     NOT_S3_CAUSE,

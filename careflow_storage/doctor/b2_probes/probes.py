@@ -18,9 +18,9 @@ from careflow_storage._s3.xml.documents import (
     parse_delete_result,
     unquote_etag,
 )
-from careflow_storage.admin.doctor import live_forms, live_multipart
-from careflow_storage.admin.doctor.expectation import as_expected, refused_as
-from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.b2_probes import browser, multipart
+from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
+from careflow_storage.doctor.b2_probes.wire import Reply
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
 from careflow_storage.doctor.models import Outcome, passed
 
@@ -234,7 +234,7 @@ def _etag(reply: Reply) -> str | None:
 CHECKS: dict[str, Callable[[Examination], Awaitable[Outcome | None]]] = {
     "etag of a put": single_put_etag,
     "conditional put": conditional_put,
-    "post policy": live_forms.post_policy,
+    "post policy": browser.post_policy,
     "tagging header": tagging_header,
     "get tagging": object_tags,
     "object attributes": object_attributes,
@@ -243,19 +243,19 @@ CHECKS: dict[str, Callable[[Examination], Awaitable[Outcome | None]]] = {
     "wrong crc32": wrong_crc32,
     "wrong sha256": wrong_sha256,
     "crc32 of deletions": crc32_of_delete,
-    "signed length": live_forms.signed_length,
-    "url for 8 days": live_forms.url_too_long,
+    "signed length": browser.signed_length,
+    "url for 8 days": browser.url_too_long,
     "metadata": metadata_kept,
     "encoding-type": encoding_type,
     "bucket region": bucket_region,
     "hidden file": hidden_file,
     "range beyond the end": range_beyond,
-    "multipart etag": live_multipart.composite_etag,
-    "multipart checksum": live_multipart.composite_checksum,
-    "part too small": live_multipart.part_too_small,
-    "wrong part": live_multipart.wrong_part,
-    "unknown upload": live_multipart.unknown_upload,
-    "live read": live_multipart.live_read,
+    "multipart etag": multipart.composite_etag,
+    "multipart checksum": multipart.composite_checksum,
+    "part too small": multipart.part_too_small,
+    "wrong part": multipart.wrong_part,
+    "unknown upload": multipart.unknown_upload,
+    "live read": multipart.live_read,
     "customer key": customer_key_etag,
     "lifecycle form": lifecycle_form,
 }

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import unquote_etag
-from careflow_storage.admin.doctor.expectation import as_expected, refused_as
-from careflow_storage.admin.doctor.wire import Reply
+from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
+from careflow_storage.doctor.b2_probes.wire import Reply
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
 from careflow_storage.doctor.models import Outcome, passed
 

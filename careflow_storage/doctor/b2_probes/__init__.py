@@ -1,0 +1,1 @@
+"""Requests that find out what Backblaze B2 really does."""
