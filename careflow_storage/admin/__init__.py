@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from careflow_storage.admin.buckets import BucketInfo
     from careflow_storage.admin.copies import CopyResult
     from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
-    from careflow_storage.admin.doctor import Diagnosis, Finding, diagnose
     from careflow_storage.admin.lifecycle_rules import LifecycleRule
     from careflow_storage.admin.lock import DefaultRetention, ObjectLock
     from careflow_storage.admin.version_listing import VersionListing
     from careflow_storage.admin.versions import RestoreResult
+    from careflow_storage.doctor import Diagnosis, Finding, diagnose
     from careflow_storage.keys import (
         ApplicationKeys,
         CreatedKey,
@@ -78,7 +78,7 @@ else:
                 "CorsRule",
                 "Preflight",
             ),
-            "careflow_storage.admin.doctor": ("Diagnosis", "Finding", "diagnose"),
+            "careflow_storage.doctor": ("Diagnosis", "Finding", "diagnose"),
             "careflow_storage.keys": (
                 "ApplicationKeys",
                 "CreatedKey",

@@ -11,7 +11,7 @@ from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, run
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.doctor import Diagnosis, Finding
+    from careflow_storage.doctor import Diagnosis, Finding
 
 
 def add_to(app: typer.Typer) -> None:
@@ -78,8 +78,8 @@ def doctor(
 async def _examined(output: Output, values: dict[str, Any], **options: Any) -> Diagnosis:
     """Diagnose, and for people show each finding as it comes."""
     # Here, since both cost time that other commands need not spend.
-    from careflow_storage.admin.doctor import diagnose
     from careflow_storage.cli.findings import Findings
+    from careflow_storage.doctor import diagnose
 
     def to_be_typed(finding: Finding) -> Finding:
         solution = finding.solution

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from careflow_storage.admin.cors_limits import origin_problem
-from careflow_storage.admin.doctor import access, bucket, identity, locked, network
 from careflow_storage.doctor.advice import command
 from careflow_storage.doctor.b2_probes.probes import CHECKS as LIVE_CHECKS
+from careflow_storage.doctor.checks import access, bucket, locked, network, settings
 from careflow_storage.doctor.context import Examination, new_folder
 from careflow_storage.doctor.explain import in_words, outcome_of
 from careflow_storage.doctor.models import (
@@ -58,8 +58,8 @@ _BUCKET = ("credentials", "bucket")
 _PUT = (*_BUCKET, "put")
 
 CHECKS: tuple[Check, ...] = (
-    Check("settings", "settings", identity.settings),
-    Check("settings", "key form", identity.key_form, _ALL_SETTINGS),
+    Check("settings", "settings", settings.settings),
+    Check("settings", "key form", settings.key_form, _ALL_SETTINGS),
     Check("network", "endpoint", network.endpoint, _ENDPOINT),
     Check("network", "dns", network.dns, ("endpoint",)),
     Check("network", "tcp", network.tcp, ("dns",)),

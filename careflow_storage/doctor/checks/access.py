@@ -12,9 +12,9 @@ from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import explain_nonsense, is_marked
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import parse_listing, unquote_etag
-from careflow_storage.admin.doctor.locked import locks, wants_md5
-from careflow_storage.admin.doctor.refusals import GRANT, denied, nothing_to_read, refused, whose
 from careflow_storage.doctor.b2_probes.wire import Reply
+from careflow_storage.doctor.checks.locked import locks, wants_md5
+from careflow_storage.doctor.checks.refusals import GRANT, denied, nothing_to_read, refused, whose
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
 from careflow_storage.doctor.explain import (
     ACCESS_SOLUTION,

@@ -6,7 +6,7 @@ another one.
 
 from __future__ import annotations
 
-from careflow_storage.admin.doctor.bucket import retention_in_words
+from careflow_storage.doctor.checks.bucket import retention_in_words
 from careflow_storage.doctor.context import Examination
 from careflow_storage.doctor.explain import outcome_of
 from careflow_storage.doctor.models import Outcome, warned
