@@ -67,7 +67,7 @@ _QUICK = ("cors",)
 LIGHT = {
     "careflow_storage._lazy",
     "careflow_storage.admin",
-    "careflow_storage.admin.admin",
+    "careflow_storage.admin.client",
     "careflow_storage.admin.version_listing",
     "careflow_storage.keys",
     "careflow_storage.keys.client",

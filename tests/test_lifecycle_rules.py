@@ -18,7 +18,7 @@ from careflow_storage import (
     NotSupportedError,
 )
 from careflow_storage.admin import LifecycleRule
-from careflow_storage.admin.lifecycle_rules import _from_s3, _to_s3
+from careflow_storage.admin.lifecycle import _from_s3, _to_s3
 from careflow_storage.testing import B2Server
 
 pytest_plugins = ["careflow_storage.testing.plugin"]

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from careflow_storage._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.admin import StorageAdmin
     from careflow_storage.admin.buckets import BucketInfo
-    from careflow_storage.admin.copies import CopyResult
+    from careflow_storage.admin.client import StorageAdmin
+    from careflow_storage.admin.copy import CopyResult
     from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
-    from careflow_storage.admin.lifecycle_rules import LifecycleRule
-    from careflow_storage.admin.lock import DefaultRetention, ObjectLock
+    from careflow_storage.admin.lifecycle import LifecycleRule
+    from careflow_storage.admin.object_lock import DefaultRetention, ObjectLock
     from careflow_storage.admin.version_listing import VersionListing
     from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.doctor import Diagnosis, Finding, diagnose
@@ -69,9 +69,9 @@ else:
     __getattr__ = lazy_exports(
         __name__,
         {
-            "careflow_storage.admin.admin": ("StorageAdmin",),
+            "careflow_storage.admin.client": ("StorageAdmin",),
             "careflow_storage.admin.buckets": ("BucketInfo",),
-            "careflow_storage.admin.copies": ("CopyResult",),
+            "careflow_storage.admin.copy": ("CopyResult",),
             "careflow_storage.admin.cors_models": (
                 "CorsCheck",
                 "CorsMethod",
@@ -85,8 +85,8 @@ else:
                 "KeyInfo",
                 "RotationResult",
             ),
-            "careflow_storage.admin.lifecycle_rules": ("LifecycleRule",),
-            "careflow_storage.admin.lock": ("DefaultRetention", "ObjectLock"),
+            "careflow_storage.admin.lifecycle": ("LifecycleRule",),
+            "careflow_storage.admin.object_lock": ("DefaultRetention", "ObjectLock"),
             "careflow_storage.migrate": (
                 "Carried",
                 "OldCodeFinding",

@@ -12,7 +12,7 @@ from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.versions import checked_version_id, versions_of_key
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.purge import purge_key, purge_prefix
-from careflow_storage.admin import copies
+from careflow_storage.admin import copy
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidInputError,
@@ -188,7 +188,7 @@ async def _unhide(requests: S3Requests, key: str, markers: list[FileVersion]) ->
 async def _copy_to_top(
     engine: Engine, key: str, version: FileVersion, encryption: Encryption | None
 ) -> RestoreResult:
-    copied = await copies.copy_file(
+    copied = await copy.copy_file(
         engine,
         key,
         key,

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import LifecycleRule
-from careflow_storage.admin.lifecycle_rules import check_rules
+from careflow_storage.admin.lifecycle import check_rules
 from careflow_storage.cli.cleaning import clean
 from careflow_storage.cli.confirm import confirm
 from careflow_storage.cli.durations import days_in_words

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from careflow_storage.admin import LifecycleRule
-from careflow_storage.admin.lifecycle_rules import rules_from_s3
+from careflow_storage.admin.lifecycle import rules_from_s3
 from careflow_storage.errors import InvalidInputError
 
 _OWN_WORDS = frozenset(

@@ -15,7 +15,7 @@ from careflow_storage.usage.prices import B2_TODAY, Prices
 from careflow_storage.usage.sizes import decimal_size, money
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.admin import StorageAdmin
+    from careflow_storage.admin.client import StorageAdmin
 
 Watched = Literal["bytes", "monthly_cost", "unfinished_bytes", "hidden_share"]
 

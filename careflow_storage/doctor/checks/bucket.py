@@ -7,9 +7,9 @@ from typing import Any
 
 from careflow_storage._s3.boto.pages import upload_page
 from careflow_storage._s3.redaction import printable
-from careflow_storage.admin import preflight
+from careflow_storage.admin import cors_check
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
-from careflow_storage.admin.lifecycle_rules import LifecycleRule, rules_from_s3
+from careflow_storage.admin.lifecycle import LifecycleRule, rules_from_s3
 from careflow_storage.doctor.advice import command
 from careflow_storage.doctor.context import Examination
 from careflow_storage.doctor.explain import in_words, outcome_of
@@ -76,7 +76,7 @@ async def cors(examination: Examination) -> list[Outcome] | Outcome:
     )
     for method, headers in asked:
         try:
-            check = await preflight.check(engine, examination.origin, method, headers, key=None)
+            check = await cors_check.check(engine, examination.origin, method, headers, key=None)
         except NotSupportedError as error:
             return outcome_of(error)
         outcomes.append(_cors_outcome(examination.origin, method, check))

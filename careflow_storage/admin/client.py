@@ -21,33 +21,34 @@ if TYPE_CHECKING:
     from careflow_storage._s3.objects import S3Requests
     from careflow_storage.admin import (
         buckets,
-        copies,
+        copy,
         cors,
-        lifecycle_rules,
-        lock,
-        preflight,
+        cors_check,
+        lifecycle,
+        object_lock,
         versions,
     )
     from careflow_storage.admin.buckets import BucketInfo
-    from careflow_storage.admin.copies import CopyResult
+    from careflow_storage.admin.copy import CopyResult
     from careflow_storage.admin.cors import Preset
     from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule
-    from careflow_storage.admin.lifecycle_rules import LifecycleRule
-    from careflow_storage.admin.lock import DefaultRetention, ObjectLock
+    from careflow_storage.admin.lifecycle import LifecycleRule
+    from careflow_storage.admin.object_lock import DefaultRetention, ObjectLock
     from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.keys import ApplicationKeys
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
-    from careflow_storage.usage import UsageReport, measure
+    from careflow_storage.usage import UsageReport
+    from careflow_storage.usage import measure as measuring
 else:
     # Each is loaded by the first call that needs it, in a thread.
     buckets = LazyModule("careflow_storage.admin.buckets")
-    copies = LazyModule("careflow_storage.admin.copies")
+    copy = LazyModule("careflow_storage.admin.copy")
     cors = LazyModule("careflow_storage.admin.cors")
-    lifecycle_rules = LazyModule("careflow_storage.admin.lifecycle_rules")
-    lock = LazyModule("careflow_storage.admin.lock")
+    lifecycle = LazyModule("careflow_storage.admin.lifecycle")
+    object_lock = LazyModule("careflow_storage.admin.object_lock")
     measuring = LazyModule("careflow_storage.usage.measure")
-    preflight = LazyModule("careflow_storage.admin.preflight")
+    cors_check = LazyModule("careflow_storage.admin.cors_check")
     versions = LazyModule("careflow_storage.admin.versions")
 
 
@@ -273,8 +274,8 @@ class StorageAdmin:
             headers: That the page sends with its request, but for those that browsers add.
             key: To ask about; a made-up one by default, since rules are the bucket's.
         """
-        async with self._call("check_cors", preflight, timeout=timeout):
-            return await preflight.check(self._engine(), origin, method, headers, key=key)
+        async with self._call("check_cors", cors_check, timeout=timeout):
+            return await cors_check.check(self._engine(), origin, method, headers, key=key)
 
     # --- lifecycle ----------------------------------------------------------------------
 
@@ -284,8 +285,8 @@ class StorageAdmin:
         Needs readBucketLifecycleRules. What other S3 servers know and B2 does not is told in
         ``unsupported``.
         """
-        async with self._call("get_lifecycle_rules", lifecycle_rules, timeout=timeout):
-            return await lifecycle_rules.get_rules(self._engine())
+        async with self._call("get_lifecycle_rules", lifecycle, timeout=timeout):
+            return await lifecycle.get_rules(self._engine())
 
     async def set_lifecycle_rules(
         self, rules: Iterable[LifecycleRule], *, timeout: float | None = None
@@ -298,8 +299,8 @@ class StorageAdmin:
             InvalidInputError: B2 would refuse them; the message names the field, such as
                 ``rules[2].hide_after_days``. Nothing was sent.
         """
-        async with self._call("set_lifecycle_rules", lifecycle_rules, timeout=timeout):
-            await lifecycle_rules.set_rules(self._engine(), rules)
+        async with self._call("set_lifecycle_rules", lifecycle, timeout=timeout):
+            await lifecycle.set_rules(self._engine(), rules)
 
     async def put_lifecycle_rule(
         self, rule: LifecycleRule, *, timeout: float | None = None
@@ -313,8 +314,8 @@ class StorageAdmin:
             NotSupportedError: The prefix has rules that B2 does not know, which would be lost.
                 Nothing was changed.
         """
-        async with self._call("put_lifecycle_rule", lifecycle_rules, timeout=timeout):
-            return await lifecycle_rules.put_rule(self._engine(), rule)
+        async with self._call("put_lifecycle_rule", lifecycle, timeout=timeout):
+            return await lifecycle.put_rule(self._engine(), rule)
 
     async def remove_lifecycle_rule(
         self, prefix: str, *, timeout: float | None = None
@@ -327,8 +328,8 @@ class StorageAdmin:
         Raises:
             NotSupportedError: The prefix has rules that B2 does not know. Nothing was changed.
         """
-        async with self._call("remove_lifecycle_rule", lifecycle_rules, timeout=timeout):
-            return await lifecycle_rules.remove_rule(self._engine(), prefix)
+        async with self._call("remove_lifecycle_rule", lifecycle, timeout=timeout):
+            return await lifecycle.remove_rule(self._engine(), prefix)
 
     async def expire_recordings(
         self,
@@ -350,14 +351,14 @@ class StorageAdmin:
                 bytes are erased for ever; None for never.
             cancel_unfinished_after_days: Days until an unfinished upload is given up.
         """
-        async with self._call("expire_recordings", lifecycle_rules, timeout=timeout):
-            rule = lifecycle_rules.recordings_rule(
+        async with self._call("expire_recordings", lifecycle, timeout=timeout):
+            rule = lifecycle.recordings_rule(
                 hide_after_days=hide_after_days,
                 erase_after_days=erase_after_days,
                 cancel_unfinished_after_days=cancel_unfinished_after_days,
                 prefix=prefix,
             )
-            return await lifecycle_rules.put_rule(self._engine(), rule)
+            return await lifecycle.put_rule(self._engine(), rule)
 
     # --- versions and copies ------------------------------------------------------------
 
@@ -545,8 +546,8 @@ class StorageAdmin:
                 there are no versions, the source was overwritten meanwhile.
             SizeMismatchError, ChecksumMismatchError: The copy is not what was copied.
         """
-        async with self._call("copy_file", copies, source, timeout):
-            return await copies.copy_file(
+        async with self._call("copy_file", copy, source, timeout):
+            return await copy.copy_file(
                 self._engine(),
                 existing_key(source),
                 validate_key(target),
@@ -582,8 +583,8 @@ class StorageAdmin:
                 source was overwritten meanwhile: then the copy exists, and nothing was hidden.
             StorageError: The source could not be hidden; the hint says that the copy exists.
         """
-        async with self._call("move_file", copies, source, timeout):
-            return await copies.move_file(
+        async with self._call("move_file", copy, source, timeout):
+            return await copy.move_file(
                 self._engine(),
                 existing_key(source),
                 validate_key(target),
@@ -598,8 +599,8 @@ class StorageAdmin:
 
         Needs readBucketRetentions. 1 request.
         """
-        async with self._call("get_object_lock", lock, timeout=timeout):
-            return await lock.get_object_lock(self._engine())
+        async with self._call("get_object_lock", object_lock, timeout=timeout):
+            return await object_lock.get_object_lock(self._engine())
 
     async def set_object_lock(
         self, default: DefaultRetention | None = None, *, timeout: float | None = None
@@ -608,15 +609,15 @@ class StorageAdmin:
 
         Needs writeBucketRetentions. 1 request.
         """
-        async with self._call("set_object_lock", lock, timeout=timeout):
-            await lock.set_object_lock(self._engine(), default)
+        async with self._call("set_object_lock", object_lock, timeout=timeout):
+            await object_lock.set_object_lock(self._engine(), default)
 
     async def get_retention(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
     ) -> Retention | None:
         """Return until when a version is kept, None if it is not. Needs readFileRetentions."""
-        async with self._call("get_retention", lock, key, timeout):
-            return await lock.get_retention(self._engine(), existing_key(key), version_id)
+        async with self._call("get_retention", object_lock, key, timeout):
+            return await object_lock.get_retention(self._engine(), existing_key(key), version_id)
 
     async def set_retention(
         self,
@@ -635,8 +636,8 @@ class StorageAdmin:
         Raises:
             InvalidInputError: The time is past, or the bucket cannot lock files.
         """
-        async with self._call("set_retention", lock, key, timeout):
-            await lock.set_retention(
+        async with self._call("set_retention", object_lock, key, timeout):
+            await object_lock.set_retention(
                 self._engine(),
                 existing_key(key),
                 retention,
@@ -648,8 +649,8 @@ class StorageAdmin:
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
     ) -> bool:
         """Return whether a version is under legal hold. Needs readFileLegalHolds."""
-        async with self._call("get_legal_hold", lock, key, timeout):
-            return await lock.get_legal_hold(self._engine(), existing_key(key), version_id)
+        async with self._call("get_legal_hold", object_lock, key, timeout):
+            return await object_lock.get_legal_hold(self._engine(), existing_key(key), version_id)
 
     async def set_legal_hold(
         self,
@@ -664,8 +665,8 @@ class StorageAdmin:
         Raises:
             InvalidInputError: The bucket cannot lock files.
         """
-        async with self._call("set_legal_hold", lock, key, timeout):
-            await lock.set_legal_hold(self._engine(), existing_key(key), on, version_id)
+        async with self._call("set_legal_hold", object_lock, key, timeout):
+            await object_lock.set_legal_hold(self._engine(), existing_key(key), on, version_id)
 
     # --- keys and usage -----------------------------------------------------------------
 
@@ -699,7 +700,7 @@ class StorageAdmin:
             top: How many folders and calls to name, those with the most bytes.
         """
         async with self._call("usage", measuring, timeout=timeout):
-            return await measure.measure(self._engine(), prefix, top=top)
+            return await measuring.measure(self._engine(), prefix, top=top)
 
     def _engine(self) -> Engine:
         return self._lifecycle.engine()
