@@ -24,9 +24,9 @@ from careflow_storage.errors import (
     TransferError,
 )
 from careflow_storage.outbox.errors import SpoolDamagedError
-from careflow_storage.outbox.ledger import Claim
+from careflow_storage.outbox.files import Digests, Spool
 from careflow_storage.outbox.models import OutboxEntry
-from careflow_storage.outbox.spool import Digests, Spool
+from careflow_storage.outbox.queue import Claim
 from careflow_storage.storage import BackblazeStorage
 
 logger = logging.getLogger("careflow_storage")

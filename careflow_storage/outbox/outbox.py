@@ -21,12 +21,12 @@ from careflow_storage.errors import (
     StorageClosedError,
     WrongLoopError,
 )
-from careflow_storage.outbox.courier import Courier, CourierOptions
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery
-from careflow_storage.outbox.intake import Name
+from careflow_storage.outbox.enqueue import Name
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
-from careflow_storage.outbox.office import Office, Rules
+from careflow_storage.outbox.store import Office, Rules
+from careflow_storage.outbox.worker import Courier, CourierOptions
 from careflow_storage.storage import BackblazeStorage
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from typing import Self
 
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.outbox.database import Database
+from careflow_storage.outbox.enqueue import Intake
 from careflow_storage.outbox.errors import OutboxError
-from careflow_storage.outbox.intake import Intake
-from careflow_storage.outbox.ledger import Ledger
-from careflow_storage.outbox.owners import FileLock, Owners
-from careflow_storage.outbox.spool import Spool, make_folder, make_private, sync_folder
+from careflow_storage.outbox.files import Spool, make_folder, make_private, sync_folder
+from careflow_storage.outbox.process_locks import FileLock, Owners
+from careflow_storage.outbox.queue import Ledger
 
 logger = logging.getLogger("careflow_storage")
 

@@ -23,9 +23,9 @@ from careflow_storage.errors import BodyChangedError, PreconditionFailedError, S
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.errors import OutboxFullError
-from careflow_storage.outbox.ledger import Ledger
+from careflow_storage.outbox.files import Spool, SpoolFile
 from careflow_storage.outbox.models import OutboxEntry
-from careflow_storage.outbox.spool import Spool, SpoolFile
+from careflow_storage.outbox.queue import Ledger
 from careflow_storage.recordings import RecordingClock, recording_key
 
 logger = logging.getLogger("careflow_storage")

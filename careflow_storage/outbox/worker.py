@@ -15,7 +15,7 @@ from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopE
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_hopeless
 from careflow_storage.outbox.errors import OutboxError
-from careflow_storage.outbox.ledger import Claim, Failure, Ledger
+from careflow_storage.outbox.queue import Claim, Failure, Ledger
 
 logger = logging.getLogger("careflow_storage")
 
