@@ -34,7 +34,7 @@ from careflow_storage.keys import (
     ApplicationKeys,
 )
 from careflow_storage.testing import B2Server
-from careflow_storage.testing import keys as emulated
+from careflow_storage.testing.b2 import keys as emulated
 from tests.native_account import BUCKET, SimulatedAccount, simulated_account
 
 pytest_plugins = ["careflow_storage.testing.plugin"]

@@ -15,11 +15,11 @@ The extra ``testing`` installs what they need.
 
 from __future__ import annotations
 
-from careflow_storage.testing.keys import ApplicationKey
+from careflow_storage.testing.b2.keys import ApplicationKey
+from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
 from careflow_storage.testing.proxy import FaultProxy
 from careflow_storage.testing.rule import Attempt, Rule
 from careflow_storage.testing.server import B2Server
-from careflow_storage.testing.stored import StoredUpload, StoredVersion
 
 __all__ = [
     "ApplicationKey",

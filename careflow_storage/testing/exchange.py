@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from xml.sax.saxutils import escape
 
+from careflow_storage.testing.b2.operations import read_target
 from careflow_storage.testing.http1 import (
     CHUNK,
     CutError,
@@ -24,7 +25,6 @@ from careflow_storage.testing.http1 import (
     write_chunk,
     write_end,
 )
-from careflow_storage.testing.operations import read_target
 from careflow_storage.testing.rule import Attempt, Rule
 
 LIMIT = 2**18

@@ -15,14 +15,14 @@ from typing import Any, Self, TypeVar
 
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.settings import StorageSettings
-from careflow_storage.testing.emulator import Account, Emulator
+from careflow_storage.testing.b2.emulator import Account, Emulator
+from careflow_storage.testing.b2.errors import RefusedError
+from careflow_storage.testing.b2.keys import ApplicationKey, expiry
+from careflow_storage.testing.b2.limits import CAPS, MAX_PUT_SIZE, MIN_PART_SIZE, check_bucket_name
+from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
 from careflow_storage.testing.exchange import Exchange, Listener, answer_head
 from careflow_storage.testing.faults import Faults
-from careflow_storage.testing.keys import ApplicationKey, expiry
-from careflow_storage.testing.refusal import RefusedError
 from careflow_storage.testing.rule import Attempt, Rule
-from careflow_storage.testing.rules import CAPS, MAX_PUT_SIZE, MIN_PART_SIZE, check_bucket_name
-from careflow_storage.testing.stored import StoredUpload, StoredVersion
 
 T = TypeVar("T")
 
@@ -348,7 +348,7 @@ class _Running:
     def _run(self) -> None:
         try:
             # Here, since this import takes a second and is nobody else's need.
-            from careflow_storage.testing.moto_store import MotoStore
+            from careflow_storage.testing.b2.store import MotoStore
 
             self.store = MotoStore(self._min_part_size)
             # Whatever loop the tests use, this one needs nothing but the standard library.

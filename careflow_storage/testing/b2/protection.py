@@ -17,13 +17,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from careflow_storage.testing import listings
-from careflow_storage.testing.keys import ApplicationKey
-from careflow_storage.testing.operations import Target
-from careflow_storage.testing.refusal import Answer, RefusedError, denied, invalid
+from careflow_storage.testing.b2 import listings
+from careflow_storage.testing.b2.errors import Answer, RefusedError, denied, invalid
+from careflow_storage.testing.b2.keys import ApplicationKey
+from careflow_storage.testing.b2.operations import Target
 
 if TYPE_CHECKING:
-    from careflow_storage.testing.moto_store import MotoStore
+    from careflow_storage.testing.b2.store import MotoStore
 
 _XML = {"Content-Type": "application/xml"}
 _CUSTOMER = "x-amz-server-side-encryption-customer-"

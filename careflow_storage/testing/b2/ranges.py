@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
-from careflow_storage.testing.refusal import Answer, RefusedError
+from careflow_storage.testing.b2.errors import Answer, RefusedError
 
 _HEADERS = ("range", "if-range")
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
-    from careflow_storage.testing.moto_store import Upload
+    from careflow_storage.testing.b2.store import Upload
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _MAX_ENTRIES = 1000

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from careflow_storage._s3.headers.metadata import META_PREFIX
-from careflow_storage.testing.refusal import RefusedError, invalid, unsupported
+from careflow_storage.testing.b2.errors import RefusedError, invalid, unsupported
 
 MIN_PART_SIZE = 5_000_000
 MAX_PUT_SIZE = 5_000_000_000

@@ -14,12 +14,12 @@ from xml.sax.saxutils import escape
 
 from careflow_storage._s3.xml.reader import decoded
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.testing.listings import document
-from careflow_storage.testing.refusal import Answer, RefusedError, invalid
+from careflow_storage.testing.b2.errors import Answer, RefusedError, invalid
+from careflow_storage.testing.b2.listings import document
 
 if TYPE_CHECKING:
-    from careflow_storage.testing.moto_store import MotoStore
-    from careflow_storage.testing.operations import Target
+    from careflow_storage.testing.b2.operations import Target
+    from careflow_storage.testing.b2.store import MotoStore
 
 MAX_RULES = 100
 _MAX_CORS_DOCUMENT = 100_000

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 
-from careflow_storage.testing.refusal import RefusedError
+from careflow_storage.testing.b2.errors import RefusedError
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.testing.refusal import RefusedError, denied
+from careflow_storage.testing.b2.errors import RefusedError, denied
 
 CAPABILITIES = frozenset(
     {

@@ -19,10 +19,10 @@ from moto.core.request import Request
 from moto.s3 import models, responses
 from moto.s3.exceptions import S3ClientError
 
-from careflow_storage.testing.bucket_rules import encrypt
-from careflow_storage.testing.operations import Target
-from careflow_storage.testing.refusal import Answer, RefusedError
-from careflow_storage.testing.stored import StoredUpload, StoredVersion
+from careflow_storage.testing.b2.bucket_settings import encrypt
+from careflow_storage.testing.b2.errors import Answer, RefusedError
+from careflow_storage.testing.b2.operations import Target
+from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
 
 if not hasattr(Request, "from_primitives"):
     raise ImportError("at least moto 5.2.4")

@@ -21,8 +21,8 @@ from careflow_storage._s3.signing import (
     canonical_query,
     derive_signing_key,
 )
-from careflow_storage.testing.keys import ApplicationKey, KeyRing
-from careflow_storage.testing.refusal import RefusedError, denied
+from careflow_storage.testing.b2.errors import RefusedError, denied
+from careflow_storage.testing.b2.keys import ApplicationKey, KeyRing
 
 _SKEW = timedelta(minutes=15)
 _ALGORITHM = "AWS4-HMAC-SHA256"

@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from careflow_storage.testing.refusal import Answer, RefusedError, invalid
+from careflow_storage.testing.b2.errors import Answer, RefusedError, invalid
 
 if TYPE_CHECKING:
-    from careflow_storage.testing.moto_store import Upload
+    from careflow_storage.testing.b2.store import Upload
 
 ENABLED = "x-backblaze-live-read-enabled"
 PART_SIZE = "x-backblaze-live-read-part-size"

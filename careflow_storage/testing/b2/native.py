@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from careflow_storage.testing.keys import CAPABILITIES, ApplicationKey, KeyRing
-from careflow_storage.testing.refusal import Answer
+from careflow_storage.testing.b2.errors import Answer
+from careflow_storage.testing.b2.keys import CAPABILITIES, ApplicationKey, KeyRing
 
 if TYPE_CHECKING:
-    from careflow_storage.testing.moto_store import MotoStore
+    from careflow_storage.testing.b2.store import MotoStore
 
 _PATH = re.compile(r"/b2api/(?P<version>v[34])/(?P<call>b2_[a-z_]+)")
 _KEY_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")

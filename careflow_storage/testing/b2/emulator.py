@@ -15,17 +15,17 @@ from xml.sax.saxutils import escape
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.xml.reader import Document, read_document
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.testing import bucket_rules, listings, live_read, ranges, rules
-from careflow_storage.testing.keys import ApplicationKey, KeyRing
-from careflow_storage.testing.native import NativeApi
-from careflow_storage.testing.operations import NATIVE_PATH, Target, read_target
-from careflow_storage.testing.payload import verified_body
-from careflow_storage.testing.protection import ObjectProtection
-from careflow_storage.testing.refusal import Answer, RefusedError, denied, unsupported
-from careflow_storage.testing.signatures import authenticate
+from careflow_storage.testing.b2 import bucket_settings, limits, listings, live_read, ranges
+from careflow_storage.testing.b2.errors import Answer, RefusedError, denied, unsupported
+from careflow_storage.testing.b2.keys import ApplicationKey, KeyRing
+from careflow_storage.testing.b2.native import NativeApi
+from careflow_storage.testing.b2.operations import NATIVE_PATH, Target, read_target
+from careflow_storage.testing.b2.payload import verified_body
+from careflow_storage.testing.b2.protection import ObjectProtection
+from careflow_storage.testing.b2.signatures import authenticate
 
 if TYPE_CHECKING:
-    from careflow_storage.testing.moto_store import MotoStore, Upload
+    from careflow_storage.testing.b2.store import MotoStore, Upload
 
 _log = logging.getLogger(__name__)
 _XML = {"Content-Type": "application/xml"}
@@ -59,7 +59,7 @@ class Emulator:
         self._native = NativeApi(account, store)
         self._protection = ObjectProtection(store)
         self._own: dict[str, Callable[[_Call], Answer]] = {
-            **bucket_rules.answers(store, self._ask),
+            **bucket_settings.answers(store, self._ask),
             "CreateBucket": self._create_bucket,
             "HeadBucket": self._head_bucket,
             "GetObject": self._get,
@@ -115,12 +115,12 @@ class Emulator:
         )
         told = headers.get("x-amz-decoded-content-length") or headers.get("content-length", "")
         size = int(told) if told.isdigit() else len(body)
-        request = rules.Request(
+        request = limits.Request(
             method, read.operation, read.bucket, read.key, read.query, headers, size
         )
-        for rule in rules.REQUEST_RULES:
+        for rule in limits.REQUEST_RULES:
             rule(request)
-        rules.within_caps(read.operation, account.capped)
+        limits.within_caps(read.operation, account.capped)
         key = signer or self._anonymous(read)
         version_id = read.query.get("versionId")
         key.require(read.operation, read.bucket, read.key, version_id=version_id)
