@@ -32,7 +32,7 @@ from benchmarks.model import MIB
 from careflow_storage import BackblazeStorage
 from careflow_storage.local import LocalServer
 from careflow_storage.models import Progress
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ import moto.s3.models
 
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 
 PART = 300 * 1024  # more than one slice of a request body
 """Far below S3's smallest part, so that a multipart upload takes milliseconds."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from careflow_storage.testing.proxy import Attempt, FaultProxy
+from careflow_storage.testing.proxy.proxy import Attempt, FaultProxy
 
 
 class Steps:

@@ -20,7 +20,7 @@ from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 
 # How long an example takes says how busy the machine is, nothing more.
 hypothesis.settings.register_profile("patient", deadline=None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage.testing.rule import Rule
+from careflow_storage.testing.proxy.rule import Rule
 from careflow_storage.testing.server import B2Server
 from tests.bodies import noise
 

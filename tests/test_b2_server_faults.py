@@ -17,7 +17,7 @@ from careflow_storage import (
     StorageTimeoutError,
 )
 from careflow_storage.testing import B2Server
-from careflow_storage.testing.faults import COMMON, KINDS
+from careflow_storage.testing.proxy.faults import COMMON, KINDS
 from tests.b2_wire import Wire, wire_to
 from tests.bodies import noise
 

@@ -15,7 +15,7 @@ from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

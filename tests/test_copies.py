@@ -24,8 +24,8 @@ from careflow_storage._s3.boto import client
 from careflow_storage._transfer import copy
 from careflow_storage.protection import CustomerKey
 from careflow_storage.testing import B2Server
-from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.testing.rule import Attempt
+from careflow_storage.testing.proxy.proxy import FaultProxy
+from careflow_storage.testing.proxy.rule import Attempt
 from tests.behind_proxy import NOTHING_HELD, held, storage_behind
 from tests.bucket import Bucket
 

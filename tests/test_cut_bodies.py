@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 from tests.bodies import noise, pieces
 

@@ -20,7 +20,7 @@ from careflow_storage import (
     StorageSettings,
     StorageTimeoutError,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

@@ -17,7 +17,7 @@ from careflow_storage import (
     Progress,
     StorageSettings,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.bodies import MIB, noise, stream
 
 PART = 5 * MIB

@@ -32,7 +32,7 @@ from careflow_storage._s3.headers.encryption import (
 )
 from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.testing import B2Server
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.bodies import noise, pieces, stream
 from tests.hostile import Asked, HostileServer
 from tests.protected import BOTH, KEY, OTHER_KEY, Place, b2_server, opened, settings_on

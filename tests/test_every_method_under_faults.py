@@ -28,7 +28,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 from tests.bucket import Bucket
 from tests.every_call import CALLS, OTHER, Call, World

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 
 PAYLOAD = bytes(range(256)) * 1024  # 256 KiB
 

@@ -25,7 +25,7 @@ from careflow_storage.errors import (
 from careflow_storage.local.client import SyncClient
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 
 pytestmark = pytest.mark.slow

@@ -24,7 +24,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import Progress
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy, Rule
+from careflow_storage.testing.proxy.proxy import FaultProxy, Rule
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

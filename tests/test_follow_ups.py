@@ -16,7 +16,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 from tests.bodies import noise
 

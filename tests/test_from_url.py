@@ -20,7 +20,7 @@ from careflow_storage import (
     SourceError,
     StorageSettings,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 from tests.bodies import noise
 from tests.cancelled import cancelled_at_step

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from careflow_storage import BackblazeStorage, SourceError, StorageSettings, StorageTimeoutError
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import PART, storage_behind
 from tests.bodies import MIB, noise
 from tests.url_source import Source, assert_nothing_stored, redirect, store

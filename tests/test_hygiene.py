@@ -19,7 +19,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import storage_behind
 
 PIECE = random.Random(4).randbytes(5 * 1024 * 1024)

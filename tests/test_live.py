@@ -17,7 +17,7 @@ from careflow_storage import (
 )
 from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.models import Progress
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, versions
 from tests.bodies import noise, pieces
 

@@ -12,7 +12,7 @@ import pytest
 from careflow_storage import AccessDeniedError, BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._transfer import copy
 from careflow_storage._transfer.live import writer
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

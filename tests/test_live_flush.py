@@ -12,7 +12,7 @@ import pytest
 
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage.testing import B2Server
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import PART, storage_behind, versions
 from tests.bodies import noise, pieces
 

@@ -28,7 +28,7 @@ from careflow_storage._transfer import incomplete
 from careflow_storage._transfer.bodies import spool as spooling
 from careflow_storage._transfer.live import kept
 from careflow_storage._transfer.live.writer import RecordingWriter
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind, tasks_of_the_library
 from tests.bodies import noise, pieces
 

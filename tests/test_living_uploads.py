@@ -15,7 +15,7 @@ import pytest
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import storage_behind
 from tests.bodies import noise
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from careflow_storage import BackblazeStorage, PreconditionFailedError, StorageSettings
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, held, storage_behind
 from tests.bucket import Bucket
 

@@ -34,7 +34,7 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage.local import LocalServer
-from careflow_storage.testing.proxy import Attempt, FaultProxy, Rule
+from careflow_storage.testing.proxy.proxy import Attempt, FaultProxy, Rule
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 from tests.bucket import Bucket
 

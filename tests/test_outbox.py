@@ -28,7 +28,7 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage.outbox import Outbox, OutboxError, OutboxFullError, OutboxStatus
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import PART, storage_behind, tasks_of_the_library, versions
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

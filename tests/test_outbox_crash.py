@@ -16,7 +16,7 @@ import pytest
 
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage.outbox import Outbox
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

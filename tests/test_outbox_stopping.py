@@ -21,7 +21,7 @@ from careflow_storage import (
     WrongLoopError,
 )
 from careflow_storage.outbox import Outbox
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import PART, storage_behind, tasks_of_the_library
 from tests.bodies import noise
 

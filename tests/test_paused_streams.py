@@ -20,7 +20,7 @@ from careflow_storage.errors import (
     StorageClosedError,
 )
 from careflow_storage.local.client import SyncClient
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, held, storage_behind
 from tests.bodies import MIB, noise
 

@@ -17,7 +17,7 @@ from careflow_storage.errors import AccessDeniedError, ChecksumMismatchError
 from careflow_storage.models import Progress
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 
 pytestmark = [

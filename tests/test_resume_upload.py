@@ -22,7 +22,7 @@ from careflow_storage.errors import (
 from careflow_storage.models import ChecksumAlgorithm, Progress
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
-from careflow_storage.testing.proxy import Attempt, FaultProxy
+from careflow_storage.testing.proxy.proxy import Attempt, FaultProxy
 from tests.behind_proxy import (
     NOTHING_HELD,
     PART,

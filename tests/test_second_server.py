@@ -20,7 +20,7 @@ from careflow_storage import (
     ServerResponseError,
     StorageSettings,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import NOTHING_HELD, PART, held, storage_behind
 from tests.bucket import Bucket
 from tests.juicefs import juicefs, juicefs_settings

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._s3.redaction import REDACTED, guard_logs, redact
 from careflow_storage._s3.signing import derive_signing_key
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.behind_proxy import storage_behind
 from tests.bodies import noise
 from tests.hostile import HostileServer, answered

@@ -19,7 +19,7 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.testing.proxy import FaultProxy
+from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.bodies import MIB, noise
 from tests.hostile import HostileServer
 

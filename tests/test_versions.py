@@ -24,8 +24,8 @@ from careflow_storage import (
 from careflow_storage._s3 import versions as version_listing
 from careflow_storage.admin import FileVersion, RestoreResult
 from careflow_storage.testing import B2Server
-from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.testing.rule import Attempt
+from careflow_storage.testing.proxy.proxy import FaultProxy
+from careflow_storage.testing.proxy.rule import Attempt
 from tests.behind_proxy import storage_behind
 from tests.bucket import Bucket
 

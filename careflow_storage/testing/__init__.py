@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from careflow_storage.testing.b2.keys import ApplicationKey
 from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
-from careflow_storage.testing.proxy import FaultProxy
-from careflow_storage.testing.rule import Attempt, Rule
+from careflow_storage.testing.proxy.proxy import FaultProxy
+from careflow_storage.testing.proxy.rule import Attempt, Rule
 from careflow_storage.testing.server import B2Server
 
 __all__ = [

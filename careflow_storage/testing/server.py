@@ -20,9 +20,9 @@ from careflow_storage.testing.b2.errors import RefusedError
 from careflow_storage.testing.b2.keys import ApplicationKey, expiry
 from careflow_storage.testing.b2.limits import CAPS, MAX_PUT_SIZE, MIN_PART_SIZE, check_bucket_name
 from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
-from careflow_storage.testing.exchange import Exchange, Listener, answer_head
-from careflow_storage.testing.faults import Faults
-from careflow_storage.testing.rule import Attempt, Rule
+from careflow_storage.testing.proxy.exchange import Exchange, Listener, answer_head
+from careflow_storage.testing.proxy.faults import Faults
+from careflow_storage.testing.proxy.rule import Attempt, Rule
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from careflow_storage.testing.exchange import error_document
+from careflow_storage.testing.proxy.exchange import error_document
 
 
 @dataclass(frozen=True, slots=True)

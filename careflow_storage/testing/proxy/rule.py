@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from careflow_storage.testing.http1 import CutError
+from careflow_storage.testing.proxy.http1 import CutError
 
 Cut = Literal["rst", "fin", "hang"]
 At = Literal["head", "resp", "idle"] | tuple[Literal["req", "body"], int]

@@ -25,9 +25,15 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from careflow_storage.testing.exchange import LIMIT, Exchange, Listener
-from careflow_storage.testing.http1 import CutError, read_body, read_head, write_chunk, write_end
-from careflow_storage.testing.rule import At, Attempt, Cut, Rule
+from careflow_storage.testing.proxy.exchange import LIMIT, Exchange, Listener
+from careflow_storage.testing.proxy.http1 import (
+    CutError,
+    read_body,
+    read_head,
+    write_chunk,
+    write_end,
+)
+from careflow_storage.testing.proxy.rule import At, Attempt, Cut, Rule
 
 __all__ = ["At", "Attempt", "Cut", "FaultProxy", "Rule"]
 

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.testing.rule import Attempt, Rule
+from careflow_storage.testing.proxy.rule import Attempt, Rule
 
 _BUSY = {"status": 503, "code": "ServiceUnavailable", "message": "no tomes available"}
 _BROKEN = {

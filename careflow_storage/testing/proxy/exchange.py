@@ -14,7 +14,7 @@ from http import HTTPStatus
 from xml.sax.saxutils import escape
 
 from careflow_storage.testing.b2.operations import read_target
-from careflow_storage.testing.http1 import (
+from careflow_storage.testing.proxy.http1 import (
     CHUNK,
     CutError,
     Head,
@@ -25,7 +25,7 @@ from careflow_storage.testing.http1 import (
     write_chunk,
     write_end,
 )
-from careflow_storage.testing.rule import Attempt, Rule
+from careflow_storage.testing.proxy.rule import Attempt, Rule
 
 LIMIT = 2**18
 """The longest head that is read, in bytes."""
