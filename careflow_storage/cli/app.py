@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from careflow_storage import __version__
-from careflow_storage.cli import (
+from careflow_storage.cli.cleaning import clean_usage_errors
+from careflow_storage.cli.commands import (
     buckets,
     config,
     cors,
@@ -19,13 +20,11 @@ from careflow_storage.cli import (
     keys,
     lifecycle,
     lock,
-    look,
     migrate,
     uploads,
     usage,
     versions,
 )
-from careflow_storage.cli.cleaning import clean_usage_errors
 from careflow_storage.cli.options import LOCAL, Json, examples, parse_size
 from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, errors_for_people, run
@@ -160,7 +159,7 @@ def serve_local(
 
 # In the order in which `--help` lists them.
 for _module in (
-    *(files, look, versions, uploads, buckets, cors, lifecycle, lock, keys, usage, doctor),
+    *(files, inspect_files, versions, uploads, buckets, cors, lifecycle, lock, keys, usage, doctor),
     *(migrate, config),
 ):
     _module.add_to(app)
