@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage.cli import local_places
+from careflow_storage.cli.actions import local_places
 from tests.command import Command
 
 

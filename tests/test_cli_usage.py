@@ -9,8 +9,8 @@ import pytest
 from typer import BadParameter
 
 from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage.cli.actions.usage import _bar
 from careflow_storage.cli.commands.usage import parse_amount
-from careflow_storage.cli.usage_report import _bar
 from tests.command import Command
 
 PRICES = """

@@ -25,6 +25,7 @@ from careflow_storage.cli.commands import (
     usage,
     versions,
 )
+from careflow_storage.cli.commands import inspect as inspect_files
 from careflow_storage.cli.options import LOCAL, Json, examples, parse_size
 from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, errors_for_people, run
@@ -115,7 +116,7 @@ def demo(
 
     In your own bucket if BACKBLAZE_* is set, else on an embedded S3 server.
     """
-    from careflow_storage.cli.demo import run_demo
+    from careflow_storage.cli.actions.demo import run_demo
 
     local = local or data_dir is not None
 
@@ -150,7 +151,7 @@ def serve_local(
     as_json: Json = False,
 ) -> None:
     """Run the embedded S3 server until Ctrl-C and print the variables that point to it."""
-    from careflow_storage.cli.serve_local import serve
+    from careflow_storage.cli.actions.serve_local import serve
 
     output = Output(as_json=as_json)
     with errors_for_people(output):

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 def show(context: typer.Context, as_json: Json = False) -> None:
     """Show the CORS rules. The first one that fits answers a browser."""
-    from careflow_storage.cli.cors_rules import show_rules
+    from careflow_storage.cli.actions.cors import show_rules
 
     with_storage(context, show_rules, as_json=as_json)
 
@@ -70,7 +70,7 @@ def allow(
     Sets the one rule of this name; all others stay. Asks before it locks an origin out. With
     --add an origin gets a rule of its own where the rule of this name gives something else.
     """
-    from careflow_storage.cli.cors_rules import Allowance
+    from careflow_storage.cli.actions.cors import Allowance
 
     job = Allowance(
         origins=tuple(dict.fromkeys(origins)),
@@ -97,7 +97,7 @@ def set_rules(
     as_json: Json = False,
 ) -> None:
     """Replace all CORS rules by those of a file. Shows what changes, and asks."""
-    from careflow_storage.cli.cors_rules import Replacement
+    from careflow_storage.cli.actions.cors import Replacement
 
     with_storage(context, Replacement(file, yes).run, as_json=as_json)
 
@@ -111,7 +111,7 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take one CORS rule away; all others stay. Asks."""
-    from careflow_storage.cli.cors_rules import Removal
+    from careflow_storage.cli.actions.cors import Removal
 
     with_storage(context, Removal(name, yes).run, as_json=as_json)
 
@@ -138,7 +138,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Ask as a browser does, and tell which rule answers. Exits with 1 if it is refused."""
-    from careflow_storage.cli.cors_rules import Question
+    from careflow_storage.cli.actions.cors import Question
 
     job = Question(origin, method, tuple(header or ("content-type",)), key)
     with_storage(context, job.run, as_json=as_json)

@@ -78,7 +78,7 @@ def doctor(
 async def _examined(output: Output, values: dict[str, Any], **options: Any) -> Diagnosis:
     """Diagnose, and for people show each finding as it comes."""
     # Here, since both cost time that other commands need not spend.
-    from careflow_storage.cli.findings import Findings
+    from careflow_storage.cli.actions.doctor import Findings
     from careflow_storage.doctor import diagnose
 
     def to_be_typed(finding: Finding) -> Finding:

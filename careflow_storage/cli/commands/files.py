@@ -112,7 +112,7 @@ def upload(
     the folder. Below a folder, hidden files and folders (.name) and symbolic links are left out,
     and counted; what is named itself is always taken. A file that fails does not stop the others.
     """
-    from careflow_storage.cli.upload import UploadJob
+    from careflow_storage.cli.actions.upload import UploadJob
 
     job = UploadJob(
         sources=sources,
@@ -177,7 +177,7 @@ def download(
     leads out of the folder: one with ".." in it is refused, and what a file name cannot have
     becomes "_".
     """
-    from careflow_storage.cli.download import DownloadJob
+    from careflow_storage.cli.actions.download import DownloadJob
 
     job = DownloadJob(
         key=key,
@@ -208,7 +208,7 @@ def cat(
 
     To a terminal only text is written, with control characters shown as \x1b.
     """
-    from careflow_storage.cli.cat import CatJob
+    from careflow_storage.cli.actions.cat import CatJob
 
     job = CatJob(key, start, end, version_id, customer_key_file)
     with_storage(context, job.run, as_json=as_json)
@@ -241,7 +241,7 @@ def rm(
 
     "careflow-storage restore" brings them back. What erases, asks before.
     """
-    from careflow_storage.cli.removal import Removal
+    from careflow_storage.cli.actions.remove import Removal
 
     job = Removal(
         keys=keys or [],

@@ -48,7 +48,7 @@ def ls(
     All of them, however deep, as they come: memory stays the same for any number. --json gives
     one object to a line.
     """
-    from careflow_storage.cli import listing
+    from careflow_storage.cli.actions import listing
 
     with_storage(
         context,

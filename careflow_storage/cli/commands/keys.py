@@ -104,7 +104,7 @@ def create(
 
     B2 tells the key itself this one time: it is printed, or written to --env-file.
     """
-    from careflow_storage.cli.key_ring import Creation
+    from careflow_storage.cli.actions.keys import Creation
 
     if (preset is None) == (not capability):
         raise typer.BadParameter("Give either --preset or --capability.")
@@ -122,7 +122,7 @@ def create(
 
 def list_keys(context: typer.Context, key_id: _SignIn = None, as_json: Json = False) -> None:
     """List the keys of the account. Nobody can list the keys' secrets."""
-    from careflow_storage.cli.key_ring import list_all
+    from careflow_storage.cli.actions.keys import list_all
 
     async def job(output: Output, settings: StorageSettings) -> None:
         await list_all(output, settings, key_id)
@@ -171,7 +171,7 @@ def rotate(
     so do URLs that were signed with it. Run it again if it was interrupted. Asks if another key
     was made to replace the old one already, or if 0s deletes a key that is still in use.
     """
-    from careflow_storage.cli.key_ring import Rotation
+    from careflow_storage.cli.actions.keys import Rotation
 
     async def job(output: Output, settings: StorageSettings) -> None:
         rotation = Rotation(old, env_file, grace, expires, yes)
@@ -197,7 +197,7 @@ def finish(
     Safe to run every day. Asks if one of them may still be in use: if the settings have it, or
     if its own rotation was interrupted or was for another program.
     """
-    from careflow_storage.cli.key_ring import finish_rotation
+    from careflow_storage.cli.actions.keys import finish_rotation
 
     async def job(output: Output, settings: StorageSettings) -> None:
         file = _settings_file(context)
@@ -214,7 +214,7 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete a key. What uses it stops, and URLs signed with it. Asks."""
-    from careflow_storage.cli.key_ring import delete_key
+    from careflow_storage.cli.actions.keys import delete_key
 
     async def job(output: Output, settings: StorageSettings) -> None:
         await delete_key(output, settings, key_id, target, yes=yes)

@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def show(context: typer.Context, as_json: Json = False) -> None:
     """Say what happens by itself to the files below each prefix."""
-    from careflow_storage.cli.lifecycle_rules import show_rules
+    from careflow_storage.cli.actions.lifecycle import show_rules
 
     with_storage(context, show_rules, as_json=as_json)
 
@@ -61,7 +61,7 @@ def expire(
     It is true of what is stored already, too, so it asks. TIME is in whole days, such as 30d or
     2w, or never. B2 applies the rules about once a day.
     """
-    from careflow_storage.cli.lifecycle_rules import Expiry
+    from careflow_storage.cli.actions.lifecycle import Expiry
 
     job = Expiry(
         prefix=prefix,
@@ -87,7 +87,7 @@ def set_rules(
     as_json: Json = False,
 ) -> None:
     """Replace all lifecycle rules by those of a file. Shows what changes, and asks."""
-    from careflow_storage.cli.lifecycle_rules import Replacement
+    from careflow_storage.cli.actions.lifecycle import Replacement
 
     with_storage(context, Replacement(file, yes).run, as_json=as_json)
 
@@ -104,7 +104,7 @@ def remove(
     as_json: Json = False,
 ) -> None:
     """Take the rule of a prefix away: its files are kept, and billed, for ever. Asks."""
-    from careflow_storage.cli.lifecycle_rules import Removal
+    from careflow_storage.cli.actions.lifecycle import Removal
 
     with_storage(context, Removal(prefix, yes).run, as_json=as_json)
 

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 def show(context: typer.Context, as_json: Json = False) -> None:
     """Tell whether the bucket can lock files, and how long it does so by default."""
-    from careflow_storage.cli.locking import show_lock
+    from careflow_storage.cli.actions.lock import show_lock
 
     with_storage(context, show_lock, as_json=as_json)
 
@@ -51,7 +51,7 @@ def enable(
 
     On a bucket that can do so already: set, or without options take away, the default.
     """
-    from careflow_storage.cli.locking import Enabling
+    from careflow_storage.cli.actions.lock import Enabling
 
     if (default_mode is None) != (default_days is None):
         raise typer.BadParameter("--default-mode and --default-days belong together.")
@@ -97,7 +97,7 @@ def retain(
 
     With --mode compliance nobody can undo it or make it shorter, so it asks.
     """
-    from careflow_storage.cli.locking import Retaining
+    from careflow_storage.cli.actions.lock import Retaining
 
     if (until is None) == (for_time is None):
         raise typer.BadParameter("Give either --until or --for.")
@@ -124,7 +124,7 @@ def release(
 
     The key needs bypassGovernance. A legal hold stays: `lock hold KEY off` lifts that.
     """
-    from careflow_storage.cli.locking import Releasing
+    from careflow_storage.cli.actions.lock import Releasing
 
     with_storage(context, Releasing(key, version_id, yes).run, as_json=as_json)
 
@@ -140,7 +140,7 @@ def hold(
     as_json: Json = False,
 ) -> None:
     """Keep a file from being erased until the legal hold is lifted."""
-    from careflow_storage.cli.locking import Holding
+    from careflow_storage.cli.actions.lock import Holding
 
     with_storage(context, Holding(key, state == "on", version_id).run, as_json=as_json)
 
@@ -149,7 +149,7 @@ def status(
     context: typer.Context, key: Key, version_id: VersionId = None, as_json: Json = False
 ) -> None:
     """Tell whether a file can be erased, and from when on."""
-    from careflow_storage.cli.locking import Status
+    from careflow_storage.cli.actions.lock import Status
 
     with_storage(context, Status(key, version_id).run, as_json=as_json)
 

@@ -49,7 +49,7 @@ def env(
 
     Keys, regions, endpoints and buckets of AWS do not carry over.
     """
-    from careflow_storage.cli.migration import translate
+    from careflow_storage.cli.actions.migrate import translate
 
     async def main(output: Output) -> None:
         await translate(output, source, target)
@@ -69,7 +69,7 @@ def check(
     About 45 small requests; what they store is erased again. Exits with 1 if something would
     have to change.
     """
-    from careflow_storage.cli.migration import check_code
+    from careflow_storage.cli.actions.migrate import check_code
 
     async def main(output: Output) -> int | None:
         return await check_code(output, settings_of(context), prefix)

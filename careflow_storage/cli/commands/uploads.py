@@ -39,11 +39,11 @@ def list_uploads(context: typer.Context, prefix: Prefix = "", as_json: Json = Fa
 
     Their parts are stored and billed until they are aborted.
     """
-    from careflow_storage.cli import unfinished
+    from careflow_storage.cli.actions import uploads
 
     with_storage(
         context,
-        lambda storage, output: unfinished.list_uploads(storage, output, prefix),
+        lambda storage, output: uploads.list_uploads(storage, output, prefix),
         as_json=as_json,
     )
 
@@ -69,7 +69,7 @@ def abort(
     as_json: Json = False,
 ) -> None:
     """Abort an unfinished upload, or all that are older than a time: their parts are erased."""
-    from careflow_storage.cli.unfinished import Abortion
+    from careflow_storage.cli.actions.uploads import Abortion
 
     age = None if older_than is None else parse_time(older_than)
     job = Abortion(key, upload_id, age, prefix, yes=yes, dry_run=dry_run)
@@ -81,11 +81,11 @@ def keep(context: typer.Context, key: Key, upload_id: _UploadId, as_json: Json =
 
     For a live recording whose process died. It is marked as partial in its metadata.
     """
-    from careflow_storage.cli import unfinished
+    from careflow_storage.cli.actions import uploads
 
     with_storage(
         context,
-        lambda storage, output: unfinished.keep(storage, output, key, upload_id),
+        lambda storage, output: uploads.keep(storage, output, key, upload_id),
         as_json=as_json,
     )
 

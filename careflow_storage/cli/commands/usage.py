@@ -101,7 +101,7 @@ def usage(
     Hidden versions and unfinished uploads are billed, too, so they are counted. 1 request per
     1000 versions, and 1 per unfinished upload.
     """
-    from careflow_storage.cli.usage_report import Wanted, report_usage
+    from careflow_storage.cli.actions.usage import Wanted, report_usage
     from careflow_storage.usage import Thresholds
 
     wanted = Wanted(

@@ -76,11 +76,11 @@ def versions(context: typer.Context, prefix: Prefix = "", as_json: Json = False)
     What readers see is "latest"; "hidden" is a delete marker, behind which a file is hidden;
     "old" is kept (and billed) until a lifecycle rule or a purge erases it.
     """
-    from careflow_storage.cli import version_list
+    from careflow_storage.cli.actions import versions
 
     with_storage(
         context,
-        lambda storage, output: version_list.list_versions(storage, output, prefix),
+        lambda storage, output: versions.list_versions(storage, output, prefix),
         as_json=as_json,
     )
 
@@ -89,11 +89,11 @@ def restore(
     context: typer.Context, key: Key, version_id: VersionId = None, as_json: Json = False
 ) -> None:
     """Bring a hidden file back, or put an old version on top of all others."""
-    from careflow_storage.cli import version_list
+    from careflow_storage.cli.actions import versions
 
     with_storage(
         context,
-        lambda storage, output: version_list.restore(storage, output, key, version_id),
+        lambda storage, output: versions.restore(storage, output, key, version_id),
         as_json=as_json,
     )
 

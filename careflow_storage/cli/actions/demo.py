@@ -18,11 +18,11 @@ import aiohttp
 from yarl import URL
 
 from careflow_storage import BackblazeStorage, Progress, StorageError, StorageSettings
+from careflow_storage.cli.actions.demo_audio import LongCall
+from careflow_storage.cli.actions.serve_local import DIFFERENCES
 from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.call import LongCall
 from careflow_storage.cli.output import Output
 from careflow_storage.cli.screen import Screen
-from careflow_storage.cli.serve_local import DIFFERENCES
 from careflow_storage.local import LocalServer
 from careflow_storage.models import UploadResult
 
