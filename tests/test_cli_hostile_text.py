@@ -21,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.cleaning import clean, clean_json
-from careflow_storage.cli.output import json_text
+from careflow_storage.cli.ui.cleaning import clean, clean_json
+from careflow_storage.cli.ui.output import json_text
 from careflow_storage.testing import B2Server
 from tests.command import Command, Ran
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
 from careflow_storage.admin import CorsRule, LifecycleRule
-from careflow_storage.cli.rule_files import cors_rules, lifecycle_rules
+from careflow_storage.cli.ui.rule_files import cors_rules, lifecycle_rules
 from careflow_storage.testing import B2Server
 from tests.command import Command
 

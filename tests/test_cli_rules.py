@@ -14,8 +14,8 @@ from typer import BadParameter
 
 from careflow_storage import InvalidInputError, StorageSettings
 from careflow_storage.admin import CorsRule, LifecycleRule
-from careflow_storage.cli.durations import parse_days, parse_length, parse_moment
-from careflow_storage.cli.rule_files import cors_rules, lifecycle_rules
+from careflow_storage.cli.ui.durations import parse_days, parse_length, parse_moment
+from careflow_storage.cli.ui.rule_files import cors_rules, lifecycle_rules
 from tests.command import Command
 
 GUIDE = [

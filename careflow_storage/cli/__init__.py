@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from careflow_storage.cli.cleaning import clean_reports_of_defects
+from careflow_storage.cli.ui.cleaning import clean_reports_of_defects
 
 # What the extra `cli` brings.
 _NEEDED = {"rich", "typer"}

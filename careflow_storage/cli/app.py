@@ -10,7 +10,6 @@ import typer
 from typer.core import TyperGroup
 
 from careflow_storage import __version__
-from careflow_storage.cli.cleaning import clean_usage_errors
 from careflow_storage.cli.commands import (
     buckets,
     config,
@@ -26,9 +25,10 @@ from careflow_storage.cli.commands import (
     versions,
 )
 from careflow_storage.cli.commands import inspect as inspect_files
-from careflow_storage.cli.options import LOCAL, Json, examples, parse_size
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, errors_for_people, run
+from careflow_storage.cli.ui.cleaning import clean_usage_errors
+from careflow_storage.cli.ui.options import LOCAL, Json, examples, parse_size
+from careflow_storage.cli.ui.output import Output
 
 
 class _Commands(TyperGroup):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.progress import human_size
 
 
 async def copy(

@@ -12,8 +12,8 @@ from careflow_storage import BackblazeStorage
 from careflow_storage.cli.actions.batch import Tally, each
 from careflow_storage.cli.actions.download import DownloadJob, fetched, refuse_existing, tell
 from careflow_storage.cli.actions.local_places import LocalPlaces
-from careflow_storage.cli.bars import Transfers
-from careflow_storage.cli.output import Output, counted
+from careflow_storage.cli.ui.output import Output, counted
+from careflow_storage.cli.ui.progress import Transfers
 from careflow_storage.models import FileInfo
 
 # So many files may be listed before their turn: the sums are then right from the beginning.

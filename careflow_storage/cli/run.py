@@ -31,8 +31,8 @@ from careflow_storage import (
     StorageError,
     StorageSettings,
 )
-from careflow_storage.cli.logs import logs_for_people
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.logs import logs_for_people
+from careflow_storage.cli.ui.output import Output
 from careflow_storage.settings import settings_from_environment
 
 FAILED = 1

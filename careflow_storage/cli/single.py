@@ -6,9 +6,9 @@ from pathlib import Path
 
 from careflow_storage import BackblazeStorage
 from careflow_storage._s3.presign import SignedMethod
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.keyfile import read_customer_key
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.keyfile import read_customer_key
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.progress import human_size
 
 
 async def info(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from careflow_storage import BackblazeStorage
 from careflow_storage._transfer.download.stream import FileStream
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.keyfile import read_customer_key
-from careflow_storage.cli.output import Output
-from careflow_storage.cli.pipes import stdout_writer
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.keyfile import read_customer_key
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.pipes import stdout_writer
 from careflow_storage.errors import InvalidInputError
 
 _TEXT = ("text/", "application/json", "application/x-subrip")

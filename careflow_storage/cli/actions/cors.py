@@ -15,12 +15,12 @@ from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
 from careflow_storage.admin.cors_limits import check_rules, origin_problem
 from careflow_storage.admin.cors_matching import unreadable
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.output import Output
-from careflow_storage.cli.rule_changes import confirm_changes, show_changes
-from careflow_storage.cli.rule_files import cors_rules, read_rules_text
 from careflow_storage.cli.run import FAILED, NOT_THERE
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm
+from careflow_storage.cli.ui.diff import confirm_changes, show_changes
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.rule_files import cors_rules, read_rules_text
 from careflow_storage.models import Model
 
 _NO_RULES = "There are no CORS rules: browsers refuse this bucket to all web pages."

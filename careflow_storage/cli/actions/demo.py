@@ -20,9 +20,9 @@ from yarl import URL
 from careflow_storage import BackblazeStorage, Progress, StorageError, StorageSettings
 from careflow_storage.cli.actions.demo_audio import LongCall
 from careflow_storage.cli.actions.serve_local import DIFFERENCES
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.output import Output
-from careflow_storage.cli.screen import Screen
+from careflow_storage.cli.ui.demo_screen import Screen
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.progress import human_size
 from careflow_storage.local import LocalServer
 from careflow_storage.models import UploadResult
 

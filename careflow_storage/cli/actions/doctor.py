@@ -13,8 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import counted
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import counted
 from careflow_storage.doctor import Diagnosis, Finding
 
 _HEADINGS = {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from careflow_storage import BackblazeStorage, Progress
 from careflow_storage.cli.actions.batch import Tally
-from careflow_storage.cli.bars import Transfers
-from careflow_storage.cli.keyfile import read_customer_key
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.keyfile import read_customer_key
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.progress import Transfers
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey

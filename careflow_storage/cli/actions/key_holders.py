@@ -9,8 +9,8 @@ from pathlib import Path
 
 from careflow_storage import StorageSettings
 from careflow_storage._env_file import read_env
-from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.confirm import confirm
+from careflow_storage.cli.ui.output import Output
 from careflow_storage.keys import KeyInfo
 from careflow_storage.keys.naming import following, perhaps_in_use, replaced_id
 from careflow_storage.keys.rotation import to_finish

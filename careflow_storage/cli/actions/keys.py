@@ -17,10 +17,10 @@ from careflow_storage import InvalidInputError, StorageError, StorageSettings
 from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage._env_file import read_env, write_env
 from careflow_storage.cli.actions.key_holders import Holders, confirm_finish, confirm_rotation
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm, interruptible
-from careflow_storage.cli.output import Output, moment
-from careflow_storage.cli.waiting import waiting
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm, interruptible
+from careflow_storage.cli.ui.output import Output, moment
+from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.keys import PRESETS, ApplicationKeys, CreatedKey, KeyInfo
 from careflow_storage.keys.naming import base_name, replaced_id
 

@@ -12,13 +12,13 @@ from rich.text import Text
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import LifecycleRule
 from careflow_storage.admin.lifecycle import check_rules
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.durations import days_in_words
-from careflow_storage.cli.output import Output
-from careflow_storage.cli.rule_changes import confirm_changes, show_changes
-from careflow_storage.cli.rule_files import lifecycle_rules, read_rules_text
 from careflow_storage.cli.run import NOT_THERE
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm
+from careflow_storage.cli.ui.diff import confirm_changes, show_changes
+from careflow_storage.cli.ui.durations import days_in_words
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.rule_files import lifecycle_rules, read_rules_text
 from careflow_storage.models import Model
 
 _NO_RULES = "There are no lifecycle rules: everything is kept, and billed, for ever."

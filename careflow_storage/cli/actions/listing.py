@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output, counted, moment
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output, counted, moment
+from careflow_storage.cli.ui.progress import human_size
 
 
 async def list_files(

@@ -9,10 +9,10 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage, InvalidInputError, Retention
 from careflow_storage.admin import DefaultRetention, ObjectLock
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.durations import days_in_words
-from careflow_storage.cli.output import Output, moment
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm
+from careflow_storage.cli.ui.durations import days_in_words
+from careflow_storage.cli.ui.output import Output, moment
 from careflow_storage.protection import RetentionMode
 
 

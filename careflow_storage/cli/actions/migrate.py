@@ -13,10 +13,10 @@ from rich.text import Text
 
 from careflow_storage import StorageSettings
 from careflow_storage._env_file import read_env
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import FAILED
-from careflow_storage.cli.waiting import waiting
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.migrate import (
     OldCodeFinding,
     OldCodeReport,

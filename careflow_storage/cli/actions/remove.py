@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from careflow_storage import BackblazeStorage, NoSuchKeyError
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.confirm import confirm, confirm_by_typing
-from careflow_storage.cli.output import Output, counted
 from careflow_storage.cli.run import FAILED, NOT_THERE
+from careflow_storage.cli.ui.confirm import confirm, confirm_by_typing
+from careflow_storage.cli.ui.output import Output, counted
+from careflow_storage.cli.ui.progress import human_size
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import DeleteResult, PurgeResult
 from careflow_storage.recordings import existing_key

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from careflow_storage._endpoint import bucket_name_problem
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.output import Output
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import LocalServer, LocalServerError
 

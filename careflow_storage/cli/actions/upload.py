@@ -15,10 +15,10 @@ from careflow_storage import BackblazeStorage, Progress
 from careflow_storage._transfer.bodies.sources import UploadBody
 from careflow_storage.cli.actions.batch import Tally, each
 from careflow_storage.cli.actions.local_files import Found, LocalFile, find_files
-from careflow_storage.cli.bars import Moved, Transfers, human_size
-from careflow_storage.cli.keyfile import chosen_encryption
-from careflow_storage.cli.output import Output, counted
-from careflow_storage.cli.pipes import stdin_body
+from careflow_storage.cli.ui.keyfile import chosen_encryption
+from careflow_storage.cli.ui.output import Output, counted
+from careflow_storage.cli.ui.pipes import stdin_body
+from careflow_storage.cli.ui.progress import Moved, Transfers, human_size
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import ChecksumAlgorithm, UploadResult
 from careflow_storage.protection import Encryption

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm
-from careflow_storage.cli.output import Output, counted, moment
 from careflow_storage.cli.run import NOT_THERE
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm
+from careflow_storage.cli.ui.output import Output, counted, moment
+from careflow_storage.cli.ui.progress import human_size
 from careflow_storage.errors import AccessDeniedError, InvalidInputError
 from careflow_storage.models import IncompleteUpload
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output, moment
-from careflow_storage.cli.waiting import waiting
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output, moment
+from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.usage import (
     AWS_S3,

@@ -6,9 +6,9 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import FileVersion
-from careflow_storage.cli.bars import human_size
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output, counted, moment
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output, counted, moment
+from careflow_storage.cli.ui.progress import human_size
 
 _STYLES = {"latest": "green", "hidden": "yellow", "old": "dim", "marker": "dim"}
 

@@ -18,12 +18,12 @@ from careflow_storage import (
     StorageSettings,
 )
 from careflow_storage._endpoint import bucket_name_problem
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm_by_typing
-from careflow_storage.cli.durations import days_in_words
-from careflow_storage.cli.options import BUCKET, Json, examples
-from careflow_storage.cli.output import Output, moment
 from careflow_storage.cli.run import Globals, run, settings_of
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm_by_typing
+from careflow_storage.cli.ui.durations import days_in_words
+from careflow_storage.cli.ui.options import BUCKET, Json, examples
+from careflow_storage.cli.ui.output import Output, moment
 
 if TYPE_CHECKING:
     from careflow_storage.admin import BucketInfo, ObjectLock

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.options import ACCOUNT, Json, examples
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import WRONG_USE, Globals, errors_for_people
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.options import ACCOUNT, Json, examples
+from careflow_storage.cli.ui.output import Output
 
 if TYPE_CHECKING:
     from careflow_storage.doctor.setting_sources import SettingOrigin

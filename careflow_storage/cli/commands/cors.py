@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.durations import parse_length
-from careflow_storage.cli.options import BUCKET, Json, Yes, examples
 from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.ui.durations import parse_length
+from careflow_storage.cli.ui.options import BUCKET, Json, Yes, examples
 
 _Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
 _UPLOADS = ("GET", "HEAD", "PUT")

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from careflow_storage.cli.options import ACCOUNT, Json, examples
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, run
+from careflow_storage.cli.ui.options import ACCOUNT, Json, examples
+from careflow_storage.cli.ui.output import Output
 
 if TYPE_CHECKING:
     from careflow_storage.doctor import Diagnosis, Finding

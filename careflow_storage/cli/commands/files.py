@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.options import (
+from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.ui.options import (
     FILES,
     CustomerKeyFile,
     DryRun,
@@ -18,7 +19,6 @@ from careflow_storage.cli.options import (
     Yes,
     examples,
 )
-from careflow_storage.cli.run import with_storage
 
 _Jobs = Annotated[
     int, typer.Option("--jobs", "-j", min=1, max=64, help="How many files move at once.")

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.options import (
+from careflow_storage.cli.run import NOT_THERE, with_storage
+from careflow_storage.cli.ui.options import (
     FILES,
     CustomerKeyFile,
     Json,
@@ -16,7 +17,6 @@ from careflow_storage.cli.options import (
     examples,
     parse_time,
 )
-from careflow_storage.cli.run import NOT_THERE, with_storage
 
 
 def add_to(app: typer.Typer) -> None:
@@ -81,7 +81,7 @@ def info(
 def exists(context: typer.Context, key: Key, as_json: Json = False) -> None:
     """Say whether a file is there and not hidden: yes, or no and exit code 3."""
     from careflow_storage import BackblazeStorage
-    from careflow_storage.cli.output import Output
+    from careflow_storage.cli.ui.output import Output
 
     async def job(storage: BackblazeStorage, output: Output) -> int:
         there = await storage.file_exists(key)

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 import typer
 
 from careflow_storage import StorageSettings
-from careflow_storage.cli.durations import parse_length
-from careflow_storage.cli.options import ACCOUNT, Json, Yes, examples, parse_time
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, run, settings_of
+from careflow_storage.cli.ui.durations import parse_length
+from careflow_storage.cli.ui.options import ACCOUNT, Json, Yes, examples, parse_time
+from careflow_storage.cli.ui.output import Output
 
 MASTER_KEY_ID = "BACKBLAZE_MASTER_KEY_ID"
 

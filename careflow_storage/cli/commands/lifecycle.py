@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from careflow_storage.cli.durations import parse_days
-from careflow_storage.cli.options import BUCKET, Json, Yes, examples
 from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.ui.durations import parse_days
+from careflow_storage.cli.ui.options import BUCKET, Json, Yes, examples
 
 
 def add_to(app: typer.Typer) -> None:

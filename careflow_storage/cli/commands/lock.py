@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.durations import parse_length, parse_moment
-from careflow_storage.cli.options import BUCKET, Json, Key, VersionId, Yes, examples
 from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.ui.durations import parse_length, parse_moment
+from careflow_storage.cli.ui.options import BUCKET, Json, Key, VersionId, Yes, examples
 
 _Mode = Literal["governance", "compliance"]
 

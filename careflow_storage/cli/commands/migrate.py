@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from careflow_storage.cli.options import ACCOUNT, Json, examples
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import Globals, run, settings_of
+from careflow_storage.cli.ui.options import ACCOUNT, Json, examples
+from careflow_storage.cli.ui.output import Output
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from careflow_storage.cli.options import (
+from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.ui.options import (
     VERSIONS,
     DryRun,
     Json,
@@ -16,7 +17,6 @@ from careflow_storage.cli.options import (
     examples,
     parse_time,
 )
-from careflow_storage.cli.run import with_storage
 
 _UploadId = Annotated[
     str, typer.Argument(metavar="UPLOAD_ID", help="As `uploads list` shows it.", show_default=False)

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.options import ACCOUNT, Json, Prefix, examples, parse_size
-from careflow_storage.cli.output import Output
 from careflow_storage.cli.run import OVER_LIMIT, with_storage
+from careflow_storage.cli.ui.options import ACCOUNT, Json, Prefix, examples, parse_size
+from careflow_storage.cli.ui.output import Output
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from careflow_storage.cli.options import FILES, VERSIONS, Json, Key, Prefix, VersionId, examples
 from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.ui.options import FILES, VERSIONS, Json, Key, Prefix, VersionId, examples
 
 _Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="The key to copy.", show_default=False)

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
+from careflow_storage.cli.ui.cleaning import clean
 
 Moved = Callable[[int, int | None], None]
 

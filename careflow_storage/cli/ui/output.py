@@ -17,9 +17,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from careflow_storage.cli.bars import Transfers, human_size, make_bars
-from careflow_storage.cli.cleaning import clean as clean
-from careflow_storage.cli.cleaning import clean_json, clean_lines
+from careflow_storage.cli.ui.cleaning import clean as clean
+from careflow_storage.cli.ui.cleaning import clean_json, clean_lines
+from careflow_storage.cli.ui.progress import Transfers, human_size, make_bars
 from careflow_storage.errors import StorageError
 
 # Wide enough for any key, version ID and hint beside each other.

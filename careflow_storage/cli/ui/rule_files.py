@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from careflow_storage.admin import CorsRule, LifecycleRule
-from careflow_storage.cli.rule_s3 import is_s3_lifecycle, s3_lifecycle_rules
+from careflow_storage.cli.ui.rule_s3 import is_s3_lifecycle, s3_lifecycle_rules
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
 

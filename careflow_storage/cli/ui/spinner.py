@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from rich.status import Status
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output
 
 _EVERY = 0.5
 

@@ -15,8 +15,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output, plain
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output, plain
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import FileInfo
 

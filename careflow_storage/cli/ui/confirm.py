@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import typer
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.output import Output
 from careflow_storage.errors import InvalidInputError
 
 

@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.output import Output
 
 # What asyncio tells of a failed task would be printed as it is, with what a server wrote.
 _LOGGERS = ("careflow_storage", "asyncio")

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import typer
 
-from careflow_storage.cli.options import parse_time
+from careflow_storage.cli.ui.options import parse_time
 
 NEVER = 0
 """What `parse_days` gives for "never": no lifecycle clock takes 0."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 from rich.text import Text
 
-from careflow_storage.cli.cleaning import clean
-from careflow_storage.cli.confirm import confirm, confirm_by_typing
-from careflow_storage.cli.output import Output
+from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.confirm import confirm, confirm_by_typing
+from careflow_storage.cli.ui.output import Output
 from careflow_storage.models import Model
 
 
