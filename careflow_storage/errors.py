@@ -41,8 +41,8 @@ Every one of them pickles (workers send them between processes) and none holds a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from careflow_storage._retry_after import seconds_to_wait
 
@@ -480,3 +480,19 @@ def error_from_response(
         hint=hint,
         retry_after=seconds_to_wait(headers.get("retry-after"), headers.get("date")),
     )
+
+
+T = TypeVar("T")
+
+
+def check_text(text: object, field: str) -> None:
+    """Raise `InvalidInputError` unless it is a text; pydantic would raise an error of its own."""
+    if not isinstance(text, str) or not text:
+        raise InvalidInputError(f"{field} must be a str that is not empty, not {text!r}.")
+
+
+def listed(given: Iterable[T], field: str) -> list[T]:
+    """Return what was given as a list; raise `InvalidInputError` if it is none, or one text."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise InvalidInputError(f"{field} must be a list, not {type(given).__name__}.")
+    return list(given)

@@ -15,7 +15,7 @@ import httptools
 import pytest
 
 from careflow_storage._http.errors import ProtocolError
-from careflow_storage.http.incoming import Incoming
+from careflow_storage._http.parser import Incoming
 
 
 @dataclass(frozen=True)

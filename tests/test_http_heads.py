@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage._http.errors import ProtocolError
-from careflow_storage._http.parser import AnswerHead, parse_answer_head, request_head
-from careflow_storage.http.chunks import Chunks
+from careflow_storage._http.parser import AnswerHead, Chunks, parse_answer_head, request_head
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9\-_.!#$%&'*+^`|~]{0,20}", fullmatch=True)
 VALUES = st.text(

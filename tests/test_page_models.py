@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from careflow_storage._s3.xml import fast_path
 from careflow_storage._s3.xml.documents import parse_listing
+from careflow_storage._s3.xml.fast_path import make_models
 from careflow_storage._s3.xml.versions import parse_versions
 from careflow_storage.models import FileInfo, FileVersion, Model
-from careflow_storage.s3 import page_models
-from careflow_storage.s3.page_models import make_models
 from tests.listings import entry, listing
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -121,12 +121,12 @@ def test_a_model_that_was_made_is_frozen_and_shares_nothing_with_the_others() ->
 
 
 def test_a_pydantic_that_keeps_other_things_in_a_model_makes_them_itself() -> None:
-    with mock.patch.object(page_models, "_PYDANTIC_IS_KNOWN", False):
+    with mock.patch.object(fast_path, "_PYDANTIC_IS_KNOWN", False):
         (made,) = make_models(FileInfo, [dict(MODEL)])
         with pytest.raises(ValueError, match="Input should be"):
             make_models(FileInfo, [{**MODEL, "size": "many"}])
     check_alike(made, FileInfo.model_validate(MODEL))
-    assert page_models._PYDANTIC_IS_KNOWN
+    assert fast_path._PYDANTIC_IS_KNOWN
 
 
 @pytest.mark.parametrize("text", ["2026-11-23T06:36:09.123Z", "2026-11-23T07:36:09+01:00"])

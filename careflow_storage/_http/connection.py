@@ -11,8 +11,7 @@ from typing import Any, Final, cast
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.errors import NotHttpError, ProtocolError
-from careflow_storage._http.parser import AnswerHead
-from careflow_storage.http.incoming import BUFFER_BYTES, Incoming
+from careflow_storage._http.parser import BUFFER_BYTES, AnswerHead, Incoming
 
 # What the kernel may hold beyond what is on its way: half of it costs 0.1 s of CPU per GiB.
 _UNSENT_BYTES: Final = 1024 * 1024

@@ -1,1 +1,1 @@
-"""S3 requests and responses: signing, sending, retrying, parsing."""
+"""Talking S3: one request in, one typed answer out."""

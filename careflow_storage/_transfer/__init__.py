@@ -1,1 +1,1 @@
-"""Moving bytes: uploads, downloads, live calls, copies."""
+"""Moving bytes: from every kind of body into the bucket, and back out of it."""

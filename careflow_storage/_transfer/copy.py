@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from careflow_storage._s3.boto.client import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
 from careflow_storage._s3.objects import Stored
@@ -17,7 +18,6 @@ from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
 from careflow_storage.protection import Encryption
-from careflow_storage.s3.copy_source import CopySource
 
 logger = logging.getLogger("careflow_storage")
 

@@ -13,7 +13,6 @@ from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of
 from careflow_storage._s3.boto.pages import checked_page, nothing
 from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._transfer.context import Engine
-from careflow_storage.admin.arguments import check_text
 from careflow_storage.errors import (
     AccessDeniedError,
     BucketExistsError,
@@ -26,6 +25,7 @@ from careflow_storage.errors import (
     NotSupportedError,
     ServerResponseError,
     StorageError,
+    check_text,
 )
 from careflow_storage.models import Model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from careflow_storage._s3.boto.client import CopySource
 from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
 from careflow_storage._s3.headers.metadata import (
     META_PREFIX,
@@ -29,7 +30,6 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import Model
 from careflow_storage.protection import CustomerKey, Encryption, check_encryption
-from careflow_storage.s3.copy_source import CopySource
 
 _TAKEN_OVER = (
     "content-type",

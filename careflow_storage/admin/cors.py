@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._transfer.context import Engine
-from careflow_storage.admin.arguments import check_text, listed
 from careflow_storage.admin.cors_adding import added
 from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules
 from careflow_storage.admin.cors_models import CorsMethod, CorsRule
-from careflow_storage.errors import InvalidInputError, NoSuchConfigurationError
+from careflow_storage.errors import InvalidInputError, NoSuchConfigurationError, check_text, listed
 
 # What a page needs to check an upload, to play a part of a recording and to report an error.
 # Browsers let pages read Content-Type and Last-Modified anyway.

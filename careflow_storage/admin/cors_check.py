@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from careflow_storage._s3.signing import encode_key
 from careflow_storage._s3.transport import Exchange, Request
 from careflow_storage._transfer.context import Engine
-from careflow_storage.admin.arguments import check_text, listed
 from careflow_storage.admin.cors import get_rules
 from careflow_storage.admin.cors_limits import (
     header_problem,
@@ -16,7 +15,7 @@ from careflow_storage.admin.cors_limits import (
 )
 from careflow_storage.admin.cors_matching import matching_rule, unreadable, why_not
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
-from careflow_storage.errors import InvalidInputError, error_from_response
+from careflow_storage.errors import InvalidInputError, check_text, error_from_response, listed
 from careflow_storage.recordings import validate_key
 
 _OPERATION = "Preflight"

@@ -14,6 +14,7 @@ from collections.abc import (
     Hashable,
     Mapping,
 )
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from careflow_storage._s3.boto.errors import explain
@@ -25,7 +26,13 @@ from careflow_storage._s3.boto.pages import (
     upload_page,
 )
 from careflow_storage._s3.boto.read_timeout import answer_timeout
-from careflow_storage._s3.headers.encryption import key_headers_of, protection_parameters
+from careflow_storage._s3.headers.encryption import (
+    copy_source_headers,
+    key_headers,
+    key_headers_of,
+    protection_parameters,
+)
+from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.limiter import Slots
 from careflow_storage._s3.objects import Stored
 from careflow_storage._s3.paging import Progress
@@ -35,8 +42,7 @@ from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.errors import ServerResponseError, StorageError, StorageTimeoutError
 from careflow_storage.models import IncompleteUpload
-from careflow_storage.s3.copy_source import CopySource
-from careflow_storage.s3.object_parameters import object_parameters
+from careflow_storage.protection import Encryption
 
 T = TypeVar("T")
 
@@ -285,3 +291,53 @@ def _copied(answer: dict[str, Any]) -> Stored:
 
 def _operation(method: str) -> str:
     return "".join(word.capitalize() for word in method.split("_"))
+
+
+_NAMES = {
+    "content-type": "ContentType",
+    "cache-control": "CacheControl",
+    "content-disposition": "ContentDisposition",
+    "content-encoding": "ContentEncoding",
+    "content-language": "ContentLanguage",
+    "expires": "Expires",
+}
+
+
+def object_parameters(headers: Mapping[str, str]) -> dict[str, Any]:
+    """For CreateMultipartUpload and CopyObject."""
+    parameters: dict[str, Any] = {
+        parameter: headers[name] for name, parameter in _NAMES.items() if name in headers
+    }
+    parameters.update(protection_parameters(headers))
+    parameters["Metadata"] = {
+        name.removeprefix(META_PREFIX): value
+        for name, value in headers.items()
+        if name.startswith(META_PREFIX)
+    }
+    return parameters
+
+
+@dataclass(frozen=True, slots=True)
+class CopySource:
+    """One version of a key, and its size in bytes.
+
+    Where there are no versions its ETag pins it instead: a copy must not mix an object with the
+    one that takes its place meanwhile.
+    """
+
+    key: str
+    version_id: str | None
+    size: int
+    etag: str | None = None
+    encryption: Encryption | None = None
+
+    def parameters(self, bucket: str) -> dict[str, Any]:
+        """Return the parameters that name it, and the customer's key that it is read with."""
+        named = {"Bucket": bucket, "Key": self.key}
+        if self.version_id is not None:
+            named["VersionId"] = self.version_id
+        parameters: dict[str, Any] = {"CopySource": named}
+        if self.version_id is None and self.etag is not None:
+            parameters["CopySourceIfMatch"] = f'"{self.etag}"'
+        customer = copy_source_headers(key_headers(self.encryption))
+        return {**parameters, **protection_parameters(customer)}

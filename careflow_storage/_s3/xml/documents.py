@@ -19,11 +19,10 @@ from typing import Final
 from urllib.parse import unquote_plus
 
 from careflow_storage._s3.redaction import MAX_CODE, printable
-from careflow_storage._s3.xml.fast_path import Split, split_entries
+from careflow_storage._s3.xml.fast_path import Split, make_models, split_entries
 from careflow_storage._s3.xml.reader import WHITE_SPACE, Document, Fields, read_document, refused
 from careflow_storage.errors import InvalidInputError, ServerResponseError, error_from_response
 from careflow_storage.models import DeleteResult, FileInfo
-from careflow_storage.s3.page_models import make_models
 
 # Enough for 1000 keys of 1024 bytes with each byte written as "&quot;".
 MAX_LISTING_BYTES: Final = 8 * 1024 * 1024

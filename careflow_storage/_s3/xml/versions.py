@@ -30,11 +30,11 @@ from careflow_storage._s3.xml.fast_path import (
     VERSION,
     Columns,
     VersionSplit,
+    make_models,
     split_versions,
 )
 from careflow_storage._s3.xml.reader import WHITE_SPACE, Document, read_document, refused
 from careflow_storage.models import FileVersion
-from careflow_storage.s3.page_models import make_models
 
 # A key, and a version of it unless all of them are meant: what comes next is behind both.
 Position = tuple[str, str | None]

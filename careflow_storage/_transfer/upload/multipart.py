@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from careflow_storage._s3.boto.client import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.errors import refusals_explained
 from careflow_storage._s3.multipart import Creation
@@ -34,7 +35,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.s3.copy_source import CopySource
 
 logger = logging.getLogger("careflow_storage")
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
+from careflow_storage._s3.presign import SignedMethod
 from careflow_storage.cli.ui.cleaning import clean
+from careflow_storage.cli.ui.keyfile import read_customer_key
 from careflow_storage.cli.ui.output import Output, counted, moment
 from careflow_storage.cli.ui.progress import human_size
 
@@ -100,3 +103,43 @@ def _branch(output: Output, guides: str, name: str, folder: _Folder) -> Text:
         (f"  {counted(folder.files, 'file')}, ", "dim"),
         (human_size(folder.size), "cyan"),
     )
+
+
+async def info(
+    storage: BackblazeStorage,
+    output: Output,
+    key: str,
+    version_id: str | None,
+    customer_key_file: Path | None,
+) -> None:
+    """Show what the server knows about a file."""
+    encryption = read_customer_key(customer_key_file)
+    found = await storage.get_file_metadata(key, version_id=version_id, encryption=encryption)
+    output.data(found)
+    shown = dict(found)
+    shown["size"] = f"{found.size:,} ({human_size(found.size)})"
+    output.fields(shown)
+
+
+async def url(
+    storage: BackblazeStorage,
+    output: Output,
+    key: str,
+    seconds: int,
+    *,
+    method: SignedMethod,
+    download_as: str | None,
+    content_type: str | None,
+    version_id: str | None,
+) -> None:
+    """Print a presigned URL, and nothing else."""
+    signed = await storage.get_signed_url(
+        key,
+        seconds,
+        method=method,
+        download_as=download_as,
+        content_type=content_type,
+        version_id=version_id,
+    )
+    output.line(signed)
+    output.item({"key": key, "url": signed, "method": method, "expires_in": seconds})

@@ -60,3 +60,31 @@ async def restore(
         "was_there": f"Nothing to restore: {key} is there",
     }
     output.done(f"{told[result.how]} (version {result.version_id})")
+
+
+async def copy(
+    storage: BackblazeStorage,
+    output: Output,
+    source: str,
+    target: str,
+    *,
+    version_id: str | None,
+    content_type: str | None,
+    overwrite: bool,
+) -> None:
+    """Copy, and say so."""
+    result = await storage.admin.copy_file(
+        source, target, version_id=version_id, content_type=content_type, overwrite=overwrite
+    )
+    output.item(result)
+    output.done(f"Copied {source} to {target} ({human_size(result.size)})")
+
+
+async def move(
+    storage: BackblazeStorage, output: Output, source: str, target: str, *, overwrite: bool
+) -> None:
+    """Move, and say what becomes of the source."""
+    result = await storage.admin.move_file(source, target, overwrite=overwrite)
+    output.item(result)
+    output.done(f"Moved {source} to {target} ({human_size(result.size)})")
+    output.note(f"{source} is hidden; its versions are kept.")

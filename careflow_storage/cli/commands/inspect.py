@@ -69,11 +69,11 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show size, content type, time, version and metadata of a file."""
-    from careflow_storage.cli import single
+    from careflow_storage.cli.actions import listing
 
     with_storage(
         context,
-        lambda storage, output: single.info(storage, output, key, version_id, customer_key_file),
+        lambda storage, output: listing.info(storage, output, key, version_id, customer_key_file),
         as_json=as_json,
     )
 
@@ -122,12 +122,12 @@ def url(
 
     It is made here, nobody is asked: the file need not be there.
     """
-    from careflow_storage.cli import single
+    from careflow_storage.cli.actions import listing
 
     seconds = int(parse_time(expires).total_seconds())
     with_storage(
         context,
-        lambda storage, output: single.url(
+        lambda storage, output: listing.url(
             storage,
             output,
             key,

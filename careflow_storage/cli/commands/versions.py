@@ -34,11 +34,11 @@ def cp(
     as_json: Json = False,
 ) -> None:
     """Copy a file within the bucket, on the server: no byte of it comes here."""
-    from careflow_storage.cli import copying
+    from careflow_storage.cli.actions import versions
 
     with_storage(
         context,
-        lambda storage, output: copying.copy(
+        lambda storage, output: versions.copy(
             storage,
             output,
             source,
@@ -59,11 +59,11 @@ def mv(
     as_json: Json = False,
 ) -> None:
     """Copy a file within the bucket, then hide the source; its versions stay."""
-    from careflow_storage.cli import copying
+    from careflow_storage.cli.actions import versions
 
     with_storage(
         context,
-        lambda storage, output: copying.move(
+        lambda storage, output: versions.move(
             storage, output, source, target, overwrite=not no_overwrite
         ),
         as_json=as_json,

@@ -1,1 +1,0 @@
-"""Talking S3: one request in, one typed answer out."""

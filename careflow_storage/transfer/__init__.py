@@ -1,1 +1,0 @@
-"""Moving bytes: from every kind of body into the bucket, and back out of it."""
