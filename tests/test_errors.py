@@ -29,7 +29,7 @@ from careflow_storage import (
 )
 from careflow_storage.local import LocalServer
 from careflow_storage.local.server import Identity
-from tests.bodies import noise
+from tests.support.bodies import noise
 
 Call = Callable[[BackblazeStorage], Awaitable[Any]]
 

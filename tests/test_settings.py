@@ -19,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 from careflow_storage import BackblazeStorage
 from careflow_storage.errors import InvalidInputError, NotConfiguredError
 from careflow_storage.settings import StorageSettings, settings_from_environment
-from tests.frames import recorded
+from tests.support.frames import recorded
 
 KEY_ID = "0041234567890ab0000000001"
 SECRET = "K004AbCdEfGhIjKlMnOpQrStUvWxYz1"

@@ -1,0 +1,247 @@
+"""Bounded memory: the shared budget, the sizes of parts, and what waits on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
+from careflow_storage._transfer.bodies import part_reader
+from careflow_storage._transfer.bodies.memory import ByteBudget
+from careflow_storage._transfer.bodies.parts import (
+    MAX_OBJECT_BYTES,
+    MAX_PART_BYTES,
+    MAX_PARTS,
+    PartSizes,
+)
+from careflow_storage._transfer.upload.marker import UploadMark
+from tests.support.bodies import noise
+
+MIB = 1024 * 1024
+PART = 5 * MIB
+
+
+@pytest.fixture
+def tight(settings: StorageSettings) -> StorageSettings:
+    return settings.model_copy(update={"part_size": PART, "memory_budget": 8 * MIB})
+
+
+def free_bytes(storage: BackblazeStorage) -> int:
+    return storage._lifecycle.engine().budget._free
+
+
+class Trickle:
+    """A live call: some bytes at once, then nothing until it is told to go on."""
+
+    def __init__(self, first: bytes, rest: bytes) -> None:
+        self._pieces = (first, rest)
+        self.waiting = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._pieces[0]
+        self.waiting.set()
+        await self.go_on.wait()
+        for start in range(0, len(self._pieces[1]), 320):
+            yield self._pieces[1][start : start + 320]
+
+
+async def until_free(storage: BackblazeStorage, size: int) -> None:
+    async with asyncio.timeout(10):
+        while free_bytes(storage) < size:  # noqa: ASYNC110 - memory tells nobody that it is free
+            await asyncio.sleep(0)
+
+
+async def test_given_a_call_that_pauses_when_its_part_is_not_full_then_it_gives_its_memory_back(
+    tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    data = noise(PART + 1000)
+    call = Trickle(data[:300_000], data[300_000:])
+    async with BackblazeStorage(tight) as storage:
+        upload = asyncio.create_task(storage.upload_file("call.webm", call))
+        await call.waiting.wait()
+        await until_free(storage, 8 * MIB)
+        # Others find all the memory they need meanwhile.
+        assert (await storage.upload_file("other", data)).size == len(data)
+        call.go_on.set()
+        result = await upload
+        assert (result.size, result.parts) == (len(data), 2)
+        assert await storage.get_file("call.webm") == data
+        assert free_bytes(storage) == 8 * MIB
+
+
+async def test_given_a_short_call_that_pauses_then_it_is_stored_whole_by_one_put(
+    tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    call = Trickle(b"OggS" + bytes(100), noise(100_000))
+    async with BackblazeStorage(tight) as storage:
+        upload = asyncio.create_task(storage.upload_recording("CA1", call, "call"))
+        await call.waiting.wait()
+        await until_free(storage, 8 * MIB)
+        call.go_on.set()
+        result = await upload
+        assert (result.parts, result.content_type) == (1, "audio/ogg")
+        assert await storage.get_file(result.key) == b"OggS" + bytes(100) + noise(100_000)
+
+
+async def test_given_a_paused_call_when_cancelled_then_memory_and_file_are_back(
+    tight: StorageSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    call = Trickle(bytes(1000), b"")
+    async with BackblazeStorage(tight) as storage:
+        upload = asyncio.create_task(storage.upload_file("call", call))
+        await call.waiting.wait()
+        await until_free(storage, 8 * MIB)
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        assert free_bytes(storage) == 8 * MIB
+        assert not await storage.file_exists("call")
+    assert os.listdir(tmp_path) == []  # noqa: PTH208
+
+
+async def test_given_no_memory_when_a_stream_comes_then_it_goes_by_the_disk(
+    tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    data = noise(2 * PART + 7)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 700_000):
+            yield data[start : start + 700_000]
+
+    async with BackblazeStorage(tight) as storage:
+        budget = storage._lifecycle.engine().budget
+        held = await budget.acquire(8 * MIB)
+        result = await storage.upload_file("a", chunks(), checksum="crc32")
+        assert result.parts == 3
+        budget.release(held)
+        assert await storage.get_file("a") == data
+
+
+@pytest.mark.parametrize("kind", ["path", "stream"])
+async def test_given_parts_larger_than_the_budget_then_they_are_sent_from_the_disk(
+    settings: StorageSettings, tmp_path: Path, kind: str
+) -> None:
+    large = settings.model_copy(update={"part_size": 9 * MIB, "memory_budget": 8 * MIB})
+    data = noise(20 * MIB)
+    path = tmp_path / "call.wav"
+    path.write_bytes(data)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), MIB):
+            yield data[start : start + MIB]
+
+    async with BackblazeStorage(large) as storage:
+        result = await storage.upload_file("a", path if kind == "path" else chunks())
+        assert (result.parts, result.size) == (3, len(data))
+        assert await storage.get_file("a") == data
+
+
+class TestBudget:
+    @given(
+        total=st.integers(1, 100),
+        steps=st.lists(st.tuples(st.integers(1, 150), st.integers(0, 2)), max_size=30),
+    )
+    @profile(deadline=None)
+    def test_whoever_asks_and_whoever_gives_up_it_never_lends_more_than_it_has(
+        self, total: int, steps: list[tuple[int, int]]
+    ) -> None:
+        async def run() -> None:
+            budget = ByteBudget(total)
+            tasks: list[asyncio.Task[int]] = []
+            for size, action in steps:
+                tasks.append(asyncio.create_task(budget.acquire(size)))
+                await asyncio.sleep(0)
+                if action == 1:
+                    tasks[len(tasks) // 2].cancel()
+                elif action == 2 and tasks[0].done() and not tasks[0].cancelled():
+                    budget.release(tasks.pop(0).result())
+                assert 0 <= budget._free <= total
+            # Every waiter is served, or has gone: each round wakes the next one at the latest.
+            for _ in range(3 * len(steps) + 3):
+                for task in [task for task in tasks if task.done()]:
+                    tasks.remove(task)
+                    if not task.cancelled():
+                        budget.release(task.result())
+                await asyncio.sleep(0)
+            assert tasks == []
+            assert budget._free == total
+
+        asyncio.run(run())
+
+    async def test_given_a_waiter_cancelled_while_its_share_comes_then_the_share_comes_back(
+        self,
+    ) -> None:
+        budget = ByteBudget(10)
+        held = await budget.acquire(10)
+        waiter = asyncio.create_task(budget.acquire(10))
+        await asyncio.sleep(0)
+        waiter.cancel()
+        budget.release(held)
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert await budget.acquire(10) == 10
+
+    async def test_given_spare_buffers_then_they_count_and_go_when_all_is_given_back(self) -> None:
+        budget = ByteBudget(3 * MIB)
+        shares = [await budget.acquire(MIB) for _ in range(3)]
+        buffers = [budget.take_buffer(MIB) for _ in shares]
+        budget.give_buffer(buffers[0])
+        budget.release(shares[0])
+        assert len(budget._spare) == 1
+        await budget.acquire(MIB)
+        assert budget.take_buffer(MIB) is buffers[0]
+        for share, buffer in zip(shares, buffers, strict=True):
+            budget.give_buffer(buffer)
+            budget.release(share)
+        assert budget._spare == []
+
+
+class TestPartSizes:
+    @given(st.integers(0, MAX_OBJECT_BYTES), st.integers(5 * MIB, 5_000_000_000))
+    def test_an_object_of_known_size_fits_into_ten_thousand_equal_parts(
+        self, total: int, smallest: int
+    ) -> None:
+        sizes = PartSizes(smallest, total)
+        assert smallest <= sizes.size_of(1) <= MAX_PART_BYTES
+        assert sizes.size_of(1) == sizes.size_of(MAX_PARTS)
+        assert sizes.size_of(1) * MAX_PARTS >= total
+
+    @given(st.integers(8 * MIB, 5_000_000_000))
+    def test_a_stream_of_unknown_size_reaches_ten_terabytes(self, smallest: int) -> None:
+        sizes = PartSizes(smallest, None)
+        every = [sizes.size_of(number) for number in range(1, MAX_PARTS + 1)]
+        assert every == sorted(every)
+        assert every[-1] <= MAX_PART_BYTES
+        assert sum(every) >= MAX_OBJECT_BYTES
+
+    def test_more_than_b2_can_hold_is_refused(self) -> None:
+        with pytest.raises(InvalidInputError, match="10000000000000"):
+            PartSizes(8 * MIB, MAX_OBJECT_BYTES + 1)
+
+    @given(st.integers(5 * MIB, 5_000_000_000), st.booleans())
+    def test_the_mark_in_the_metadata_tells_the_same_sizes(
+        self, smallest: int, growing: bool
+    ) -> None:
+        mark = UploadMark.new(PartSizes(smallest, None if growing else 0))
+        read = UploadMark.parse(str(mark))
+        assert read is not None
+        assert [read.sizes.size_of(n) for n in (1, 901, 10_000)] == [
+            mark.sizes.size_of(n) for n in (1, 901, 10_000)
+        ]
+
+    @pytest.mark.parametrize("text", [None, "", "x", "0" * 32, f"{'0' * 32}-0", f"{'G' * 32}-1"])
+    def test_a_mark_of_others_is_none(self, text: str | None) -> None:
+        assert UploadMark.parse(text) is None
