@@ -19,7 +19,7 @@ from pathlib import Path
 import dotenv
 from dotenv.parser import Binding, parse_stream
 
-from careflow_storage._transfer.download.target import as_path
+from careflow_storage._local_paths import as_path
 from careflow_storage.errors import InvalidInputError, StorageError
 
 _BYTE_ORDER_MARK = "\ufeff"

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from careflow_storage.keys import ApplicationKeys
     from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
     from careflow_storage.protection import Encryption, Retention
-    from careflow_storage.usage import UsageReport
-    from careflow_storage.usage import measure as measuring
+    from careflow_storage.usage import UsageReport, measurement
 else:
     # Each is loaded by the first call that needs it, in a thread.
     buckets = LazyModule("careflow_storage.admin.buckets")
@@ -47,7 +46,7 @@ else:
     cors = LazyModule("careflow_storage.admin.cors")
     lifecycle = LazyModule("careflow_storage.admin.lifecycle")
     object_lock = LazyModule("careflow_storage.admin.object_lock")
-    measuring = LazyModule("careflow_storage.usage.measure")
+    measurement = LazyModule("careflow_storage.usage.measurement")
     cors_check = LazyModule("careflow_storage.admin.cors_check")
     versions = LazyModule("careflow_storage.admin.versions")
 
@@ -699,8 +698,8 @@ class StorageAdmin:
             prefix: With what keys begin; "" for the whole bucket.
             top: How many folders and calls to name, those with the most bytes.
         """
-        async with self._call("usage", measuring, timeout=timeout):
-            return await measuring.measure(self._engine(), prefix, top=top)
+        async with self._call("usage", measurement, timeout=timeout):
+            return await measurement.measure(self._engine(), prefix, top=top)
 
     def _engine(self) -> Engine:
         return self._lifecycle.engine()

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from careflow_storage._env_file import read_text, updated_env, variables_of, write_env
 from careflow_storage._executor import in_thread
-from careflow_storage._transfer.download.target import as_path
+from careflow_storage._local_paths import as_path
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.keys.b2_api import to_its_end
 from careflow_storage.keys.models import CreatedKey

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
-from careflow_storage._transfer.download.target import as_path
+from careflow_storage._local_paths import as_path
 from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import (
     InvalidInputError,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         compare,
         estimate,
     )
-    from careflow_storage.usage.measure import measure
+    from careflow_storage.usage.measurement import measure
     from careflow_storage.usage.models import Stored, UsageReport
     from careflow_storage.usage.prices import (
         AWS_S3,
@@ -40,7 +40,7 @@ else:
                 "compare",
                 "estimate",
             ),
-            "careflow_storage.usage.measure": ("measure",),
+            "careflow_storage.usage.measurement": ("measure",),
             "careflow_storage.usage.models": ("Stored", "UsageReport"),
             "careflow_storage.usage.prices": (
                 "AWS_S3",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from careflow_storage._executor import in_thread
-from careflow_storage._transfer.download.target import as_path
+from careflow_storage._local_paths import as_path
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageError
 from careflow_storage.usage.cost import estimate
 from careflow_storage.usage.models import Stored, UsageReport

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from careflow_storage._transfer.download.target import as_path
+from careflow_storage._local_paths import as_path
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
 

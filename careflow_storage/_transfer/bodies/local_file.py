@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from careflow_storage._local_errors import invalid_path, local_file_error
+from careflow_storage._local_paths import invalid_path, local_file_error
 from careflow_storage._transfer.bodies.checksums import Hasher
 from careflow_storage.errors import (
     BodyChangedError,

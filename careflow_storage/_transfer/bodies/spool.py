@@ -8,7 +8,7 @@ import tempfile
 import threading
 from typing import IO, Protocol
 
-from careflow_storage._local_errors import local_file_errors
+from careflow_storage._local_paths import local_file_errors
 from careflow_storage._transfer.threads import Threads
 
 # Little is wasted by a call that has just begun, and a part is not scattered into dust.

@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import IO, Self
 
-from careflow_storage._local_errors import local_file_error, local_file_errors
+from careflow_storage._local_paths import local_file_error, local_file_errors
 
 if sys.platform != "win32":
     import fcntl

@@ -8,8 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from careflow_storage._local_errors import invalid_path, local_file_error
-from careflow_storage.errors import InvalidInputError, InvalidPathError
+from careflow_storage._local_paths import as_path, invalid_path, local_file_error
+from careflow_storage.errors import InvalidPathError
 
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 # Names for what this process has open. Behind them may be a file, which must not be replaced.
@@ -53,30 +53,6 @@ class LocalTarget:
         if about is not None:
             _check_existing(path, file, about)
         return cls(path, file)
-
-
-def as_path(given: str | os.PathLike[str], name: str = "path") -> Path:
-    """Make a path of what the caller gave as the argument ``name``.
-
-    Raises:
-        InvalidInputError: It is neither a str nor a Path.
-        InvalidPathError: The system cannot have such a name.
-    """
-    try:
-        path = Path(given)
-    except TypeError:
-        raise InvalidInputError(
-            f"{name} must be a str or a Path, not {type(given).__name__}."
-        ) from None
-    try:
-        encoded = os.fsencode(path)
-    except UnicodeEncodeError:
-        encoded = b"\0"
-    if b"\0" in encoded:
-        raise invalid_path(
-            f"{str(path)!r} has a character that no name can have.", path, errno.EINVAL
-        )
-    return path
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -83,9 +83,9 @@ class RecordingWriter:
     was done; or call `mark_partial` when you know that it was not.
 
     **Memory.** Up to 32 KiB per recording are gathered in memory. More goes to a temporary file
-    that all recordings of the storage share (see `careflow_storage._transfer.bodies.spool`), or within
-    the storage's ``memory_budget`` stays in memory if it comes fast and leaves within a second.
-    The file has at most ``(transfer_concurrency + 1) * part_size`` bytes of one recording.
+    that all recordings of the storage share, or stays in memory, within the storage's
+    ``memory_budget``, if it comes fast and leaves within a second. The file has at most
+    ``(transfer_concurrency + 1) * part_size`` bytes of one recording.
 
     **Flush.** With ``flush_interval`` what came since the last full part is sent every so many
     seconds, so that a killed process loses no more than that: the server has it as an

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from careflow_storage._local_errors import invalid_path, local_file_errors
+from careflow_storage._local_paths import invalid_path, local_file_errors
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.recordings import safe_filename
 

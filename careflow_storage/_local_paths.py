@@ -1,4 +1,4 @@
-"""From an error of the operating system about a local file to an error of ours."""
+"""Local paths: checked before use, and the errors of the files behind them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from careflow_storage.errors import InvalidPathError, LocalFileError, StorageError
+from careflow_storage.errors import (
+    InvalidInputError,
+    InvalidPathError,
+    LocalFileError,
+    StorageError,
+)
 
 # Conditions that pass, or that an operator ends, while the call itself is right.
 _PASSING = frozenset(
@@ -32,6 +38,30 @@ _HINTS = {
     errno.ENFILE: "The system has too many open files.",
     errno.ENAMETOOLONG: "Most file systems allow 255 bytes for a name.",
 }
+
+
+def as_path(given: str | os.PathLike[str], name: str = "path") -> Path:
+    """Make a path of what the caller gave as the argument ``name``.
+
+    Raises:
+        InvalidInputError: It is neither a str nor a Path.
+        InvalidPathError: The system cannot have such a name.
+    """
+    try:
+        path = Path(given)
+    except TypeError:
+        raise InvalidInputError(
+            f"{name} must be a str or a Path, not {type(given).__name__}."
+        ) from None
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise invalid_path(
+            f"{str(path)!r} has a character that no name can have.", path, errno.EINVAL
+        )
+    return path
 
 
 def local_file_error(
