@@ -62,14 +62,10 @@ def slow(session: nox.Session) -> None:
 def uvloop(session: nox.Session) -> None:
     """The tests that move bytes, on the other event loop."""
     install(session, "dev")
-    files = (
-        *("http_connection", "upload", "download", "stream", "memory", "live"),
-        *("faults_upload", "faults_download"),
-        *("bodies", "bodies_changing", "http_cancelled", "paused_streams", "stopping"),
-    )
+    places = ("http/test_connection.py", "http/test_cancelled.py", "transfer", "reliability")
     session.run(
         *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", "not integration"),
-        *(f"tests/test_{name}.py" for name in files),
+        *(f"tests/{place}" for place in places),
         *session.posargs,
     )
 

@@ -15,7 +15,8 @@ import asyncio
 import sys
 
 from careflow_storage import BackblazeStorage, NoSuchBucketError, StorageError
-from careflow_storage.admin import LifecycleRule, StorageAdmin, compare
+from careflow_storage.admin import LifecycleRule, StorageAdmin
+from careflow_storage.usage import compare
 
 USAGE = (
     "usage: python examples/set_up_bucket.py ORIGIN [ORIGIN ...]   (such as https://app.example)"

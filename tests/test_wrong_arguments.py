@@ -11,9 +11,10 @@ import pytest
 
 from careflow_storage import BackblazeStorage, InvalidInputError, InvalidPathError, StorageSettings
 from careflow_storage._env_file import read_env
-from careflow_storage.admin import StorageAdmin, load_prices
+from careflow_storage.admin import StorageAdmin
 from careflow_storage.outbox import Outbox, OutboxError
 from careflow_storage.testing import B2Server
+from careflow_storage.usage import load_prices
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 

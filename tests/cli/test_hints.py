@@ -18,14 +18,9 @@ from pathlib import Path
 import pytest
 
 from careflow_storage import BackblazeStorage, StorageError
-from careflow_storage.admin import (
-    ApplicationKeys,
-    CorsRule,
-    DefaultRetention,
-    LifecycleRule,
-    StorageAdmin,
-    diagnose,
-)
+from careflow_storage.admin import CorsRule, DefaultRetention, LifecycleRule, StorageAdmin
+from careflow_storage.doctor import diagnose
+from careflow_storage.keys import ApplicationKeys
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
 from tests.cli.test_docs import parse, typed_lines

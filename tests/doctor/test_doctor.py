@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
-from careflow_storage.admin import Diagnosis, Finding, diagnose
+from careflow_storage.doctor import Diagnosis, Finding, diagnose
 from careflow_storage.doctor.runner import CHECKS
 from careflow_storage.testing import B2Server
 

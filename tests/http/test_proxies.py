@@ -23,7 +23,7 @@ from careflow_storage import (
     StorageTimeoutError,
 )
 from careflow_storage._s3.proxies import environment_proxy
-from careflow_storage.admin import diagnose
+from careflow_storage.doctor import diagnose
 from tests.support.hostile import Asked, HostileServer, answered
 from tests.support.url_source import Source, redirect, store
 

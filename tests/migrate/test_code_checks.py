@@ -19,8 +19,8 @@ from careflow_storage import (
     NotConfiguredError,
     StorageSettings,
 )
-from careflow_storage.admin import OldCodeReport, check_old_code
 from careflow_storage.local import LocalServer
+from careflow_storage.migrate import OldCodeReport, check_old_code
 from careflow_storage.testing import B2Server
 
 BODY = b"a recording\n" * 1000

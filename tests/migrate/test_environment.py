@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from careflow_storage import InvalidInputError, StorageError, StorageSettings
 from careflow_storage._env_file import read_env, updated_env, variables_of, write_env
-from careflow_storage.admin import Translation, translate_environment, write_translation
+from careflow_storage.migrate import Translation, translate_environment, write_translation
 
 SECRET = "K004abcdefghijklmnopqrstuvwxyz/+"[:31]
 ON_B2 = {

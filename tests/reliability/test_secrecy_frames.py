@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from careflow_storage import BackblazeStorage, CustomerKey, StorageError
-from careflow_storage.admin import ApplicationKeys
+from careflow_storage.keys import ApplicationKeys
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise
 from tests.support.frames import recorded

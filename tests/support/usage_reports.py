@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from careflow_storage.admin import Stored, UsageReport
+from careflow_storage.usage import Stored, UsageReport
 
 
 def a_report(

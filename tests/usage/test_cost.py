@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError
-from careflow_storage.admin import (
+from careflow_storage.usage import (
     AWS_S3,
     B2_GUIDE,
     B2_TODAY,

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage import AccessDeniedError, BackblazeStorage, InvalidInputError
-from careflow_storage.admin import AWS_S3, B2_TODAY, Stored, UsageReport, draw_growth
 from careflow_storage.errors import MissingExtraError, StorageError
 from careflow_storage.testing import B2Server
+from careflow_storage.usage import AWS_S3, B2_TODAY, Stored, UsageReport, draw_growth
 from careflow_storage.usage.chart import _months
 from careflow_storage.usage.sizes import decimal_size
 from careflow_storage.usage.tally import FILE, HIDDEN, Groups, call_of, folder_of, grouped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -110,8 +111,31 @@ def test_a_first_call_loads_what_it_needs_in_a_thread(running: B2Server, call: s
     assert not others & {"b2sdk", "aioboto3", "aiobotocore", "botocore", "matplotlib", "aiohttp"}
     # The doctor, prices and the migration are none of these calls' business.
     loaded = {*found["on_loop"], *found["elsewhere"]}
-    for heavy in ("admin.doctor", "admin.migrate", "admin.usage.chart", "admin.usage.prices"):
+    for heavy in ("doctor", "migrate", "usage.chart", "usage.prices"):
         assert f"careflow_storage.{heavy}" not in loaded
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "admin.ApplicationKeys",
+        "admin.diagnose",
+        "admin.check_old_code",
+        "admin.UsageReport",
+        "admin.usage.estimate",
+        "admin.keys.KeyInfo",
+        "admin.doctor.Finding",
+        "admin.migrate.Carried",
+    ],
+)
+def test_an_old_path_works_and_warns_with_the_new_one(name: str) -> None:
+    old, _, attribute = f"careflow_storage.{name}".rpartition(".")
+    module = importlib.import_module(old)
+    with pytest.warns(DeprecationWarning, match=rf"has moved to .*\.{attribute}\.$") as seen:
+        got = getattr(module, attribute)
+    new = str(seen[0].message).split()[-1].removesuffix(f".{attribute}.")
+    assert got is getattr(importlib.import_module(new), attribute)
+    assert seen[0].filename == __file__
 
 
 @pytest.mark.parametrize(

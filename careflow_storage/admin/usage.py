@@ -1,0 +1,7 @@
+"""Moved to `careflow_storage.usage`; importing from here warns."""
+
+from __future__ import annotations
+
+from careflow_storage._lazy import moved_package
+
+__getattr__ = moved_package(__name__, "careflow_storage.usage")
