@@ -30,7 +30,7 @@
     ├── StorageTimeoutError         (TimeoutError) nothing moved for the idle timeout
     │   └── PoolTimeoutError        no request slot came free in time
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
-    ├── ServerResponseError         the answer makes no sense
+    ├── ServerResponseError         the response makes no sense
     ├── SourceError                 the URL to upload from failed, or gave what is refused
     ├── MissingExtraError           (ImportError) a part of the package is not installed
     └── TransferError               anything else that the server refused
@@ -295,7 +295,7 @@ class ConnectionFailedError(StorageError, ConnectionError):
 
 
 class ServerResponseError(StorageError):
-    """The server's answer is malformed or contradicts itself."""
+    """The server's response is malformed or contradicts itself."""
 
 
 class SourceError(StorageError):
@@ -335,7 +335,7 @@ _BUCKET_HINT = (
     "Verify BACKBLAZE_BUCKET_NAME in the Backblaze console, that the bucket was not deleted, "
     "and that the key belongs to the same account and region."
 )
-_BUSY_HINT = "Backblaze answers this as a matter of course under load; try again later."
+_BUSY_HINT = "Backblaze responds like this as a matter of course under load; try again later."
 _CAP_HINT = "Raise the cap on the Caps & Alerts page of the Backblaze account."
 _TAKEN_HINT = "Names of buckets are shared by all accounts: choose another one."
 _NOT_EMPTY_HINT = (
@@ -408,7 +408,7 @@ _BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "TooManyRequests": (ServiceUnavailableError, True, _BUSY_HINT),
 }
 
-# HEAD answers have no body, proxies have codes of their own: then the status decides.
+# HEAD responses have no body, proxies have codes of their own: then the status decides.
 _BY_STATUS: dict[int, tuple[type[StorageError], bool, str | None]] = {
     301: _BY_CODE["PermanentRedirect"],
     307: _BY_CODE["PermanentRedirect"],
@@ -452,7 +452,7 @@ def error_from_response(
     message: str | None,
     headers: Mapping[str, str],
 ) -> StorageError:
-    """Make the exception for an S3 error answer; the one place where codes become classes."""
+    """Make the exception for an S3 error response; the one place where codes become classes."""
     known = _BY_CODE.get(code) if code else None
     if known is None and status >= 300:
         known = _BY_STATUS.get(status)

@@ -132,7 +132,7 @@ def check_encryption(encryption: Encryption | None, endpoint: str | None) -> Non
     """Refuse what is no encryption, and a key that would go over the network in the open.
 
     Raises:
-        InvalidInputError: So, too, do servers answer to a key over http: but by then everyone
+        InvalidInputError: So, too, do servers response to a key over http: but by then everyone
             on the way has read it.
     """
     if encryption is None or encryption == "SSE-B2":

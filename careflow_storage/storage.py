@@ -484,7 +484,7 @@ class BackblazeStorage:
 
         Args:
             download_as: For GET: the name that a browser saves the file under.
-            content_type: For GET what the answer says it is; for PUT what the uploader must
+            content_type: For GET what the response says it is; for PUT what the uploader must
                 send as ``Content-Type``. A PUT without it lets the uploader choose, ``text/html``
                 too: prefer `sign_upload`, which also binds size, MD5 and metadata.
             encryption: For a file with a `CustomerKey`: whoever uses the URL must send the
@@ -795,7 +795,7 @@ class BackblazeStorage:
         The first file that is missing costs 2: one shows that at least the bucket is there. A
         file with a customer's key is found without it, too, for 2; with ``encryption`` for 1.
 
-        B2 answers 403 for a *missing* object when the application key lacks ``listBuckets``.
+        B2 responds with 403 for a *missing* object when the application key lacks ``listBuckets``.
         Then a listing is asked; if that is denied too, nobody can tell:
 
         Raises:

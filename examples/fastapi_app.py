@@ -3,7 +3,7 @@
     pip install uvicorn fastapi
     uvicorn --app-dir examples --timeout-graceful-shutdown 20 fastapi_app:app
     curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
-    curl -L http://127.0.0.1:8000/recordings/CA123/{name from the answer} -o played.webm
+    curl -L http://127.0.0.1:8000/recordings/CA123/{name from the response} -o played.webm
 
 Needs the BACKBLAZE_* variables; without them it does not start, and names each that is missing.
 Add your own authentication before you put it on a network.
@@ -109,7 +109,7 @@ async def delete(call_id: str, name: str, storage: Storage) -> DeleteResult:
     return await storage.delete_file(f"recordings/{call_id}/{name}")
 
 
-# Nobody but the operator can help against 5xx; 502 is the answer for all that is not here.
+# Nobody but the operator can help against 5xx; 502 is the response for all that is not here.
 STATUS: dict[type[StorageError], int] = {
     NoSuchKeyError: 404,
     PreconditionFailedError: 412,
@@ -134,8 +134,8 @@ STATUS: dict[type[StorageError], int] = {
 
 
 @app.exception_handler(StorageError)
-async def answer_for(request: Request, error: StorageError) -> JSONResponse:
-    """Make an answer of any storage error, by its class."""
+async def response_for(request: Request, error: StorageError) -> JSONResponse:
+    """Make a response of any storage error, by its class."""
     code = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 502)
     content = {"error": type(error).__name__}
     headers = {}

@@ -36,8 +36,8 @@ async def set_up(admin: StorageAdmin, origins: list[str]) -> None:
     for rule in await admin.allow_browser_uploads(origins, preset="put"):
         print(f"{rule.name}: {', '.join(rule.allowed_methods)} from {rule.allowed_origins}")
     for origin in origins:
-        answer = await admin.check_cors(origin, "PUT", ["content-type"])
-        print(f"{origin} {'may' if answer.allowed else 'may not'} upload", *answer.problems)
+        response = await admin.check_cors(origin, "PUT", ["content-type"])
+        print(f"{origin} {'may' if response.allowed else 'may not'} upload", *response.problems)
 
     # How long recordings are kept is not changed behind the back of the person who set it.
     rules = await admin.get_lifecycle_rules()

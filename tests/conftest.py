@@ -124,7 +124,7 @@ def moto_server() -> Iterator[str]:
     send_header = WSGIRequestHandler.send_header
 
     def send_header_once(handler: WSGIRequestHandler, name: str, value: str) -> None:
-        # moto says `server`, too. With `python -X dev` aiohttp refuses an answer with both.
+        # moto says `server`, too. With `python -X dev` aiohttp refuses a response with both.
         if name != "Server":
             send_header(handler, name, value)
 

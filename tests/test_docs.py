@@ -250,7 +250,7 @@ def test_the_builtins_of_the_errors_are_in_the_table() -> None:
         assert documented == parents, name
 
 
-def test_the_http_answers_are_those_of_the_example() -> None:
+def test_the_http_responses_are_those_of_the_example() -> None:
     spec = importlib.util.spec_from_file_location("app", ROOT / "examples/fastapi_app.py")
     assert spec is not None
     assert spec.loader is not None
@@ -258,8 +258,8 @@ def test_the_http_answers_are_those_of_the_example() -> None:
     spec.loader.exec_module(app)
     given = {cls.__name__: code for cls, code in app.STATUS.items()}
     for row in rows(ROOT / "docs/errors.md", "Class"):
-        (name, *_), answer = code_names(row[0]), int(row[4])
-        assert answer == given.get(name, 502), name
+        (name, *_), response = code_names(row[0]), int(row[4])
+        assert response == given.get(name, 502), name
 
 
 def error_classes() -> list[type[StorageError]]:

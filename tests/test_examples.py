@@ -255,14 +255,14 @@ async def test_a_client_that_goes_away_leaves_nothing(
 
 
 async def test_input_that_leaves_its_folder_is_refused(web: httpx.AsyncClient) -> None:
-    answer = await web.put("/recordings/CA123/%2e%2e%5cpasswd", content=b"x")
-    assert answer.status_code == 422
-    assert answer.json()["error"] == "InvalidInputError"
+    response = await web.put("/recordings/CA123/%2e%2e%5cpasswd", content=b"x")
+    assert response.status_code == 422
+    assert response.json()["error"] == "InvalidInputError"
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: type(value).__name__)
-async def test_each_error_has_its_http_answer(error: StorageError, code: int) -> None:
+async def test_each_error_has_its_http_response(error: StorageError, code: int) -> None:
     module = load("fastapi_app")
 
     def refuse() -> BackblazeStorage:
@@ -271,11 +271,11 @@ async def test_each_error_has_its_http_answer(error: StorageError, code: int) ->
     module.app.dependency_overrides[module.storage_of] = refuse
     transport = httpx.ASGITransport(module.app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-        answer = await client.get("/recordings/CA123")
-    assert answer.status_code == code
-    assert answer.json()["error"] == type(error).__name__
-    assert ("detail" in answer.json()) is (code < 500)
-    assert ("retry-after" in answer.headers) is (code == 503)
+        response = await client.get("/recordings/CA123")
+    assert response.status_code == code
+    assert response.json()["error"] == type(error).__name__
+    assert ("detail" in response.json()) is (code < 500)
+    assert ("retry-after" in response.headers) is (code == 503)
 
 
 @pytest.mark.integration
@@ -288,8 +288,8 @@ async def test_the_wait_that_the_server_asked_for_reaches_the_client() -> None:
     module.app.dependency_overrides[module.storage_of] = refuse
     transport = httpx.ASGITransport(module.app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-        answer = await client.get("/recordings/CA123")
-    assert answer.headers["retry-after"] == "90"
+        response = await client.get("/recordings/CA123")
+    assert response.headers["retry-after"] == "90"
 
 
 @pytest.mark.integration

@@ -1,4 +1,4 @@
-"""One connection: a request goes out, its answer comes in, one after the other."""
+"""One connection: a request goes out, its response comes in, one after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.errors import NotHttpError, ProtocolError
-from careflow_storage._http.parser import BUFFER_BYTES, AnswerHead, Incoming
+from careflow_storage._http.parser import BUFFER_BYTES, Incoming, ResponseHead
 
 # What the kernel may hold beyond what is on its way: half of it costs 0.1 s of CPU per GiB.
 _UNSENT_BYTES: Final = 1024 * 1024
@@ -29,7 +29,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         *("_failure", "_filled", "_head", "_incoming", "_loop", "_on_lost", "_over", "_poller"),
-        *("_reading_paused", "_ready_for_answer", "_sent_all", "_still", "_target", "_turn"),
+        *("_reading_paused", "_ready_for_response", "_sent_all", "_still", "_target", "_turn"),
         *("_used", "_waiter", "_wanted", "_writing_paused"),
         *("idle_since", "reusable", "transport"),
     )
@@ -51,12 +51,12 @@ class Connection(asyncio.BufferedProtocol):
         # Where the body goes that is being read, how much is there, how much is waited for.
         self._target: memoryview | None = None
         self._filled = self._wanted = 0
-        self._ready_for_answer = False
-        # Whether it has given an answer before.
+        self._ready_for_response = False
+        # Whether it has given a response before.
         self._used = False
         # Tells whether something came that the event loop has not read yet.
         self._poller: Any = None
-        self._head: AnswerHead | None = None
+        self._head: ResponseHead | None = None
         self._sent_all = True
         # The peer says no more.
         self._over = False
@@ -108,12 +108,12 @@ class Connection(asyncio.BufferedProtocol):
                 self._wake()
             return
         self._incoming.came(nbytes)
-        if self._ready_for_answer and self._head is None:
+        if self._ready_for_response and self._head is None:
             if not self._found_head() and self._incoming.size > nbytes:
                 # A head that comes byte by byte has as long as one that does not come.
                 self._still = still
-        elif not self._ready_for_answer:
-            # Nobody has asked: it cannot be told from the answer to the next request.
+        elif not self._ready_for_response:
+            # Nobody has asked: it cannot be told from the response to the next request.
             self.fail(
                 ProtocolError("the server sent what nobody asked for")
                 if self._used
@@ -157,9 +157,9 @@ class Connection(asyncio.BufferedProtocol):
         return self.reusable and not self._over and self._failure is None
 
     def is_quiet(self) -> bool:
-        """Whether it is usable, and the server has sent nothing since its last answer, nor left.
+        """Whether it is usable, and the server has sent nothing since its last response, nor left.
 
-        Looks past the event loop: what that has not read yet would be the next request's answer.
+        Looks past the event loop: what that has not read yet would be the next request's response.
         """
         if not self.reusable or self._over or self._failure is not None:
             return False
@@ -213,7 +213,7 @@ class Connection(asyncio.BufferedProtocol):
             with suppress(OSError):
                 plug.shutdown(socket.SHUT_RDWR)
 
-    # --- a request and its answer -------------------------------------------------------
+    # --- a request and its response -------------------------------------------------------
 
     async def request(
         self,
@@ -222,19 +222,19 @@ class Connection(asyncio.BufferedProtocol):
         *,
         bodiless: bool,
         sent: Callable[[int], None] | None = None,
-    ) -> AnswerHead:
-        """Send a request and return the head of its answer.
+    ) -> ResponseHead:
+        """Send a request and return the head of its response.
 
         ``bodiless`` is for HEAD. ``sent`` hears how many bytes of a `Body` were handed over.
-        A server that answers before it has heard all is not told the rest.
+        A server that responds before it has heard all is not told the rest.
 
         Raises:
-            ProtocolError: The answer is no HTTP/1.1.
+            ProtocolError: The response is no HTTP/1.1.
             OSError: The connection broke, or what `fail` was told.
         """
         self._head, self._sent_all = None, True
-        self._incoming.expect_answer(bodiless=bodiless)
-        self._ready_for_answer = True
+        self._incoming.expect_response(bodiless=bodiless)
+        self._ready_for_response = True
         if body is None:
             self._write(head)
         elif isinstance(body, bytes):
@@ -271,7 +271,7 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def complete(self) -> bool:
-        """Whether the whole answer was taken."""
+        """Whether the whole response was taken."""
         if self._incoming.left is None:
             return self._over and self._incoming.empty and self._failure is None
         return self._incoming.ended
@@ -338,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             return await self._read_to_the_end(limit)
         left = self._incoming.left or 0
         if left > limit:
-            raise ProtocolError(f"the answer is longer than {limit} bytes")
+            raise ProtocolError(f"the response is longer than {limit} bytes")
         data = await self.read(left)
         if len(data) < left:
             # It raises what broke the connection.
@@ -351,7 +351,7 @@ class Connection(asyncio.BufferedProtocol):
         while size := await self.read_into(piece, full=False):
             total += size
             if total > limit:
-                raise ProtocolError(f"the answer is longer than {limit} bytes")
+                raise ProtocolError(f"the response is longer than {limit} bytes")
             pieces.append(bytes(piece[:size]))
         return b"".join(pieces)
 
@@ -359,7 +359,7 @@ class Connection(asyncio.BufferedProtocol):
         """End the exchange; whether another may follow on this connection."""
         transport = self.transport
         head, self._head = self._head, None
-        self._ready_for_answer = False
+        self._ready_for_response = False
         self._used = True
         self.reusable = (
             self.usable
@@ -367,7 +367,7 @@ class Connection(asyncio.BufferedProtocol):
             and head.keep_alive
             and self.complete
             and self._sent_all
-            # Bytes beyond the answer would be taken for the next one.
+            # Bytes beyond the response would be taken for the next one.
             and self._incoming.empty
             and transport is not None
             and not transport.is_closing()
@@ -393,7 +393,7 @@ class Connection(asyncio.BufferedProtocol):
             self._head = self._incoming.find_head()
         except NotHttpError as error:
             # A server that has spoken HTTP before does speak it.
-            self.fail(ProtocolError("what follows an answer is none") if self._used else error)
+            self.fail(ProtocolError("what follows a response is none") if self._used else error)
         except ProtocolError as error:
             self.fail(error)
         else:
@@ -425,7 +425,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._over:
             if self._incoming.left is None and self._head is not None:
                 return
-            raise ConnectionResetError("the server closed the connection before the answer's end")
+            raise ConnectionResetError("the server closed the connection before the response's end")
         self._incoming.make_room()
         if self._reading_paused:
             self._resume_reading()

@@ -1,8 +1,8 @@
-"""The heads of requests and answers: RFC 9112, read strictly.
+"""The heads of requests and responses: RFC 9112, read strictly.
 
 What only some servers send and others understand differently (folded lines, two lengths, a
 length beside chunks) is refused: a head that two readers could read in two ways would let an
-answer's bytes be taken for the answer to the next request.
+response's bytes be taken for the response to the next request.
 
 Heads are decoded as ISO-8859-1, one character per byte: any bytes are text then that every model
 takes, and no letter beyond ASCII turns into one of ASCII where case is ignored.
@@ -29,8 +29,8 @@ _MAX_FIELDS: Final = 1024
 
 
 @dataclass(slots=True)
-class AnswerHead:
-    """The status and the headers of an answer, and how its body ends.
+class ResponseHead:
+    """The status and the headers of a response, and how its body ends.
 
     Names of headers are in lower case; those given twice are joined with commas. Each byte is one
     character. ``length`` is that of the body in bytes: None where it is ``chunked`` or goes on
@@ -44,10 +44,10 @@ class AnswerHead:
     keep_alive: bool
 
 
-def parse_answer_head(data: bytes | bytearray, *, bodiless: bool) -> AnswerHead:
+def parse_response_head(data: bytes | bytearray, *, bodiless: bool) -> ResponseHead:
     """Read a head, given without the empty line at its end.
 
-    ``bodiless`` says that the answer has no body whatever its headers say: it is one to HEAD.
+    ``bodiless`` says that the response has no body whatever its headers say: it is one to HEAD.
 
     Raises:
         ProtocolError: It is malformed, or its body could end in two places.
@@ -58,9 +58,9 @@ def parse_answer_head(data: bytes | bytearray, *, bodiless: bool) -> AnswerHead:
     if line is None:
         if not text.startswith("HTTP/1."):
             raise NotHttpError(bytes(data[:16]))
-        raise ProtocolError("the status line of the answer is malformed")
+        raise ProtocolError("the status line of the response is malformed")
     if not _is_fields(separator + rest):
-        raise ProtocolError("a header of the answer is malformed")
+        raise ProtocolError("a header of the response is malformed")
     headers = _fields(rest)
     status = int(line[2])
     modern = line[1] == "1"
@@ -71,7 +71,7 @@ def parse_answer_head(data: bytes | bytearray, *, bodiless: bool) -> AnswerHead:
     if bodiless or status in _BODILESS or status < 200:
         length, chunked = 0, False
     # Without a length and chunks the body ends where the connection does.
-    return AnswerHead(
+    return ResponseHead(
         status, headers, length, chunked, keep_alive and (chunked or length is not None)
     )
 
@@ -82,7 +82,7 @@ def _fields(text: str) -> dict[str, str]:
         return headers
     lines = text.split("\r\n")
     if len(lines) > _MAX_FIELDS:
-        raise ProtocolError(f"the answer has more than {_MAX_FIELDS} headers")
+        raise ProtocolError(f"the response has more than {_MAX_FIELDS} headers")
     for line in lines:
         name, _, value = line.partition(":")
         name = name.lower()
@@ -95,12 +95,12 @@ def _framing(headers: Mapping[str, str]) -> tuple[int | None, bool]:
     given, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if given is not None or coding.lower() != "chunked":
-            raise ProtocolError("nobody can tell where the answer ends")
+            raise ProtocolError("nobody can tell where the response ends")
         return None, True
     if given is None:
         return None, False
     if not _is_length(given):
-        raise ProtocolError("the answer's Content-Length is none")
+        raise ProtocolError("the response's Content-Length is none")
     return int(given), False
 
 
@@ -160,11 +160,13 @@ class Chunks:
             line_end = buffer.find(b"\r\n", start, end)
             if line_end < 0:
                 if buffer.find(b"\n", start, end) >= 0:
-                    raise ProtocolError("a line between the chunks of the answer ends in a bare LF")
+                    raise ProtocolError(
+                        "a line between the chunks of the response ends in a bare LF"
+                    )
                 if not self._ended and not b"\r".startswith(buffer[start:end]):
-                    raise ProtocolError("a chunk of the answer is longer than it says")
+                    raise ProtocolError("a chunk of the response is longer than it says")
                 if end - start > _MAX_LINE:
-                    raise ProtocolError("a line between the chunks of the answer is too long")
+                    raise ProtocolError("a line between the chunks of the response is too long")
                 return start, 0
             self._read_line(bytes(buffer[start:line_end]))
             start = line_end + 2
@@ -180,27 +182,27 @@ class Chunks:
         if self._trailers >= 0:
             self._trailers += len(line) + 2
             if self._trailers > _MAX_TRAILERS:
-                raise ProtocolError("the answer's trailers are too long")
+                raise ProtocolError("the response's trailers are too long")
             if line and (not _trailer(line) or _framing_name(line)):
-                raise ProtocolError("a trailer of the answer is malformed")
+                raise ProtocolError("a trailer of the response is malformed")
             self.done = not line
         elif not self._ended:
             if line:
-                raise ProtocolError("a chunk of the answer is longer than it says")
+                raise ProtocolError("a chunk of the response is longer than it says")
             self._ended = True
         else:
             found = _size_line(line)
             if found is None:
-                raise ProtocolError("the size of a chunk of the answer is none")
+                raise ProtocolError("the size of a chunk of the response is none")
             self._extensions += len(line) - len(found[1])
             if self._extensions > _MAX_EXTENSIONS:
-                raise ProtocolError("the extensions of the answer's chunks are too long")
+                raise ProtocolError("the extensions of the response's chunks are too long")
             self._left = int(found[1], 16)
             if not self._left:
                 self._trailers = 0
 
 
-# Holds a small answer at once, any decent head, and what comes while nobody reads.
+# Holds a small response at once, any decent head, and what comes while nobody reads.
 BUFFER_BYTES: Final = 128 * 1024
 _MAX_INFORMATIONAL: Final = 8
 _FIRST: Final = b"HTTP/1."
@@ -208,7 +210,7 @@ _bare_line_feed = re.compile(rb"(?<!\r)\n").search
 
 
 class Incoming:
-    """A buffer of 128 KiB, and the framing of the answer whose bytes pass through it.
+    """A buffer of 128 KiB, and the framing of the response whose bytes pass through it.
 
     ``left`` is what is not yet taken of a body with a length, wherever it is; 0 while that is not
     known, None where the body goes on until the connection ends.
@@ -261,16 +263,16 @@ class Incoming:
             self._searched = max(0, self._searched - self._start)
             self._start, self._end = 0, rest
 
-    # --- the answer in it ---------------------------------------------------------------
+    # --- the response in it ---------------------------------------------------------------
 
-    def expect_answer(self, *, bodiless: bool) -> None:
+    def expect_response(self, *, bodiless: bool) -> None:
         """Forget the framing of the one before."""
         self._searched = self._start
         self._chunks, self.left = None, 0
         self._bodiless, self._informational = bodiless, 0
 
-    def find_head(self) -> AnswerHead | None:
-        """Return the head of the answer once it is all there; what follows is its body.
+    def find_head(self) -> ResponseHead | None:
+        """Return the head of the response once it is all there; what follows is its body.
 
         Informational heads before it are passed over.
 
@@ -282,7 +284,7 @@ class Incoming:
             end = buffer.find(b"\r\n\r\n", max(self._start, self._searched - 3), self._end)
             if end < 0:
                 break
-            head = parse_answer_head(buffer[self._start : end], bodiless=self._bodiless)
+            head = parse_response_head(buffer[self._start : end], bodiless=self._bodiless)
             self._start = self._searched = end + 4
             if head.status >= 200:
                 self.left = head.length
@@ -291,7 +293,7 @@ class Incoming:
                 return head
             self._informational += 1
             if head.status == 101 or self._informational > _MAX_INFORMATIONAL:
-                raise ProtocolError("the server does not come to an answer")
+                raise ProtocolError("the server does not come to a response")
         self.make_room()
         self._check_begun()
         return None
@@ -306,10 +308,10 @@ class Incoming:
         if not _FIRST.startswith(greeting[: len(_FIRST)]):
             raise NotHttpError(greeting)
         if _bare_line_feed(self._buffer, max(self._start, self._searched - 1), self._end):
-            raise ProtocolError("a line of the answer's head ends in a bare LF")
+            raise ProtocolError("a line of the response's head ends in a bare LF")
         self._searched = self._end
         if self.full:
-            raise ProtocolError(f"the answer's head is longer than {BUFFER_BYTES} bytes")
+            raise ProtocolError(f"the response's head is longer than {BUFFER_BYTES} bytes")
 
     @property
     def of_unknown_length(self) -> bool:

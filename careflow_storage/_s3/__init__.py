@@ -1,1 +1,1 @@
-"""Talking S3: one request in, one typed answer out."""
+"""Talking S3: one request in, one typed response out."""

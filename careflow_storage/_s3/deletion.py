@@ -32,7 +32,7 @@ async def delete_targets(
 ) -> list[DeleteResult]:
     """Hide keys (without a version ID) or erase versions, 1000 per request.
 
-    Returns one result for each, in their order. What an answer leaves out counts as not deleted:
+    Returns one result for each, in their order. What a response leaves out counts as not deleted:
     silence is no proof. If a request fails after others have deleted something, the error's
     ``results`` tell of each target what became of it.
     """
@@ -73,8 +73,8 @@ async def _delete_batch(
 async def _delete_named(
     requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
 ) -> list[DeleteResult]:
-    answer = await requests.delete_objects(batch, bypass_governance=bypass_governance)
-    told = (*answer.deleted, *answer.failed)
+    response = await requests.delete_objects(batch, bypass_governance=bypass_governance)
+    told = (*response.deleted, *response.failed)
     # Hiding makes a version of its own, so there the key alone says which target it was.
     by_key = {result.key: result for result in told}
     by_version = {(result.key, result.version_id): result for result in told}
@@ -123,7 +123,7 @@ def _unanswered(key: str, version_id: str | None) -> DeleteResult:
         key=key,
         deleted=False,
         version_id=version_id,
-        error_message=f"The server's answer does not mention this {what}.",
+        error_message=f"The server's response does not mention this {what}.",
     )
 
 
@@ -132,7 +132,7 @@ async def explain_denial(
 ) -> AccessDeniedError:
     """Find out whether object lock is why a version could not be erased. 1 request.
 
-    B2 and Amazon answer the same to a locked version and to a key without deleteFiles. A HEAD of
+    B2 and Amazon response the same to a locked version and to a key without deleteFiles. A HEAD of
     the version tells its lock, to keys that may know (readFileRetentions, readFileLegalHolds).
     """
     if isinstance(denied, CapExceededError):

@@ -19,7 +19,7 @@ from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.objects import Stored, version_id_of
 from careflow_storage._s3.signing import canonical_query
-from careflow_storage._s3.transport import Answer, Exchange, Request
+from careflow_storage._s3.transport import Exchange, Request, Response
 from careflow_storage._s3.xml.documents import ERROR_FIELDS, require_root, unquote_etag
 from careflow_storage._s3.xml.reader import WHITE_SPACE, read_document, refused
 from careflow_storage.errors import ServerResponseError, StorageError
@@ -70,7 +70,7 @@ class MultipartRequests:
         request = Request("CreateMultipartUpload", "POST", key, "uploads=", sent, b"")
         bucket = self._exchange.session.bucket
         upload_id = await self._exchange.send(
-            request, lambda answer: _upload_id(request, bucket, answer)
+            request, lambda response: _upload_id(request, bucket, response)
         )
         return Creation(upload_id, request.unsettled)
 
@@ -106,14 +106,15 @@ class MultipartRequests:
         )
         bucket = self._exchange.session.bucket
         return await self._exchange.send(
-            request, lambda answer: _completed(request, bucket, answer)
+            request, lambda response: _completed(request, bucket, response)
         )
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and the parts stored so far."""
         query = canonical_query({"uploadId": upload_id})
         await self._exchange.send(
-            Request("AbortMultipartUpload", "DELETE", key, query, expects=204), lambda answer: None
+            Request("AbortMultipartUpload", "DELETE", key, query, expects=204),
+            lambda response: None,
         )
 
 
@@ -132,16 +133,16 @@ def _completion(parts: Sequence[tuple[str, bytes]], algorithm: ChecksumAlgorithm
     return "".join([*pieces, "</CompleteMultipartUpload>"]).encode()
 
 
-def _field(request: Request, bucket: str, answer: Answer, root: str, name: str) -> str:
-    """Return the one field that is wanted of the answer's document."""
+def _field(request: Request, bucket: str, response: Response, root: str, name: str) -> str:
+    """Return the one field that is wanted of the response's document."""
     try:
         # Amazon sends spaces while it works, to keep the connection alive.
-        data = answer.body.lstrip(WHITE_SPACE.encode())
+        data = response.body.lstrip(WHITE_SPACE.encode())
         document = read_document(data, ERROR_FIELDS | {name, "Bucket", "Key"}, {})
         if document.root == "Error":
             require_root(document, root, request.operation)
         # Not every server calls it as Amazon does (rclone's root has no "Result" in its name). A
-        # proxy's page instead of an answer is worth another attempt.
+        # proxy's page instead of a response is worth another attempt.
         found = document.fields.get(name) if document.root.startswith(root) else None
         if not found:
             raise refused(f"it has no {name}", retryable=True)
@@ -155,12 +156,12 @@ def _field(request: Request, bucket: str, answer: Answer, root: str, name: str) 
     return found
 
 
-def _upload_id(request: Request, bucket: str, answer: Answer) -> str:
-    upload_id = _field(request, bucket, answer, "InitiateMultipartUpload", "UploadId")
+def _upload_id(request: Request, bucket: str, response: Response) -> str:
+    upload_id = _field(request, bucket, response, "InitiateMultipartUpload", "UploadId")
     if not is_header_value(upload_id) or len(upload_id) > _LONGEST_UPLOAD_ID:
         # It goes into URLs, logs and errors.
         raise ServerResponseError(
-            "The server's answer makes no sense: it has no UploadId that could be one.",
+            "The server's response makes no sense: it has no UploadId that could be one.",
             operation=request.operation,
             key=request.key,
             retryable=True,
@@ -202,6 +203,6 @@ def _of_another(request: Request, what: str) -> ServerResponseError:
     )
 
 
-def _completed(request: Request, bucket: str, answer: Answer) -> Stored:
-    etag = _field(request, bucket, answer, "CompleteMultipartUpload", "ETag")
-    return Stored(unquote_etag(etag), version_id_of(answer.headers), {})
+def _completed(request: Request, bucket: str, response: Response) -> Stored:
+    etag = _field(request, bucket, response, "CompleteMultipartUpload", "ETag")
+    return Stored(unquote_etag(etag), version_id_of(response.headers), {})

@@ -98,8 +98,8 @@ def _version(version_id: str | None) -> dict[str, Any]:
     return {} if version_id is None else {"VersionId": version_id}
 
 
-def _retention(answer: dict[str, Any]) -> Retention | None:
-    found = answer.get("Retention") or {}
+def _retention(response: dict[str, Any]) -> Retention | None:
+    found = response.get("Retention") or {}
     mode, until = found.get("Mode"), found.get("RetainUntilDate")
     if not mode and not until:
         return None
@@ -109,8 +109,8 @@ def _retention(answer: dict[str, Any]) -> Retention | None:
         raise KeyError("retention that makes sense") from None
 
 
-def _hold(answer: dict[str, Any]) -> bool:
-    status = (answer.get("LegalHold") or {}).get("Status")
+def _hold(response: dict[str, Any]) -> bool:
+    status = (response.get("LegalHold") or {}).get("Status")
     try:
         return read_hold(status or "OFF")
     except ValueError:

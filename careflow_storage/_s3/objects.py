@@ -1,4 +1,4 @@
-"""The hot calls: put, get, head, delete, upload part, list. One request, one typed answer."""
+"""The hot calls: put, get, head, delete, upload part, list. One request, one typed response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from careflow_storage._http.bodies import Body
-from careflow_storage._http.parser import AnswerHead
+from careflow_storage._http.parser import ResponseHead
 from careflow_storage._s3.body_md5 import InThread, with_content_md5
 from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.headers.errors import (
@@ -26,7 +26,7 @@ from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_mark
 from careflow_storage._s3.responses.lengths import check_range, check_whole, size_told
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
-from careflow_storage._s3.transport import Answer, AnswerStream, Exchange, Request
+from careflow_storage._s3.transport import Exchange, Request, Response, ResponseStream
 from careflow_storage._s3.xml import documents
 from careflow_storage._s3.xml.versions import Position, VersionPage, parse_versions
 from careflow_storage.errors import (
@@ -114,15 +114,15 @@ class S3Requests:
         )
 
     async def _store(self, request: Request) -> Stored:
-        def parse(answer: Answer) -> Stored:
-            etag = answer.headers.get("etag")
+        def parse(response: Response) -> Stored:
+            etag = response.headers.get("etag")
             if not etag:
                 raise self._nonsense(request.operation, request.key, "it has no ETag")
-            if answer.body and not is_marked(answer.headers):
+            if response.body and not is_marked(response.headers):
                 # Web servers give their pages ETags, too.
                 raise self._nonsense(request.operation, request.key, "it has a body")
             return Stored(
-                documents.unquote_etag(etag), version_id_of(answer.headers), answer.headers
+                documents.unquote_etag(etag), version_id_of(response.headers), response.headers
             )
 
         if self._needs_md5 and "content-md5" not in request.headers:
@@ -149,7 +149,7 @@ class S3Requests:
     ) -> ObjectHead:
         """Ask for an object's metadata; ``headers`` hold the customer's key, if it has one.
 
-        A HEAD answer has no body to tell why it failed. One GET of a single byte is spent to
+        A HEAD response has no body to tell why it failed. One GET of a single byte is spent to
         learn it, except for a 404 once the bucket is known to exist.
         """
         with refusals_explained(headers or {}):
@@ -181,7 +181,7 @@ class S3Requests:
     ) -> ObjectHead:
         return await self._exchange.send(
             Request("HeadObject", "HEAD", key, query, dict(headers or {})),
-            lambda answer: self._described(key, answer),
+            lambda response: self._described(key, response),
             failures,
         )
 
@@ -205,21 +205,21 @@ class S3Requests:
         return self._described(key, stream, ranged=stream.status == 206)
 
     def _described(
-        self, key: str, answer: Answer | AnswerStream, *, ranged: bool = False
+        self, key: str, response: Response | ResponseStream, *, ranged: bool = False
     ) -> ObjectHead:
         try:
             if ranged:
-                check_range(answer.status, answer.headers, 0, 1)
+                check_range(response.status, response.headers, 0, 1)
             else:
-                check_whole(answer.status, answer.headers)
+                check_whole(response.status, response.headers)
         except ValueError as error:
             raise self._nonsense("HeadObject", key, str(error)) from error
-        return self.describe(key, answer.headers)
+        return self.describe(key, response.headers)
 
     async def object_exists(self, key: str, headers: Mapping[str, str] | None = None) -> bool:
         """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
 
-        B2 answers 403 for a missing object when the application key lacks ``listBuckets``.
+        B2 responds with 403 for a missing object when the application key lacks ``listBuckets``.
         Then a listing is asked. ``headers`` hold the customer's key, if it has one; but a server
         that asks for one tells by that that it is there.
         """
@@ -251,9 +251,9 @@ class S3Requests:
         if_match: str | None = None,
         version_id: str | None = None,
         headers: Mapping[str, str] | None = None,
-        check: Callable[[AnswerHead], None] | None = None,
+        check: Callable[[ResponseHead], None] | None = None,
         failures: Failures | None = None,
-    ) -> AnswerStream:
+    ) -> ResponseStream:
         """Open an object's bytes ``[start, end)``; the caller closes the stream.
 
         ``headers`` hold the customer's key, if it has one. ``check`` refuses a head that does
@@ -268,7 +268,7 @@ class S3Requests:
         request = Request("GetObject", "GET", key, _version_query(version_id), asked)
         settled = False
 
-        def believed(head: AnswerHead) -> None:
+        def believed(head: ResponseHead) -> None:
             if is_web_page(head.headers) and not settled:
                 return
             try:
@@ -303,7 +303,7 @@ class S3Requests:
             await self.list_objects(key, max_keys=1)
 
     def describe(self, key: str, headers: Mapping[str, str]) -> ObjectHead:
-        """Read an object's metadata from the headers of a GET or HEAD answer."""
+        """Read an object's metadata from the headers of a GET or HEAD response."""
         try:
             size, live = size_told(headers)
             # Of an upload that goes on (B2's Live Read) neither end nor ETag are known.
@@ -345,9 +345,9 @@ class S3Requests:
                 dict(_BYPASS) if bypass_governance else {},
                 expects=204,
             ),
-            lambda answer: (
-                version_id_of(answer.headers),
-                answer.headers.get("x-amz-delete-marker") == "true",
+            lambda response: (
+                version_id_of(response.headers),
+                response.headers.get("x-amz-delete-marker") == "true",
             ),
         )
 
@@ -372,7 +372,7 @@ class S3Requests:
                 body,
                 hashlib.sha256(body).hexdigest(),
             ),
-            lambda answer: documents.parse_delete_result(answer.body),
+            lambda response: documents.parse_delete_result(response.body),
         )
 
     async def list_objects(
@@ -396,7 +396,7 @@ class S3Requests:
             params["continuation-token"] = token
         page = await self._exchange.send(
             Request("ListObjectsV2", "GET", None, canonical_query(params)),
-            lambda answer: documents.parse_listing(answer.body),
+            lambda response: documents.parse_listing(response.body),
         )
         self._bucket_was_seen = True
         return page
@@ -421,14 +421,14 @@ class S3Requests:
                 params["version-id-marker"] = version_id
         page = await self._exchange.send(
             Request("ListObjectVersions", "GET", None, canonical_query(params)),
-            lambda answer: parse_versions(answer.body),
+            lambda response: parse_versions(response.body),
         )
         self._bucket_was_seen = True
         return page
 
     def _nonsense(self, operation: str, key: str | None, why: str) -> ServerResponseError:
         return ServerResponseError(
-            f"The server's answer makes no sense: {why}.",
+            f"The server's response makes no sense: {why}.",
             operation=operation,
             bucket=self.bucket,
             key=key,
@@ -441,7 +441,7 @@ def _version_query(version_id: str | None) -> str:
 
 
 def version_id_of(headers: Mapping[str, str]) -> str | None:
-    """Read which version an answer is about; None where the bucket keeps none."""
+    """Read which version a response is about; None where the bucket keeps none."""
     # "null" stands for whatever is stored without a version, now or after the next upload.
     version_id = headers.get("x-amz-version-id")
     return None if version_id == "null" else version_id

@@ -1,4 +1,4 @@
-"""One signed request over the wire and its answer: slot, signature, idle timeout, retries."""
+"""One signed request over the wire and its response: slot, signature, idle timeout, retries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.connection import Connection
 from careflow_storage._http.errors import PoolClosedError, ProxyError
-from careflow_storage._http.parser import AnswerHead, request_head
+from careflow_storage._http.parser import ResponseHead, request_head
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.responses.check import explain_nonsense, is_as_good, refusal
 from careflow_storage._s3.responses.connection_errors import explain_failure
@@ -23,7 +23,7 @@ from careflow_storage.errors import ServerResponseError, StorageClosedError, Sto
 
 T = TypeVar("T")
 
-# More than a full page of the longest keys; an endless answer must not fill the memory.
+# More than a full page of the longest keys; an endless response must not fill the memory.
 _MAX_ANSWER_BYTES = 32 * 1024 * 1024
 
 
@@ -53,8 +53,8 @@ class Request:
 
 
 @dataclass(slots=True)
-class Answer:
-    """An answer, read to its end. Names of headers are in lower case."""
+class Response:
+    """A response, read to its end. Names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -71,23 +71,23 @@ class Exchange:
     async def send(
         self,
         request: Request,
-        parse: Callable[[Answer], T],
+        parse: Callable[[Response], T],
         failures: Failures | None = None,
     ) -> T:
-        """Send, read the whole answer and make ``parse`` understand it, with retries.
+        """Send, read the whole response and make ``parse`` understand it, with retries.
 
-        ``parse`` belongs to the attempt: an answer that is cut off, or a 200 with an error
+        ``parse`` belongs to the attempt: a response that is cut off, or a 200 with an error
         inside, is worth another one. Raises `StorageError` when refused.
         """
 
         async def attempt(fresh: bool) -> T:
-            before, answer = request.attempts, None
+            before, response = request.attempts, None
             try:
-                answer = await self._attempt(request, fresh)
-                return parse(answer)
+                response = await self._attempt(request, fresh)
+                return parse(response)
             except StorageError as error:
-                if answer is not None:
-                    self._tell_what_was_parsed(error, request, answer)
+                if response is not None:
+                    self._tell_what_was_parsed(error, request, response)
                 if request.attempts > before and not _is_refusal(error):
                     request.unsettled = True
                 raise
@@ -98,26 +98,28 @@ class Exchange:
             scrub(error)
             raise
 
-    def _tell_what_was_parsed(self, error: StorageError, request: Request, answer: Answer) -> None:
+    def _tell_what_was_parsed(
+        self, error: StorageError, request: Request, response: Response
+    ) -> None:
         # What cannot be parsed, or holds an error, does not know where it came from.
         error.operation = error.operation or request.operation
         error.bucket = error.bucket or self.session.bucket
         error.key = error.key or request.key
         if isinstance(error, ServerResponseError):
-            explain_nonsense(error, answer.status, answer.headers, answer.body)
+            explain_nonsense(error, response.status, response.headers, response.body)
 
     async def open(
         self,
         request: Request,
-        check: Callable[[AnswerHead], None] | None = None,
+        check: Callable[[ResponseHead], None] | None = None,
         failures: Failures | None = None,
-    ) -> AnswerStream:
-        """Send and return the answer's open body, which the caller must close.
+    ) -> ResponseStream:
+        """Send and return the response's open body, which the caller must close.
 
         ``check`` belongs to the attempt, as ``parse`` does: what it refuses is asked for again.
         """
 
-        async def attempt(fresh: bool) -> AnswerStream:
+        async def attempt(fresh: bool) -> ResponseStream:
             return await self._attempt_open(request, check, fresh)
 
         try:
@@ -128,7 +130,7 @@ class Exchange:
 
     async def ask(
         self, request: Request, target: str, headers: Mapping[str, str], *, fresh: bool = False
-    ) -> Answer:
+    ) -> Response:
         """Send it once as it is, and return whatever is answered, a refusal too.
 
         ``target`` is the path and the query of a URL, ``headers`` are all that are sent.
@@ -136,19 +138,19 @@ class Exchange:
         async with self.session.slots:
             return await self._ask(request, target, headers, fresh)
 
-    async def _attempt(self, request: Request, fresh: bool) -> Answer:
+    async def _attempt(self, request: Request, fresh: bool) -> Response:
         async with self.session.slots:
             target, headers = await self._signed(request)
-            answer = await self._ask(request, target, headers, fresh)
-        if answer.status != request.expects and not is_as_good(
-            answer.status, answer.headers, answer.body, request.expects
+            response = await self._ask(request, target, headers, fresh)
+        if response.status != request.expects and not is_as_good(
+            response.status, response.headers, response.body, request.expects
         ):
-            raise self._refusal(request, answer)
-        return answer
+            raise self._refusal(request, response)
+        return response
 
     async def _attempt_open(
-        self, request: Request, check: Callable[[AnswerHead], None] | None, fresh: bool
-    ) -> AnswerStream:
+        self, request: Request, check: Callable[[ResponseHead], None] | None, fresh: bool
+    ) -> ResponseStream:
         slots = self.session.slots
         await slots.acquire()
         connection: Connection | None = None
@@ -158,10 +160,10 @@ class Exchange:
             if head.status in (200, 206):
                 if check is not None:
                     check(head)
-                return AnswerStream(self, request, connection, head)
-            answer = await self._rest(connection, head)
+                return ResponseStream(self, request, connection, head)
+            response = await self._rest(connection, head)
             connection = None
-            raise self._refusal(request, answer)
+            raise self._refusal(request, response)
         except BaseException as error:
             if connection is not None:
                 connection.abort()
@@ -189,7 +191,7 @@ class Exchange:
 
     async def _ask(
         self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
-    ) -> Answer:
+    ) -> Response:
         connection: Connection | None = None
         try:
             connection, head = await self._begin(request, target, headers, fresh)
@@ -203,8 +205,8 @@ class Exchange:
 
     async def _begin(
         self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
-    ) -> tuple[Connection, AnswerHead]:
-        """Send it and return the head of the answer, whose body is still to be read."""
+    ) -> tuple[Connection, ResponseHead]:
+        """Send it and return the head of the response, whose body is still to be read."""
         session, body = self.session, request.body
         pool = session.pool
         session.counter.count(request.operation)
@@ -228,12 +230,12 @@ class Exchange:
             connection.abort()
             raise
 
-    async def _rest(self, connection: Connection, head: AnswerHead) -> Answer:
+    async def _rest(self, connection: Connection, head: ResponseHead) -> Response:
         body = await connection.read_all(_MAX_ANSWER_BYTES)
         self._give_back(connection, head)
-        return Answer(head.status, head.headers, body)
+        return Response(head.status, head.headers, body)
 
-    def _give_back(self, connection: Connection, head: AnswerHead) -> None:
+    def _give_back(self, connection: Connection, head: ResponseHead) -> None:
         # After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
         # After a 400 the two ends may disagree on where the next request begins.
         keeps = head.status < 500 and head.status not in (400, 408, 411)
@@ -250,14 +252,14 @@ class Exchange:
             error, where, host=session.host, settings=session.settings, proxy=session.proxy
         )
 
-    def _refusal(self, request: Request, answer: Answer) -> StorageError:
+    def _refusal(self, request: Request, response: Response) -> StorageError:
         error = refusal(
             operation=request.operation,
             bucket=self.session.bucket,
             key=request.key,
-            status=answer.status,
-            headers=answer.headers,
-            body=answer.body,
+            status=response.status,
+            headers=response.headers,
+            body=response.body,
         )
         if (body := request.body) is not None:
             size = len(body) if isinstance(body, bytes) else body.size
@@ -275,15 +277,15 @@ def _is_refusal(error: StorageError) -> bool:
     return 300 <= status < 500 or (status == 503 and error.code is not None)
 
 
-class AnswerStream:
-    """The open body of an answer; it holds a slot and a connection until it is closed.
+class ResponseStream:
+    """The open body of a response; it holds a slot and a connection until it is closed.
 
     A broken or silent connection raises a retryable `StorageError`; a body shorter than its
     Content-Length does too.
     """
 
     def __init__(
-        self, exchange: Exchange, request: Request, connection: Connection, head: AnswerHead
+        self, exchange: Exchange, request: Request, connection: Connection, head: ResponseHead
     ) -> None:
         self.status = head.status
         self.headers = head.headers
@@ -320,7 +322,7 @@ class AnswerStream:
 
     def _opened(self) -> Connection:
         if self._connection is None:
-            raise StorageClosedError("The answer was closed before it was read.")
+            raise StorageClosedError("The response was closed before it was read.")
         return self._connection
 
     def _explained(self, error: OSError) -> StorageError:
@@ -361,7 +363,7 @@ class AnswerStream:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._give_back, connection)
         warn(
-            f"An answer to {self._request.operation} was dropped unclosed; use 'async with'.",
+            f"A response to {self._request.operation} was dropped unclosed; use 'async with'.",
             ResourceWarning,
             source=self,
         )

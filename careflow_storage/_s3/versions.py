@@ -86,5 +86,5 @@ def checked_version_id(version_id: str) -> str:
 
 def _nonsense(why: str, key: str | None) -> ServerResponseError:
     return ServerResponseError(
-        f"The server's answer makes no sense: {why}.", operation="ListObjectVersions", key=key
+        f"The server's response makes no sense: {why}.", operation="ListObjectVersions", key=key
     )

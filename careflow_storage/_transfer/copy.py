@@ -46,11 +46,11 @@ async def copy(
     """Copy an object of any size; ``headers`` (all of them) take the place of its own.
 
     Up to 5 GB 1 request, whose ETag is then that of a single PUT on most servers; beyond, 1 per
-    GiB and 2 more. A failure leaves no multipart upload behind; but a copy whose every answer
+    GiB and 2 more. A failure leaves no multipart upload behind; but a copy whose every response
     was lost may be there.
 
     Args:
-        mark: Left in the copy's metadata, to find it by after a lost answer. Without it a
+        mark: Left in the copy's metadata, to find it by after a lost response. Without it a
             repeated request may leave one more version of the copy.
         unless_exists: Let the server refuse where the key exists, if it can.
     """
@@ -64,7 +64,7 @@ async def copy(
 
 
 class _OneRequest:
-    """A CopyObject whose answer may be lost."""
+    """A CopyObject whose response may be lost."""
 
     def __init__(
         self, engine: Engine, source: CopySource, key: str, headers: Mapping[str, str], mark: str

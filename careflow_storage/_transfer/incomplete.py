@@ -32,7 +32,7 @@ from careflow_storage.protection import CustomerKey
 logger = logging.getLogger("careflow_storage")
 
 # B2's minimum for every part but the last; Amazon's (5 MiB) is a little more, and its own
-# answer then tells. Backblaze, "Create Large Files with the Native API".
+# response then tells. Backblaze, "Create Large Files with the Native API".
 _SMALLEST_PART_BYTES = 5_000_000
 _OWN_HEADERS = ("content-type", "cache-control", "content-disposition")
 

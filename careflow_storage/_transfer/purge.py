@@ -118,7 +118,7 @@ class _Purge:
     async def _abort_one(self, upload: IncompleteUpload) -> None:
         async with self._aborting:
             try:
-                # Gone already: our own abort, whose answer was lost, or its owner was faster.
+                # Gone already: our own abort, whose response was lost, or its owner was faster.
                 with suppress(NoSuchUploadError):
                     if not self._dry_run:
                         await self._engine.multipart.abort(upload.key, upload.upload_id)

@@ -67,7 +67,7 @@ async def create_bucket(
     except BucketExistsError as error:
         if error.code == "BucketAlreadyOwnedByYou":
             error.hint = (
-                "It is your own; it was not changed. If creating it failed half-way, or an answer "
+                "It is your own; it was not changed. If creating it failed half-way, or a response "
                 "was lost, set_bucket_encryption('SSE-B2', name=...) finishes it."
             )
         raise
@@ -95,14 +95,14 @@ async def list_buckets(engine: Engine) -> list[BucketInfo]:
     return await engine.control.call("list_buckets", None, {}, _listed, bucket="")
 
 
-def _listed(answer: Mapping[str, Any]) -> list[BucketInfo]:
+def _listed(response: Mapping[str, Any]) -> list[BucketInfo]:
     return [
         BucketInfo(
             name=bucket["Name"],
             created=bucket["CreationDate"].astimezone(UTC) if "CreationDate" in bucket else None,
             region=bucket.get("BucketRegion"),
         )
-        for bucket in answer["Buckets"]
+        for bucket in response["Buckets"]
     ]
 
 
@@ -152,14 +152,14 @@ async def _list_one(engine: Engine, bucket: str) -> None:
     await engine.control.call("list_objects_v2", None, {"MaxKeys": 1}, nothing, bucket=bucket)
 
 
-def _region_if_shown(answer: Mapping[str, Any]) -> tuple[str | None, bool]:
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return _region_of(answer), is_marked(headers)
+def _region_if_shown(response: Mapping[str, Any]) -> tuple[str | None, bool]:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return _region_of(response), is_marked(headers)
 
 
-def _region_of(answer: Mapping[str, Any]) -> str | None:
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = answer.get("BucketRegion") or headers.get(_REGION_HEADER)
+def _region_of(response: Mapping[str, Any]) -> str | None:
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    region = response.get("BucketRegion") or headers.get(_REGION_HEADER)
     return str(region) if region else None
 
 
@@ -171,7 +171,7 @@ async def _location(engine: Engine, bucket: str) -> str | None:
             None,
             {},
             # S3 says nothing of its first region.
-            lambda answer: str(answer["LocationConstraint"] or "us-east-1"),
+            lambda response: str(response["LocationConstraint"] or "us-east-1"),
             bucket=bucket,
         )
     except (AccessDeniedError, NotSupportedError):
@@ -180,8 +180,8 @@ async def _location(engine: Engine, bucket: str) -> str | None:
 
 def _moved_hint(error: StorageError) -> str | None:
     """Name the endpoint of the region in which the server says the bucket lives."""
-    answer = getattr(error.__cause__, "response", None)
-    region = _region_of(answer) if isinstance(answer, dict) else None
+    response = getattr(error.__cause__, "response", None)
+    region = _region_of(response) if isinstance(response, dict) else None
     endpoint = b2_endpoint(region) if region else None
     if endpoint is None:
         return None
@@ -208,7 +208,7 @@ async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> No
             "delete_bucket", None, {}, nothing, bucket=bucket, on_attempt=count
         )
     except NoSuchBucketError:
-        # Deleted by the attempt before, whose answer was lost.
+        # Deleted by the attempt before, whose response was lost.
         if attempts < 2:
             raise
 
@@ -216,7 +216,7 @@ async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> No
 async def _refuse_unless_empty(engine: Engine, bucket: str) -> None:
     """Look first: some servers delete a bucket with all that is in it.
 
-    B2's own answer would come without a reason; hidden versions, delete markers and unfinished
+    B2's own response would come without a reason; hidden versions, delete markers and unfinished
     uploads count.
     """
     for method, limit, entries, what in (
@@ -252,8 +252,8 @@ async def get_encryption(engine: Engine, name: str | None = None) -> Literal["SS
     return _SSE_B2_NAME
 
 
-def _algorithm(answer: Mapping[str, Any]) -> str | None:
-    rules = answer["ServerSideEncryptionConfiguration"].get("Rules", ())
+def _algorithm(response: Mapping[str, Any]) -> str | None:
+    rules = response["ServerSideEncryptionConfiguration"].get("Rules", ())
     defaults = (rule.get("ApplyServerSideEncryptionByDefault", {}) for rule in rules)
     return next((default["SSEAlgorithm"] for default in defaults if default), None)
 

@@ -143,8 +143,8 @@ async def _read(engine: Engine) -> list[dict[str, Any]]:
         return []
 
 
-def _rules_of(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return list(answer["CORSRules"])
+def _rules_of(response: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(response["CORSRules"])
 
 
 async def _write(engine: Engine, rules: list[dict[str, Any]]) -> None:

@@ -103,31 +103,31 @@ async def _ask(
     target = f"/{session.bucket}/{encode_key(key)}"
 
     async def attempt(fresh: bool) -> Preflight:
-        answer = await exchange.ask(request, target, sent, fresh=fresh)
-        if answer.status >= 500 or answer.status == 429:
+        response = await exchange.ask(request, target, sent, fresh=fresh)
+        if response.status >= 500 or response.status == 429:
             raise error_from_response(
                 operation=_OPERATION,
                 bucket=session.bucket,
                 key=key,
-                status=answer.status,
+                status=response.status,
                 code=None,
                 message=None,
-                headers=answer.headers,
+                headers=response.headers,
             )
-        return _read(answer.status, answer.headers, origin, method, headers)
+        return _read(response.status, response.headers, origin, method, headers)
 
     return await engine.retry.run(attempt)
 
 
 def _read(
-    status: int, answer: Mapping[str, str], origin: str, method: str, headers: Sequence[str]
+    status: int, response: Mapping[str, str], origin: str, method: str, headers: Sequence[str]
 ) -> Preflight:
     """Decide as a browser does (Fetch standard, "CORS-preflight fetch")."""
-    allow_origin = answer.get("access-control-allow-origin")
-    allow_methods = _list(answer.get("access-control-allow-methods"))
-    allow_headers = _list(answer.get("access-control-allow-headers"))
+    allow_origin = response.get("access-control-allow-origin")
+    allow_methods = _list(response.get("access-control-allow-methods"))
+    allow_headers = _list(response.get("access-control-allow-headers"))
     names = {name.lower() for name in allow_headers}
-    age = answer.get("access-control-max-age", "")
+    age = response.get("access-control-max-age", "")
     return Preflight(
         status=status,
         allowed=(
@@ -139,7 +139,7 @@ def _read(
         allow_origin=allow_origin,
         allow_methods=allow_methods,
         allow_headers=allow_headers,
-        expose_headers=_list(answer.get("access-control-expose-headers")),
+        expose_headers=_list(response.get("access-control-expose-headers")),
         max_age_seconds=int(age) if age.isascii() and age.isdigit() else None,
     )
 

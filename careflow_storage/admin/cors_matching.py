@@ -114,7 +114,7 @@ def _named(rules: Sequence[CorsRule]) -> str:
 
 
 def unreadable(rule: CorsRule, method: str) -> list[str]:
-    """Say which headers of the answers a page needs and cannot read."""
+    """Say which headers of the responses a page needs and cannot read."""
     exposed = {header.lower() for header in rule.expose_headers}
     if method in _UPLOADS and "etag" not in exposed:
         return ["The page cannot read the ETag: add ETag to expose_headers."]

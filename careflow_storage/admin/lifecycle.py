@@ -125,9 +125,9 @@ async def _read(engine: Engine) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             "get_bucket_lifecycle_configuration",
             None,
             {},
-            lambda answer: (
-                list(answer["Rules"]),
-                {name: answer[name] for name in (_MINIMUM_SIZE,) if answer.get(name)},
+            lambda response: (
+                list(response["Rules"]),
+                {name: response[name] for name in (_MINIMUM_SIZE,) if response.get(name)},
             ),
         )
     except NoSuchConfigurationError:

@@ -176,8 +176,8 @@ async def _why_denied(
     )
 
 
-def _object_lock(answer: dict[str, Any]) -> ObjectLock:
-    configuration = answer["ObjectLockConfiguration"]
+def _object_lock(response: dict[str, Any]) -> ObjectLock:
+    configuration = response["ObjectLockConfiguration"]
     enabled = configuration.get("ObjectLockEnabled") == "Enabled"
     found = (configuration.get("Rule") or {}).get("DefaultRetention")
     if not found:

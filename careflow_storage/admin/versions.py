@@ -52,7 +52,7 @@ async def delete_version(
             key, version_id=version_id, bypass_governance=bypass_governance
         )
     except NoSuchKeyError:
-        pass  # It was there: an attempt of ours whose answer was lost, or somebody was faster.
+        pass  # It was there: an attempt of ours whose response was lost, or somebody was faster.
     except AccessDeniedError as denied:
         raise await explain_denial(requests, key, version_id, denied) from denied
     return DeleteResult(

@@ -51,7 +51,7 @@ def new_folder(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """An answer to a request without a signature, and how long it took."""
+    """A response to a request without a signature, and how long it took."""
 
     status: int
     headers: Mapping[str, str]
@@ -72,7 +72,7 @@ class Examination:
     skew: timedelta | None = None
     """By how much the server's clock is ahead."""
     listing: Reply | None = None
-    """The answer to the first signed request."""
+    """The response to the first signed request."""
     sample: str | None = None
     """A key that is there: the probe's, or else the first of a listing."""
     may: dict[str, bool] = field(default_factory=dict)
@@ -161,7 +161,7 @@ class Examination:
             first = await self._ask_unsigned(http)
             # Over a connection that stands: the way there and back alone.
             second = await self._ask_unsigned(http)
-        return min(first, second, key=lambda answer: answer.seconds)
+        return min(first, second, key=lambda response: response.seconds)
 
     async def _ask_unsigned(self, http: aiohttp.ClientSession) -> Unsigned:
         proxy = environment_proxy(self.endpoint)

@@ -36,9 +36,9 @@ _CAP_SOLUTION = "Raise the cap on the page Caps & Alerts of the Backblaze consol
 _NETWORK_CAUSE = "The connection broke or the server stays silent: network, firewall or proxy."
 _NETWORK_SOLUTION = "Check BACKBLAZE_ENDPOINT and the network between here and there, then again."
 _FOREIGN_CAUSE = (
-    "What answers there is no S3 server, or something in between changes its responses."
+    "What responds there is no S3 server, or something in between changes its responses."
 )
-_BUSY_CAUSE = "Backblaze answers so as a matter of course under load, and in maintenance."
+_BUSY_CAUSE = "Backblaze responds so as a matter of course under load, and in maintenance."
 _BUSY_SOLUTION = "Run the doctor again. If it stays, look at https://status.backblaze.com."
 
 NOT_S3_CAUSE = "The bucket is from before May 2020: the S3 API does not reach such buckets."
@@ -62,7 +62,7 @@ def outcome_of(error: Exception) -> Outcome:
     if not isinstance(error, StorageError):
         return failed(
             f"The check itself failed ({found}).",
-            "A defect of the doctor, or an answer that it does not understand.",
+            "A defect of the doctor, or a response that it does not understand.",
             "Report it with this line and the server's name.",
         )
     if isinstance(error, CapExceededError):

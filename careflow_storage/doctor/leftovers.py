@@ -21,7 +21,7 @@ class Traces:
     """The probes of one diagnosis, all in one folder of their own.
 
     Attributes:
-        keys: Under which something is stored, or may be: an answer can be lost.
+        keys: Under which something is stored, or may be: a response can be lost.
     """
 
     def __init__(self, folder: str) -> None:
@@ -76,7 +76,7 @@ class Traces:
         control = engine.control
         try:
             async with asyncio.timeout(_LISTING_SECONDS):
-                answer = await control.call(
+                response = await control.call(
                     "list_object_versions", None, {"Prefix": self.folder}, dict
                 )
                 uploads = await control.list_incomplete(self.folder)
@@ -86,7 +86,7 @@ class Traces:
         for upload in uploads:
             with contextlib.suppress(NoSuchUploadError):
                 await engine.multipart.abort(upload.key, upload.upload_id)
-        found = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
+        found = [*response.get("Versions", ()), *response.get("DeleteMarkers", ())]
         targets = [(each["Key"], each["VersionId"]) for each in found]
         failed = (await engine.requests.delete_objects(targets)).failed if targets else []
         return sorted({each.key for each in failed})

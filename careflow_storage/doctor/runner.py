@@ -33,7 +33,7 @@ _ALL_SECONDS = 50.0
 _LIVE_SECONDS = 120.0
 _LONGEST_PROBE = "nothing-is-here"
 
-Answer = Outcome | list[Outcome] | None
+Response = Outcome | list[Outcome] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Check:
 
     group: Group
     name: str
-    run: Callable[[Examination], Awaitable[Answer]]
+    run: Callable[[Examination], Awaitable[Response]]
     needs: tuple[str, ...] = ()
 
 
@@ -112,7 +112,7 @@ async def diagnose(
         settings: Those in use; or arguments of `StorageSettings`, to learn what is malformed
             in them; None for the environment.
         origin: A web page's, such as ``https://app.example``: may it upload and play?
-        live: Also try what only a real B2 account can answer, and compare it with what this
+        live: Also try what only a real B2 account can show, and compare it with what this
             library takes for granted. About 40 more requests.
         probe_prefix: Where the probes are stored, in a folder of their own below it. For a key
             that is limited to a prefix it must begin with that.
@@ -198,14 +198,14 @@ class _Run:
     async def _outcomes(self, check: Check) -> list[Outcome]:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                answer = await check.run(self._examination)
+                response = await check.run(self._examination)
         except Exception as error:  # noqa: BLE001 - it becomes a finding; the others go on
             if type(error) is TimeoutError and error.errno is None:
                 return [_too_slow()]
             return [outcome_of(error)]
-        if answer is None:
+        if response is None:
             return []
-        return answer if isinstance(answer, list) else [answer]
+        return response if isinstance(response, list) else [response]
 
 
 def _too_slow() -> Outcome:

@@ -51,7 +51,7 @@ class NativeApi:
     """The account of one application key. It signs in when first needed.
 
     b2sdk repeats what fails for a while (5 attempts, about 8 s). Its calls cannot be
-    interrupted, only left alone: of a cancelled call the answer is dropped, except that a key
+    interrupted, only left alone: of a cancelled call the response is dropped, except that a key
     that was made meanwhile is deleted again.
     """
 
@@ -181,8 +181,8 @@ class NativeApi:
         if allowed:
             return  # B2 refuses to list all with such a key; signing in told their names.
         account = self._api.account_info.get_account_id()
-        answer = self._api.session.list_buckets(account, bucket_name=name)
-        for each in answer["buckets"]:
+        response = self._api.session.list_buckets(account, bucket_name=name)
+        for each in response["buckets"]:
             self._bucket_names[each["bucketId"]] = each["bucketName"]
 
     def _create(self, name: str, limits: KeyLimits) -> CreatedKey:
@@ -199,7 +199,7 @@ class NativeApi:
         )
         if self._unanswered.count > 0:
             logger.warning(
-                "B2 did not answer at first when the key %s was created: there may be a second "
+                "B2 did not respond at first when the key %s was created: there may be a second "
                 "key of this name, whose secret nobody knows; delete it",
                 name,
             )
@@ -207,8 +207,8 @@ class NativeApi:
         return CreatedKey(**dict(info), application_key=SecretStr(entry["applicationKey"]))
 
     def _delete(self, key_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._api.session.delete_key(key_id)
-        return answer
+        response: dict[str, Any] = self._api.session.delete_key(key_id)
+        return response
 
 
 def new_api() -> Any:
@@ -222,11 +222,11 @@ def new_api() -> Any:
 
     class Session(requests.Session):
         def request(self, *given: Any, **named: Any) -> requests.Response:
-            # b2sdk waits up to 20 minutes for an answer.
+            # b2sdk waits up to 20 minutes for a response.
             named["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
             return super().request(*given, **named)
 
-    # The hook fails on answers without a Date, and changes the locale of the whole process.
+    # The hook fails on responses without a Date, and changes the locale of the whole process.
     config = B2HttpApiConfig(http_session_factory=Session, install_clock_skew_hook=False)
     return B2Api(InMemoryAccountInfo(), api_config=config)
 

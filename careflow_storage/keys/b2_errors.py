@@ -49,7 +49,7 @@ _REASONS = (
     ("unreachable", "its network cannot be reached"),
     ("SSL", "TLS failed"),
 )
-_BUSY_HINT = "Backblaze answers this as a matter of course under load; try again later."
+_BUSY_HINT = "Backblaze responds like this as a matter of course under load; try again later."
 
 
 def typed_error(operation: str, error: Exception) -> StorageError:
@@ -63,14 +63,14 @@ def typed_error(operation: str, error: Exception) -> StorageError:
         made = _of_b2(operation, error)
     if made is None:
         # An assertion or a missing field: what was answered is not B2's native API.
-        made = ServerResponseError(f"The server's answer makes no sense ({_text(error)}).")
+        made = ServerResponseError(f"The server's response makes no sense ({_text(error)}).")
     made.operation = operation
     made.code = made.code or getattr(error, "code", None)
     return made
 
 
 def _is_of_another_api(error: Exception) -> bool:
-    """Whether an S3 or a web server refused to sign in, which B2 answers in JSON."""
+    """Whether an S3 or a web server refused to sign in, which B2 responds in JSON."""
     from b2sdk.v3.exception import B2Error
 
     return isinstance(error, B2Error) and _ANOTHER_API.search(str(error)) is not None

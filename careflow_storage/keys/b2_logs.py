@@ -1,4 +1,4 @@
-"""Keeps the records of b2sdk free of secrets, and notices requests that got no answer."""
+"""Keeps the records of b2sdk free of secrets, and notices requests that got no response."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def guard_logs() -> None:
 
 
 class Unanswered:
-    """A hook of b2sdk that counts the requests of one call to which no answer came."""
+    """A hook of b2sdk that counts the requests of one call to which no response came."""
 
     def __init__(self, call: str) -> None:
         self._end = f"/{call}"
@@ -46,6 +46,6 @@ class Unanswered:
     def post_request(
         self, method: str, url: str, headers: Mapping[str, str], response: Any
     ) -> None:
-        """b2sdk has an answer."""
+        """b2sdk has a response."""
         if url.endswith(self._end):
             self.count -= 1

@@ -102,7 +102,7 @@ class ApplicationKeys:
         prefix: str | None = None,
         expires_in: timedelta | None = None,
     ) -> CreatedKey:
-        """Make a key. The answer holds the secret, which B2 tells this one time.
+        """Make a key. The response holds the secret, which B2 tells this one time.
 
         2 requests, and 1 to sign in the first time. Cancelled, it leaves no key behind.
 

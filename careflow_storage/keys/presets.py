@@ -65,7 +65,7 @@ admin      app, listAllBucketNames,             all of ``storage.admin`` for its
            retentions and of legal holds        bypassGovernance: ask for these by name
 ========== ==================================== ============================================
 
-``listBuckets`` is in all of them, since without it B2 answers 403 for a missing file, not 404
+``listBuckets`` is in all of them, since without it B2 responds with 403 for a missing file, not 404
 (kopia#5329), and HeadBucket fails (nextcloud/server#60791). It tells about the key's own
 bucket only.
 """

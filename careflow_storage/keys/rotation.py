@@ -202,7 +202,7 @@ class Rotation:
     ) -> RotationResult:
         after = kept_until(new)
         if self.grace == timedelta(0) or (after is not None and after <= _now()):
-            # Anew: when an answer was lost, b2sdk may have made the new key twice.
+            # Anew: when a response was lost, b2sdk may have made the new key twice.
             keys = await self.native.list_keys()
             deleted = await delete_all(self.native, superseded(new, keys), new, self.sign_in_with)
             after = None
@@ -259,7 +259,7 @@ async def _delete(native: NativeApi, key: KeyInfo) -> None:
     try:
         await native.delete_key(key.key_id)
     except NoSuchApplicationKeyError:
-        # Deleted by somebody else, or by a request whose answer was lost; B2's refusal does not
+        # Deleted by somebody else, or by a request whose response was lost; B2's refusal does not
         # tell this from others.
         if any(each.key_id == key.key_id for each in await native.list_keys()):
             raise

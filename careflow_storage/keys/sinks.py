@@ -111,17 +111,17 @@ class Callback:
     async def deliver(self, key: CreatedKey) -> None:
         """Call it; a function that is not async runs in a thread."""
         if inspect.iscoroutinefunction(self._function):
-            answer: object = self._function(key)
+            response: object = self._function(key)
         else:
-            answer = await _in_thread(lambda: self._called(key))
-        if inspect.isawaitable(answer):
-            await answer
+            response = await _in_thread(lambda: self._called(key))
+        if inspect.isawaitable(response):
+            await response
         self.delivered = True
 
     def _called(self, key: CreatedKey) -> object:
-        answer = self._function(key)
-        self.delivered = not inspect.isawaitable(answer)
-        return answer
+        response = self._function(key)
+        self.delivered = not inspect.isawaitable(response)
+        return response
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -19,7 +19,7 @@ _VERSIONING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What the server said."""
 
     status: int
@@ -48,12 +48,12 @@ class SyncClient:
 
     def request(
         self, method: str, path: str, query: dict[str, str] | None = None, body: bytes = b""
-    ) -> Answer:
+    ) -> Response:
         """Send a signed request; ``path`` is not yet encoded.
 
         Raises:
             OSError: The server could not be reached or the connection broke.
-            http.client.HTTPException: The answer is not HTTP.
+            http.client.HTTPException: The response is not HTTP.
         """
         encoded, parameters = encode_key(path), canonical_query(query or {})
         headers = self._signer.sign(
@@ -75,17 +75,19 @@ class SyncClient:
             target = f"{encoded}?{parameters}" if parameters else encoded
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
-            return Answer(response.status, response.getheader("x-amz-version-id"), response.read())
+            return Response(
+                response.status, response.getheader("x-amz-version-id"), response.read()
+            )
         finally:
             connection.close()
 
-    def create_bucket(self, name: str) -> Answer:
+    def create_bucket(self, name: str) -> Response:
         """Create a bucket; one that is ours already is as good."""
-        answer = self.request("PUT", f"/{name}")
-        if answer.status == 409 and b"BucketAlreadyOwnedByYou" in answer.body:
-            return Answer(200, None, b"")
-        return answer
+        response = self.request("PUT", f"/{name}")
+        if response.status == 409 and b"BucketAlreadyOwnedByYou" in response.body:
+            return Response(200, None, b"")
+        return response
 
-    def enable_versioning(self, name: str) -> Answer:
+    def enable_versioning(self, name: str) -> Response:
         """Keep all versions of the bucket's objects, as every B2 bucket does."""
         return self.request("PUT", f"/{name}", {"versioning": ""}, _VERSIONING)

@@ -1,4 +1,4 @@
-"""`LocalServer`: started, asked until it really answers, and stopped."""
+"""`LocalServer`: started, asked until it really responds, and stopped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from careflow_storage._s3.signing import Credentials
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.local.client import REGION, Answer, SyncClient
+from careflow_storage.local.client import REGION, Response, SyncClient
 from careflow_storage.local.data_directory import DirectoryLock, open_data_directory
 from careflow_storage.local.process import (
     LocalServerError,
@@ -307,7 +307,7 @@ class LocalServer:
         client = self._client()
         probe = f"/{self.bucket}/{_PROBE}"
 
-        def until_ok(ask: Callable[[], Answer]) -> Answer:
+        def until_ok(ask: Callable[[], Response]) -> Response:
             return self._ask_until_ok(ask, process, deadline)
 
         until_ok(lambda: client.create_bucket(self.bucket))
@@ -317,8 +317,10 @@ class LocalServer:
         until_ok(lambda: client.request("DELETE", probe, version))
         until_ok(lambda: client.enable_versioning(self.bucket))
 
-    def _ask_until_ok(self, ask: Callable[[], Answer], process: Process, deadline: float) -> Answer:
-        last = "no answer"
+    def _ask_until_ok(
+        self, ask: Callable[[], Response], process: Process, deadline: float
+    ) -> Response:
+        last = "no response"
         while time.monotonic() < deadline:
             if process.has_exited(within=_POLL):
                 words = process.log_tail()
@@ -327,13 +329,13 @@ class LocalServer:
                     f"The local server ended while starting. Its last words:\n{words}"
                 )
             try:
-                answer = ask()
+                response = ask()
             except (OSError, http.client.HTTPException) as error:
                 last = repr(error)
                 continue
-            if answer.status < 300:
-                return answer
-            last = str(answer)
+            if response.status < 300:
+                return response
+            last = str(response)
         raise LocalServerError(
             f"The local server was not ready within {self._start_timeout:g} s; it answered: "
             f"{last}. Its last words:\n{process.log_tail()}"
@@ -354,9 +356,9 @@ def _identity(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _expect_ok(intention: str, answer: Answer) -> None:
-    if answer.status >= 300:
-        raise LocalServerError(f"The local server refused to {intention}: {answer}")
+def _expect_ok(intention: str, response: Response) -> None:
+    if response.status >= 300:
+        raise LocalServerError(f"The local server refused to {intention}: {response}")
 
 
 async def _to_its_end(function: Callable[[], None]) -> None:

@@ -25,18 +25,18 @@ async def _put(trial: Trial) -> None:
 
 
 async def _get(trial: Trial) -> None:
-    answer = await trial.client.get_object(**trial.same)
-    _require(await answer["Body"].read() == _BODY, "other bytes came back")
+    response = await trial.client.get_object(**trial.same)
+    _require(await response["Body"].read() == _BODY, "other bytes came back")
 
 
 async def _head(trial: Trial) -> None:
-    answer = await trial.client.head_object(**trial.same)
-    _require(answer["ContentLength"] == len(_BODY), "it tells another length")
+    response = await trial.client.head_object(**trial.same)
+    _require(response["ContentLength"] == len(_BODY), "it tells another length")
 
 
 async def _list(trial: Trial) -> None:
-    answer = await trial.client.list_objects_v2(Bucket=trial.bucket, Prefix=trial.key)
-    found = [each["Key"] for each in answer.get("Contents", ())]
+    response = await trial.client.list_objects_v2(Bucket=trial.bucket, Prefix=trial.key)
+    found = [each["Key"] for each in response.get("Contents", ())]
     _require(found == [trial.key], "the object is not in it")
 
 
@@ -80,18 +80,18 @@ async def _virtual_host(trial: Trial) -> None:
 async def _delete_many(trial: Trial) -> None:
     where = trial.other("batch")
     await trial.client.put_object(**where, Body=_BODY)
-    answer = await trial.client.delete_objects(
+    response = await trial.client.delete_objects(
         Bucket=trial.bucket, Delete={"Objects": [{"Key": where["Key"]}]}
     )
-    _require(not answer.get("Errors"), "it was not deleted")
+    _require(not response.get("Errors"), "it was not deleted")
 
 
 async def _delete(trial: Trial) -> None:
     where = trial.other("deleted")
     await trial.client.put_object(**where, Body=_BODY)
     await trial.client.delete_object(**where)
-    answer = await trial.client.list_object_versions(Bucket=trial.bucket, Prefix=where["Key"])
-    if answer.get("Versions"):
+    response = await trial.client.list_object_versions(Bucket=trial.bucket, Prefix=where["Key"])
+    if response.get("Versions"):
         raise DiffersError("the file is hidden; its bytes are still stored and billed")
 
 
@@ -118,8 +118,8 @@ async def _put_if_none(trial: Trial) -> None:
 
 async def _put_tags(trial: Trial) -> None:
     await _put_with("tagged", Tagging="kind=probe")(trial)
-    answer = await trial.client.get_object_tagging(**trial.other("tagged"))
-    if not answer.get("TagSet"):
+    response = await trial.client.get_object_tagging(**trial.other("tagged"))
+    if not response.get("TagSet"):
         raise DiffersError("the tags were thrown away")
 
 

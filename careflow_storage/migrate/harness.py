@@ -41,14 +41,14 @@ class OldCodeFinding(Model):
         code: The call.
         verdict: ``works``, ``differs`` (it is accepted and means something else), ``fails``,
             or ``skipped`` (the key may not do it, so nothing is known).
-        answer: What the server said, where it did not just work.
+        response: What the server said, where it did not just work.
         change: What to change in the code, where it needs a change.
     """
 
     what: str
     code: str
     verdict: Literal["works", "differs", "fails", "skipped"]
-    answer: str | None = None
+    response: str | None = None
     change: str | None = None
 
 
@@ -71,13 +71,13 @@ class Attempt:
     needed: bool = False
 
     def finding(
-        self, verdict: Literal["works", "differs", "fails", "skipped"], answer: str | None
+        self, verdict: Literal["works", "differs", "fails", "skipped"], response: str | None
     ) -> OldCodeFinding:
         return OldCodeFinding(
             what=self.what,
             code=self.code,
             verdict=verdict,
-            answer=answer,
+            response=response,
             change=None if verdict in ("works", "skipped") else self.change,
         )
 
@@ -111,14 +111,14 @@ class Trial:
         except RefusedError as refusal:
             return attempt.finding("fails", str(refusal))
         except TimeoutError:
-            return attempt.finding("fails", f"no answer in {self.settings.idle_timeout:g} s")
+            return attempt.finding("fails", f"no response in {self.settings.idle_timeout:g} s")
         except Exception as error:
             explained = self._explained(error, attempt)
             if attempt.needed and isinstance(explained, _HOPELESS):
                 raise explained from error
             if isinstance(explained, AccessDeniedError):
-                return attempt.finding("skipped", _answer(explained))
-            return attempt.finding("fails", _answer(explained))
+                return attempt.finding("skipped", _response(explained))
+            return attempt.finding("fails", _response(explained))
         return attempt.finding("works", None)
 
     async def send(self, method: str, url: str, **options: Any) -> bytes:
@@ -130,15 +130,15 @@ class Trial:
                     connector=aiohttp.TCPConnector(ssl=True if tls is None else tls),
                     cookie_jar=aiohttp.DummyCookieJar(),
                 ) as http,
-                http.request(method, url, allow_redirects=False, **options) as answer,
+                http.request(method, url, allow_redirects=False, **options) as response,
             ):
-                body = await answer.content.read(4096)
-                if answer.status < 300:
+                body = await response.content.read(4096)
+                if response.status < 300:
                     return body
         except aiohttp.ClientError as error:
             raise RefusedError(f"the connection failed ({type(error).__name__})") from None
         code = _CODE.search(body.decode(errors="replace"))
-        raise RefusedError(f"{answer.status} {code[1] if code else answer.reason}")
+        raise RefusedError(f"{response.status} {code[1] if code else response.reason}")
 
     async def clean_up(self) -> tuple[str, ...]:
         """Erase all that was stored; return the keys of what could not be."""
@@ -179,13 +179,13 @@ class Trial:
     ) -> dict[str, Any]:
         """Make one call of the cleaning; what it fails for is left."""
         try:
-            answer: dict[str, Any] = await call(**where)
+            response: dict[str, Any] = await call(**where)
         except Exception as error:
             if explain(error, self._where("clean_up")) is None:
                 raise
             left.add(what)
             return {}
-        return answer
+        return response
 
     def _explained(self, error: Exception, attempt: Attempt) -> StorageError:
         """Say what a client's error means; raise what is none of its own."""
@@ -198,7 +198,7 @@ class Trial:
         return {"operation": operation, "bucket": self.bucket, "key": None}
 
 
-def _answer(error: StorageError) -> str:
+def _response(error: StorageError) -> str:
     return " ".join(
         str(each) for each in (error.status, error.code, printable(error.message)) if each
     )

@@ -113,7 +113,7 @@ class Delivery:
             head = await self._storage._lifecycle.engine().requests.head_object(entry.key)
         except AccessDeniedError:
             # A key may be good for writing alone. The server has verified what it stored
-            # against our checksum, and the upload has compared its answer.
+            # against our checksum, and the upload has compared its response.
             return Proof(result.etag, result.version_id)
         except NoSuchKeyError as error:
             raise self._unproven(entry, "is not there") from error

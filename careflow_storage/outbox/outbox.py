@@ -1,4 +1,4 @@
-"""`Outbox`: recordings that are safe on disk now, and in the bucket as soon as it answers."""
+"""`Outbox`: recordings that are safe on disk now, and in the bucket as soon as it responds."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from careflow_storage.testing.b2.errors import RefusedError
 from careflow_storage.testing.b2.keys import ApplicationKey, expiry
 from careflow_storage.testing.b2.limits import CAPS, MAX_PUT_SIZE, MIN_PART_SIZE, check_bucket_name
 from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
-from careflow_storage.testing.proxy.exchange import Exchange, Listener, answer_head
+from careflow_storage.testing.proxy.exchange import Exchange, Listener, response_head
 from careflow_storage.testing.proxy.faults import Faults
 from careflow_storage.testing.proxy.rule import Attempt, Rule
 
@@ -390,13 +390,13 @@ class _Emulating(Exchange):
         body = b"" if too_long else b"".join([chunk async for chunk in self.request_body()])
         method, target, _ = self.head.first.split(" ", 2)
         headers = {name.lower(): value for name, value in self.head.headers}
-        answer = self._emulator.handle(method, target, headers, body)
-        head = answer_head(answer.status, answer.headers)
+        response = self._emulator.handle(method, target, headers, body)
+        head = response_head(response.status, response.headers)
         is_head = method == "HEAD"
-        if not is_head and answer.status != 204:
-            head.set("Content-Length", str(len(answer.body)))
-        has_body = not is_head and answer.status not in (204, 304)
-        keep = await self.relay(head, _once(answer.body) if has_body else None)
+        if not is_head and response.status != 204:
+            head.set("Content-Length", str(len(response.body)))
+        has_body = not is_head and response.status not in (204, 304)
+        keep = await self.relay(head, _once(response.body) if has_body else None)
         return keep and not too_long
 
 

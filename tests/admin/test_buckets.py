@@ -103,11 +103,11 @@ async def test_a_name_that_is_taken_says_whose_it_is(
     assert "choose another" in (other.value.hint or "")
 
 
-async def test_a_creation_whose_answer_was_lost_is_not_taken_for_a_new_bucket(
+async def test_a_creation_whose_response_was_lost_is_not_taken_for_a_new_bucket(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     b2_server.faults.next("CreateBucket", cut="rst", at="resp")
-    with pytest.raises(BucketExistsError, match="an answer was lost"):
+    with pytest.raises(BucketExistsError, match="a response was lost"):
         await storage.admin.create_bucket("careflow-lost")
 
 
@@ -180,7 +180,7 @@ async def test_a_wrong_confirmation_sends_nothing(storage: BackblazeStorage, con
     assert storage.request_counts() == {}
 
 
-async def test_a_deletion_whose_answer_was_lost_is_done(
+async def test_a_deletion_whose_response_was_lost_is_done(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     b2_server.faults.next("DeleteBucket", cut="rst", at="resp")
@@ -213,7 +213,7 @@ async def test_an_encryption_that_b2_has_not_is_not_called_none(
         await storage.admin.get_bucket_encryption()
 
 
-async def test_an_empty_answer_is_no_list_of_buckets(
+async def test_an_empty_response_is_no_list_of_buckets(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     b2_server.faults.next("ListBuckets", status=200)

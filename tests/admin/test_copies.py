@@ -237,7 +237,7 @@ async def test_given_a_failed_or_cancelled_copy_in_parts_then_no_upload_is_left(
     assert held(b2) == NOTHING_HELD
 
 
-async def test_given_lost_answers_when_copied_in_parts_then_there_is_one_version(
+async def test_given_lost_responses_when_copied_in_parts_then_there_is_one_version(
     b2: BackblazeStorage, b2_server: B2Server, parts_of_five_mib: None
 ) -> None:
     await store(b2, "a", LARGE)
@@ -253,7 +253,7 @@ async def test_given_lost_answers_when_copied_in_parts_then_there_is_one_version
 
 
 @pytest.mark.parametrize("lost", [1, 3, None])
-async def test_given_lost_answers_when_copied_then_the_copy_is_found_and_made_once(
+async def test_given_lost_responses_when_copied_then_the_copy_is_found_and_made_once(
     b2: BackblazeStorage, b2_server: B2Server, lost: int | None
 ) -> None:
     await store(b2, "a")
@@ -278,7 +278,7 @@ async def test_given_a_busy_server_when_copied_then_it_is_tried_again_or_the_err
     assert b2_server.versions("c") == []
 
 
-async def test_given_an_error_inside_a_200_answer_when_copied_then_it_is_tried_again(
+async def test_given_an_error_inside_a_200_response_when_copied_then_it_is_tried_again(
     b2: BackblazeStorage, b2_server: B2Server
 ) -> None:
     await store(b2, "a")

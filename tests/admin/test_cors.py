@@ -270,7 +270,7 @@ async def test_a_server_that_does_not_follow_the_rules_yet_is_told_apart(
 
 
 @pytest.mark.parametrize(
-    ("answer", "allowed"),
+    ("response", "allowed"),
     [
         ({"Access-Control-Allow-Origin": APP, "Access-Control-Allow-Methods": "GET, PUT"}, False),
         ({"Access-Control-Allow-Headers": "*"}, False),
@@ -292,10 +292,10 @@ async def test_a_server_that_does_not_follow_the_rules_yet_is_told_apart(
         ),
     ],
 )
-async def test_the_answer_is_judged_as_a_browser_does(
-    storage: BackblazeStorage, b2_server: B2Server, answer: dict[str, str], allowed: bool
+async def test_the_response_is_judged_as_a_browser_does(
+    storage: BackblazeStorage, b2_server: B2Server, response: dict[str, str], allowed: bool
 ) -> None:
-    b2_server.faults.next("Preflight", status=200, headers=answer)
+    b2_server.faults.next("Preflight", status=200, headers=response)
     assert (await storage.admin.check_cors(APP)).allowed is allowed
 
 
@@ -400,10 +400,10 @@ async def test_on_a_real_server_a_browser_can_upload(seaweed_storage: BackblazeS
     sent = {"Content-Type": "audio/webm", "Origin": APP}
     async with (
         aiohttp.ClientSession() as browser,
-        browser.put(url, data=b"recording", headers=sent) as answer,
+        browser.put(url, data=b"recording", headers=sent) as response,
     ):
-        assert answer.status == 200
-        assert answer.headers["Access-Control-Allow-Origin"] == APP
+        assert response.status == 200
+        assert response.headers["Access-Control-Allow-Origin"] == APP
     assert await admin.remove_cors_rule("careflow-browser-uploads") == [players]
     await admin.set_cors_rules([])
     assert await admin.get_cors_rules() == []

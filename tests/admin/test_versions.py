@@ -262,7 +262,7 @@ async def test_given_what_is_no_version_id_then_it_is_refused_before_any_request
     assert b2_server.requests == []
 
 
-async def test_given_a_lost_answer_when_a_version_is_erased_then_it_is_done(
+async def test_given_a_lost_response_when_a_version_is_erased_then_it_is_done(
     b2: BackblazeStorage, b2_server: B2Server
 ) -> None:
     (version,) = await store(b2, "a", b"x")
@@ -295,12 +295,12 @@ async def test_given_many_versions_when_erased_then_each_has_its_result_in_their
     assert await storage.admin.delete_file_versions([]) == []
 
 
-async def test_given_an_answer_that_leaves_versions_out_then_they_count_as_not_erased(
+async def test_given_a_response_that_leaves_versions_out_then_they_count_as_not_erased(
     b2: BackblazeStorage, b2_server: B2Server
 ) -> None:
     one, two = await store(b2, "a", b"1", b"2")
-    answer = f"<DeleteResult><Deleted><Key>a</Key><VersionId>{two}</VersionId></Deleted>"
-    lie = {"status": 200, "body": f"{answer}</DeleteResult>".encode()}
+    response = f"<DeleteResult><Deleted><Key>a</Key><VersionId>{two}</VersionId></Deleted>"
+    lie = {"status": 200, "body": f"{response}</DeleteResult>".encode()}
     b2_server.faults.always("DeleteObjects", **lie)
     results = await b2.admin.delete_file_versions([("a", one), ("a", two)])
     assert [each.deleted for each in results] == [False, True]
@@ -517,8 +517,8 @@ async def test_given_somebody_who_hides_it_for_ever_when_restored_then_it_ends_w
     await hide(b2, "a")
     # The server says that the marker is gone, and it is there again at once.
     marker = b2_server.versions("a")[0].version_id
-    answer = f"<Deleted><Key>a</Key><VersionId>{marker}</VersionId></Deleted>"
-    body = f"<DeleteResult>{answer}</DeleteResult>".encode()
+    response = f"<Deleted><Key>a</Key><VersionId>{marker}</VersionId></Deleted>"
+    body = f"<DeleteResult>{response}</DeleteResult>".encode()
     b2_server.faults.always("DeleteObjects", status=200, body=body)
     with pytest.raises(StorageError, match="hidden again and again") as caught:
         await b2.admin.restore_file("a")
@@ -617,7 +617,7 @@ async def test_given_a_cancelled_purge_then_it_stops_and_can_be_run_again(
 
 
 @pytest.mark.integration
-async def test_given_lost_answers_on_a_real_server_when_purged_then_nothing_is_left(
+async def test_given_lost_responses_on_a_real_server_when_purged_then_nothing_is_left(
     seaweed_settings: StorageSettings, pages_of_three: None
 ) -> None:
     async with (

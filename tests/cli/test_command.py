@@ -72,9 +72,9 @@ async def until_an_upload_runs(settings: StorageSettings) -> None:
 async def versions_in(settings: StorageSettings, prefix: str) -> list[str]:
     async with BackblazeStorage(settings) as storage:
         client = await storage.client()
-        answer = await client.list_object_versions(Bucket=settings.bucket_name, Prefix=prefix)
+        response = await client.list_object_versions(Bucket=settings.bucket_name, Prefix=prefix)
         uploads = await client.list_multipart_uploads(Bucket=settings.bucket_name, Prefix=prefix)
-    found = [*answer.get("Versions", ()), *answer.get("DeleteMarkers", ())]
+    found = [*response.get("Versions", ()), *response.get("DeleteMarkers", ())]
     return [entry["Key"] for entry in (*found, *uploads.get("Uploads", ()))]
 
 

@@ -392,8 +392,8 @@ async def test_a_url_is_all_that_is_printed_and_it_works(
     await storage.upload_file("call.wav", b"voice")
     (url,) = (await command("url", "call.wav", "--expires", "15m")).lines
     assert "X-Amz-Expires=900" in url
-    async with aiohttp.ClientSession() as browser, browser.get(URL(url, encoded=True)) as answer:
-        assert await answer.read() == b"voice"
+    async with aiohttp.ClientSession() as browser, browser.get(URL(url, encoded=True)) as response:
+        assert await response.read() == b"voice"
     put = (await command("url", "call.wav", "--method", "PUT", "--json")).json
     assert (put["method"], put["expires_in"]) == ("PUT", 3600)
     assert (await command("url", "call.wav", "--expires", "8d")).code == 2

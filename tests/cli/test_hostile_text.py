@@ -1,6 +1,6 @@
 r"""Text from outside never steers a terminal: names, messages and values, in every command.
 
-Each command meets keys, local names, key names, rules, settings and answers that hold escape
+Each command meets keys, local names, key names, rules, settings and responses that hold escape
 sequences, line breaks, controls of direction and rich's own markup.
 """
 

@@ -318,16 +318,16 @@ async def test_a_cancelled_diagnosis_erases_its_probes(server: B2Server) -> None
 
 @contextlib.asynccontextmanager
 async def answering(words: bytes) -> AsyncIterator[str]:
-    """A server that gives the same answer to whatever comes; none if it is empty."""
+    """A server that gives the same response to whatever comes; none if it is empty."""
     writers: list[asyncio.StreamWriter] = []
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
         if await reader.read(1) and words:
             writer.write(words)
             writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:

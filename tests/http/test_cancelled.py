@@ -23,7 +23,7 @@ from tests.support.hostile import HostileServer, answered
 pytestmark = pytest.mark.slow
 
 FDS = Path("/proc/self/fd")
-ANSWER = answered(
+RESPONSE = answered(
     b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT"
 )
 HOST = "store.example"
@@ -148,7 +148,7 @@ async def way_to(
         monkeypatch.setenv("https_proxy", f"{scheme}://127.0.0.1:{port}")
         return f"https://{HOST}"
 
-    server = await stack.enter_async_context(HostileServer(lambda _: ANSWER, tls))
+    server = await stack.enter_async_context(HostileServer(lambda _: RESPONSE, tls))
     match way:
         case "silent in TLS":
             return f"https://127.0.0.1:{await listen(silent)}"
@@ -235,7 +235,7 @@ async def test_given_a_cancel_in_the_turn_in_which_tls_is_ready_then_others_stil
     secured = Connection.secured
     async with (
         listening(echo) as other,
-        HostileServer(lambda _: ANSWER, server_tls(authority)) as server,
+        HostileServer(lambda _: RESPONSE, server_tls(authority)) as server,
         BackblazeStorage(settings_for(server.url, ca_file)) as storage,
     ):
         for _ in range(10):

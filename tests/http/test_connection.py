@@ -1,4 +1,4 @@
-"""Connections and their pool, against servers that answer as they like."""
+"""Connections and their pool, against servers that response as they like."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from careflow_storage._http.errors import (
     ProtocolError,
     TlsError,
 )
-from careflow_storage._http.parser import AnswerHead, request_head
+from careflow_storage._http.parser import ResponseHead, request_head
 from careflow_storage._http.pool import Pool
 from tests.support.bodies import noise
 from tests.support.hostile import Asked, Bytes, HostileServer, answered
@@ -45,12 +45,12 @@ class Body:
 
 @asynccontextmanager
 async def serving(
-    answer: Callable[[Asked], Bytes], *, tls: ssl.SSLContext | None = None, **options: Any
+    response: Callable[[Asked], Bytes], *, tls: ssl.SSLContext | None = None, **options: Any
 ) -> AsyncIterator[tuple[HostileServer, Pool]]:
     """A server, and a pool of connections to it."""
     fields = {"connect_timeout": 5.0, "idle_timeout": 5.0, "keep_alive": 4.0, **options}
     trust = fields.pop("trust", None)
-    async with HostileServer(answer, tls) as server:
+    async with HostileServer(response, tls) as server:
         pool = Pool(server.url, trust, **fields)
         try:
             yield server, pool
@@ -60,7 +60,7 @@ async def serving(
 
 async def ask(
     pool: Pool, method: str = "GET", body: Body | bytes | None = None
-) -> tuple[Connection, AnswerHead]:
+) -> tuple[Connection, ResponseHead]:
     """Send a request over an idle connection, or a new one."""
     connection = pool.take_idle() or await pool.connect()
     length = None if body is None else len(body) if isinstance(body, bytes) else body.size
@@ -69,7 +69,7 @@ async def ask(
 
 
 async def fetched(pool: Pool, method: str = "GET", body: Body | bytes | None = None) -> bytes:
-    """Ask, read the whole answer, and give the connection back."""
+    """Ask, read the whole response, and give the connection back."""
     connection, _ = await ask(pool, method, body)
     data = await connection.read_all(10_000_000)
     pool.give(connection)
@@ -90,7 +90,7 @@ CHUNKED = (
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
 @pytest.mark.parametrize(
-    ("answer", "expected"),
+    ("response", "expected"),
     [
         (answered(b"wikipedia"), b"wikipedia"),
         (CHUNKED, b"wikipedia"),
@@ -104,16 +104,16 @@ CHUNKED = (
     ],
     ids=["length", "chunks", "until it closes", "informational", "empty", "204"],
 )
-async def test_an_answer_is_the_same_however_its_bytes_are_cut(
-    answer: bytes, expected: bytes, size: int
+async def test_a_response_is_the_same_however_its_bytes_are_cut(
+    response: bytes, expected: bytes, size: int
 ) -> None:
-    async with serving(lambda _: in_pieces(answer, size)) as (_, pool):
+    async with serving(lambda _: in_pieces(response, size)) as (_, pool):
         assert await fetched(pool) == expected
 
 
-@pytest.mark.parametrize("answer", [answered(b"x"), CHUNKED], ids=["length", "chunks"])
-async def test_a_connection_serves_one_request_after_the_other(answer: bytes) -> None:
-    async with serving(lambda _: answer) as (server, pool):
+@pytest.mark.parametrize("response", [answered(b"x"), CHUNKED], ids=["length", "chunks"])
+async def test_a_connection_serves_one_request_after_the_other(response: bytes) -> None:
+    async with serving(lambda _: response) as (server, pool):
         first, _ = await ask(pool)
         await first.read_all(100)
         pool.give(first)
@@ -127,7 +127,7 @@ async def test_a_connection_serves_one_request_after_the_other(answer: bytes) ->
         ]
 
 
-async def test_the_length_in_an_answer_to_head_is_not_waited_for() -> None:
+async def test_the_length_in_a_response_to_head_is_not_waited_for() -> None:
     async with serving(lambda _: answered(b"0123456789")) as (_, pool):
         connection, head = await ask(pool, "HEAD")
         assert (head.headers["content-length"], head.length) == ("10", 0)
@@ -139,14 +139,14 @@ async def test_the_length_in_an_answer_to_head_is_not_waited_for() -> None:
 NOT_AGAIN = {
     "said so": answered(b"x", Connection="close"),
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
-    "more than the answer": answered(b"x") + b"y",
-    "another answer": answered(b"x") + answered(b"y"),
+    "more than the response": answered(b"x") + b"y",
+    "another response": answered(b"x") + answered(b"y"),
 }
 
 
-@pytest.mark.parametrize("answer", NOT_AGAIN.values(), ids=NOT_AGAIN.keys())
-async def test_a_connection_that_could_mix_answers_up_is_not_used_again(answer: bytes) -> None:
-    async with serving(lambda _: answer) as (_, pool):
+@pytest.mark.parametrize("response", NOT_AGAIN.values(), ids=NOT_AGAIN.keys())
+async def test_a_connection_that_could_mix_responses_up_is_not_used_again(response: bytes) -> None:
+    async with serving(lambda _: response) as (_, pool):
         assert await fetched(pool) == b"x"
         assert pool.take_idle() is None
 
@@ -154,12 +154,12 @@ async def test_a_connection_that_could_mix_answers_up_is_not_used_again(answer: 
 async def test_bytes_that_come_while_nothing_was_asked_end_the_connection() -> None:
     begin = asyncio.Event()
 
-    async def answer() -> AsyncIterator[bytes]:
+    async def response() -> AsyncIterator[bytes]:
         yield answered(b"x")
         await begin.wait()
         yield answered(b"forged")
 
-    async with serving(lambda _: answer()) as (_, pool):
+    async with serving(lambda _: response()) as (_, pool):
         connection, _head = await ask(pool)
         assert await connection.read_all(10) == b"x"
         pool.give(connection)
@@ -170,7 +170,7 @@ async def test_bytes_that_come_while_nothing_was_asked_end_the_connection() -> N
         assert pool.take_idle() is None
 
 
-async def test_a_body_of_an_unread_answer_is_not_taken_for_the_next_answer() -> None:
+async def test_a_body_of_an_unread_response_is_not_taken_for_the_next_response() -> None:
     async with serving(lambda _: answered(LARGE)) as (_, pool):
         connection, _ = await ask(pool)
         assert len(await connection.read(1000)) == 1000
@@ -205,7 +205,7 @@ async def test_what_came_before_a_break_is_given_and_then_the_break() -> None:
         assert pool.take_idle() is None
 
 
-async def test_a_server_whose_answer_nobody_reads_must_wait() -> None:
+async def test_a_server_whose_response_nobody_reads_must_wait() -> None:
     held = asyncio.Event()
 
     async def endless(_: Asked) -> AsyncIterator[bytes]:
@@ -225,17 +225,17 @@ async def test_a_server_whose_answer_nobody_reads_must_wait() -> None:
 
 @asynccontextmanager
 async def answering_early(status: str) -> AsyncIterator[Pool]:
-    """A pool of connections to a server that answers to a head and reads no body."""
+    """A pool of connections to a server that responds to a head and reads no body."""
     tested = asyncio.Event()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answered(b"no", status))
         await writer.drain()
         await tested.wait()
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     pool = Pool(url, None, connect_timeout=5, idle_timeout=5, keep_alive=4)
     try:
@@ -405,7 +405,7 @@ async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(authority: t
         assert server.asked == []
 
 
-async def test_an_answer_that_is_too_long_or_none_is_a_protocol_error() -> None:
+async def test_a_response_that_is_too_long_or_none_is_a_protocol_error() -> None:
     async with serving(lambda _: answered(LARGE)) as (_, pool):
         connection, _ = await ask(pool)
         with pytest.raises(ProtocolError, match="longer than 1000"):
@@ -433,8 +433,8 @@ async def test_a_refused_get_costs_no_connection() -> None:
 
 
 async def test_a_stream_that_is_open_when_its_storage_closes_can_still_be_closed() -> None:
-    answer = answered(LARGE, ETag='"e"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT")
-    async with HostileServer(lambda _: answer) as server:
+    response = answered(LARGE, ETag='"e"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT")
+    async with HostileServer(lambda _: response) as server:
         storage = BackblazeStorage(server.settings())
         await storage.initialize()
         stream = storage.stream_file("key")

@@ -31,7 +31,7 @@ class Read:
 def by_us(data: bytes, cuts: list[int], *, bodiless: bool) -> Read | None:
     """Read as a connection does, with the bytes coming in pieces; None if it is refused."""
     incoming, head, body = Incoming(), None, bytearray()
-    incoming.expect_answer(bodiless=bodiless)
+    incoming.expect_response(bodiless=bodiless)
     try:
         for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
             piece = data[start:end]

@@ -1,4 +1,4 @@
-"""Heads of answers and the framing of bodies: whatever comes, it has one meaning or none."""
+"""Heads of responses and the framing of bodies: whatever comes, it has one meaning or none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from careflow_storage._http.errors import ProtocolError
-from careflow_storage._http.parser import AnswerHead, Chunks, parse_answer_head, request_head
+from careflow_storage._http.parser import Chunks, ResponseHead, parse_response_head, request_head
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9\-_.!#$%&'*+^`|~]{0,20}", fullmatch=True)
 VALUES = st.text(
@@ -16,9 +16,9 @@ VALUES = st.text(
 )
 
 
-def parsed(text: str | bytes, *, bodiless: bool = False) -> AnswerHead:
+def parsed(text: str | bytes, *, bodiless: bool = False) -> ResponseHead:
     data = text.encode() if isinstance(text, str) else text
-    return parse_answer_head(data.replace(b"\n", b"\r\n"), bodiless=bodiless)
+    return parse_response_head(data.replace(b"\n", b"\r\n"), bodiless=bodiless)
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=12))
@@ -26,7 +26,7 @@ def test_headers_come_back_as_they_were_sent(pairs: list[tuple[str, str]]) -> No
     reserved = ("content-length", "transfer-encoding", "connection")
     pairs = [pair for pair in pairs if pair[0].lower() not in reserved]
     lines = "".join(f"\r\n{name}: {value}" for name, value in pairs)
-    head = parse_answer_head(f"HTTP/1.1 200 OK{lines}".encode("latin-1"), bodiless=False)
+    head = parse_response_head(f"HTTP/1.1 200 OK{lines}".encode("latin-1"), bodiless=False)
     expected: dict[str, str] = {}
     for name, value in pairs:
         told = value.strip(" \t")
@@ -39,7 +39,7 @@ def test_headers_come_back_as_they_were_sent(pairs: list[tuple[str, str]]) -> No
 @given(st.binary(max_size=300) | st.binary(max_size=100).map(b"HTTP/1.1 200 OK\r\n".__add__))
 def test_any_bytes_are_a_head_or_a_protocol_error(data: bytes) -> None:
     try:
-        head = parse_answer_head(data, bodiless=False)
+        head = parse_response_head(data, bodiless=False)
     except ProtocolError:
         return
     assert 100 <= head.status <= 999
@@ -109,7 +109,7 @@ def test_what_could_be_read_in_two_ways_is_refused(text: str) -> None:
 
 def test_a_bare_line_feed_ends_no_line() -> None:
     with pytest.raises(ProtocolError):
-        parse_answer_head(b"HTTP/1.1 200 OK\r\na: b\nc: d", bodiless=False)
+        parse_response_head(b"HTTP/1.1 200 OK\r\na: b\nc: d", bodiless=False)
 
 
 @pytest.mark.parametrize(

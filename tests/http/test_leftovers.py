@@ -51,13 +51,13 @@ async def test_what_comes_behind_a_response_is_not_the_next_one(leftover: str, l
 
     asked = 0
 
-    def answer(_: Asked) -> Bytes:
+    def response(_: Asked) -> Bytes:
         nonlocal asked
         asked += 1
         return pieces() if asked == 1 else RIGHT
 
     async with (
-        HostileServer(answer) as server,
+        HostileServer(response) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         for _ in range(4):
@@ -115,21 +115,21 @@ BODIES_WHERE_NONE_IS: dict[str, tuple[bytes, Callable[[BackblazeStorage], Awaita
 
 @pytest.mark.parametrize("case", BODIES_WHERE_NONE_IS)
 async def test_a_body_where_none_may_be_ends_the_connection(case: str) -> None:
-    response, call = BODIES_WHERE_NONE_IS[case]
+    first_bytes, call = BODIES_WHERE_NONE_IS[case]
 
     async def whole() -> AsyncIterator[bytes]:
-        yield response
+        yield first_bytes
         await asyncio.Event().wait()
 
     first = True
 
-    def answer(_: Asked) -> Bytes:
+    def response(_: Asked) -> Bytes:
         nonlocal first
         now, first = first, False
         return whole() if now else RIGHT
 
     async with (
-        HostileServer(answer) as server,
+        HostileServer(response) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         await call(storage)
@@ -170,14 +170,14 @@ async def test_idle_connections_count_towards_the_most_there_may_be() -> None:
     async def hang_up() -> AsyncIterator[bytes]:
         yield b""
 
-    def answer(_: Asked) -> Bytes:
+    def response(_: Asked) -> Bytes:
         nonlocal number
         number += 1
         if number % 3 == 0:
             return hang_up()
         return answered(b"", "503 Service Unavailable") if number % 5 == 0 else RIGHT
 
-    async with HostileServer(answer) as server:
+    async with HostileServer(response) as server:
         settings = server.settings(max_connections=limit, retry_attempts=20)
         async with BackblazeStorage(settings) as storage:
             pool = storage._lifecycle.engine().session.pool

@@ -219,7 +219,7 @@ async def server(authority: trustme.CA) -> AsyncIterator[HostileServer]:
 
 
 class Proxy:
-    """Answers CONNECT with ``response``, and leads every tunnel to ``port``."""
+    """Responses CONNECT with ``response``, and leads every tunnel to ``port``."""
 
     def __init__(self, response: bytes, port: int) -> None:
         self.heads: list[str] = []
@@ -497,10 +497,10 @@ async def test_the_doctor_says_which_proxy_it_is(
 async def test_a_source_is_asked_through_a_proxy_where_the_caller_says_so(
     storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         return answered(b"RIFF" + bytes(100), Content_Type="audio/wav")
 
-    async with HostileServer(answer) as proxy:
+    async with HostileServer(response) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:{QUOTED}@127.0.0.1:{proxy.port}")
         fields: dict[str, Any] = {"allow_private_addresses": False, "use_proxy": True}
         result = await store(storage, "http://calls.example/call", **fields)

@@ -26,10 +26,10 @@ AUTHORIZATION = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
 class Tunnels:
     """Opens tunnels (CONNECT); ``heads`` are the requests that it has seen."""
 
-    def __init__(self, answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
+    def __init__(self, response: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n") -> None:
         self.heads: list[str] = []
         self.tasks: set[asyncio.Task[None]] = set()
-        self._answer = answer
+        self._response = response
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -38,8 +38,8 @@ class Tunnels:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.heads.append(head)
-            writer.write(self._answer)
-            if " 200 " in self._answer.decode():
+            writer.write(self._response)
+            if " 200 " in self._response.decode():
                 await self._tunnel(head.split(" ")[1], reader, writer)
         writer.close()
         with contextlib.suppress(ConnectionError):
@@ -87,9 +87,9 @@ async def ask(pool: Pool, body: bytes) -> tuple[Connection, bytes]:
         "PUT", f"{pool.target_prefix}/b/k", f"host: h\r\n{pool.proxy_headers}", {}, len(body)
     )
     await connection.request(head, body, bodiless=False)
-    answer = await connection.read_all(1_000_000)
+    response = await connection.read_all(1_000_000)
     pool.give(connection)
-    return connection, answer
+    return connection, response
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +116,10 @@ async def test_https_goes_through_a_tunnel_and_the_password_stays_with_the_proxy
         listening(proxy) as url,
     ):
         pool = pool_of(server.url, trust, url)
-        first, answer = await ask(pool, body)
-        assert answer == body
-        again, answer = await ask(pool, body)
-        assert (again, answer) == (first, body)
+        first, response = await ask(pool, body)
+        assert response == body
+        again, response = await ask(pool, body)
+        assert (again, response) == (first, body)
         await pool.close()
         (head,) = proxy.heads
         assert head.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n")
@@ -150,7 +150,7 @@ async def test_a_proxy_that_refuses_is_told(authority: trustme.CA) -> None:
         await pool.close()
 
 
-async def test_a_proxy_that_does_not_answer_ends_with_the_connect_timeout(
+async def test_a_proxy_that_does_not_respond_ends_with_the_connect_timeout(
     authority: trustme.CA,
 ) -> None:
     _, trust = contexts(authority)
@@ -169,10 +169,10 @@ async def test_a_proxy_that_does_not_answer_ends_with_the_connect_timeout(
 
 
 async def test_http_is_asked_of_the_proxy_with_the_whole_url() -> None:
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         return answered(f"{asked.target} {asked.headers.get('proxy-authorization')}".encode())
 
-    async with HostileServer(answer) as proxy:
+    async with HostileServer(response) as proxy:
         url = f"http://me:p%40ss%2Fword@127.0.0.1:{proxy.port}"
         pool = pool_of("http://store.example:9000", None, url)
         _, answered_with = await ask(pool, b"x")

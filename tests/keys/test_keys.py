@@ -464,7 +464,7 @@ async def test_a_token_that_has_expired_is_renewed(b2_server: B2Server) -> None:
     assert len(await keys.list()) == 1
 
 
-async def test_a_lost_answer_is_told_as_it_may_leave_a_second_key(
+async def test_a_lost_response_is_told_as_it_may_leave_a_second_key(
     b2_server: B2Server, caplog: pytest.LogCaptureFixture, no_pauses: None
 ) -> None:
     b2_server.faults.next("b2_create_key", cut="rst", at="resp")

@@ -524,7 +524,7 @@ async def test_a_cancelled_delivery_that_is_async_takes_the_key_back(
     assert account.ids == [made.key_id]
 
 
-async def test_an_answer_that_is_lost_leaves_no_second_key(
+async def test_a_response_that_is_lost_leaves_no_second_key(
     b2_server: B2Server, env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("b2sdk._internal.b2http.time.sleep", lambda _: None)

@@ -85,7 +85,7 @@ def test_a_server_that_ends_at_once_is_quoted(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_server_that_never_answers_is_given_up_and_quoted(
+def test_a_server_that_never_responds_is_given_up_and_quoted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
 ) -> None:
     silent = tmp_path / "weed"

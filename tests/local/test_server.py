@@ -20,7 +20,7 @@ import pytest
 from careflow_storage._s3.signing import Credentials
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import Identity, LocalServer, LocalServerError, process
-from careflow_storage.local.client import Answer, SyncClient
+from careflow_storage.local.client import Response, SyncClient
 from careflow_storage.settings import StorageSettings
 from tests.support.local_probes import (
     client_for,
@@ -66,8 +66,8 @@ async def test_started_with_an_async_block_it_never_holds_the_loop() -> None:
 
     watching = asyncio.create_task(watch())
     async with LocalServer() as server:
-        answer = await asyncio.to_thread(client_for(server).request, "GET", f"/{server.bucket}")
-        assert answer.status == 200
+        response = await asyncio.to_thread(client_for(server).request, "GET", f"/{server.bucket}")
+        assert response.status == 200
         pid = server_pid(server)
     running = False
     await watching
@@ -266,7 +266,7 @@ def test_a_limited_key_may_do_what_it_is_for_and_nothing_else() -> None:
 
 
 def test_wrong_keys_are_refused(seaweedfs: LocalServer) -> None:
-    def status(credentials: Credentials) -> Answer:
+    def status(credentials: Credentials) -> Response:
         return client_for(seaweedfs, credentials).request("GET", f"/{seaweedfs.bucket}")
 
     assert status(Credentials("nobody", "nothing")).status == 403

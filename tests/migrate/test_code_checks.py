@@ -90,9 +90,9 @@ async def old_aioboto3_code() -> tuple[str, bytes]:
 
 
 async def play(url: str) -> bytes:
-    async with aiohttp.ClientSession() as browser, browser.get(url) as answer:
-        assert answer.status == 200, await answer.text()
-        return await answer.read()
+    async with aiohttp.ClientSession() as browser, browser.get(url) as response:
+        assert response.status == 200, await response.text()
+        return await response.read()
 
 
 @pytest.mark.usefixtures("environment")
@@ -143,9 +143,9 @@ async def test_the_check_finds_what_b2_does_in_another_way_and_leaves_nothing(
         "Delete": "differs",
     }
     assert all(bool(each.change) == (each.verdict != "works") for each in report.findings)
-    answers = {each.what: each.answer for each in report.findings}
-    assert answers["Browser form"] == "501 NotImplemented"
-    assert "x-amz-tagging" in (answers["Tags"] or "")
+    responses = {each.what: each.response for each in report.findings}
+    assert responses["Browser form"] == "501 NotImplemented"
+    assert "x-amz-tagging" in (responses["Tags"] or "")
     assert not report.unchanged
     assert report.left == ()
     assert (b2.versions(), b2.incomplete_uploads()) == ([], [])
@@ -166,7 +166,7 @@ async def test_a_region_of_aws_signs_urls_that_b2_refuses() -> None:
         report = await check_old_code(server.settings())
     findings = {each.what: each for each in report.findings}
     presigned = findings["Presigned download"]
-    assert (presigned.verdict, presigned.answer) == ("fails", "400 InvalidRequest")
+    assert (presigned.verdict, presigned.response) == ("fails", "400 InvalidRequest")
     assert 'signature_version="s3v4"' in (presigned.change or "")
     assert findings["Upload"].verdict == "works"
 

@@ -455,7 +455,7 @@ async def test_a_spool_file_that_was_damaged_is_not_delivered(
 
 
 @pytest.mark.parametrize("size", [1000, 3 * PART + 7])
-async def test_an_answer_that_was_lost_makes_no_second_version(
+async def test_a_response_that_was_lost_makes_no_second_version(
     proxy: FaultProxy, settings: StorageSettings, folder: Path, size: int
 ) -> None:
     body = os.urandom(size)

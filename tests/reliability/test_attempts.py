@@ -56,9 +56,9 @@ async def broken(head: bytes) -> AsyncIterator[bytes]:
     yield head
 
 
-def ends(answer: bytes) -> Callable[[Asked], Bytes]:
+def ends(response: bytes) -> Callable[[Asked], Bytes]:
     """Say this much, and hang up."""
-    return lambda _: broken(answer)
+    return lambda _: broken(response)
 
 
 FAULTS: dict[str, Callable[[Asked], Bytes]] = {

@@ -103,7 +103,7 @@ def test_every_public_method_that_asks_the_server_is_here() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_server_that_never_answers_is_left_when_the_time_is_up(
+async def test_a_server_that_never_responds_is_left_when_the_time_is_up(
     name: str, storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     before = tasks_of_the_library()

@@ -60,13 +60,13 @@ ANY: dict[str, dict[str, Any]] = {
     "400 RequestTimeout": {"status": 400, "code": "RequestTimeout"},
     "reset before the request": {"cut": "rst", "at": "head"},
     "end before the request": {"cut": "fin", "at": "head"},
-    "lost answer": {"cut": "rst", "at": "resp"},
+    "lost response": {"cut": "rst", "at": "resp"},
     "silence before": {"cut": "hang", "at": "head"},
     "silence after": {"cut": "hang", "at": "resp"},
     "reset while idle": {"cut": "rst", "at": "idle"},
     "503 for ever": {"status": 503, "code": "ServiceUnavailable", "times": None},
     "resets for ever": {"cut": "rst", "times": None},
-    "every answer lost": {"cut": "rst", "at": "resp", "times": None},
+    "every response lost": {"cut": "rst", "at": "resp", "times": None},
     "403 AccessDenied": {"status": 403, "code": "AccessDenied"},
 }
 WITH_BODY: dict[str, dict[str, Any]] = {
@@ -75,30 +75,30 @@ WITH_BODY: dict[str, dict[str, Any]] = {
     "bit flipped on the way up": {"corrupt_upload": 20},
 }
 ANSWERED_WITH_BODY: dict[str, dict[str, Any]] = {
-    "reset in the answer": {"cut": "rst", "at": ("body", 50)},
-    "end in the answer": {"cut": "fin", "at": ("body", 50)},
-    "silence in the answer": {"cut": "hang", "at": ("body", 50)},
-    "answer cut, length agrees": {"short": 50},
-    "bit flipped in the answer": {"corrupt": 0},
+    "reset in the response": {"cut": "rst", "at": ("body", 50)},
+    "end in the response": {"cut": "fin", "at": ("body", 50)},
+    "silence in the response": {"cut": "hang", "at": ("body", 50)},
+    "response cut, length agrees": {"short": 50},
+    "bit flipped in the response": {"corrupt": 0},
 }
 TWO_HUNDREDS: dict[str, dict[str, Any]] = {
     "200 with an Error": {"body": b"<Error><Code>InternalError</Code></Error>"},
     "200 and nothing": {"body": b""},
     "200 and garbage": {"body": b"<html>captive portal</html>"},
 }
-LOST_RESPONSES = {"lost answer", "silence after", *ANSWERED_WITH_BODY}
+LOST_RESPONSES = {"lost response", "silence after", *ANSWERED_WITH_BODY}
 UPWARD = {"PutObject", "UploadPart", "CompleteMultipartUpload", "DeleteObjects"}
 BLANK = {"DeleteObject", "AbortMultipartUpload"}  # no body, and any 200 is their success
 SILENT = BLANK | {"PutObject", "UploadPart", "HeadObject"}
-BYTES_PER_SECOND = {"GetObject": 5e6}  # 0.2 s; other answers are short
+BYTES_PER_SECOND = {"GetObject": 5e6}  # 0.2 s; other responses are short
 
 # No retry helps against these, or the damage is told and not mended.
-FOR_GOOD = {"503 for ever", "resets for ever", "every answer lost", "403 AccessDenied"}
+FOR_GOOD = {"503 for ever", "resets for ever", "every response lost", "403 AccessDenied"}
 DAMAGE = {"bit flipped on the way up"}
-DAMAGE_DOWN = {"bit flipped in the answer", "answer cut, length agrees"}
+DAMAGE_DOWN = {"bit flipped in the response", "response cut, length agrees"}
 # S3 has no checksum of a range. Over TLS no bit flips unseen.
 UNSEEN = {
-    (call, "GetObject", "bit flipped in the answer")
+    (call, "GetObject", "bit flipped in the response")
     for call in ("open_file", "stream_file, a range")
 }
 NO_REQUEST = {
@@ -220,16 +220,16 @@ REAL_PART = 5 * 1024 * 1024  # a real server takes no less
 ON_A_REAL_SERVER = {
     "upload_file": {"PutObject": ["bit flipped on the way up", "reset in the request"]},
     "upload_file, large": {
-        "CreateMultipartUpload": ["lost answer"],
+        "CreateMultipartUpload": ["lost response"],
         "UploadPart": ["bit flipped on the way up", "silence in the request", "503 for ever"],
-        "CompleteMultipartUpload": ["lost answer", "200 and nothing", "every answer lost"],
+        "CompleteMultipartUpload": ["lost response", "200 and nothing", "every response lost"],
     },
-    "upload_file, not to overwrite": {"PutObject": ["lost answer"]},
-    "stream_file": {"GetObject": ["reset in the answer", "bit flipped in the answer"]},
-    "download_file": {"GetObject": ["end in the answer", "answer cut, length agrees"]},
-    "list_files": {"ListObjectsV2": ["answer cut, length agrees", "200 with an Error"]},
-    "delete_file": {"DeleteObject": ["lost answer"]},
-    "delete_files": {"DeleteObjects": ["lost answer"]},
+    "upload_file, not to overwrite": {"PutObject": ["lost response"]},
+    "stream_file": {"GetObject": ["reset in the response", "bit flipped in the response"]},
+    "download_file": {"GetObject": ["end in the response", "response cut, length agrees"]},
+    "list_files": {"ListObjectsV2": ["response cut, length agrees", "200 with an Error"]},
+    "delete_file": {"DeleteObject": ["lost response"]},
+    "delete_files": {"DeleteObjects": ["lost response"]},
     "purge_file": {"ListObjectVersions": ["200 and nothing"]},
 }
 
@@ -288,9 +288,9 @@ def assert_tells(error: StorageError, fault: str) -> None:
     expected: dict[str, type[StorageError]] = {
         "503 for ever": ServiceUnavailableError,
         "resets for ever": ConnectionFailedError,
-        "every answer lost": ConnectionFailedError,
+        "every response lost": ConnectionFailedError,
         "403 AccessDenied": AccessDeniedError,
-        "answer cut, length agrees": ServerResponseError,
+        "response cut, length agrees": ServerResponseError,
         "200 and garbage": ServerResponseError,
     }
     assert isinstance(error, expected.get(fault, ChecksumMismatchError))
@@ -302,7 +302,7 @@ def assert_nothing_unfinished(
     world: World, error: StorageError, call: Call, operation: str, fault: str
 ) -> None:
     left = world.bucket.unfinished()
-    if operation == "CreateMultipartUpload" and fault == "every answer lost":
+    if operation == "CreateMultipartUpload" and fault == "every response lost":
         # Nobody ever heard an ID: abort_stale_uploads is for these.
         assert len(left) == world.storage.settings.retry_attempts
     elif call is CALLS["upload_file, resumable"] and left:

@@ -29,11 +29,11 @@ class Upstream:
             self.stored.append(await request.read())
             return web.Response(headers={"ETag": '"good"'})
         if request.path == "/chunked":
-            answer = web.StreamResponse()
-            answer.enable_chunked_encoding()
-            await answer.prepare(request)
-            await answer.write(PAYLOAD)
-            return answer
+            response = web.StreamResponse()
+            response.enable_chunked_encoding()
+            await response.prepare(request)
+            await response.write(PAYLOAD)
+            return response
         return web.Response(body=PAYLOAD, headers={"ETag": '"good"'})
 
 
@@ -67,9 +67,9 @@ async def client(proxy: FaultProxy) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def fetch(client: aiohttp.ClientSession, path: str = "/file", **options: Any) -> bytes:
-    async with client.get(path, **options) as answer:
-        answer.raise_for_status()
-        return await answer.read()
+    async with client.get(path, **options) as response:
+        response.raise_for_status()
+        return await response.read()
 
 
 async def test_without_a_rule_bytes_and_host_pass_unchanged_over_one_connection(
@@ -77,10 +77,10 @@ async def test_without_a_rule_bytes_and_host_pass_unchanged_over_one_connection(
 ) -> None:
     for _ in range(3):
         assert await fetch(client) == PAYLOAD
-    async with client.put("/file", data=PAYLOAD, headers={"X-Mine": "Yes"}) as answer:
-        assert (answer.status, answer.headers["ETag"]) == (200, '"good"')
-    async with client.head("/file") as answer:
-        assert int(answer.headers["Content-Length"]) == len(PAYLOAD)
+    async with client.put("/file", data=PAYLOAD, headers={"X-Mine": "Yes"}) as response:
+        assert (response.status, response.headers["ETag"]) == (200, '"good"')
+    async with client.head("/file") as response:
+        assert int(response.headers["Content-Length"]) == len(PAYLOAD)
 
     assert upstream.stored == [PAYLOAD]
     assert set(upstream.hosts) == {proxy.url.removeprefix("http://")}
@@ -98,8 +98,8 @@ async def test_chunked_bodies_pass_both_ways(
         for start in range(0, len(PAYLOAD), 10_000):
             yield PAYLOAD[start : start + 10_000]
 
-    async with client.put("/file", data=body()) as answer:
-        assert answer.status == 200
+    async with client.put("/file", data=body()) as response:
+        assert response.status == 200
     assert upstream.stored == [PAYLOAD]
     assert await fetch(client, "/chunked") == PAYLOAD
 
@@ -107,8 +107,8 @@ async def test_chunked_bodies_pass_both_ways(
 async def test_a_client_that_expects_100_continue_gets_it(
     client: aiohttp.ClientSession, upstream: Upstream
 ) -> None:
-    async with client.put("/file", data=PAYLOAD, expect100=True) as answer:
-        assert answer.status == 200
+    async with client.put("/file", data=PAYLOAD, expect100=True) as response:
+        assert response.status == 200
     assert upstream.stored == [PAYLOAD]
 
 
@@ -119,13 +119,13 @@ async def test_an_injected_error_is_answered_so_often_and_never_reaches_the_serv
         method="PUT", times=2, status=503, code="SlowDown", headers={"Retry-After": "3"}
     )
     for _ in range(2):
-        async with client.put("/file", data=b"body") as answer:
-            assert answer.status == 503
-            assert answer.headers["Retry-After"] == "3"
-            assert "<Code>SlowDown</Code>" in await answer.text()
+        async with client.put("/file", data=b"body") as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "3"
+            assert "<Code>SlowDown</Code>" in await response.text()
     assert upstream.stored == []
-    async with client.put("/file", data=b"body") as answer:
-        assert answer.status == 200
+    async with client.put("/file", data=b"body") as response:
+        assert response.status == 200
     assert rule.hits == 2
     assert rule.fired.is_set()
     assert [attempt.status for attempt in proxy.log] == [503, 503, 200]
@@ -137,8 +137,8 @@ async def test_rules_choose_by_method_path_and_headers(
 ) -> None:
     proxy.add(path=r"partNumber=2\b", status=500)
     proxy.add(when=lambda attempt: "range" in attempt.headers, body=b"<Error/>")
-    async with client.get("/file?partNumber=2&x") as answer:
-        assert answer.status == 500
+    async with client.get("/file?partNumber=2&x") as response:
+        assert response.status == 500
     assert await fetch(client, headers={"Range": "bytes=0-"}) == b"<Error/>"
     assert await fetch(client, "/file?partNumber=21") == PAYLOAD
     assert proxy.count("GET", "partNumber") == 2
@@ -146,7 +146,7 @@ async def test_rules_choose_by_method_path_and_headers(
     assert await fetch(client, "/file?partNumber=2") == PAYLOAD
 
 
-async def test_an_answer_that_does_not_drain_comes_before_the_body_is_sent(
+async def test_a_response_that_does_not_drain_comes_before_the_body_is_sent(
     proxy: FaultProxy,
 ) -> None:
     proxy.add(status=400, drain=False)
@@ -181,7 +181,7 @@ async def test_a_cut_in_the_request_body_stores_nothing(
     assert upstream.stored == []
 
 
-async def test_a_cut_at_the_answer_has_stored_everything(
+async def test_a_cut_at_the_response_has_stored_everything(
     client: aiohttp.ClientSession, proxy: FaultProxy, upstream: Upstream
 ) -> None:
     proxy.add(method="PUT", cut="rst", at="resp")
@@ -192,19 +192,19 @@ async def test_a_cut_at_the_answer_has_stored_everything(
 
 
 @pytest.mark.parametrize("path", ["/file", "/chunked"])
-async def test_a_cut_in_the_answers_body_delivers_exactly_what_came_before(
+async def test_a_cut_in_the_responses_body_delivers_exactly_what_came_before(
     client: aiohttp.ClientSession, proxy: FaultProxy, path: str
 ) -> None:
     proxy.add(cut="fin", at=("body", 100_000))
     received = b""
-    async with client.get(path) as answer:
+    async with client.get(path) as response:
         with pytest.raises(aiohttp.ClientPayloadError):  # noqa: PT012 - the loop is what raises
-            async for chunk in answer.content.iter_any():
+            async for chunk in response.content.iter_any():
                 received += chunk
     assert received == PAYLOAD[:100_000]
 
 
-async def test_a_cut_at_idle_breaks_the_kept_connection_after_a_whole_answer(
+async def test_a_cut_at_idle_breaks_the_kept_connection_after_a_whole_response(
     client: aiohttp.ClientSession, proxy: FaultProxy
 ) -> None:
     proxy.add(cut="rst", at="idle", times=1)
@@ -219,8 +219,8 @@ async def test_a_hang_is_silent_until_it_is_released(
     rule = proxy.add(cut="hang", at=at)
 
     async def call() -> None:
-        async with client.request("GET", "/file", data=b"x" * 1000) as answer:
-            await answer.read()
+        async with client.request("GET", "/file", data=b"x" * 1000) as response:
+            await response.read()
 
     hanging = asyncio.create_task(call())
     await rule.fired.wait()
@@ -242,13 +242,13 @@ async def test_leaving_the_proxy_ends_what_hangs(upstream: Upstream) -> None:
                 await hanging
 
 
-async def test_a_short_answer_agrees_with_its_length(
+async def test_a_short_response_agrees_with_its_length(
     client: aiohttp.ClientSession, proxy: FaultProxy
 ) -> None:
     proxy.add(short=1000, times=1)
-    async with client.get("/file") as answer:
-        assert answer.headers["Content-Length"] == "1000"
-        assert await answer.read() == PAYLOAD[:1000]
+    async with client.get("/file") as response:
+        assert response.headers["Content-Length"] == "1000"
+        assert await response.read() == PAYLOAD[:1000]
     assert await fetch(client) == PAYLOAD
 
 
@@ -258,22 +258,22 @@ async def test_exactly_one_bit_is_flipped_on_either_way(
     proxy.add(method="GET", corrupt=70_000)
     proxy.add(method="PUT", corrupt_upload=70_000)
     received = await fetch(client)
-    async with client.put("/file", data=PAYLOAD) as answer:
-        assert answer.status == 200
+    async with client.put("/file", data=PAYLOAD) as response:
+        assert response.status == 200
     for damaged in (received, upstream.stored[0]):
         differing = [i for i in range(len(PAYLOAD)) if damaged[i] != PAYLOAD[i]]
         assert differing == [70_000]
 
 
-async def test_headers_of_the_servers_answer_can_be_changed_and_removed(
+async def test_headers_of_the_servers_response_can_be_changed_and_removed(
     client: aiohttp.ClientSession, proxy: FaultProxy
 ) -> None:
     proxy.add(method="PUT", headers={"ETag": '"other"'})
     proxy.add(method="GET", headers={"ETag": None})
-    async with client.put("/file", data=b"x") as answer:
-        assert answer.headers["ETag"] == '"other"'
-    async with client.get("/file") as answer:
-        assert "ETag" not in answer.headers
+    async with client.put("/file", data=b"x") as response:
+        assert response.headers["ETag"] == '"other"'
+    async with client.get("/file") as response:
+        assert "ETag" not in response.headers
 
 
 @pytest.mark.parametrize(
@@ -293,8 +293,8 @@ async def test_a_slow_network_takes_its_time(
 ) -> None:
     proxy.add(**fields)
     started = time.monotonic()
-    async with send(client) as answer:
-        await answer.read()
+    async with send(client) as response:
+        await response.read()
     assert 0.19 < time.monotonic() - started < 2.0
 
 

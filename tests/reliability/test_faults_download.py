@@ -160,7 +160,7 @@ async def test_a_stall_ends_by_the_idle_timeout_and_the_rest_is_fetched(
     assert (tmp_path / "file").read_bytes() == COMPOSITE
 
 
-async def test_a_server_that_never_answers_ends_by_the_idle_timeout(
+async def test_a_server_that_never_responds_ends_by_the_idle_timeout(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
     proxy.add(cut="hang")
@@ -214,7 +214,7 @@ async def test_a_short_body_with_a_length_that_agrees_is_not_taken_for_the_whole
 
 
 @pytest.mark.parametrize(("key", "body"), [("single", SINGLE), ("composite", COMPOSITE)])
-async def test_a_download_asks_for_what_short_answers_left_out(
+async def test_a_download_asks_for_what_short_responses_left_out(
     storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path, key: str, body: bytes
 ) -> None:
     proxy.add(method="GET", short=200_000, times=2)
@@ -222,7 +222,7 @@ async def test_a_download_asks_for_what_short_answers_left_out(
     assert (tmp_path / "file").read_bytes() == body
 
 
-async def test_a_server_that_gives_empty_answers_for_ever_is_given_up(
+async def test_a_server_that_gives_empty_responses_for_ever_is_given_up(
     storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     proxy.add(method="GET", short=0)

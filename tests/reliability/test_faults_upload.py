@@ -66,15 +66,15 @@ async def assert_nothing_stored(storage: BackblazeStorage) -> None:
 CUTS = ["rst", "fin", "hang"]
 BROKEN: dict[str, tuple[dict[str, Any], bytes]] = {
     "put, head": ({"method": "PUT", "at": "head"}, SMALL),
-    "put, answer": ({"method": "PUT", "at": "resp"}, SMALL),
+    "put, response": ({"method": "PUT", "at": "resp"}, SMALL),
     "put, body": ({"method": "PUT", "at": ("req", 100_000)}, LARGE[: PART - 1]),
     "part, head": ({**PART_2, "at": "head"}, LARGE),
     "part, body": ({**PART_2, "at": ("req", 100_000)}, LARGE),
-    "part, answer": ({**PART_2, "at": "resp"}, LARGE),
+    "part, response": ({**PART_2, "at": "resp"}, LARGE),
     "create, head": ({**CREATE, "at": "head"}, LARGE),
-    "create, answer": ({**CREATE, "at": "resp"}, LARGE),
+    "create, response": ({**CREATE, "at": "resp"}, LARGE),
     "complete, head": ({**COMPLETE, "at": "head"}, LARGE),
-    "complete, answer": ({**COMPLETE, "at": "resp"}, LARGE),
+    "complete, response": ({**COMPLETE, "at": "resp"}, LARGE),
 }
 
 
@@ -93,10 +93,10 @@ async def test_an_upload_survives_a_connection_that_breaks_once(
     assert sum(again.applies_to(attempt) for attempt in proxy.log) == 2
     assert result.size == len(body)
     await assert_stored(storage, body)
-    # Only a PUT whose answer was lost cannot know, and stores the same bytes once more.
-    assert (await versions(storage, "key"))[0] == (2 if place == "put, answer" else 1)
+    # Only a PUT whose response was lost cannot know, and stores the same bytes once more.
+    assert (await versions(storage, "key"))[0] == (2 if place == "put, response" else 1)
     # A lost response to the creation leaves an upload whose ID is not known.
-    assert len(await unfinished_uploads(storage)) == (place == "create, answer")
+    assert len(await unfinished_uploads(storage)) == (place == "create, response")
 
 
 @pytest.mark.parametrize("checksum", ["md5", "crc32", "sha256"])
@@ -114,7 +114,7 @@ async def test_a_part_that_was_sent_twice_is_counted_once(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"<Error><Code>InternalError</Code><Message>incident</Message></Error>",
         b"<Error><Code>SlowDown</Code><Message>no tomes available</Message></Error>",
@@ -125,9 +125,9 @@ async def test_a_part_that_was_sent_twice_is_counted_once(
     ids=["InternalError", "SlowDown", "empty", "cut", "html"],
 )
 async def test_a_200_that_is_no_success_is_not_believed(
-    storage: BackblazeStorage, proxy: FaultProxy, answer: bytes
+    storage: BackblazeStorage, proxy: FaultProxy, response: bytes
 ) -> None:
-    rule = proxy.add(**COMPLETE, body=answer, times=1)
+    rule = proxy.add(**COMPLETE, body=response, times=1)
     result = await storage.upload_file("key", LARGE)
     assert rule.hits == 1
     assert proxy.count("POST", "uploadId=") == 2
@@ -147,7 +147,7 @@ async def test_a_200_that_is_never_a_success_ends_in_an_error_and_an_abort(
     await assert_nothing_stored(storage)
 
 
-async def test_a_creation_that_answers_nothing_is_tried_again(
+async def test_a_creation_that_gets_no_response_is_tried_again(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(**CREATE, body=b"", times=1)
@@ -155,7 +155,7 @@ async def test_a_creation_that_answers_nothing_is_tried_again(
     await assert_stored(storage, LARGE)
 
 
-async def test_a_lost_answer_to_complete_is_settled_by_the_mark_in_the_object(
+async def test_a_lost_response_to_complete_is_settled_by_the_mark_in_the_object(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     # Committed, not heard; from then on the upload is unknown, as on B2.

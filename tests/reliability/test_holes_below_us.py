@@ -4,7 +4,7 @@ Tested elsewhere, by the same names of things:
 
 - the hidden resend that doubles versions, hidden retries of botocore: test_retry,
   test_each_request_on_the_wire_is_one_of_our_attempts and
-  test_botocore_and_its_connection_pool_resend_nothing_either; counted in test_lost_answers;
+  test_botocore_and_its_connection_pool_resend_nothing_either; counted in test_lost_responses;
 - Retry-After ignored: test_retry, test_retry_after_is_waited_for; 429 and a 400 RequestTimeout
   not retried: test_a_transient_error_that_comes_once_is_not_seen_by_the_caller; 501 and 403
   retried: test_a_permanent_refusal_costs_exactly_one_request;
@@ -21,7 +21,7 @@ Tested elsewhere, by the same names of things:
   test_a_flipped_bit_leaves_no_file;
 - Complete: 200 with an Error, cut or empty: test_faults_upload,
   test_a_200_that_is_no_success_is_not_believed; Complete, lost and then NoSuchUpload:
-  test_a_lost_answer_to_complete_is_settled_by_the_mark_in_the_object and test_second_server;
+  test_a_lost_response_to_complete_is_settled_by_the_mark_in_the_object and test_second_server;
 - our own If-None-Match PUT answered 412: test_faults_upload,
   test_with_overwrite_false_our_own_lost_put_is_not_taken_for_someone_elses;
 - the wait for the pool has no timeout: test_retry,
@@ -146,7 +146,7 @@ async def test_a_post_on_a_connection_that_was_reset_while_idle_is_sent_again(
     operation, call = POSTS[name]
     await storage.client()
     bucket.put("there", SMALL)
-    # Warm connections of both planes, each reset after its answer.
+    # Warm connections of both planes, each reset after its response.
     rule = proxy.add(cut="rst", at="idle", times=3)
     await storage.list_files()
     await storage.list_incomplete_uploads()
@@ -238,7 +238,7 @@ async def test_an_upload_that_is_cut_before_its_first_byte_does_not_stay_empty(
 async def test_an_empty_upload_does_not_poison_the_connection_for_the_next(
     seaweed_settings: StorageSettings,
 ) -> None:
-    """With botocore it does, on servers that answer without a 100 Continue (issue 3755)."""
+    """With botocore it does, on servers that response without a 100 Continue (issue 3755)."""
     bucket = Bucket(seaweed_settings)
     async with (
         FaultProxy(seaweed_settings.endpoint or "") as proxy,

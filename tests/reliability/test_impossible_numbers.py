@@ -67,7 +67,7 @@ async def test_given_a_size_that_no_object_has_then_it_is_refused(
 async def test_given_a_total_that_no_object_has_then_it_is_refused(
     call: str, total: str, tmp_path: Path
 ) -> None:
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
             return object_of("5")
         start, _, last = asked.headers["range"].removeprefix("bytes=").partition("-")
@@ -75,7 +75,7 @@ async def test_given_a_total_that_no_object_has_then_it_is_refused(
         found = object_of(str(size), Content_Range=f"bytes {start}-{last}/{total}")
         return found.replace(b" 200 OK", b" 206 Partial")
 
-    error, _ = await _failure(answer, CALLS[call], tmp_path)
+    error, _ = await _failure(response, CALLS[call], tmp_path)
     assert isinstance(error, ServerResponseError)
     assert _names_in(tmp_path) == []
 
@@ -100,12 +100,12 @@ async def test_given_a_mark_of_tiny_parts_when_resumed_then_the_plan_stays_small
     marked = {"x_amz_meta_careflow_upload": MARK}
     etag = f"{'a' * 32}-9999"
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
             return object_of("200000", etag, **marked)
         return answered(b"", "500 Internal Server Error")
 
-    error, peak = await _failure(answer, CALLS["upload resumed"], tmp_path)
+    error, peak = await _failure(response, CALLS["upload resumed"], tmp_path)
     assert isinstance(error, StorageError)
     assert peak < 64_000_000
 
@@ -142,11 +142,11 @@ async def test_given_listed_parts_that_no_upload_has_then_they_are_refused(
 
 
 async def _failure(
-    answer: Callable[[Asked], bytes], call: Call, folder: Path, *, control: bool = False
+    response: Callable[[Asked], bytes], call: Call, folder: Path, *, control: bool = False
 ) -> tuple[BaseException, int]:
     """What a call raises, and the most memory that it took."""
     async with (
-        HostileServer(answer) as server,
+        HostileServer(response) as server,
         BackblazeStorage(server.settings(idle_timeout=1.0)) as storage,
     ):
         # What the first requests of all import and make is no concern here.

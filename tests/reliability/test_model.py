@@ -48,9 +48,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "too many": {"status": 429, "code": "TooManyRequests"},
     "reset": {"cut": "rst", "at": "head"},
     "reset in the request": {"cut": "rst", "at": ("req", 5)},
-    "lost answer": {"cut": "rst", "at": "resp"},
-    "reset in the answer": {"cut": "rst", "at": ("body", 20)},
-    "end in the answer": {"cut": "fin", "at": ("body", 20)},
+    "lost response": {"cut": "rst", "at": "resp"},
+    "reset in the response": {"cut": "rst", "at": ("body", 20)},
+    "end in the response": {"cut": "fin", "at": ("body", 20)},
     "reset while idle": {"cut": "rst", "at": "idle"},
     "refused": {"status": 403, "code": "AccessDenied"},
 }
@@ -98,7 +98,7 @@ class VersionedBucket(RuleBasedStateMachine):
     """Calls, and what must be true after each.
 
     ``history`` is the model: for each key the contents of its versions, the newest last, None
-    for a delete marker. A replay may double a version; that is test_lost_answers' matter.
+    for a delete marker. A replay may double a version; that is test_lost_responses' matter.
     """
 
     stage: Stage
@@ -168,7 +168,7 @@ class VersionedBucket(RuleBasedStateMachine):
         result, error = self.run(self.storage.upload_file(key, source, overwrite=overwrite))
         if error is not None:
             if isinstance(error, PreconditionFailedError):
-                assert before is not None, "our own lost answer was taken for somebody else's"
+                assert before is not None, "our own lost response was taken for somebody else's"
             self.settle(key, body)
             return
         assert overwrite or before is None
@@ -277,8 +277,8 @@ class VersionedBucket(RuleBasedStateMachine):
 
         async def fetch() -> tuple[int, bytes]:
             url = await self.storage.get_signed_url(key)
-            async with self.stage.http.get(url) as answer:
-                return answer.status, await answer.read()
+            async with self.stage.http.get(url) as response:
+                return response.status, await response.read()
 
         kinds, self.proxy.kinds = self.proxy.kinds, ()  # a browser has no retries of ours
         (status, body), _ = self.run(fetch())
@@ -318,7 +318,7 @@ class VersionedBucket(RuleBasedStateMachine):
         self.proxy.kinds = ()
         for key, body in self.visible().items():
             assert self.run(self.storage.get_file(key)) == (body, None)
-        # Creations whose every answer was lost, and aborts that were refused: nothing else.
+        # Creations whose every response was lost, and aborts that were refused: nothing else.
         left, _ = self.run(self.storage.list_incomplete_uploads(self.folder))
         for upload in left:
             self.run(self.storage.abort_upload(upload.key, upload.upload_id))

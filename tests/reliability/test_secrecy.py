@@ -220,9 +220,9 @@ async def test_given_temporary_credentials_when_everything_is_called_then_no_sec
 
 
 FAILURES: dict[str, dict[str, Any]] = {
-    "no answer": {"cut": "rst"},
+    "no response": {"cut": "rst"},
     "cut off": {"cut": "fin"},
-    "answer lost": {"cut": "rst", "at": "resp"},
+    "response lost": {"cut": "rst", "at": "resp"},
     "refused": {"status": 403, "code": "SignatureDoesNotMatch"},
     "busy": {"status": 503, "code": "SlowDown"},
     "no XML": {"status": 200, "body": b"<"},

@@ -37,12 +37,12 @@ FIELDS: dict[str, Any] = {
 DATA = noise(400_000)
 
 
-async def answer_with(status: int) -> web.StreamResponse:
+async def response_with(status: int) -> web.StreamResponse:
     return web.Response(status=status, headers={"Content-Type": "audio/wav"}, body=b"x" * 100)
 
 
 def status(code: int) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    return lambda _: answer_with(code)
+    return lambda _: response_with(code)
 
 
 async def break_off(request: web.Request) -> web.StreamResponse:

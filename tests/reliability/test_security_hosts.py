@@ -37,7 +37,7 @@ DATA_AND_CONTROL = {name: CALLS[name] for name in ("get", "versions")}
 
 
 def empty(asked: Asked) -> bytes:
-    """Answer listings of an empty bucket."""
+    """Response listings of an empty bucket."""
     _, _, query = asked.target.partition("?")
     return answered(NO_UPLOADS if query.startswith("uploads") else NO_VERSIONS)
 
@@ -70,7 +70,7 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_to_the_other_host(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         answered(
             b"<Error><Code>PermanentRedirect</Code><Endpoint>evil.invalid</Endpoint></Error>",
@@ -91,9 +91,9 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_to_the_other_host(
     ids=["redirect", "region in the document", "location", "no document"],
 )
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-async def test_no_server_chooses_the_region_that_is_signed_for(answer: bytes, call: Call) -> None:
+async def test_no_server_chooses_the_region_that_is_signed_for(response: bytes, call: Call) -> None:
     async with (
-        HostileServer(lambda _: answer) as server,
+        HostileServer(lambda _: response) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         with pytest.raises(StorageError):

@@ -58,12 +58,12 @@ async def test_a_key_that_xml_cannot_name_is_not_stored(key: str) -> None:
 async def test_a_file_that_others_stored_with_such_a_key_can_be_read_and_deleted() -> None:
     there = {"ETag": '"a"', "Last-Modified": "Mon, 23 Nov 2026 06:36:09 GMT", **MARK}
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         return (
             answered(b"", "204 X", **MARK) if asked.method == "DELETE" else answered(b"", **there)
         )
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         for key in ODD:
             assert await storage.get_file(key) == b""
             assert await storage.file_exists(key)
@@ -74,14 +74,14 @@ async def test_a_file_that_others_stored_with_such_a_key_can_be_read_and_deleted
 
 
 async def test_odd_keys_do_not_keep_a_thousand_others_from_being_deleted() -> None:
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "POST":
             return batch_response(asked)
         return denied() if asked.target.endswith(quote(ODD[1])) else answered(b"", "204 X", **MARK)
 
     keys = [f"k{number:04}" for number in range(1001)]
     keys[3:3], keys[1000:1000], keys[len(keys) :] = [ODD[0]], [ODD[1]], [ODD[2]]
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         results = await storage.delete_files(keys)
         methods = [asked.method for asked in server.asked]
     assert [result.key for result in results] == keys
@@ -105,7 +105,7 @@ async def test_odd_keys_do_not_keep_a_thousand_others_from_being_deleted() -> No
 async def test_the_results_of_the_batches_before_are_not_lost(
     failure: bytes, expected: type[StorageError], odd: bool
 ) -> None:
-    def answer(asked: Asked) -> Any:
+    def response(asked: Asked) -> Any:
         if asked.method == "DELETE" or b"<Key>k0" in asked.body:
             return batch_response(asked) if asked.method == "POST" else answered(b"", "204 X")
         return failure or _nothing()
@@ -113,7 +113,7 @@ async def test_the_results_of_the_batches_before_are_not_lost(
     keys = [f"k{number:04}" for number in range(2500)]
     if odd:
         keys[5] = ODD[0]
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         with pytest.raises(expected) as caught:
             await storage.delete_files(keys)
     error = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own bytes
@@ -141,7 +141,7 @@ async def test_a_first_batch_that_fails_has_no_results() -> None:
 async def test_a_deletion_that_is_cancelled_between_batches_is_cancelled() -> None:
     second = asyncio.Event()
 
-    def answer(asked: Asked) -> Any:
+    def response(asked: Asked) -> Any:
         if b"<Key>k0" in asked.body:
             return batch_response(asked)
         second.set()
@@ -152,7 +152,7 @@ async def test_a_deletion_that_is_cancelled_between_batches_is_cancelled() -> No
         yield b""
 
     keys = [f"k{number:04}" for number in range(1500)]
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         task = asyncio.create_task(storage.delete_files(keys))
         await second.wait()
         task.cancel()
@@ -163,7 +163,7 @@ async def test_a_deletion_that_is_cancelled_between_batches_is_cancelled() -> No
 async def test_a_purge_erases_what_xml_cannot_name() -> None:
     left = {(key, f"v{number}") for number, key in enumerate([*ODD, "a\x01", "b\rc", "plain"])}
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if "uploads" in asked.target:
             root = "ListMultipartUploadsResult"
             return answered(f"<{root}><IsTruncated>false</IsTruncated></{root}>".encode(), **MARK)
@@ -190,7 +190,7 @@ async def test_a_purge_erases_what_xml_cannot_name() -> None:
             **MARK,
         )
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         result = await storage.admin.purge_files("", confirm="recordings-bucket")
     assert result.versions == 6
     assert not left
@@ -205,7 +205,7 @@ async def test_the_command_line_tells_what_it_has_hidden_before_a_failure() -> N
         )
         return answered(f"<ListBucketResult>{more}{entries}</ListBucketResult>".encode(), **MARK)
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "POST":
             return batch_response(asked) if b"<Key>k1<" in asked.body else denied()
         if "continuation-token" in asked.target:
@@ -215,7 +215,7 @@ async def test_the_command_line_tells_what_it_has_hidden_before_a_failure() -> N
             "<IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>",
         )
 
-    async with HostileServer(answer) as server:
+    async with HostileServer(response) as server:
         ran = await Command(server.settings())("rm", "--prefix", "k", "--yes")
     assert ran.code != 0
     assert "Hidden until then: 2 files" in ran.err

@@ -172,11 +172,11 @@ async def get_by_url(place: Place, key: CustomerKey | None, _: Path) -> bytes:
     url = await place.storage.get_signed_url("a", encryption=key)
     async with (
         aiohttp.ClientSession() as http,
-        http.get(url, headers=key.headers() if key else {}) as answer,
+        http.get(url, headers=key.headers() if key else {}) as response,
     ):
-        if answer.status in (400, 403):
-            raise AccessDeniedError(await answer.text())
-        return await answer.read()
+        if response.status in (400, 403):
+            raise AccessDeniedError(await response.text())
+        return await response.read()
 
 
 async def get_metadata(place: Place, key: CustomerKey | None, _: Path) -> bytes:
@@ -301,25 +301,28 @@ async def test_a_browser_uploads_with_the_key_whose_headers_were_signed(place: P
     url = await place.storage.get_signed_url("a", method="PUT", encryption=KEY)
     assert KEY.to_base64() not in url
     async with aiohttp.ClientSession() as http:
-        async with http.put(url, data=b"body", headers=OTHER_KEY.headers()) as answer:
-            assert answer.status == 403
-        async with http.put(url, data=b"body", headers=KEY.headers()) as answer:
-            assert answer.status == 200
+        async with http.put(url, data=b"body", headers=OTHER_KEY.headers()) as response:
+            assert response.status == 403
+        async with http.put(url, data=b"body", headers=KEY.headers()) as response:
+            assert response.status == 200
     assert await place.storage.get_file("a", encryption=KEY) == b"body"
 
 
 async def test_urls_of_a_page_are_signed_for_the_key(b2: Place) -> None:
     await b2.storage.upload_file("a", b"x", encryption=KEY)
     [url] = await b2.storage.get_signed_urls(["a"], encryption=KEY)
-    async with aiohttp.ClientSession() as http, http.get(url, headers=KEY.headers()) as answer:
-        assert await answer.read() == b"x"
+    async with aiohttp.ClientSession() as http, http.get(url, headers=KEY.headers()) as response:
+        assert await response.read() == b"x"
 
 
 async def test_a_presigned_put_asks_for_sse_b2(b2: Place) -> None:
     url = await b2.storage.get_signed_url("a", method="PUT", encryption="SSE-B2")
     headers = {"x-amz-server-side-encryption": "AES256"}
-    async with aiohttp.ClientSession() as http, http.put(url, data=b"x", headers=headers) as answer:
-        assert answer.status == 200
+    async with (
+        aiohttp.ClientSession() as http,
+        http.put(url, data=b"x", headers=headers) as response,
+    ):
+        assert response.status == 200
     with pytest.raises(InvalidInputError, match="encryption"):
         await b2.storage.get_signed_url("a", encryption="SSE-B2")
     with pytest.raises(InvalidInputError, match="encryption"):
@@ -340,7 +343,7 @@ async def test_resuming_with_a_customers_key_is_refused_before_any_request(
     assert b2_server.requests == []
 
 
-async def test_a_lost_answer_to_complete_is_settled_with_the_key(
+async def test_a_lost_response_to_complete_is_settled_with_the_key(
     b2: Place, b2_server: B2Server
 ) -> None:
     data = noise(b2.part + 7)
@@ -415,11 +418,11 @@ async def test_a_download_that_was_interrupted_goes_on_with_the_key(
     assert (tmp_path / "a").read_bytes() == data
 
 
-def always(answer: bytes, _: Asked) -> bytes:
-    return answer
+def always(response: bytes, _: Asked) -> bytes:
+    return response
 
 
-async def test_an_answer_with_impossible_protection_is_the_servers_error() -> None:
+async def test_a_response_with_impossible_protection_is_the_servers_error() -> None:
     bad = (
         "x-amz-object-lock-mode: ETERNAL",
         "x-amz-object-lock-mode: GOVERNANCE",

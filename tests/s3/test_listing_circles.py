@@ -103,13 +103,13 @@ CIRCLES: dict[str, Callable[[], Pages]] = {
 def serving(render: Render, pages: Pages) -> Callable[[Asked], bytes]:
     parts = itertools.chain(pages, itertools.repeat((None, [])))
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if render is versions and "uploads" in asked.target:
             return answered(uploads(None, []).encode(), **MARK)
         token, names = next(parts)
         return answered(render(token, names).encode(), **MARK)
 
-    return answer
+    return response
 
 
 @pytest.mark.parametrize("circle", CIRCLES.values(), ids=CIRCLES.keys())
@@ -177,7 +177,7 @@ async def test_parts_in_a_circle_end_with_an_error() -> None:
     numbers = itertools.cycle([1, 2])
     markers = itertools.count(1)
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         root = "ListPartsResult"
         return answered(
             (
@@ -189,7 +189,7 @@ async def test_parts_in_a_circle_end_with_an_error() -> None:
             **MARK,
         )
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         with pytest.raises(ServerResponseError, match="does not go on"):
             await storage.keep_incomplete_upload("k", "upload-id")
         assert len(server.asked) < 10

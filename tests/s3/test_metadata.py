@@ -164,7 +164,7 @@ def test_no_header_crashes_the_decoder(sent: str) -> None:
     read(sent).encode()
 
 
-def test_only_user_metadata_is_taken_from_an_answer_and_the_mark_is_left_to_the_caller() -> None:
+def test_only_user_metadata_is_taken_from_a_response_and_the_mark_is_left_to_the_caller() -> None:
     headers = {
         "Content-Type": "audio/webm",
         "x-amz-request-id": "1",

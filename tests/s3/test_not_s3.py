@@ -1,4 +1,4 @@
-"""Proxies, portals and web servers that answer in the place of S3: nobody believes them."""
+"""Proxies, portals and web servers that response in the place of S3: nobody believes them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ REFUSALS = {
     ),
     "a cache's 304": answered(b"", "304 Not Modified", ETag='"abc"'),
 }
-# Success in form: a portal's page for everything, and what other kinds of servers answer.
+# Success in form: a portal's page for everything, and what other kinds of servers send.
 SUCCESSES = {
     "a portal's page": answered(page("Please log in"), Content_Type="text/html"),
     "a portal's page with all headers": answered(
@@ -208,7 +208,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 async def failures(response: bytes, folder: Path) -> AsyncIterator[tuple[str, StorageError]]:
-    """How each call fails on a server that answers everything like this."""
+    """How each call fails on a server that responds to everything like this."""
     async with (
         HostileServer(lambda asked: response) as server,
         BackblazeStorage(server.settings()) as storage,
@@ -306,10 +306,10 @@ def s3_refusal(status: str, code: str = "", **headers: str) -> bytes:
 async def test_an_error_document_needs_no_marks(marked: bool) -> None:
     marks = {"x-amz-request-id": "7"} if marked else {}
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         return s3_refusal("404 Not Found", "NoSuchKey", **marks)
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         assert await storage.file_exists("k") is False
         with pytest.raises(NoSuchKeyError):
             await storage.get_file("k")
@@ -326,12 +326,12 @@ async def test_an_error_document_needs_no_marks(marked: bool) -> None:
     "mark", ["x-amz-request-id", "x-amz-id-2", "x-minio-error-code", "x-amzn-RequestId"]
 )
 async def test_a_head_without_a_body_is_believed_by_its_marks(mark: str) -> None:
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
             return answered(b"", "404 Not Found", **{mark: "7"})
         return s3_refusal("404 Not Found", "NoSuchKey")
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         for _ in range(3):
             assert await storage.file_exists("k") is False
         # The first GET told that the bucket is there.
@@ -341,14 +341,14 @@ async def test_a_head_without_a_body_is_believed_by_its_marks(mark: str) -> None
 async def test_a_head_without_marks_is_settled_by_one_get() -> None:
     there = {"ETag": '"a"', "Last-Modified": "Mon, 23 Nov 2026 06:36:09 GMT"}
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
             return nginx("404 Not Found")
         if asked.target.endswith("/there"):
             return answered(b"h", "206 X", Content_Range="bytes 0-0/5", **there)
         return s3_refusal("404 Not Found", "NoSuchKey")
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         for _ in range(2):
             assert await storage.file_exists("missing") is False
             assert await storage.file_exists("there") is True
@@ -360,13 +360,13 @@ async def test_a_head_without_marks_is_settled_by_one_get() -> None:
 async def test_a_web_page_is_a_file_where_the_server_lists_as_s3_does() -> None:
     there = {"ETag": '"a"', "Last-Modified": "Mon, 23 Nov 2026 06:36:09 GMT"}
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if "list-type=2" in asked.target:
             return answered(LISTING)
         return answered(page("mine"), Content_Type="text/html", **there)
 
     async with (
-        HostileServer(answer) as server,
+        HostileServer(response) as server,
         BackblazeStorage(server.settings(max_connections=1)) as storage,
     ):
         assert await storage.get_file("k") == page("mine")
@@ -417,7 +417,7 @@ async def test_rules_are_not_overwritten_by_what_a_web_page_did_not_tell() -> No
 
 
 async def test_the_document_of_another_operation_is_none_of_this_one() -> None:
-    # rclone knows no CORS, and answers with a listing.
+    # rclone knows no CORS, and responds with a listing.
     async with (
         HostileServer(lambda asked: answered(LISTING, **{"x-amz-request-id": "7"})) as server,
         BackblazeStorage(server.settings()) as storage,
@@ -440,13 +440,13 @@ async def test_the_document_of_another_operation_is_none_of_this_one() -> None:
     ],
 )
 async def test_a_bucket_is_there_if_it_can_be_listed(head: str, get: bytes, there: bool) -> None:
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
             return answered(b"", head)
         location = answered(b"<LocationConstraint>eu</LocationConstraint>")
         return location if "location" in asked.target else get
 
-    async with HostileServer(answer) as server, BackblazeStorage(server.settings()) as storage:
+    async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
         if there:
             assert (await storage.admin.head_bucket()).name == "recordings-bucket"
             return

@@ -40,11 +40,11 @@ class TestOnARealServer:
     ) -> None:
         await seaweed_storage.upload_file("a.webm", DATA, "audio/webm")
         url = await seaweed_storage.get_signed_url("a.webm")
-        async with browser.get(url) as answer:
-            assert (answer.status, answer.content_type) == (200, "audio/webm")
-            assert await answer.read() == DATA
-        async with browser.get(url, headers={"Range": "bytes=5-9"}) as answer:
-            assert (answer.status, await answer.read()) == (206, DATA[5:10])
+        async with browser.get(url) as response:
+            assert (response.status, response.content_type) == (200, "audio/webm")
+            assert await response.read() == DATA
+        async with browser.get(url, headers={"Range": "bytes=5-9"}) as response:
+            assert (response.status, await response.read()) == (206, DATA[5:10])
 
     @pytest.mark.parametrize(
         "key", ["a b+c%41&d=e?f#g.webm", "größe/録音 🎙️.webm", "it's~(1)!*@$,;:[]|'\"`<>^{}"]
@@ -54,15 +54,15 @@ class TestOnARealServer:
     ) -> None:
         await seaweed_storage.upload_file(key, DATA)
         url = URL(await seaweed_storage.get_signed_url(key), encoded=True)
-        async with browser.get(url) as answer:
-            assert (answer.status, await answer.read()) == (200, DATA)
+        async with browser.get(url) as response:
+            assert (response.status, await response.read()) == (200, DATA)
 
     async def test_given_no_signature_when_opened_then_it_is_refused(
         self, seaweed_storage: BackblazeStorage, browser: aiohttp.ClientSession
     ) -> None:
         result = await seaweed_storage.upload_file("a.webm", DATA)
-        async with browser.get(result.url) as answer:
-            assert answer.status == 403
+        async with browser.get(result.url) as response:
+            assert response.status == 403
 
     async def test_given_urls_for_other_methods_then_each_does_only_its_own(
         self, seaweed_storage: BackblazeStorage, browser: aiohttp.ClientSession
@@ -70,21 +70,21 @@ class TestOnARealServer:
         await seaweed_storage.upload_file("a.webm", DATA)
         head = await seaweed_storage.get_signed_url("a.webm", method="HEAD")
         delete = await seaweed_storage.get_signed_url("a.webm", method="DELETE")
-        async with browser.head(head) as answer:
-            assert (answer.status, answer.content_length) == (200, len(DATA))
+        async with browser.head(head) as response:
+            assert (response.status, response.content_length) == (200, len(DATA))
         for url in (head, delete):
-            async with browser.get(url) as answer:
-                assert answer.status == 403
-        async with browser.delete(delete) as answer:
-            assert answer.status == 204
+            async with browser.get(url) as response:
+                assert response.status == 403
+        async with browser.delete(delete) as response:
+            assert response.status == 204
         assert not await seaweed_storage.file_exists("a.webm")
 
     async def test_given_a_url_to_put_when_a_browser_uploads_then_the_file_is_there(
         self, seaweed_storage: BackblazeStorage, browser: aiohttp.ClientSession
     ) -> None:
         url = await seaweed_storage.get_signed_url("a.webm", method="PUT")
-        async with browser.put(url, data=DATA) as answer:
-            assert answer.status == 200
+        async with browser.put(url, data=DATA) as response:
+            assert response.status == 200
         assert await seaweed_storage.get_file("a.webm") == DATA
 
     async def test_given_a_url_to_put_one_content_type_then_another_one_is_refused(
@@ -94,11 +94,11 @@ class TestOnARealServer:
             "a.webm", method="PUT", content_type="audio/webm"
         )
         for headers in ({"Content-Type": "text/html"}, {}):
-            async with browser.put(url, data=DATA, headers=headers) as answer:
-                assert answer.status == 403
+            async with browser.put(url, data=DATA, headers=headers) as response:
+                assert response.status == 403
         assert not await seaweed_storage.file_exists("a.webm")
-        async with browser.put(url, data=DATA, headers={"Content-Type": "audio/webm"}) as answer:
-            assert answer.status == 200
+        async with browser.put(url, data=DATA, headers={"Content-Type": "audio/webm"}) as response:
+            assert response.status == 200
         assert (await seaweed_storage.get_file_metadata("a.webm")).content_type == "audio/webm"
 
     async def test_given_a_url_for_a_second_when_that_is_over_then_it_is_refused(
@@ -110,11 +110,11 @@ class TestOnARealServer:
         statuses = []
         async with asyncio.timeout(10):
             while 403 not in statuses:
-                async with browser.get(url) as answer:
-                    statuses.append(answer.status)
+                async with browser.get(url) as response:
+                    statuses.append(response.status)
         assert set(statuses) <= {200, 403}
-        async with browser.get(lasting) as answer:
-            assert answer.status == 200
+        async with browser.get(lasting) as response:
+            assert response.status == 200
 
     async def test_given_a_url_when_anything_in_it_is_changed_then_it_is_refused(
         self, seaweed_storage: BackblazeStorage, browser: aiohttp.ClientSession
@@ -133,8 +133,8 @@ class TestOnARealServer:
         ]
         for other in tampered:
             assert other != url
-            async with browser.get(other) as answer:
-                assert answer.status == 403, other
+            async with browser.get(other) as response:
+                assert response.status == 403, other
 
     async def test_given_a_name_to_save_under_then_the_browser_gets_it_in_any_script(
         self, seaweed_storage: BackblazeStorage, browser: aiohttp.ClientSession
@@ -144,10 +144,10 @@ class TestOnARealServer:
         url = await seaweed_storage.get_signed_url(
             "a.webm", download_as=name, content_type="audio/ogg"
         )
-        async with browser.get(url) as answer:
-            assert answer.status == 200
-            assert answer.content_type == "audio/ogg"
-            disposition = answer.headers["Content-Disposition"]
+        async with browser.get(url) as response:
+            assert response.status == 200
+            assert response.content_type == "audio/ogg"
+            disposition = response.headers["Content-Disposition"]
         assert disposition.startswith("attachment; ")
         encoded = re.search(r"filename\*=UTF-8''(\S+)", disposition)
         assert encoded is not None
@@ -159,8 +159,8 @@ class TestOnARealServer:
         old = await seaweed_storage.upload_file("a.webm", b"old")
         await seaweed_storage.upload_file("a.webm", b"new")
         url = await seaweed_storage.get_signed_url("a.webm", version_id=old.version_id)
-        async with browser.get(url) as answer:
-            assert (answer.status, await answer.read()) == (200, b"old")
+        async with browser.get(url) as response:
+            assert (response.status, await response.read()) == (200, b"old")
 
     async def test_given_a_page_of_keys_then_each_gets_its_url_in_their_order(
         self, seaweed_storage: BackblazeStorage, browser: aiohttp.ClientSession
@@ -170,8 +170,8 @@ class TestOnARealServer:
             await seaweed_storage.upload_file(key, key)
         urls = await seaweed_storage.get_signed_urls(iter(keys), 60)
         for key, url in zip(keys, urls, strict=True):
-            async with browser.get(url) as answer:
-                assert (await answer.read()).decode() == key
+            async with browser.get(url) as response:
+                assert (await response.read()).decode() == key
 
 
 class TestWhatIsRefused:

@@ -71,7 +71,7 @@ async def test_a_transient_error_that_comes_once_is_not_seen_by_the_caller(
 ) -> None:
     method, run = CALLS[call]
     if method == "HEAD" and status == 400:
-        pytest.skip("A HEAD answer cannot tell its code.")
+        pytest.skip("A HEAD response cannot tell its code.")
     await storage.upload_file("there", SMALL)
     proxy.clear()
     proxy.add(method=method, times=1, status=status, code=code, message=message)

@@ -109,12 +109,12 @@ async def test_a_date_too_far_off_comes_out_at_once_and_the_caller_may_schedule(
 
 
 async def test_a_source_may_give_a_date_too(storage: BackblazeStorage) -> None:
-    async def answer(_: web.Request) -> web.Response:
+    async def response(_: web.Request) -> web.Response:
         return web.Response(
             status=503, headers={"Date": NOW, "Retry-After": "Sunday, 06-Nov-94 09:49:37 GMT"}
         )
 
-    async with Source(routes={"/call": answer}) as source:
+    async with Source(routes={"/call": response}) as source:
         with pytest.raises(SourceError) as caught:
             await store(storage, source.url)
         assert caught.value.retry_after == 3600.0

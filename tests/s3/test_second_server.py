@@ -115,10 +115,10 @@ async def test_more_than_a_page_of_keys_is_listed_in_order(
         assert [file.key for file in await storage.list_files("p/", 3)] == keys[:3]
 
 
-async def test_a_batch_of_deletions_whose_answer_names_no_key_is_not_taken_for_done(
+async def test_a_batch_of_deletions_whose_response_names_no_key_is_not_taken_for_done(
     storage: BackblazeStorage, bucket: Bucket
 ) -> None:
-    """This server deletes, and answers with empty entries: nobody can tell what was deleted."""
+    """This server deletes, and responds with empty entries: nobody can tell what was deleted."""
     bucket.put("key", SMALL)
     with pytest.raises(ServerResponseError, match="has no Key"):
         await storage.delete_files(["key"])
@@ -157,14 +157,14 @@ async def test_presigned_urls_are_taken_by_a_strict_server(
     ):
         key = "CA1/ä ö+&=.wav"
         url = await direct.get_signed_url(key, method="PUT", content_type="audio/wav")
-        async with browser.put(url, data=SMALL, headers={"Content-Type": "audio/wav"}) as answer:
-            assert answer.status == 200
+        async with browser.put(url, data=SMALL, headers={"Content-Type": "audio/wav"}) as response:
+            assert response.status == 200
         url = await direct.get_signed_url(key, download_as="für Sie.wav")
-        async with browser.get(url) as answer:
-            assert await answer.read() == SMALL
-            assert "f%C3%BCr" in answer.headers["Content-Disposition"]
-        async with browser.get(url[:-1] + ("0" if url[-1] != "0" else "1")) as answer:
-            assert answer.status == 403
+        async with browser.get(url) as response:
+            assert await response.read() == SMALL
+            assert "f%C3%BCr" in response.headers["Content-Disposition"]
+        async with browser.get(url[:-1] + ("0" if url[-1] != "0" else "1")) as response:
+            assert response.status == 403
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ async def test_metadata_of_all_kinds_comes_back(storage: BackblazeStorage) -> No
 @pytest.mark.parametrize(
     "operation", ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"]
 )
-async def test_lost_answers_are_settled_though_a_second_complete_is_refused(
+async def test_lost_responses_are_settled_though_a_second_complete_is_refused(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket, operation: str
 ) -> None:
     rule = proxy.add(operation=operation, cut="rst", at="resp", times=1)

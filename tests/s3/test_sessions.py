@@ -188,13 +188,13 @@ async def test_given_settings_with_a_session_token_then_it_goes_with_every_reque
 ) -> None:
     heads: list[str] = []
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         heads.append(str(asked))
         return answered(
             b"<Error><Code>InvalidToken</Code><Message>m</Message></Error>", "403 Forbidden"
         )
 
-    async with HostileServer(answer) as server:
+    async with HostileServer(response) as server:
         settings = server.settings(session_token="the-token")
         async with BackblazeStorage(settings) as storage:
             if call == "url":

@@ -132,7 +132,7 @@ def test_unknown_elements_prefixes_attributes_and_white_space_do_not_matter() ->
         ("plain/k-1_2.3~4", "plain/k-1_2.3~4"),
     ],
 )
-def test_keys_are_decoded_when_the_answer_says_that_they_are_encoded(
+def test_keys_are_decoded_when_the_response_says_that_they_are_encoded(
     encoded: str, key: str
 ) -> None:
     folder = f"<CommonPrefixes><Prefix>{encoded}/</Prefix></CommonPrefixes>"
@@ -142,7 +142,7 @@ def test_keys_are_decoded_when_the_answer_says_that_they_are_encoded(
 
 
 @pytest.mark.parametrize("echo", ["", "<EncodingType></EncodingType>"])
-def test_keys_stay_as_they_are_when_the_answer_does_not_say_so(echo: str) -> None:
+def test_keys_stay_as_they_are_when_the_response_does_not_say_so(echo: str) -> None:
     folder = "<CommonPrefixes><Prefix>a+b%20/</Prefix></CommonPrefixes>"
     page = parse_listing(listing(entry("a+b%20c"), more=folder + echo))
     assert [file.key for file in page.files] == ["a+b%20c"]

@@ -59,7 +59,7 @@ def test_an_error_document_that_is_cut_off_is_none(length: int) -> None:
 
 
 @pytest.mark.parametrize("parse", [parse_listing, parse_delete_result])
-def test_an_error_document_in_a_successful_answer_is_the_error_it_tells(parse: Any) -> None:
+def test_an_error_document_in_a_successful_response_is_the_error_it_tells(parse: Any) -> None:
     with pytest.raises(ServiceUnavailableError, match="no tomes") as caught:
         parse(ERROR)
     assert (caught.value.code, caught.value.request_id) == ("SlowDown", "8a1f")

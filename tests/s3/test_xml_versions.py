@@ -160,7 +160,7 @@ def test_an_empty_listing_and_one_without_a_version_marker_are_read() -> None:
     assert page.next_position == ("k", None)
 
 
-def test_an_error_in_a_200_answer_is_that_error() -> None:
+def test_an_error_in_a_200_response_is_that_error() -> None:
     with pytest.raises(AccessDeniedError):
         parse_versions(b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>")
 

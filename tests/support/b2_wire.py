@@ -75,8 +75,8 @@ class Wire:
         url = target if target.startswith("http") else self.server.endpoint + target
         async with self.session.request(
             method, URL(url, encoded=True), headers=headers, data=io.BytesIO(body) if body else None
-        ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+        ) as response:
+            return Reply(response.status, response.headers, await response.read())
 
     async def begin(self, key: str, **headers: str) -> str:
         given = {name.replace("_", "-"): value for name, value in headers.items()}

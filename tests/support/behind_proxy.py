@@ -42,15 +42,15 @@ async def storage_behind(
 async def unfinished_uploads(storage: BackblazeStorage) -> list[str]:
     """The IDs of all multipart uploads in the bucket."""
     client = await storage.client()
-    answer = await client.list_multipart_uploads(Bucket=storage.settings.bucket_name)
-    return [upload["UploadId"] for upload in answer.get("Uploads", [])]
+    response = await client.list_multipart_uploads(Bucket=storage.settings.bucket_name)
+    return [upload["UploadId"] for upload in response.get("Uploads", [])]
 
 
 async def versions(storage: BackblazeStorage, key: str) -> tuple[int, int]:
     """How many versions and how many delete markers a key has."""
     client = await storage.client()
-    answer = await client.list_object_versions(Bucket=storage.settings.bucket_name, Prefix=key)
-    return len(answer.get("Versions", [])), len(answer.get("DeleteMarkers", []))
+    response = await client.list_object_versions(Bucket=storage.settings.bucket_name, Prefix=key)
+    return len(response.get("Versions", [])), len(response.get("DeleteMarkers", []))
 
 
 def held(storage: BackblazeStorage) -> dict[str, int]:

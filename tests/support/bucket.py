@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from careflow_storage._s3.signing import Credentials
-from careflow_storage.local.client import Answer, SyncClient
+from careflow_storage.local.client import Response, SyncClient
 from careflow_storage.settings import StorageSettings
 
 
@@ -40,31 +40,31 @@ class Bucket:
     def content(self, key: str, version_id: str | None = None) -> bytes | None:
         """The bytes under a key, None where there is nothing to see."""
         query = {} if version_id is None else {"versionId": version_id}
-        answer = self._client.request("GET", f"/{self._name}/{key}", query)
-        if answer.status in (404, 405):
+        response = self._client.request("GET", f"/{self._name}/{key}", query)
+        if response.status in (404, 405):
             return None
-        assert answer.status == 200, answer
-        return answer.body
+        assert response.status == 200, response
+        return response.body
 
     def put(self, key: str, body: bytes) -> str | None:
         """Store something without the library; return its version ID."""
-        answer = self._client.request("PUT", f"/{self._name}/{key}", body=body)
-        assert answer.status == 200, answer
-        return answer.version_id
+        response = self._client.request("PUT", f"/{self._name}/{key}", body=body)
+        assert response.status == 200, response
+        return response.version_id
 
     def begin_upload(self, key: str) -> str:
         """Begin a multipart upload and leave it so, as a process that dies does."""
-        answer = self._client.request("POST", f"/{self._name}/{key}", {"uploads": ""})
-        assert answer.status == 200, answer
-        upload_id = _tree(answer).findtext("UploadId")
+        response = self._client.request("POST", f"/{self._name}/{key}", {"uploads": ""})
+        assert response.status == 200, response
+        upload_id = _tree(response).findtext("UploadId")
         assert upload_id
         return upload_id
 
     def put_part(self, key: str, upload_id: str, number: int, body: bytes) -> None:
         """Store a part of an upload."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        answer = self._client.request("PUT", f"/{self._name}/{key}", query, body)
-        assert answer.status == 200, answer
+        response = self._client.request("PUT", f"/{self._name}/{key}", query, body)
+        assert response.status == 200, response
 
     def abort(self, key: str, upload_id: str) -> None:
         """Drop an upload; one that is gone is no error."""
@@ -76,10 +76,10 @@ class Bucket:
 
     def history(self, key: str | None = None, *, prefix: str = "") -> list[Kept]:
         """All versions and markers (of one key), as the server lists them: the newest first."""
-        answer = self._client.request(
+        response = self._client.request(
             "GET", f"/{self._name}", {"versions": "", "prefix": key or prefix}
         )
-        assert answer.status == 200, answer
+        assert response.status == 200, response
         found = [
             Kept(
                 entry.findtext("Key") or "",
@@ -88,7 +88,7 @@ class Bucket:
                 entry.findtext("IsLatest") == "true",
                 int(entry.findtext("Size") or 0),
             )
-            for entry in _tree(answer)
+            for entry in _tree(response)
             if entry.tag in ("Version", "DeleteMarker")
         ]
         return [kept for kept in found if key in (None, kept.key)]
@@ -101,16 +101,16 @@ class Bucket:
 
     def unfinished(self) -> list[tuple[str, str]]:
         """Key and upload ID of each multipart upload that was neither completed nor aborted."""
-        answer = self._client.request("GET", f"/{self._name}", {"uploads": ""})
-        assert answer.status == 200, answer
+        response = self._client.request("GET", f"/{self._name}", {"uploads": ""})
+        assert response.status == 200, response
         return [
             (upload.findtext("Key") or "", upload.findtext("UploadId") or "")
-            for upload in _tree(answer).iter("Upload")
+            for upload in _tree(response).iter("Upload")
         ]
 
 
-def _tree(answer: Answer) -> ET.Element:
-    root = ET.fromstring(answer.body)  # noqa: S314 - of the server that the tests have started
+def _tree(response: Response) -> ET.Element:
+    root = ET.fromstring(response.body)  # noqa: S314 - of the server that the tests have started
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

@@ -1,4 +1,4 @@
-"""A server that answers what it is told to, byte by byte: no library of HTTP keeps it decent."""
+"""A server that responds what it is told to, byte by byte: no library of HTTP keeps it decent."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Bytes = bytes | AsyncIterator[bytes]
 
 @dataclass
 class HostileServer:
-    """Listens on loopback; ``answer`` makes the whole answer, head and all, to each request."""
+    """Listens on loopback; ``response`` makes the whole response, head and all, to each request."""
 
-    answer: Callable[[Asked], Bytes]
+    response: Callable[[Asked], Bytes]
     tls: ssl.SSLContext | None = None
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
@@ -85,12 +85,12 @@ class HostileServer:
             while True:
                 asked = await _read_request(reader)
                 self.asked.append(asked)
-                answer = self.answer(asked)
-                if isinstance(answer, bytes):
-                    writer.write(_without_body(answer) if asked.method == "HEAD" else answer)
+                response = self.response(asked)
+                if isinstance(response, bytes):
+                    writer.write(_without_body(response) if asked.method == "HEAD" else response)
                     await writer.drain()
                     continue
-                async for piece in answer:
+                async for piece in response:
                     writer.write(piece)
                     await writer.drain()
                 return
@@ -103,8 +103,8 @@ class HostileServer:
                 await writer.wait_closed()
 
 
-def _without_body(answer: bytes) -> bytes:
-    head, separator, _ = answer.partition(b"\r\n\r\n")
+def _without_body(response: bytes) -> bytes:
+    head, separator, _ = response.partition(b"\r\n\r\n")
     return head + separator
 
 
@@ -121,7 +121,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Asked:
 def answered(
     body: bytes = b"", status: str = "200 OK", *, length: int | None = None, **headers: Any
 ) -> bytes:
-    """An answer with a Content-Length; underscores of header names become hyphens."""
+    """A response with a Content-Length; underscores of header names become hyphens."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body

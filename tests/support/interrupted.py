@@ -10,7 +10,7 @@ import pytest
 
 from careflow_storage import _env_file
 from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.transport import AnswerStream
+from careflow_storage._s3.transport import ResponseStream
 from careflow_storage.keys import sinks
 from careflow_storage.keys.b2_api import NativeApi
 
@@ -66,9 +66,9 @@ def _around_native(patch: pytest.MonkeyPatch, steps: Steps) -> None:
 
     def struck(self: NativeApi, operation: str, *given: Any) -> Any:
         steps.moment(f"before {operation}")
-        answer = locked(self, operation, *given)
+        response = locked(self, operation, *given)
         steps.moment(f"after {operation}")
-        return answer
+        return response
 
     patch.setattr(NativeApi, "_locked", struck)
 
@@ -78,13 +78,13 @@ def _around(patch: pytest.MonkeyPatch, steps: Steps, owner: Any, name: str) -> N
 
     async def struck(*given: Any, **named: Any) -> Any:
         steps.moment(f"before {name}")
-        answer = await call(*given, **named)
+        response = await call(*given, **named)
         try:
             steps.moment(f"after {name}")
         except KilledError:
-            if isinstance(answer, AnswerStream):
-                await answer.aclose()
+            if isinstance(response, ResponseStream):
+                await response.aclose()
             raise
-        return answer
+        return response
 
     patch.setattr(owner, name, struck)

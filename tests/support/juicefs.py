@@ -1,6 +1,6 @@
 """JuiceFS's gateway, MinIO's front end: a second S3 server, to see that we fit more than one.
 
-It checks signatures and payload hashes strictly, keeps no versions, answers a second Complete
+It checks signatures and payload hashes strictly, keeps no versions, responses a second Complete
 with NoSuchUpload as B2 may, and knows no conditional PUT.
 """
 

@@ -18,8 +18,8 @@ async def unfinished_uploads(settings: StorageSettings) -> list[str]:
     assert settings.application_key is not None
     secret = settings.application_key.get_secret_value()
     client = SyncClient(settings.endpoint, Credentials(settings.key_id, secret))
-    answer = await asyncio.to_thread(
+    response = await asyncio.to_thread(
         client.request, "GET", f"/{settings.bucket_name}", {"uploads": ""}
     )
-    assert answer.status == 200, answer
-    return re.findall(r"<UploadId>([^<]+)</UploadId>", answer.body.decode())
+    assert response.status == 200, response
+    return re.findall(r"<UploadId>([^<]+)</UploadId>", response.body.decode())

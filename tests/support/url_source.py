@@ -21,9 +21,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Source:
-    """Answers ``GET /call`` with ``body``; `routes` add more.
+    """Responses ``GET /call`` with ``body``; `routes` add more.
 
-    ``headers`` are the answer's (None removes one). ``ranges``: whether it knows them, if the
+    ``headers`` are the response's (None removes one). ``ranges``: whether it knows them, if the
     request's If-Range is the ``validator``. ``chunked``: whether it hides its length.
     """
 
@@ -39,7 +39,7 @@ class Source:
 
     async def __aenter__(self) -> Self:
         app = web.Application()
-        app.router.add_get("/{path:.*}", self._answer)
+        app.router.add_get("/{path:.*}", self._response)
         self._server = TestServer(app, host=self.host, scheme="https" if self.tls else "http")
         await self._server.start_server(ssl=self.tls)
         self.origin = str(self._server.make_url("")).rstrip("/")
@@ -74,7 +74,7 @@ class Source:
             while self.connections:  # noqa: ASYNC110 - a closing connection tells nobody
                 await asyncio.sleep(0)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _response(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request)
         handler = self.routes.get(request.path)
         if handler is not None:
@@ -84,7 +84,7 @@ class Source:
         return await self.give(request)
 
     async def give(self, request: web.Request) -> web.StreamResponse:
-        """Answer with the body, or the rest of it."""
+        """Response with the body, or the rest of it."""
         start, total = 0, len(self.body)
         headers = {"ETag": '"v1"', "Content-Type": "audio/x-wav"}
         asked = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", ""))
@@ -109,10 +109,10 @@ class Source:
 def redirect(to: str, status: int = 302) -> Handler:
     """A handler that sends elsewhere."""
 
-    async def answer(_: web.Request) -> web.StreamResponse:
+    async def response(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, headers={"Location": to})
 
-    return answer
+    return response
 
 
 async def store(

@@ -41,8 +41,8 @@ def test_it_serves_without_any_event_loop() -> None:
         url = urlsplit(server.endpoint)
         with socket.create_connection((url.hostname, url.port)) as connection:
             connection.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            answer = connection.makefile("rb").read()
-    assert answer.startswith(b"HTTP/1.1 403 ")
+            response = connection.makefile("rb").read()
+    assert response.startswith(b"HTTP/1.1 403 ")
     assert [attempt.operation for attempt in server.requests] == ["ListObjects"]
 
 
@@ -79,14 +79,14 @@ async def test_it_leaves_no_thread_socket_or_file_behind() -> None:
     assert open_files() == files
 
 
-async def test_it_stops_although_a_client_does_not_read_its_answer() -> None:
+async def test_it_stops_although_a_client_does_not_read_its_response() -> None:
     async with B2Server() as server, wire_to(server) as wire:
         await wire.ask("PUT", "key", body=bytes(20_000_000))
         url = await presigned(server, "key")
         async with aiohttp.ClientSession(read_bufsize=2**10) as session:
-            answer = await session.get(url)
+            response = await session.get(url)
             server.stop()  # in the very thread that would have to read
-            answer.close()
+            response.close()
 
 
 async def presigned(server: B2Server, key: str) -> str:

@@ -99,9 +99,9 @@ async def test_always_lasts_until_it_is_cleared(
         ({"cut": "rst", "at": "resp"}, 2),
         ({"status": 200, "body": b""}, 1),
     ],
-    ids=["reset", "closed", "reset in the body", "lost answer", "empty 200"],
+    ids=["reset", "closed", "reset in the body", "lost response", "empty 200"],
 )
-async def test_a_put_that_breaks_is_sent_again_and_only_a_lost_answer_stores_twice(
+async def test_a_put_that_breaks_is_sent_again_and_only_a_lost_response_stores_twice(
     storage: BackblazeStorage, b2_server: B2Server, fault: dict[str, Any], stored: int
 ) -> None:
     b2_server.faults.next("PutObject", **fault)
@@ -117,7 +117,7 @@ async def test_a_put_that_breaks_is_sent_again_and_only_a_lost_answer_stores_twi
         {"status": 200, "code": "InternalError"},
         {"status": 200, "body": b""},
     ],
-    ids=["lost answer", "200 with an error", "empty 200"],
+    ids=["lost response", "200 with an error", "empty 200"],
 )
 async def test_a_completion_that_goes_wrong_makes_one_object(
     storage: BackblazeStorage, b2_server: B2Server, fault: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The calls of B2's native API that the emulator answers."""
+"""The calls of B2's native API that the emulator responds."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Client:
         try:
             path = f"/b2api/{self._version}/{name}"
             connection.request("POST", path, body, {"Authorization": authorization})
-            answer = connection.getresponse()
-            assert answer.getheader("Content-Type") == "application/json"
-            return Reply(answer.status, json.loads(answer.read()))
+            response = connection.getresponse()
+            assert response.getheader("Content-Type") == "application/json"
+            return Reply(response.status, json.loads(response.read()))
         finally:
             connection.close()
 

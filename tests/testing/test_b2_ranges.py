@@ -39,13 +39,13 @@ async def ask(
     """The status, Content-Range, Content-Length and body."""
     url = await storage.get_signed_url(key, method="HEAD" if method == "HEAD" else "GET")
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with player.request(method, url, headers=sent) as answer:
-        told = answer.headers
+    async with player.request(method, url, headers=sent) as response:
+        told = response.headers
         return (
-            answer.status,
+            response.status,
             told.get("Content-Range"),
             told.get("Content-Length"),
-            await answer.read(),
+            await response.read(),
         )
 
 

@@ -206,8 +206,8 @@ async def test_a_key_with_the_replacement_character_can_be_used_for_everything(
     assert (await storage.get_file_metadata(copied)).metadata == {"name": "\ufffd"}
     assert [file.key for file in await storage.list_files("a\ufffd")] == [key]
     url = await storage.get_signed_url(key)
-    async with aiohttp.ClientSession() as player, player.get(URL(url, encoded=True)) as answer:
-        assert await answer.read() == BODY
+    async with aiohttp.ClientSession() as player, player.get(URL(url, encoded=True)) as response:
+        assert await response.read() == BODY
     assert all(result.deleted for result in await storage.delete_files([key, copied]))
     assert await storage.list_files() == []
     assert (await storage.purge_file(key)).versions == 1
@@ -238,11 +238,11 @@ async def test_a_put_of_more_than_5_gb_is_refused_before_it_is_sent(
     lines = [f"PUT {path} HTTP/1.1", f"Host: {host}", "Content-Length: 5000000001"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     writer.write("\r\n".join([*lines, "", ""]).encode())
-    answer = await reader.read()
+    response = await reader.read()
     writer.close()
     await writer.wait_closed()
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b"<Code>EntityTooLarge</Code>" in answer
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert b"<Code>EntityTooLarge</Code>" in response
 
 
 async def test_post_policies_and_unknown_calls_are_refused(wire: Wire) -> None:
@@ -302,7 +302,7 @@ async def test_cors_lets_in_whom_the_bucket_names(wire: Wire) -> None:
         assert reply.status == status
 
 
-async def test_every_answer_has_request_ids(wire: Wire) -> None:
+async def test_every_response_has_request_ids(wire: Wire) -> None:
     for reply in (await wire.ask("GET", "key"), await wire.ask("PUT", "key", body=BODY)):
         assert reply.headers["x-amz-request-id"]
         assert reply.headers["x-amz-id-2"]

@@ -243,7 +243,7 @@ async def test_an_upload_that_is_gone_cannot_be_kept(seaweed_storage: BackblazeS
         await seaweed_storage.keep_incomplete_upload("key", upload_id)
 
 
-async def test_a_lost_answer_to_complete_is_no_failure_of_keeping(
+async def test_a_lost_response_to_complete_is_no_failure_of_keeping(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     upload_id = await begin(storage, "key", {1: b"part"})

@@ -1,7 +1,7 @@
 """The control plane: rare, intricate calls through the aioboto3 client.
 
 Its own retries are off: the storage's retry policy is the only one. What it raises becomes a
-`StorageError` here, errors inside a 200 answer included.
+`StorageError` here, errors inside a 200 response included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from careflow_storage._s3.boto.pages import (
     listed_parts,
     upload_page,
 )
-from careflow_storage._s3.boto.read_timeout import answer_timeout
+from careflow_storage._s3.boto.read_timeout import response_timeout
 from careflow_storage._s3.headers.encryption import (
     copy_source_headers,
     key_headers,
@@ -127,7 +127,7 @@ class ControlPlane:
                 "PartNumber": number,
                 "CopySourceRange": f"bytes={start}-{end - 1}",
             },
-            lambda answer: unquote_etag(answer["CopyPartResult"]["ETag"]),
+            lambda response: unquote_etag(response["CopyPartResult"]["ETag"]),
             patience=(end - start) / _COPIED_BYTES_PER_SECOND,
         )
 
@@ -146,7 +146,7 @@ class ControlPlane:
             "list_multipart_uploads",
             None,
             {"Prefix": prefix},
-            lambda answer: [upload_page(answer, prefix)],
+            lambda response: [upload_page(response, prefix)],
             {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
             _last_upload,
         )
@@ -182,12 +182,12 @@ class ControlPlane:
         position: dict[str, Any] = {}
         progress = Progress(_operation(method), self._session.bucket, key)
         while True:
-            answer = await self.call(method, key, {**parameters, **position}, checked_page)
+            response = await self.call(method, key, {**parameters, **position}, checked_page)
             try:
-                found = parse(answer)
-                ended = not answer["IsTruncated"]
+                found = parse(response)
+                ended = not response["IsTruncated"]
                 # Some servers leave a marker out that would be empty.
-                following = {name: answer.get(marker, "") for name, marker in markers.items()}
+                following = {name: response.get(marker, "") for name, marker in markers.items()}
             except KeyError as error:
                 raise self._nonsense(method, key, f"it has no {error.args[0]}") from error
             for each in found:
@@ -201,7 +201,7 @@ class ControlPlane:
 
     def _nonsense(self, method: str, key: str | None, why: str) -> ServerResponseError:
         return ServerResponseError(
-            f"The server's answer makes no sense: {why}.",
+            f"The server's response makes no sense: {why}.",
             operation=_operation(method),
             bucket=self._session.bucket,
             key=key,
@@ -219,7 +219,7 @@ class ControlPlane:
         settle: Callable[[], Awaitable[T | None]] | None = None,
         patience: float = 0.0,
     ) -> T:
-        """Make one call of the client and read its answer with ``parse``, with retries.
+        """Make one call of the client and read its response with ``parse``, with retries.
 
         ``parse`` belongs to the attempt: a field that it misses (`KeyError`) is worth another.
         ``bucket`` is another one than the storage's; "" for calls that are about none.
@@ -244,11 +244,11 @@ class ControlPlane:
                 if on_attempt is not None:
                     on_attempt()
                 async with self._slots, asyncio.timeout(limit):
-                    with answer_timeout(limit):
-                        answer = await getattr(client, method)(**arguments)
-                return parse(answer)
+                    with response_timeout(limit):
+                        response = await getattr(client, method)(**arguments)
+                return parse(response)
             except StorageError as error:
-                # What is refused before botocore reads it does not know what it answers.
+                # What is refused before botocore reads it does not know what it responds.
                 error.operation = error.operation or operation
                 error.bucket, error.key = error.bucket or bucket or None, error.key or key
                 raise
@@ -256,7 +256,7 @@ class ControlPlane:
                 raise _malformed(error, where) from error
             except TimeoutError as error:
                 raise StorageTimeoutError(
-                    f"No answer within {limit:g} s.", retryable=True, **where
+                    f"No response within {limit:g} s.", retryable=True, **where
                 ) from error
             except Exception as error:
                 explained = explain(error, where, self._session)
@@ -272,12 +272,12 @@ class ControlPlane:
 
 
 def _malformed(error: KeyError | ValueError, where: Mapping[str, Any]) -> ServerResponseError:
-    # botocore takes an empty 200 answer for success, and numbers and dates as they come.
+    # botocore takes an empty 200 response for success, and numbers and dates as they come.
     why = "a value is malformed"
     if isinstance(error, KeyError):
         why = f"it has no {error.args[0]}"
     return ServerResponseError(
-        f"The server's answer makes no sense: {why}.", retryable=True, **where
+        f"The server's response makes no sense: {why}.", retryable=True, **where
     )
 
 
@@ -285,8 +285,8 @@ def _last_upload(page: UploadPage) -> Hashable | None:
     return (page.uploads[-1].key, page.uploads[-1].upload_id) if page.uploads else None
 
 
-def _copied(answer: dict[str, Any]) -> Stored:
-    return Stored(unquote_etag(answer["CopyObjectResult"]["ETag"]), answer.get("VersionId"), {})
+def _copied(response: dict[str, Any]) -> Stored:
+    return Stored(unquote_etag(response["CopyObjectResult"]["ETag"]), response.get("VersionId"), {})
 
 
 def _operation(method: str) -> str:

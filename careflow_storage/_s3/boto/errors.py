@@ -64,7 +64,7 @@ def explain(
             **where,
         )
     if isinstance(error, botocore.ReadTimeoutError | botocore.ConnectTimeoutError):
-        return StorageTimeoutError("No answer in time.", retryable=True, **where)
+        return StorageTimeoutError("No response in time.", retryable=True, **where)
     if isinstance(error, botocore.HTTPClientError | botocore.ConnectionError):
         return ConnectionFailedError(
             f"The connection failed ({type(error).__name__}).",
@@ -73,7 +73,7 @@ def explain(
             **where,
         )
     if isinstance(error, ResponseParserError):
-        return ServerResponseError("The answer is not XML.", retryable=True, **where)
+        return ServerResponseError("The response is not XML.", retryable=True, **where)
     if isinstance(error, botocore.NoCredentialsError):
         return NotConfiguredError(
             ("credentials",), hint="The session that was given holds no credentials.", **where

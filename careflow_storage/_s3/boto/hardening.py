@@ -1,6 +1,6 @@
 """What keeps the aioboto3 client from believing a server too much.
 
-botocore follows redirects to other hosts and regions, reads an answer of any length into
+botocore follows redirects to other hosts and regions, reads a response of any length into
 memory and parses it with whatever document type it declares. The data plane does none of
 this; these are the same bounds for the control plane.
 """
@@ -33,7 +33,7 @@ _declared_encoding = re.compile(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([^\"']*)"
 
 
 class BoundedResponse(aiohttp.ClientResponse):
-    """An answer that is read whole only up to the size of a full listing.
+    """A response that is read whole only up to the size of a full listing.
 
     The body of an object that a user of the client reads goes another way, unbounded. A troubled
     server's connection does not return to the pool: after a 503 Backblaze asks for a new one,
@@ -58,7 +58,7 @@ class BoundedResponse(aiohttp.ClientResponse):
                     body += chunk
                     if len(body) > MAX_LISTING_BYTES:
                         raise ServerResponseError(
-                            f"The answer is longer than {MAX_LISTING_BYTES} bytes.",
+                            f"The response is longer than {MAX_LISTING_BYTES} bytes.",
                             status=self.status,
                         )
             except BaseException:
@@ -78,7 +78,7 @@ def control_session(
     user_agent: str,
     keep_alive: float,
 ) -> aiohttp.ClientSession:
-    """Make the connections of the control plane: no cookies, no hidden resends, bounded answers."""
+    """Make the control plane's connections: no cookies, no hidden resends, bounded responses."""
     http = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             ssl=True if tls is None else tls,
@@ -121,8 +121,8 @@ def by_proxy(proxy: Proxy | None, url: str, headers: Mapping[str, str] | None) -
 class NoRedirects:
     """The one method of an aiohttp session that aiobotocore uses, without redirects.
 
-    aiohttp would send the request on to the host that an answer names, with its body and a
-    session token. So a redirect is an error answer like any other.
+    aiohttp would send the request on to the host that a response names, with its body and a
+    session token. So a redirect is an error response like any other.
     """
 
     def __init__(self, http: aiohttp.ClientSession, proxy: Proxy | None) -> None:
@@ -170,7 +170,7 @@ def _drop_expect(params: dict[str, Any], **_: Any) -> None:
 
 
 def _stay_in_region(context: dict[str, Any], **_: Any) -> None:
-    # botocore would sign again for whatever region an error answer names. A request that says
+    # botocore would sign again for whatever region an error response names. A request that says
     # that it was redirected already is left alone.
     context.setdefault("s3_redirect", {})["redirected"] = True
 

@@ -35,18 +35,18 @@ class UploadPage(NamedTuple):
 
 
 def nothing(_: Mapping[str, Any]) -> None:
-    """Read an answer of which all that matters is that it was no error."""
+    """Read a response of which all that matters is that it was no error."""
 
 
-def checked_page(answer: dict[str, Any]) -> dict[str, Any]:
+def checked_page(response: dict[str, Any]) -> dict[str, Any]:
     """Return a page as it is; raise `KeyError` for what is none."""
     # botocore takes an empty 200, or the web page of a proxy, for a listing of nothing. Every
     # real one says whether it is truncated; without it a KeyError leads to another attempt.
-    answer["IsTruncated"]
-    return answer
+    response["IsTruncated"]
+    return response
 
 
-def upload_page(answer: dict[str, Any], prefix: str) -> UploadPage:
+def upload_page(response: dict[str, Any], prefix: str) -> UploadPage:
     """Read a page of ListMultipartUploads."""
     uploads = [
         IncompleteUpload(
@@ -54,20 +54,20 @@ def upload_page(answer: dict[str, Any], prefix: str) -> UploadPage:
             upload_id=upload["UploadId"],
             initiated=upload["Initiated"].astimezone(UTC),
         )
-        for upload in answer.get("Uploads", ())
+        for upload in response.get("Uploads", ())
         # Some servers take the prefix for a folder.
         if upload["Key"].startswith(prefix)
     ]
-    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
     try:
         return UploadPage(uploads, parsedate_to_datetime(date).astimezone(UTC))
     except ValueError:
         return UploadPage(uploads, None)
 
 
-def listed_parts(answer: dict[str, Any]) -> list[ListedPart]:
+def listed_parts(response: dict[str, Any]) -> list[ListedPart]:
     """Read a page of ListParts."""
-    return [_part(part) for part in answer.get("Parts", ())]
+    return [_part(part) for part in response.get("Parts", ())]
 
 
 def _part(part: dict[str, Any]) -> ListedPart:

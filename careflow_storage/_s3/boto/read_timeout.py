@@ -1,4 +1,4 @@
-"""How long an answer of the control plane may be silent, where one call is slower than others."""
+"""How long a response of the control plane may be silent, where one call is slower than others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _seconds: ContextVar[float | None] = ContextVar("_seconds", default=None)
 
 
 @contextmanager
-def answer_timeout(seconds: float) -> Iterator[None]:
-    """Let answers within be silent for so long, whatever the session's own timeout is."""
+def response_timeout(seconds: float) -> Iterator[None]:
+    """Let responses within be silent for so long, whatever the session's own timeout is."""
     token = _seconds.set(seconds)
     try:
         yield

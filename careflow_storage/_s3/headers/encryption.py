@@ -92,7 +92,7 @@ def asks_retention(headers: Mapping[str, str]) -> bool:
 
 
 def has_customer_key(headers: Mapping[str, str]) -> bool:
-    """Whether a request or an answer is about an object with a customer's key."""
+    """Whether a request or a response is about an object with a customer's key."""
     return f"{_CUSTOMER}algorithm" in headers
 
 

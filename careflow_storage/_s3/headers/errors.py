@@ -119,7 +119,7 @@ def _of_key(error: StorageError, headers: Mapping[str, str]) -> StorageError:
         return AccessDeniedError(
             f"The customer's key may be the wrong one ({error.message.rstrip('.')}).",
             hint="It must be the key that the file was stored with. Else check the key's "
-            "capabilities: with encryption B2 and S3 answer the same to both.",
+            "capabilities: with encryption B2 and S3 response the same to both.",
             **_where(error),
         )
     return error

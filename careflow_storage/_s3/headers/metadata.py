@@ -95,7 +95,7 @@ def is_header_value(value: object) -> bool:
 
 
 def decode_metadata(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata that is in an answer's headers, our own marks included.
+    """Return the metadata that is in a response's headers, our own marks included.
 
     Their names are in lower case.
     Encoded words of other writers are decoded, too, between plain text and in the charsets

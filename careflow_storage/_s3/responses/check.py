@@ -1,6 +1,6 @@
 """Decides whether a response is S3's, for the data plane, the control plane and the doctor.
 
-Proxies, load balancers, captive portals and web servers at a wrong endpoint answer, too. Their
+Proxies, load balancers, captive portals and web servers at a wrong endpoint response, too. Their
 404 does not say that a file is missing, nor their 403 that a key lacks a capability. So a refusal
 means what S3 means by it only if it is an S3 error document with a code, or if it bears one of
 the headers that S3 servers send. What else says no is a `ServerResponseError` that tells what
@@ -39,7 +39,7 @@ _WEAK_MARK: Final = "x-amzn-requestid"
 _NOT_S3: Final = ("x-amz-apigw-id", "apigw-requestid", "x-amzn-errortype")
 
 _TRY_AGAIN: Final = frozenset({408, 429})
-# Not implemented, HTTP version not supported, and what captive portals answer (RFC 6585).
+# Not implemented, HTTP version not supported, and what captive portals response (RFC 6585).
 _FOR_GOOD: Final = frozenset({501, 505, 511})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -79,7 +79,7 @@ def is_web_page(headers: Mapping[str, str]) -> bool:
 
 def is_as_good(status: int, headers: Mapping[str, str], body: bytes, expected: int) -> bool:
     """Whether a response is a success though its status is another than ``expected``."""
-    # Not all S3 servers answer a DELETE with 204. But a web page is no deletion.
+    # Not all S3 servers respond to a DELETE with 204. But a web page is no deletion.
     return status == 200 and expected == 204 and not body and is_marked(headers)
 
 

@@ -61,7 +61,7 @@ _NO_TLS: Final = frozenset(
         "UNEXPECTED_MESSAGE",
     }
 )
-# A proxy answers so while it is busy or cannot reach the server.
+# A proxy responds so while it is busy or cannot reach the server.
 _PASSING: Final = (408, 429, 500, 502, 503, 504)
 
 
@@ -80,7 +80,7 @@ def explain_failure(
         return _no_http(error, where, host)
     if isinstance(error, ProtocolError):
         return ServerResponseError(
-            f"The server's answer makes no sense: {error}.", retryable=True, **where
+            f"The server's response makes no sense: {error}.", retryable=True, **where
         )
     if proxy is not None:
         # Its way is all that this machine sees: the server's name is not even looked up here.

@@ -98,14 +98,14 @@ def unquote_etag(etag: str) -> str:
     if len(etag) >= 2 and etag[0] == '"' == etag[-1]:
         etag = etag[1:-1]
     if not ((etag.isalnum() and etag.isascii()) or _is_etag(etag)):
-        raise ServerResponseError("The server's answer makes no sense: its ETag is none.")
+        raise ServerResponseError("The server's response makes no sense: its ETag is none.")
     return etag
 
 
 def parse_listing(data: bytes) -> ListPage:
-    """Read the answer to ListObjectsV2; 1000 keys take under 2 ms.
+    """Read the response to ListObjectsV2; 1000 keys take under 2 ms.
 
-    Keys and prefixes are URL-decoded exactly when the answer says that they are encoded.
+    Keys and prefixes are URL-decoded exactly when the response says that they are encoded.
 
     Raises:
         ServerResponseError: The document is no complete, well-formed listing.
@@ -136,7 +136,7 @@ def parse_listing(data: bytes) -> ListPage:
 def parse_error(data: bytes) -> ErrorDocument | None:
     """Read an error document, or return None when it is none.
 
-    It never raises: proxies answer with HTML or nothing, and then the status must decide.
+    It never raises: proxies response with HTML or nothing, and then the status must decide.
     """
     if len(data) > MAX_ERROR_BYTES:
         return None
@@ -148,7 +148,7 @@ def parse_error(data: bytes) -> ErrorDocument | None:
 
 
 def parse_delete_result(data: bytes) -> DeleteDocument:
-    """Read the answer to DeleteObjects, which is 200 even when every key failed.
+    """Read the response to DeleteObjects, which is 200 even when every key failed.
 
     Raises:
         ServerResponseError: The document is no complete, well-formed result.

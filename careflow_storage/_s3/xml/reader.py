@@ -16,7 +16,7 @@ from xml.parsers import expat
 from careflow_storage.errors import ServerResponseError
 
 WHITE_SPACE: Final = " \t\r\n"
-# S3 answers with at most 1000 at once.
+# S3 responds with at most 1000 at once.
 MAX_RECORDS: Final = 10_000
 _MAX_DEPTH: Final = 64
 # Shorter documents are read in some hundredths of a second, whatever is in them.
@@ -59,9 +59,9 @@ def read_document(
     Texts come exactly as they are, white space included. Namespaces are ignored.
 
     Raises:
-        ServerResponseError: The document is malformed or cut off (retryable: an answer may be
+        ServerResponseError: The document is malformed or cut off (retryable: a response may be
             damaged on its way), declares a document type or another encoding than UTF-8, is
-            nested too deep, holds more than any answer of S3 does, or has a wanted field twice or
+            nested too deep, holds more than any response of S3 does, or has a wanted field twice or
             with elements in it.
     """
     text = decoded(data)

@@ -63,7 +63,7 @@ class VersionPage:
 
 
 def parse_versions(data: bytes) -> VersionPage:
-    """Read the answer to ListObjectVersions; 1000 versions take about 3 ms.
+    """Read the response to ListObjectVersions; 1000 versions take about 3 ms.
 
     Versions and delete markers come in the order of the document. Servers that write all
     versions before all delete markers lose the order between them: then it is made anew.

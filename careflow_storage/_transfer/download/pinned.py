@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from careflow_storage._http.parser import AnswerHead
+from careflow_storage._http.parser import ResponseHead
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.retry import Failures
-from careflow_storage._s3.transport import AnswerStream
+from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import Engine
 from careflow_storage.errors import (
     InvalidRangeError,
@@ -48,7 +48,7 @@ class PinnedObject:
             self._version_id = version_id or head.file.version_id
             self._if_match = head.file.etag or None
 
-    async def open(self, start: int, end: int | None) -> AnswerStream:
+    async def open(self, start: int, end: int | None) -> ResponseStream:
         """Open ``[start, end)``; a response that contradicts itself is asked for again.
 
         Raises:
@@ -86,8 +86,8 @@ class PinnedObject:
             retryable=retryable,
         )
 
-    async def _get(self, start: int, end: int | None, *, empty: bool = False) -> AnswerStream:
-        def check(found: AnswerHead) -> None:
+    async def _get(self, start: int, end: int | None, *, empty: bool = False) -> ResponseStream:
+        def check(found: ResponseHead) -> None:
             head = self._engine.requests.describe(self.key, found.headers)
             if empty and head.file.size:
                 raise self.violation("it refuses a range inside of the object")

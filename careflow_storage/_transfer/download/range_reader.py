@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from careflow_storage._s3.limiter import PAUSE_SECONDS, HolderReference
-from careflow_storage._s3.transport import AnswerStream
+from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage.errors import StorageError
@@ -19,7 +19,7 @@ logger = logging.getLogger("careflow_storage")
 
 Piece = TypeVar("Piece", bytes, memoryview)
 # Takes the next bytes from a response.
-Take = Callable[[AnswerStream], Awaitable[Piece]]
+Take = Callable[[ResponseStream], Awaitable[Piece]]
 
 # No chunk is larger; no more is asked for at once on behalf of a slow reader.
 CHUNK_BYTES = 256 * 1024
@@ -46,7 +46,7 @@ class RangeReader:
         self._object = pinned
         self._position = start
         self._end = end
-        self._answer: AnswerStream | None = None
+        self._response: ResponseStream | None = None
         # Where the open response ends.
         self._until = start
         self._failures = pinned.failures
@@ -63,7 +63,7 @@ class RangeReader:
         end = self._end
         if self.slow:
             end = min(self._position + CHUNK_BYTES, self._expected)
-        self._answer = await self._object.open(self._position, end)
+        self._response = await self._object.open(self._position, end)
         self._until = self._expected if end is None else min(end, self._expected)
 
     @property
@@ -89,18 +89,18 @@ class RangeReader:
             if self.ended:
                 self.close()
                 return b""
-            answer = self._answer
-            if answer is None:
+            response = self._response
+            if response is None:
                 await self.open()
                 continue
             failure: StorageError | None = None
             piece: Piece | None = None
             try:
-                piece = await take(answer)
+                piece = await take(response)
             except StorageError as error:
                 failure = error
             if piece:
-                await self._count(len(piece), answer)
+                await self._count(len(piece), response)
                 return piece
             self.close()
             await self._recover(failure)
@@ -108,7 +108,7 @@ class RangeReader:
     def pause(self) -> None:
         """Let the slot be taken back until `unpause`."""
         self._paused_at = now = self._loop.time()
-        if self._answer is not None:
+        if self._response is not None:
             if self._reference is None:
                 self._reference = weakref.ref(self)
             self._engine.session.slots.pause(self._reference, now)
@@ -125,19 +125,19 @@ class RangeReader:
         """Release the slot and the connection; for the slots to call."""
         self.slow = True
         self._buffer = None
-        if self._answer is not None:
+        if self._response is not None:
             # What has come already is paid for.
             with suppress(StorageError):
-                self._received = self._answer.take_received()
+                self._received = self._response.take_received()
             self.close()
 
     def close(self) -> None:
         """Release the slot; an unread rest closes the connection. Safe to call twice."""
         if self._reference is not None:
             self._engine.session.slots.unpause(self._reference)
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.close()
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
 
     @property
     def _expected(self) -> int:
@@ -148,14 +148,14 @@ class RangeReader:
         size = head.file.size
         return size if self._end is None else min(self._end, size)
 
-    async def _take_chunk(self, answer: AnswerStream) -> bytes:
+    async def _take_chunk(self, response: ResponseStream) -> bytes:
         if self.slow:
             # All of it, so that the slot is free again before the reader has it.
-            return await answer.read(CHUNK_BYTES)
+            return await response.read(CHUNK_BYTES)
         buffer = self._buffer
         if buffer is None:
             buffer = self._buffer = memoryview(bytearray(CHUNK_BYTES))
-        return bytes(buffer[: await answer.read_into(buffer, full=False)])
+        return bytes(buffer[: await response.read_into(buffer, full=False)])
 
     def _take_received(self) -> bytes:
         piece, self._received = self._received, b""
@@ -164,17 +164,17 @@ class RangeReader:
         self._refuse_excess()
         return piece
 
-    async def _count(self, size: int, answer: AnswerStream) -> None:
+    async def _count(self, size: int, response: ResponseStream) -> None:
         """Count what was taken; at the response's end give its connection back."""
         self._position += size
         self._last_size = size
         self._failures.count = 0
         if self._position < self._until:
             return
-        if not answer.ended:
+        if not response.ended:
             # All is there: how the connection ends does not matter.
             with suppress(StorageError):
-                self._position += await answer.read_into(memoryview(bytearray(1)), full=False)
+                self._position += await response.read_into(memoryview(bytearray(1)), full=False)
         self.close()
         self._refuse_excess()
 

@@ -124,7 +124,7 @@ class FileReader:
                 self._engine,
                 self.metadata.key,
                 start=self._position,
-                # A range: its answer tells the object's size, even when it is cut short.
+                # A range: its response tells the object's size, even when it is cut short.
                 end=self.size,
                 head=self._head,
                 verify=False,

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import ObjectHead
-from careflow_storage._s3.transport import AnswerStream
+from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import Engine
 from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage._transfer.download.range_reader import Piece, RangeReader, Take
@@ -122,9 +122,9 @@ class FileStream:
         Each is filled but the last, and those before which the connection broke.
         """
 
-        async def take(answer: AnswerStream) -> memoryview:
+        async def take(response: ResponseStream) -> memoryview:
             buffer = await free()
-            return buffer[: await answer.read_into(buffer, full=True)]
+            return buffer[: await response.read_into(buffer, full=True)]
 
         return self._begun(self._taken(take))
 
@@ -230,8 +230,8 @@ class FileStream:
         check_digests(self.metadata.etag, digests, key=self._key)
 
 
-async def _take_block(answer: AnswerStream) -> bytes:
-    return await answer.read(_BLOCK_BYTES)
+async def _take_block(response: ResponseStream) -> bytes:
+    return await response.read(_BLOCK_BYTES)
 
 
 def check_range(start: int, end: int | None) -> None:

@@ -40,7 +40,7 @@ _HINTS = {
     401: "Pass auth=(user, password).",
     403: "Check auth= and that the URL has not expired.",
     404: (
-        "Twilio answers this until the recording is ready: wait for its status callback "
+        "Twilio responds like this until the recording is ready: wait for its status callback "
         "'completed', or try again later."
     ),
 }
@@ -85,7 +85,7 @@ class RemoteFile:
         self._guard = AddressGuard(allow_private=rules.allow_private)
         self._proxies = SourceProxies(used=rules.use_proxy)
         self._http: aiohttp.ClientSession | None = None
-        self._answer: aiohttp.ClientResponse | None = None
+        self._response: aiohttp.ClientResponse | None = None
         self._peeked: deque[bytes] = deque()
         self._pin: tuple[str, str] | None = None
         self._position = 0
@@ -119,7 +119,7 @@ class RemoteFile:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._drop_answer()
+        self._drop_response()
         http, self._http = self._http, None
         if http is not None:
             await http.close()
@@ -151,7 +151,7 @@ class RemoteFile:
                 failure = broken.failure
             else:
                 continue
-            self._drop_answer()
+            self._drop_response()
             if begun and self._pin is None:
                 failure.hint = "It gives no ETag, so that the rest cannot be asked for: try again."
                 raise failure
@@ -165,8 +165,8 @@ class RemoteFile:
 
     async def _read_on(self) -> bytes:
         """Return new bytes; none at the end, and while old ones are passed over."""
-        answer = self._answer or await self._open()
-        chunk = await self._receive(answer)
+        response = self._response or await self._open()
+        chunk = await self._receive(response)
         if not chunk:
             if self.size is not None:
                 raise self._broken(f"it ended after {self._position} of {self.size} bytes")
@@ -175,7 +175,7 @@ class RemoteFile:
             if not self._position:
                 self._refuse("it is empty")
             self._ended = True
-            self._drop_answer()
+            self._drop_response()
             return b""
         skipped = min(self._skip, len(chunk))
         self._skip -= skipped
@@ -186,15 +186,15 @@ class RemoteFile:
             if self._position > self.size:
                 self._refuse(f"it goes on after its {self.size} bytes")
             self._ended = True
-            self._drop_answer()
+            self._drop_response()
         return chunk
 
-    async def _receive(self, answer: aiohttp.ClientResponse) -> bytes:
+    async def _receive(self, response: aiohttp.ClientResponse) -> bytes:
         failure: Exception
         try:
             async with asyncio.timeout(self._settings.idle_timeout):
                 while True:
-                    chunk, is_chunk_end = await answer.content.readchunk()
+                    chunk, is_chunk_end = await response.content.readchunk()
                     # The end of a chunk of the chunked encoding is not yet the body's.
                     if chunk or not is_chunk_end:
                         return chunk
@@ -207,23 +207,23 @@ class RemoteFile:
         """Ask for what is still missing, through all redirects."""
         url, headers = self._url, dict(self._rules.headers)
         for _ in range(self._rules.max_redirects + 1):
-            answer = self._answer = await self._get(url, headers)
-            if answer.status not in _REDIRECTS:
-                self._check_status(answer, url, kept=bool(headers) or not self._rules.headers)
-                self._check_answer(answer)
-                return answer
-            self._drop_answer()
-            target = self._target(url, answer)
+            response = self._response = await self._get(url, headers)
+            if response.status not in _REDIRECTS:
+                self._check_status(response, url, kept=bool(headers) or not self._rules.headers)
+                self._check_response(response)
+                return response
+            self._drop_response()
+            target = self._target(url, response)
             if target.origin() != url.origin():
                 # For good: a redirect back would send them where a stranger says.
                 headers = {}
             url = target
         raise self._failure(f"it redirects more than {self._rules.max_redirects} times", self._url)
 
-    def _target(self, url: URL, answer: aiohttp.ClientResponse) -> URL:
-        location = answer.headers.get("Location", "")
+    def _target(self, url: URL, response: aiohttp.ClientResponse) -> URL:
+        location = response.headers.get("Location", "")
         if not location:
-            self._refuse("it redirects to nowhere", url, status=answer.status)
+            self._refuse("it redirects to nowhere", url, status=response.status)
         try:
             target = parse_url(str(url.join(URL(location, encoded=location.isascii()))))
         except ValueError:
@@ -232,7 +232,7 @@ class RemoteFile:
             if (url.scheme, target.scheme) != ("https", "http"):
                 return target
             problem = "it redirects from https to http"
-        raise self._failure(problem, url, status=answer.status)
+        raise self._failure(problem, url, status=response.status)
 
     async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         if self._http is None:
@@ -253,8 +253,8 @@ class RemoteFile:
             failure = self._explain(error, url)
         raise failure
 
-    def _check_status(self, answer: aiohttp.ClientResponse, url: URL, *, kept: bool) -> None:
-        status = answer.status
+    def _check_status(self, response: aiohttp.ClientResponse, url: URL, *, kept: bool) -> None:
+        status = response.status
         if status == 200 or (status == 206 and self._position):
             return
         if status == 416 and self._position:
@@ -273,14 +273,14 @@ class RemoteFile:
             status=status,
             retryable=status in _TRY_AGAIN,
             retry_after=seconds_to_wait(
-                answer.headers.get("Retry-After"), answer.headers.get("Date")
+                response.headers.get("Retry-After"), response.headers.get("Date")
             ),
             hint=hint,
         )
         raise _BrokenError(failure) if failure.retryable else failure
 
-    def _check_answer(self, answer: aiohttp.ClientResponse) -> None:
-        headers = answer.headers
+    def _check_response(self, response: aiohttp.ClientResponse) -> None:
+        headers = response.headers
         encoding = headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             self._refuse(f"it sends {encoding!r:.40} though only plain bytes were asked for")
@@ -288,11 +288,11 @@ class RemoteFile:
         if framing != "chunked":
             self._refuse(f"it sends {framing!r:.40} though only plain bytes were asked for")
         if self._position == 0:
-            self._learn(answer)
+            self._learn(response)
             return
         if self._pin is None or headers.get(self._pin[0]) != self._pin[1]:
             self._refuse_changed()
-        if answer.status == 206:
+        if response.status == 206:
             total = self._total_of_range(headers)
             self._skip = 0
         else:
@@ -326,8 +326,8 @@ class RemoteFile:
         if "Content-Range" in headers:
             self._refuse("it sends a range though the whole was asked for")
 
-    def _learn(self, answer: aiohttp.ClientResponse) -> None:
-        headers = answer.headers
+    def _learn(self, response: aiohttp.ClientResponse) -> None:
+        headers = response.headers
         self._refuse_unasked_range(headers)
         self.size = self._length_of(headers)
         self.content_type = headers.get("Content-Type")
@@ -375,7 +375,7 @@ class RemoteFile:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
             return self._failure("there is no trusted TLS connection to it", url)
         if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-            return self._failure("its answer is no HTTP", url)
+            return self._failure("its response is no HTTP", url)
         if isinstance(error, aiohttp.ClientConnectorDNSError) and (
             error.os_error.errno in _UNKNOWN_NAME
         ):
@@ -394,10 +394,10 @@ class RemoteFile:
         hint = None if self._position else self._proxies.hint(url)
         return _BrokenError(self._failure(problem, url, retryable=True, hint=hint))
 
-    def _drop_answer(self) -> None:
-        answer, self._answer = self._answer, None
-        if answer is not None:
-            answer.close()
+    def _drop_response(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
 
 
 def _strong_validator(headers: CIMultiDictProxy[str]) -> tuple[str, str] | None:

@@ -125,7 +125,7 @@ class AddressGuard:
     """Makes the sockets of a connector, and none that would reach an address not public.
 
     It sees the very address that is connected to next, after all resolving: a name that
-    answers with another address the second time (DNS rebinding) wins nothing.
+    responds with another address the second time (DNS rebinding) wins nothing.
     """
 
     def __init__(self, *, allow_private: bool) -> None:

@@ -28,7 +28,7 @@ from careflow_storage.recordings import (
 _UNKNOWN_TYPE = "application/octet-stream"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TYPE_PATTERN = re.compile(r"(\*/\*|[a-z0-9!#$&^_.+-]+/(\*|[a-z0-9!#$&^_.+-]+))", re.IGNORECASE)
-# What frames the request, what the resume needs, and what would change the answer's meaning.
+# What frames the request, what the resume needs, and what would change the response's meaning.
 _OUR_HEADERS = re.compile(
     r"host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
     r"|accept-encoding|range|if-.*|proxy-.*",

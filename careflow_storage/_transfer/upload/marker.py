@@ -1,6 +1,6 @@
 """The mark that an upload of ours leaves in its object's metadata.
 
-It serves three ends. After a lost answer its nonce proves that the object in the bucket is the
+It serves three ends. After a lost response its nonce proves that the object in the bucket is the
 one that this very call sent. The nonce's first half is a fingerprint of the object's headers,
 so that a resumed upload can tell whether the run that began it asked for the same ones (no
 request lists them). And the mark tells the part size, without which the ETag of a multipart

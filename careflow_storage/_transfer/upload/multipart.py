@@ -145,7 +145,7 @@ class MultipartUpload:
         self._engine.living.add(upload_id)
 
     async def send(self, number: int, part: Part, meter: Meter) -> None:
-        """Send one part and hold the answer to it; the same number again replaces it.
+        """Send one part and hold the response to it; the same number again replaces it.
 
         The part stays the caller's, who releases it.
         """
@@ -219,7 +219,7 @@ class MultipartUpload:
         return upload_id
 
     async def _completed_anyway(self, error: StorageError, etag: str | None) -> Stored:
-        """After a lost answer, look whether the server did its work; else raise ``error``."""
+        """After a lost response, look whether the server did its work; else raise ``error``."""
         lost = error.retryable or isinstance(error, NoSuchUploadError | PreconditionFailedError)
         if not lost:
             raise error

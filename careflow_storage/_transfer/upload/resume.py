@@ -85,7 +85,7 @@ class ResumableUpload:
         self._size = size
         self._algorithm = algorithm
         self._overwrite = overwrite
-        # B2 answers 501 to If-None-Match: there the HEAD before is all that can be had.
+        # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
         self._conditional = not overwrite and not engine.settings.is_b2
         self._fingerprint = fingerprint_of(headers, algorithm)
         self._anew = False

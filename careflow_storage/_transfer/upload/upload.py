@@ -192,7 +192,7 @@ class _Upload:
         self._source = source
         self._meter = meter
         self._upload: MultipartUpload | None = None
-        # B2 answers 501 to If-None-Match: there the HEAD before is all that can be had.
+        # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
         self._conditional = not options.overwrite and not engine.settings.is_b2
 
     async def once_or_twice(self) -> Uploaded:

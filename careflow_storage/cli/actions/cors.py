@@ -139,28 +139,30 @@ class Question:
 
     async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
         """Ask the rules and the server; tell both."""
-        answer = await storage.admin.check_cors(
+        response = await storage.admin.check_cors(
             self.origin, self.method, self.headers, key=self.key
         )
-        output.data(answer)
-        _print_answer(output, answer)
-        return None if answer.allowed else FAILED
+        output.data(response)
+        _print_response(output, response)
+        return None if response.allowed else FAILED
 
 
-def _print_answer(output: Output, answer: CorsCheck) -> None:
-    may = ("may", "bold green") if answer.allowed else ("may not", "bold red")
-    output.line(Text.assemble(clean(answer.origin), " ", may, f" {answer.method}"))
+def _print_response(output: Output, response: CorsCheck) -> None:
+    may = ("may", "bold green") if response.allowed else ("may not", "bold red")
+    output.line(Text.assemble(clean(response.origin), " ", may, f" {response.method}"))
     output.fields(
         {
-            "rule": "none fits" if answer.rule is None else answer.rule.name or _NAMELESS,
-            "preflight": _preflight_in_words(answer.preflight),
-            "pages can read": answer.preflight.expose_headers,
+            "rule": "none fits" if response.rule is None else response.rule.name or _NAMELESS,
+            "preflight": _preflight_in_words(response.preflight),
+            "pages can read": response.preflight.expose_headers,
         }
     )
-    for problem in answer.problems:
+    for problem in response.problems:
         output.warn(problem)
-    if answer.rule is None or unreadable(answer.rule, answer.method):
-        allow = output.command("cors", "allow", answer.origin, "--add", "--method", answer.method)
+    if response.rule is None or unreadable(response.rule, response.method):
+        allow = output.command(
+            "cors", "allow", response.origin, "--add", "--method", response.method
+        )
         output.note(f"To let it in: {allow}")
 
 

@@ -161,15 +161,15 @@ class _Demo:
             url = await self.storage.get_signed_url(short.key, _EXPIRES_IN)
             self.screen.link(url)
             async with _browser(self.storage.settings) as browser:
-                async with browser.get(URL(url, encoded=True)) as answer:
-                    answer.raise_for_status()
-                    played = await answer.read()
-                    kind = answer.content_type
+                async with browser.get(URL(url, encoded=True)) as response:
+                    response.raise_for_status()
+                    played = await response.read()
+                    kind = response.content_type
                 seek = {"Range": "bytes=100-199"}
-                async with browser.get(URL(url, encoded=True), headers=seek) as answer:
-                    part, seek_status = await answer.read(), answer.status
-                async with browser.get(URL(url.partition("?")[0], encoded=True)) as answer:
-                    unsigned = answer.status
+                async with browser.get(URL(url, encoded=True), headers=seek) as response:
+                    part, seek_status = await response.read(), response.status
+                async with browser.get(URL(url.partition("?")[0], encoded=True)) as response:
+                    unsigned = response.status
             original = await asyncio.to_thread(self.recording.read_bytes)
             self.screen.check(
                 played == original, f"a browser gets {human_size(len(played))} of {kind}, identical"

@@ -136,8 +136,8 @@ def _print_report(output: Output, report: OldCodeReport) -> None:
 
 def _explained(finding: OldCodeFinding) -> Text:
     text = Text(clean(finding.code), "dim")
-    if finding.answer is not None:
-        text.append(f"\n{clean(finding.answer)}", "not dim")
+    if finding.response is not None:
+        text.append(f"\n{clean(finding.response)}", "not dim")
     if finding.change is not None:
         text.append(f"\n{clean(finding.change)}", "not dim bold")
     return text

@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Show the CORS rules. The first one that fits answers a browser."""
+    """Show the CORS rules. A browser gets the first one that fits."""
     from careflow_storage.cli.actions.cors import show_rules
 
     with_storage(context, show_rules, as_json=as_json)
@@ -56,7 +56,7 @@ def allow(
         typer.Option(
             parser=parse_length,
             metavar="TIME",
-            help="How long browsers remember the answer, at most 24h.",
+            help="How long browsers remember the response, at most 24h.",
         ),
     ] = "1h",  # type: ignore[assignment]  # typer parses the default, too
     add: Annotated[
@@ -137,7 +137,7 @@ def check(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask as a browser does, and tell which rule answers. Exits with 1 if it is refused."""
+    """Ask as a browser does, and name the rule that applies. Exits with 1 if it is refused."""
     from careflow_storage.cli.actions.cors import Question
 
     job = Question(origin, method, tuple(header or ("content-type",)), key)

@@ -111,7 +111,7 @@ def url(
         str | None,
         typer.Option(
             metavar="TYPE",
-            help="For PUT: the Content-Type that must be sent; for GET: what the answer says.",
+            help="For PUT: the Content-Type that must be sent; for GET: what the response says.",
             show_default=False,
         ),
     ] = None,

@@ -15,13 +15,13 @@ _REPORT = "If this is B2: please report this line to the maintainers of careflow
 
 
 def refused_as(reply: Reply, status: int, code: str) -> Outcome:
-    """Judge an answer that should be a refusal of this kind."""
+    """Judge a response that should be a refusal of this kind."""
     expected = f"{status} {code}"
     return as_expected(reply, expected, reply.short, expected)
 
 
 def as_expected(reply: Reply | None, what: str, found: object, expected: object) -> Outcome:
-    """Judge an answer by what it should have told; ``what`` says that in words."""
+    """Judge a response by what it should have told; ``what`` says that in words."""
     if found == expected:
         return passed(f"As expected: {what}")
     words = printable(str(found), 120)

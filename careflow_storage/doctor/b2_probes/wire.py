@@ -1,4 +1,4 @@
-"""Requests that no method of the library would send, and answers as they came."""
+"""Requests that no method of the library would send, and responses as they came."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUSY = (500, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Any answer: refusals are no exceptions here."""
+    """Any response: refusals are no exceptions here."""
 
     operation: str
     key: str | None
@@ -59,7 +59,7 @@ class Reply:
 
 
 class Wire:
-    """Signs and sends; raises `StorageError` only if there is no answer, or a busy one."""
+    """Signs and sends; raises `StorageError` only if there is no response, or a busy one."""
 
     def __init__(self, session: S3Session, retry: RetryPolicy, timeout: float) -> None:
         self._session = session
@@ -122,12 +122,14 @@ class Wire:
     async def _send(self, request: Request, target: str, headers: Mapping[str, str]) -> Reply:
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._exchange.ask(request, target, headers)
+                response = await self._exchange.ask(request, target, headers)
         except TimeoutError as error:
             if isinstance(error, StorageError):
                 raise
             raise self._exchange.explain(error, request) from error
-        reply = Reply(request.operation, request.key, answer.status, answer.headers, answer.body)
+        reply = Reply(
+            request.operation, request.key, response.status, response.headers, response.body
+        )
         if reply.status in _BUSY:
             raise reply.error()
         return reply

@@ -62,7 +62,7 @@ async def credentials(examination: Examination) -> Outcome:
     if isinstance(error, InvalidCredentialsError):
         cause, solution = _wrong_credentials(examination, error)
         return failed(in_words(error), cause, solution)
-    return passed(f"The server knows the key (and answers {reply.short})")
+    return passed(f"The server knows the key (and responds with {reply.short})")
 
 
 async def _list(examination: Examination) -> Reply:
@@ -131,7 +131,7 @@ async def bucket(examination: Examination) -> Outcome:
     # A HEAD has no body that would tell why; the listing had one.
     listing = examination.listing
     if listing is not None and listing.ok:
-        return passed(f"{name} is there (HeadBucket answers {head.short}: no listBuckets)")
+        return passed(f"{name} is there (HeadBucket responds with {head.short}: no listBuckets)")
     error = (listing or head).error()
     if isinstance(error, ServerResponseError):
         return outcome_of(error)
@@ -263,7 +263,7 @@ async def get(examination: Examination) -> Outcome:
 
 
 async def _read_nothing(examination: Examination) -> Outcome:
-    """With nothing to read, a missing file tells: 404 is an answer to who may read."""
+    """With nothing to read, a missing file tells: 404 is a response to who may read."""
     wire = await examination.wire()
     reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
     if isinstance(reply.error(), NoSuchKeyError):
@@ -277,7 +277,7 @@ async def _read_nothing(examination: Examination) -> Outcome:
 
 
 async def missing_file(examination: Examination) -> Outcome:
-    """B2 answers 403 for a missing file if the key lacks listBuckets (kopia#5329)."""
+    """B2 responds with 403 for a missing file if the key lacks listBuckets (kopia#5329)."""
     wire = await examination.wire()
     reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
     error = reply.error()

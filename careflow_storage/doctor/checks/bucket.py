@@ -176,7 +176,10 @@ async def stale_uploads(examination: Examination) -> Outcome:
     engine = await examination.engine()
     try:
         page = await engine.control.call(
-            "list_multipart_uploads", None, {"Prefix": ""}, lambda answer: upload_page(answer, "")
+            "list_multipart_uploads",
+            None,
+            {"Prefix": ""},
+            lambda response: upload_page(response, ""),
         )
     except CapExceededError:
         raise
@@ -264,18 +267,18 @@ async def object_lock(examination: Examination) -> Outcome:
     unread = _unread(examination, "object lock")
     if unread is not None:
         return unread
-    answer = examination.configuration["object lock"].get("ObjectLockConfiguration", {})
-    if answer.get("ObjectLockEnabled") != "Enabled":
+    response = examination.configuration["object lock"].get("ObjectLockConfiguration", {})
+    if response.get("ObjectLockEnabled") != "Enabled":
         return passed("Object lock is off")
-    words = retention_in_words(answer)
+    words = retention_in_words(response)
     if words is None:
         return passed("Object lock is on, without a default retention")
     return passed(f"Object lock is on: {words} by default")
 
 
-def retention_in_words(answer: dict[str, Any]) -> str | None:
+def retention_in_words(response: dict[str, Any]) -> str | None:
     """What every new file gets, such as "compliance, 30 days"; None for nothing."""
-    default = answer.get("Rule", {}).get("DefaultRetention", {})
+    default = response.get("Rule", {}).get("DefaultRetention", {})
     if not default:
         return None
     span = f"{default['Days']} days" if "Days" in default else f"{default.get('Years')} years"

@@ -23,7 +23,7 @@ async def default_retention(examination: Examination) -> Outcome | None:
     """Read the default retention; where the key may not, the first upload tells."""
     engine = await examination.engine()
     try:
-        answer = await engine.control.call("get_object_lock_configuration", None, {}, dict)
+        response = await engine.control.call("get_object_lock_configuration", None, {}, dict)
     except (NoSuchConfigurationError, NotSupportedError):
         return None
     except CapExceededError:
@@ -34,7 +34,7 @@ async def default_retention(examination: Examination) -> Outcome | None:
     except StorageError as error:
         examination.locks_are_unread = True
         return outcome_of(error)
-    words = retention_in_words(answer.get("ObjectLockConfiguration", {}))
+    words = retention_in_words(response.get("ObjectLockConfiguration", {}))
     return None if words is None else locks(examination, words)
 
 

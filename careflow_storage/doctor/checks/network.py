@@ -73,7 +73,7 @@ async def dns(examination: Examination) -> Outcome:
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError) as error:
         what = "the proxy's name" if is_proxy else "this name"
-        reason = "no answer" if type(error) is TimeoutError else getattr(error, "strerror", error)
+        reason = "no response" if type(error) is TimeoutError else getattr(error, "strerror", error)
         return failed(
             f"No address was found for {host} ({reason}).",
             f"DNS does not know {what}, or cannot be reached.",
@@ -166,7 +166,7 @@ async def _untrusted(
     if "mismatch" in reason.lower() or "not valid for" in reason.lower():
         return failed(
             found,
-            "The certificate is for another name: another server answers, or a proxy.",
+            "The certificate is for another name: another server responds, or a proxy.",
             "Use the name that is in the certificate in BACKBLAZE_ENDPOINT.",
         )
     if ca_file is not None:
@@ -185,13 +185,15 @@ async def _untrusted(
 
 
 async def http(examination: Examination) -> Outcome:
-    """Ask something without a signature: any answer of S3 will do, a refusal too."""
+    """Ask something without a signature: any response of S3 will do, a refusal too."""
     try:
         response = await examination.unsigned()
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
         silent = isinstance(error, TimeoutError)
         return failed(
-            f"No answer within {REQUEST_SECONDS:g} s." if silent else f"No answer: {_why(error)}",
+            f"No response within {REQUEST_SECONDS:g} s."
+            if silent
+            else f"No response: {_why(error)}",
             "Something accepts connections there, but speaks no HTTP (or https on an http port).",
             "Check BACKBLAZE_ENDPOINT: scheme, host and port; and a proxy in between.",
         )
@@ -203,20 +205,20 @@ async def http(examination: Examination) -> Outcome:
         target = urlsplit(response.headers["Location"]).hostname or "another page"
         return failed(
             f"{found}, a redirect to {printable(target, 100)}",
-            "A portal, a proxy or a web server answers in the place of S3.",
+            "A portal, a proxy or a web server responds in the place of S3.",
             "Use the S3 endpoint (https://s3.<region>.backblazeb2.com), and a way out of the "
             "network without a portal.",
         )
     if not _is_s3(response):
         return warned(
             f"{found}, which does not look like S3",
-            "A web server or a proxy answers, perhaps in the place of S3.",
+            "A web server or a proxy responds, perhaps in the place of S3.",
             "Check BACKBLAZE_ENDPOINT. If the checks below pass, all is well.",
         )
     if seconds > _SLOW_SECONDS:
         return warned(
             found,
-            "Network or location: each request waits that long for its answer.",
+            "Network or location: each request waits that long for its response.",
             "Use the region closest to your users, and multipart upload for large files (it is "
             "on; BACKBLAZE_TRANSFER_CONCURRENCY sends more parts at once).",
         )
@@ -231,7 +233,7 @@ async def clock(examination: Examination) -> Outcome:
     except ValueError:
         return warned(
             "The server does not tell the time.",
-            "Its answers have no Date, which S3's have.",
+            "Its responses have no Date, which S3's have.",
             "Check that BACKBLAZE_ENDPOINT is an S3 server.",
         )
     examination.skew = skew = theirs - now

@@ -22,7 +22,7 @@ GRANT = (
 
 def refused(examination: Examination, reply: Reply | None, capability: str, loss: str) -> Outcome:
     if reply is None:
-        return skipped("There was no answer to judge.")
+        return skipped("There was no response to judge.")
     error = reply.error()
     if isinstance(error, AccessDeniedError):
         return denied(examination, error, capability, loss)

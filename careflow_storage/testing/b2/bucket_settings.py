@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from careflow_storage._s3.xml.reader import decoded
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.testing.b2.errors import Answer, RefusedError, invalid
+from careflow_storage.testing.b2.errors import RefusedError, Response, invalid
 from careflow_storage.testing.b2.listings import document
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class Call(Protocol):
         """As it was meant."""
 
 
-def answers(store: MotoStore, ask: Callable[[Any], Answer]) -> dict[str, Callable[[Any], Answer]]:
-    """Return what answers each operation; ``ask`` lets moto do it."""
+def handlers(
+    store: MotoStore, ask: Callable[[Any], Response]
+) -> dict[str, Callable[[Any], Response]]:
+    """Return the handler of each operation; ``ask`` lets moto do it."""
     return {
         "Preflight": partial(_preflight, store),
         "PutBucketCors": partial(_put_cors, ask),
@@ -72,7 +74,7 @@ def encrypt(bucket: Any) -> None:
     bucket.encryption = _ENCRYPTED
 
 
-def _delete_bucket(store: MotoStore, ask: Callable[[Call], Answer], call: Call) -> Answer:
+def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call) -> Response:
     """Hidden versions, delete markers and unfinished uploads keep a bucket (apidocs)."""
     bucket = call.target.bucket
     if store.versions(bucket, None) or store.uploads(bucket):
@@ -80,7 +82,7 @@ def _delete_bucket(store: MotoStore, ask: Callable[[Call], Answer], call: Call) 
     return ask(call)
 
 
-def _put_encryption(ask: Callable[[Call], Answer], call: Call) -> Answer:
+def _put_encryption(ask: Callable[[Call], Response], call: Call) -> Response:
     """SSE-B2 is all there is (backblaze-labs/b2-mcp, src/s3/multipart.ts: no SSE-KMS)."""
     algorithms = [each.text for each in _parsed(call.body).iter() if _name(each) == "SSEAlgorithm"]
     if algorithms != ["AES256"]:
@@ -91,7 +93,7 @@ def _put_encryption(ask: Callable[[Call], Answer], call: Call) -> Answer:
 # --- CORS -----------------------------------------------------------------------------------
 
 
-def _put_cors(ask: Callable[[Call], Answer], call: Call) -> Answer:
+def _put_cors(ask: Callable[[Call], Response], call: Call) -> Response:
     """At most 100 rules of less than 1,000 bytes each, and what else B2 says it refuses.
 
     docs/cloud-storage-cross-origin-resource-sharing-rules, and for the document's size, the age
@@ -131,8 +133,8 @@ def _check_cors_rule(texts: list[tuple[str, str]]) -> None:
         raise invalid(f"A CORS rule must be less than {_MAX_CORS_RULE} bytes")
 
 
-def _preflight(store: MotoStore, call: Call) -> Answer:
-    """The first rule that allows all of it answers; without one browsers are refused.
+def _preflight(store: MotoStore, call: Call) -> Response:
+    """The first rule that allows all of it applies; without one browsers are refused.
 
     docs/cloud-storage-cross-origin-resource-sharing-rules; what the refusal says is Amazon's.
     """
@@ -150,7 +152,7 @@ def _preflight(store: MotoStore, call: Call) -> Answer:
                 for name in headers
             )
         ):
-            return Answer(200, _allowance(rule, origin, headers))
+            return Response(200, _allowance(rule, origin, headers))
     raise RefusedError(403, "AccessDenied", "CORSResponse: This CORS request is not allowed.")
 
 
@@ -178,7 +180,7 @@ def _many(texts: Any) -> list[str]:
 # --- lifecycle ------------------------------------------------------------------------------
 
 
-def _put_lifecycle(store: MotoStore, call: Call) -> Answer:
+def _put_lifecycle(store: MotoStore, call: Call) -> Response:
     """S3's rules become B2's, one for each prefix (apidocs/s3-put-lifecycle-configuration).
 
     At most 100 of them, with positive days (docs/cloud-storage-lifecycle-rules); storage classes
@@ -199,7 +201,7 @@ def _put_lifecycle(store: MotoStore, call: Call) -> Answer:
                 f"Rule with prefix '{prefix}' must have at least one additional property defined"
             )
     _bucket(store, call).b2_lifecycle = clocks
-    return Answer(200)
+    return Response(200)
 
 
 def _add_clocks(clocks: Clocks, rule: ElementTree.Element) -> None:
@@ -231,7 +233,7 @@ def _prefix(elements: Mapping[str, ElementTree.Element]) -> str:
     return next((each.text or "" for each in inner), "")
 
 
-def _get_lifecycle(store: MotoStore, call: Call) -> Answer:
+def _get_lifecycle(store: MotoStore, call: Call) -> Response:
     """A rule that hides comes as two (apidocs/s3-get-lifecycle-configuration)."""
     clocks = getattr(_bucket(store, call), "b2_lifecycle", None)
     if clocks is None:
@@ -243,7 +245,7 @@ def _get_lifecycle(store: MotoStore, call: Call) -> Answer:
         f"<Status>Enabled</Status>{action}</Rule>"
         for number, (prefix, action) in enumerate(_actions(clocks), 1)
     ]
-    return Answer(200, _XML, document("LifecycleConfiguration", "".join(rules)))
+    return Response(200, _XML, document("LifecycleConfiguration", "".join(rules)))
 
 
 def _actions(clocks: Clocks) -> Iterator[tuple[str, str]]:
@@ -256,9 +258,9 @@ def _actions(clocks: Clocks) -> Iterator[tuple[str, str]]:
                 yield prefix, f"<{action}>{marker}</{action}>"
 
 
-def _delete_lifecycle(store: MotoStore, call: Call) -> Answer:
+def _delete_lifecycle(store: MotoStore, call: Call) -> Response:
     _bucket(store, call).b2_lifecycle = None
-    return Answer(204)
+    return Response(204)
 
 
 def _bucket(store: MotoStore, call: Call) -> Any:

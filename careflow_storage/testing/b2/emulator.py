@@ -1,4 +1,4 @@
-"""One request in, one answer out, as B2 would give it."""
+"""One request in, one response out, as B2 would give it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.xml.reader import Document, read_document
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.testing.b2 import bucket_settings, limits, listings, live_read, ranges
-from careflow_storage.testing.b2.errors import Answer, RefusedError, denied, unsupported
+from careflow_storage.testing.b2.errors import RefusedError, Response, denied, unsupported
 from careflow_storage.testing.b2.keys import ApplicationKey, KeyRing
 from careflow_storage.testing.b2.native import NativeApi
 from careflow_storage.testing.b2.operations import NATIVE_PATH, Target, read_target
@@ -58,8 +58,8 @@ class Emulator:
         self._store = store
         self._native = NativeApi(account, store)
         self._protection = ObjectProtection(store)
-        self._own: dict[str, Callable[[_Call], Answer]] = {
-            **bucket_settings.answers(store, self._ask),
+        self._own: dict[str, Callable[[_Call], Response]] = {
+            **bucket_settings.handlers(store, self._ask),
             "CreateBucket": self._create_bucket,
             "HeadBucket": self._head_bucket,
             "GetObject": self._get,
@@ -75,20 +75,22 @@ class Emulator:
             "AbortMultipartUpload": self._ask,
             "ListParts": self._list_parts,
             "ListMultipartUploads": self._list_uploads,
-            "GetObjectTagging": lambda _: Answer(200, _XML, listings.NO_TAGS),
+            "GetObjectTagging": lambda _: Response(200, _XML, listings.NO_TAGS),
         }
 
-    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Answer a request; header names in lower case. Never raises for what a client sends."""
+    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
+        """Response a request; header names in lower case. Never raises for what a client sends."""
         try:
-            answer = self._handle(method, target, headers, body)
+            response = self._handle(method, target, headers, body)
         except RefusedError as refusal:
-            answer = refusal.answer()
+            response = refusal.response()
         except NotImplementedError:  # moto does not know it
-            answer = unsupported().answer()
+            response = unsupported().response()
         except Exception as error:  # noqa: BLE001 - like any server, say so and live on
             _log.exception("The emulator failed at %s %s", method, target.partition("?")[0])
-            answer = RefusedError(500, "InternalError", f"The emulator failed: {error!r}").answer()
+            response = RefusedError(
+                500, "InternalError", f"The emulator failed: {error!r}"
+            ).response()
         request_id = secrets.token_hex(8)
         common = {
             "Server": "nginx",
@@ -98,14 +100,14 @@ class Emulator:
         }
         given = {
             name: value
-            for name, value in answer.headers.items()
+            for name, value in response.headers.items()
             if name.lower() not in ("date", "server", "x-amzn-requestid", "x-amz-request-id")
         }
-        return Answer(answer.status, {**common, **given}, answer.body)
+        return Response(response.status, {**common, **given}, response.body)
 
-    def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
+    def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
         if target.startswith(NATIVE_PATH):
-            return self._native.answer(target, headers, body)
+            return self._native.response(target, headers, body)
         read = read_target(method, target, headers)
         if read.operation == "Preflight":
             return self._own[read.operation](_Call(_ANYBODY, method, read, headers, body))
@@ -137,7 +139,7 @@ class Emulator:
         if "uploadId" in read.query:
             self._upload(call)
         protection.check(key, read, sent)
-        about_locks = protection.answer(key, read, sent, body)
+        about_locks = protection.response(key, read, sent, body)
         if about_locks is not None:
             return about_locks
         return protection.done(key, read, sent, self._own.get(read.operation, self._ask)(call))
@@ -150,14 +152,14 @@ class Emulator:
                 return _ANYBODY
         raise denied("Unauthenticated requests are not allowed for this api")
 
-    def _ask(self, call: _Call) -> Answer:
+    def _ask(self, call: _Call) -> Response:
         query = dict(call.target.query)
         if query.get("max-keys", "").isdigit():
             query["max-keys"] = str(min(_MAX_ENTRIES, int(query["max-keys"])))
         target = call.target._replace(query=query)
         return self._store.ask(target, call.method, call.headers, call.body)
 
-    def _create_bucket(self, call: _Call) -> Answer:
+    def _create_bucket(self, call: _Call) -> Response:
         name = call.target.bucket
         if self._store.has_bucket(name):
             raise RefusedError(
@@ -168,12 +170,12 @@ class Emulator:
         self._store.backend.create_bucket(name)
         if call.headers.get("x-amz-acl") == "public-read":
             self._store.set_public(name)
-        return Answer(200, {"Location": f"/{name}"})
+        return Response(200, {"Location": f"/{name}"})
 
-    def _head_bucket(self, _call: _Call) -> Answer:
-        return Answer(200, {"x-amz-bucket-region": self._account.region})
+    def _head_bucket(self, _call: _Call) -> Response:
+        return Response(200, {"x-amz-bucket-region": self._account.region})
 
-    def _get(self, call: _Call) -> Answer:
+    def _get(self, call: _Call) -> Response:
         """A hidden key is a 404 that says so (b2-mcp); a missing one may be a 403."""
         _, bucket, key, query = call.target
         version_id = query.get("versionId")
@@ -197,7 +199,7 @@ class Emulator:
         whole = self._ask(replace(call, headers=ranges.without_range(call.headers)))
         return ranges.in_range(whole, call.headers)
 
-    def _get_part(self, call: _Call, upload: Upload, number: int) -> Answer:
+    def _get_part(self, call: _Call, upload: Upload, number: int) -> Response:
         """One part of a finished upload; moto would give the whole object."""
         sizes = upload.sizes
         if number > len(sizes):
@@ -206,20 +208,22 @@ class Emulator:
         query = {name: value for name, value in call.target.query.items() if name != "partNumber"}
         target = call.target._replace(query=query)
         headers = ranges.without_range(call.headers)
-        answer = self._ask(replace(call, target=target, headers=headers))
-        if answer.status == 200:
+        response = self._ask(replace(call, target=target, headers=headers))
+        if response.status == 200:
             end = start + sizes[number - 1] - 1
-            answer = ranges.part_of(answer, start, end, sum(sizes))
-        return replace(answer, headers=answer.headers | {"x-amz-mp-parts-count": str(len(sizes))})
+            response = ranges.part_of(response, start, end, sum(sizes))
+        return replace(
+            response, headers=response.headers | {"x-amz-mp-parts-count": str(len(sizes))}
+        )
 
-    def _put(self, call: _Call) -> Answer:
-        answer = self._ask(call)
-        if answer.status == 200:
+    def _put(self, call: _Call) -> Response:
+        response = self._ask(call)
+        if response.status == 200:
             stored = self._store.newest(call.target.bucket, call.target.key)
             stored.metadata.update(_metadata(call.headers))
-        return answer
+        return response
 
-    def _copy(self, call: _Call) -> Answer:
+    def _copy(self, call: _Call) -> Response:
         source, _, query = call.headers["x-amz-copy-source"].partition("?")
         plain = unquote(source, errors="surrogateescape")
         bucket, _, key = plain.removeprefix("/").partition("/")
@@ -234,13 +238,13 @@ class Emulator:
             raise RefusedError(404, code, "The specified key does not exist.")
         return self._ask(call)
 
-    def _delete(self, call: _Call) -> Answer:
+    def _delete(self, call: _Call) -> Response:
         _, bucket, key, query = call.target
         bypass = call.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
         headers = self._store.delete(bucket, key, query.get("versionId"), bypass=bypass)
-        return Answer(204, headers)
+        return Response(204, headers)
 
-    def _delete_many(self, call: _Call) -> Answer:
+    def _delete_many(self, call: _Call) -> Response:
         """Up to 1000 entries, each allowed or denied by itself (apidocs/s3-delete-objects)."""
         document = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
         entries = document.records_of("Object")
@@ -249,7 +253,7 @@ class Emulator:
         lines = [self._delete_one(call, each["Key"], each.get("VersionId")) for each in entries]
         if document.fields.get("Quiet") == "true":
             lines = [line for line in lines if line.startswith("<Error>")]
-        return Answer(200, _XML, listings.document("DeleteResult", "".join(lines)))
+        return Response(200, _XML, listings.document("DeleteResult", "".join(lines)))
 
     def _delete_one(self, call: _Call, key: str, version_id: str | None) -> str:
         bucket = call.target.bucket
@@ -269,20 +273,20 @@ class Emulator:
             name += f"<DeleteMarkerVersionId>{marker}</DeleteMarkerVersionId>"
         return f"<Deleted>{name}</Deleted>"
 
-    def _create_upload(self, call: _Call) -> Answer:
-        answer = self._ask(call)
+    def _create_upload(self, call: _Call) -> Response:
+        response = self._ask(call)
         upload = max(self._store.uploads(call.target.bucket), key=lambda each: each.initiated)
         upload.metadata.update(_metadata(call.headers))
         live_read.begin(upload, call.headers)
-        return answer
+        return response
 
-    def _upload_part(self, call: _Call) -> Answer:
+    def _upload_part(self, call: _Call) -> Response:
         upload, number = self._upload(call), int(call.target.query["partNumber"])
         live_read.check_part(upload, number, len(call.body))
         live_read.check_order(upload, number)
         return self._ask(call)
 
-    def _complete(self, call: _Call) -> Answer:
+    def _complete(self, call: _Call) -> Response:
         """The list of parts is in order and without repetitions; codes as AWS has them."""
         document = _read(call.body, frozenset(), {"Part": {"PartNumber", "ETag"}})
         parts = document.records_of("Part")
@@ -298,17 +302,17 @@ class Emulator:
             )
         return self._ask(call)
 
-    def _list_parts(self, call: _Call) -> Answer:
+    def _list_parts(self, call: _Call) -> Response:
         body = listings.parts(self._upload(call), call.target.bucket, call.target.query)
-        return Answer(200, _XML, body)
+        return Response(200, _XML, body)
 
-    def _list_uploads(self, call: _Call) -> Answer:
+    def _list_uploads(self, call: _Call) -> Response:
         uploads = [
             upload
             for upload in self._store.uploads(call.target.bucket)
             if upload.key_name.startswith(call.key.name_prefix)
         ]
-        return Answer(200, _XML, listings.uploads(uploads, call.target.bucket, call.target.query))
+        return Response(200, _XML, listings.uploads(uploads, call.target.bucket, call.target.query))
 
     def _upload(self, call: _Call) -> Upload:
         _, bucket, key, query = call.target

@@ -1,4 +1,4 @@
-"""What the emulator answers instead of doing what was asked."""
+"""What the emulator sends instead of doing what was asked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from careflow_storage.testing.proxy.exchange import error_document
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer to a request."""
+class Response:
+    """A whole response to a request."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -29,10 +29,10 @@ class RefusedError(Exception):
         self.message = message
         self.headers = dict(headers or {})
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """Make the error document."""
         headers = {"Content-Type": "application/xml", **self.headers}
-        return Answer(self.status, headers, error_document(self.code, self.message))
+        return Response(self.status, headers, error_document(self.code, self.message))
 
 
 def denied(message: str = "Not Entitled") -> RefusedError:

@@ -20,7 +20,7 @@ def document(root: str, content: str) -> bytes:
 
 
 NO_TAGS = document("Tagging", "<TagSet></TagSet>")
-"""GetObjectTagging answers this for every object (stv0g/gose#42)."""
+"""GetObjectTagging responds with this for every object (stv0g/gose#42)."""
 
 
 def _element(name: str, value: object) -> str:
@@ -28,7 +28,7 @@ def _element(name: str, value: object) -> str:
 
 
 def parts(upload: Upload, bucket: str, query: Mapping[str, str]) -> bytes:
-    """Answer ListParts."""
+    """Response ListParts."""
     marker = _number(query.get("part-number-marker"), 0)
     limit = min(_number(query.get("max-parts"), _MAX_ENTRIES), _MAX_ENTRIES)
     left = sorted(number for number in upload.parts if number > marker)
@@ -49,7 +49,7 @@ def parts(upload: Upload, bucket: str, query: Mapping[str, str]) -> bytes:
 
 
 def uploads(found: Sequence[Upload], bucket: str, query: Mapping[str, str]) -> bytes:
-    """Answer ListMultipartUploads; ``found`` is in the order of a listing."""
+    """Response ListMultipartUploads; ``found`` is in the order of a listing."""
     prefix = query.get("prefix", "")
     limit = min(_number(query.get("max-uploads"), _MAX_ENTRIES), _MAX_ENTRIES)
     left = [each for each in found if each.key_name.startswith(prefix)]

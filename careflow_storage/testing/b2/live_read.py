@@ -1,7 +1,7 @@
 """Live Read: B2's extension for reading an upload's finished parts while it runs.
 
 apidocs/s3-create-multipart-upload, s3-upload-part and s3-get-object on www.backblaze.com.
-What they do not say, such as the answer for a range that is not there yet, is a guess: see
+What they do not say, such as the response for a range that is not there yet, is a guess: see
 ``docs/testing.md``.
 """
 
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from careflow_storage.testing.b2.errors import Answer, RefusedError, invalid
+from careflow_storage.testing.b2.errors import RefusedError, Response, invalid
 
 if TYPE_CHECKING:
     from careflow_storage.testing.b2.store import Upload
@@ -55,8 +55,8 @@ def check_order(upload: Upload, number: int) -> None:
         raise invalid(f"Part size must be {declared} with Live Read")
 
 
-def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -> Answer:
-    """Answer a GET whose versionId is the upload's ID.
+def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -> Response:
+    """Response a GET whose versionId is the upload's ID.
 
     Raises:
         RefusedError: No closed range or part number is asked for, or it is not there yet.
@@ -70,7 +70,7 @@ def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -
     data = b"".join(finished)
     if not start <= end < len(data):
         raise RefusedError(416, "InvalidRange", "The requested range is not satisfiable")
-    return Answer(
+    return Response(
         206,
         {
             "Content-Type": upload.metadata.get("content-type", "binary/octet-stream"),

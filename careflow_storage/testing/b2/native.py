@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from careflow_storage.testing.b2.errors import Answer
+from careflow_storage.testing.b2.errors import Response
 from careflow_storage.testing.b2.keys import CAPABILITIES, ApplicationKey, KeyRing
 
 if TYPE_CHECKING:
@@ -82,16 +82,16 @@ class NativeApi:
             "b2_delete_key": ("deleteKeys", self._delete_key),
         }
 
-    def answer(self, target: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Answer a request below ``/b2api/``; header names in lower case."""
+    def response(self, target: str, headers: dict[str, str], body: bytes) -> Response:
+        """Response a request below ``/b2api/``; header names in lower case."""
         try:
-            status, document = 200, self._answer(target, headers, body)
+            status, document = 200, self._response(target, headers, body)
         except _NativeError as error:
             status = error.status
             document = {"status": status, "code": error.code, "message": error.message}
-        return Answer(status, {"Content-Type": "application/json"}, json.dumps(document).encode())
+        return Response(status, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
-    def _answer(self, target: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
+    def _response(self, target: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         path = _PATH.fullmatch(target.partition("?")[0])
         if path is None:
             raise _NativeError(404, "not_found", "There is no such call here")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from careflow_storage.testing.b2 import listings
-from careflow_storage.testing.b2.errors import Answer, RefusedError, denied, invalid
+from careflow_storage.testing.b2.errors import RefusedError, Response, denied, invalid
 from careflow_storage.testing.b2.keys import ApplicationKey
 from careflow_storage.testing.b2.operations import Target
 
@@ -89,10 +89,10 @@ class ObjectProtection:
         hidden = (_CUSTOMER, _COPY_SOURCE, _LOCK)
         return {name: value for name, value in headers.items() if not name.startswith(hidden)}
 
-    def answer(
+    def response(
         self, key: ApplicationKey, target: Target, headers: Mapping[str, str], body: bytes
-    ) -> Answer | None:
-        """Answer the requests that are about locks; None for all others."""
+    ) -> Response | None:
+        """Response the requests that are about locks; None for all others."""
         bucket, name = target.bucket, target.operation
         if name == "GetObjectLockConfiguration":
             return self._configuration(bucket)
@@ -111,9 +111,9 @@ class ObjectProtection:
             _retain(version, _field(body, "Mode"), _field(body, "RetainUntilDate"), bypass)
         else:
             version.lock_legal_status = _field(body, "Status")
-        return Answer(200)
+        return Response(200)
 
-    def _configuration(self, bucket: str) -> Answer:
+    def _configuration(self, bucket: str) -> Response:
         if not self._locks(bucket):
             raise RefusedError(
                 404,
@@ -125,9 +125,9 @@ class ObjectProtection:
             mode, days = default
             retention = f"<Mode>{mode}</Mode><Days>{days}</Days>"
             content += f"<Rule><DefaultRetention>{retention}</DefaultRetention></Rule>"
-        return Answer(200, _XML, listings.document("ObjectLockConfiguration", content))
+        return Response(200, _XML, listings.document("ObjectLockConfiguration", content))
 
-    def _configure(self, bucket: str, headers: Mapping[str, str], body: str) -> Answer:
+    def _configure(self, bucket: str, headers: Mapping[str, str], body: str) -> Response:
         """An existing bucket needs a token (backblaze-labs/b2-mcp, CHANGELOG 1.5.1)."""
         if not self._locks(bucket) and headers.get("x-amz-bucket-object-lock-token") != "1":
             raise RefusedError(
@@ -142,7 +142,7 @@ class ObjectProtection:
         found.object_lock_enabled = True
         # Not moto's own, which asks for headers that it is not shown.
         vars(found)[_DEFAULT] = (mode, int(days)) if mode else None
-        return Answer(200)
+        return Response(200)
 
     def _locks(self, bucket: str) -> bool:
         return bool(self._store.backend.get_bucket(bucket).object_lock_enabled)
@@ -154,11 +154,11 @@ class ObjectProtection:
     # --- after it -----------------------------------------------------------------------
 
     def done(
-        self, key: ApplicationKey, target: Target, headers: Mapping[str, str], answer: Answer
-    ) -> Answer:
-        """Note what is new, and tell what the answer must tell."""
-        if answer.status >= 300:
-            return answer
+        self, key: ApplicationKey, target: Target, headers: Mapping[str, str], response: Response
+    ) -> Response:
+        """Note what is new, and tell what the response must tell."""
+        if response.status >= 300:
+            return response
         name = target.operation
         wants_lock = headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true"
         if name == "CreateBucket" and wants_lock:
@@ -168,7 +168,7 @@ class ObjectProtection:
         if given is not None and name in (*_READING, *_BEGINNING, "UploadPart"):
             told = {f"{_CUSTOMER}algorithm": "AES256", f"{_CUSTOMER}key-md5": given}
         if name in _STORING:
-            version = self._stored(target, answer)
+            version = self._stored(target, response)
             self._lock(version, target.bucket, headers)
             if given is not None:
                 self._keys[version.version_id] = given
@@ -180,23 +180,23 @@ class ObjectProtection:
             part._etag = secrets.token_hex(16)
             told["ETag"] = part.etag
         elif name == "CreateMultipartUpload":
-            upload_id = _field(answer.body, "UploadId")
+            upload_id = _field(response.body, "UploadId")
             self._asked[upload_id] = dict(headers)
             if given is not None:
                 self._keys[upload_id] = given
         elif name == "CompleteMultipartUpload":
-            version = self._stored(target, answer)
+            version = self._stored(target, response)
             self._lock(version, target.bucket, self._asked.pop(version.version_id, {}))
         shown = {
             header: value
-            for header, value in answer.headers.items()
+            for header, value in response.headers.items()
             if not _hidden(header.lower(), key)
             and not (told and header.lower() == "x-amz-server-side-encryption")
         }
-        return Answer(answer.status, {**shown, **told}, answer.body)
+        return Response(response.status, {**shown, **told}, response.body)
 
-    def _stored(self, target: Target, answer: Answer) -> Any:
-        return self._store.find(target.bucket, target.key, answer.headers["x-amz-version-id"])
+    def _stored(self, target: Target, response: Response) -> Any:
+        return self._store.find(target.bucket, target.key, response.headers["x-amz-version-id"])
 
     def _lock(self, version: Any, bucket: str, asked: Mapping[str, str]) -> None:
         version.lock_mode, version.lock_until = asked.get(_MODE), asked.get(_UNTIL)
@@ -312,7 +312,7 @@ def _retain(version: Any, mode: str, until: str, bypass: bool) -> None:
     version.lock_mode, version.lock_until = mode or None, until or None
 
 
-def _retention(version: Any) -> Answer:
+def _retention(version: Any) -> Response:
     if not version.lock_mode:
         raise RefusedError(
             404,
@@ -321,12 +321,12 @@ def _retention(version: Any) -> Answer:
         )
     until = f"<RetainUntilDate>{version.lock_until}</RetainUntilDate>"
     content = f"<Mode>{version.lock_mode}</Mode>{until}"
-    return Answer(200, _XML, listings.document("Retention", content))
+    return Response(200, _XML, listings.document("Retention", content))
 
 
-def _legal_hold(version: Any) -> Answer:
+def _legal_hold(version: Any) -> Response:
     status = version.lock_legal_status or "OFF"
-    return Answer(200, _XML, listings.document("LegalHold", f"<Status>{status}</Status>"))
+    return Response(200, _XML, listings.document("LegalHold", f"<Status>{status}</Status>"))
 
 
 def _field(body: bytes | str, name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
-from careflow_storage.testing.b2.errors import Answer, RefusedError
+from careflow_storage.testing.b2.errors import RefusedError, Response
 
 _HEADERS = ("range", "if-range")
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
@@ -23,30 +23,32 @@ def without_range(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in _HEADERS}
 
 
-def in_range(answer: Answer, headers: Mapping[str, str]) -> Answer:
-    """Make of the answer to a request for the whole that to one with these headers.
+def in_range(response: Response, headers: Mapping[str, str]) -> Response:
+    """Make of the response to a request for the whole that to one with these headers.
 
     Raises:
         RefusedError: 416, with the size in Content-Range.
     """
-    if answer.status != 200 or "range" not in headers:
-        return answer
-    told = {name.lower(): value for name, value in answer.headers.items()}
+    if response.status != 200 or "range" not in headers:
+        return response
+    told = {name.lower(): value for name, value in response.headers.items()}
     if not _is_same(headers.get("if-range"), told):
-        return answer
-    size = len(answer.body) or int(told.get("content-length", "0"))
+        return response
+    size = len(response.body) or int(told.get("content-length", "0"))
     span = _wanted(headers["range"], size)
-    return answer if span is None else part_of(answer, *span, size)
+    return response if span is None else part_of(response, *span, size)
 
 
-def part_of(answer: Answer, start: int, end: int, size: int) -> Answer:
+def part_of(response: Response, start: int, end: int, size: int) -> Response:
     """Cut the bytes ``[start, end]`` out of the whole; a HEAD has none to cut."""
-    given = {name: v for name, v in answer.headers.items() if name.lower() != "content-length"}
+    given = {name: v for name, v in response.headers.items() if name.lower() != "content-length"}
     span = {
         "Content-Range": f"bytes {start}-{end}/{size}",
         "Content-Length": str(end - start + 1),
     }
-    return replace(answer, status=206, headers={**given, **span}, body=answer.body[start : end + 1])
+    return replace(
+        response, status=206, headers={**given, **span}, body=response.body[start : end + 1]
+    )
 
 
 def _wanted(text: str, size: int) -> tuple[int, int] | None:

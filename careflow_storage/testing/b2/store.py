@@ -20,7 +20,7 @@ from moto.s3 import models, responses
 from moto.s3.exceptions import S3ClientError
 
 from careflow_storage.testing.b2.bucket_settings import encrypt
-from careflow_storage.testing.b2.errors import Answer, RefusedError
+from careflow_storage.testing.b2.errors import RefusedError, Response
 from careflow_storage.testing.b2.operations import Target
 from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
 
@@ -152,8 +152,8 @@ class MotoStore:
         self.backend.min_part_size = min_part_size
         backend = self.backend
 
-        class Response(responses.S3Response):
-            """moto's answers about this backend; who may do what was decided before."""
+        class MotoResponse(responses.S3Response):
+            """moto's responses about this backend; who may do what was decided before."""
 
             target: Target
 
@@ -170,7 +170,7 @@ class MotoStore:
             def _authenticate_and_authorize_s3_action(self, *_: Any, **__: Any) -> None:
                 pass
 
-        self._response = Response
+        self._response = MotoResponse
 
     def has_bucket(self, name: str) -> bool:
         """Whether the bucket exists."""
@@ -210,7 +210,7 @@ class MotoStore:
     def delete(
         self, bucket: str, key: str, version_id: str | None, *, bypass: bool = False
     ) -> dict[str, str]:
-        """Hide a key, or erase a version; return the answer's headers."""
+        """Hide a key, or erase a version; return the response's headers."""
         was = self.find(bucket, key, version_id) if version_id else None
         try:
             with _unregistered():
@@ -224,7 +224,7 @@ class MotoStore:
             found["delete-marker"] = "true"
         return {f"x-amz-{name}": value for name, value in found.items()}
 
-    def ask(self, target: Target, method: str, headers: dict[str, str], body: bytes) -> Answer:
+    def ask(self, target: Target, method: str, headers: dict[str, str], body: bytes) -> Response:
         """Let moto do it."""
         sent = {name: value for name, value in headers.items() if name not in _HIDDEN}
         sent["authorization"] = _CREDENTIAL
@@ -236,7 +236,7 @@ class MotoStore:
             handle = response.key_response if target.key else response.bucket_response
             status, given, content = handle(request, request.raw_url, dict(request.headers))
         content = content.encode() if isinstance(content, str) else bytes(content)
-        return Answer(status, {name: str(value) for name, value in given.items()}, content)
+        return Response(status, {name: str(value) for name, value in given.items()}, content)
 
     def versions(self, bucket: str, key: str | None) -> list[StoredVersion]:
         """Describe all versions, by key and then newest first."""

@@ -1,4 +1,4 @@
-"""Connections, requests and answers, and what a `Rule` makes of them; for proxy and emulator."""
+"""Connections, requests and responses, and what a `Rule` makes of them; for proxy and emulator."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIMIT = 2**18
 
 @dataclass
 class Exchange(ABC):
-    """One request and its answer. A subclass knows who the server is."""
+    """One request and its response. A subclass knows who the server is."""
 
     rule: Rule
     attempt: Attempt
@@ -46,13 +46,13 @@ class Exchange(ABC):
         rule, is_last = self.rule, self.head.get("Connection").lower() == "close"
         await asyncio.sleep(rule.delay)
         rule.cut_if("head")
-        keep = await (self._answer_alone() if rule.answers else self.ask_server())
+        keep = await (self._response_alone() if rule.responds else self.ask_server())
         rule.cut_if("idle")
         return keep and not is_last
 
     @abstractmethod
     async def ask_server(self) -> bool:
-        """Let the server answer; whether the client's connection may be used again."""
+        """Let the server response; whether the client's connection may be used again."""
 
     async def request_body(self) -> AsyncGenerator[bytes]:
         """Read the request's body as the rule lets it through."""
@@ -64,7 +64,7 @@ class Exchange(ABC):
                 yield chunk
 
     async def relay(self, head: Head, body: AsyncGenerator[bytes] | None) -> bool:
-        """Send the server's answer as the rule lets it through; ``body`` None: it has none."""
+        """Send the server's response as the rule lets it through; ``body`` None: it has none."""
         rule = self.rule
         self.attempt.status = int(head.first.split(" ")[1])
         if rule.cut is not None and rule.at == "resp":
@@ -89,7 +89,7 @@ class Exchange(ABC):
         await self.writer.drain()
         return body is None or head.is_chunked or head.get("Content-Length") != ""
 
-    async def _answer_alone(self) -> bool:
+    async def _response_alone(self) -> bool:
         rule, body = self.rule, self.rule.body
         if rule.drain:
             if self.head.get("Expect").lower() == "100-continue":
@@ -98,7 +98,7 @@ class Exchange(ABC):
                 pass
         if body is None:
             body = error_document(rule.code, rule.message) if rule.code else b""
-        head = answer_head(rule.status or 200, {"Content-Length": str(len(body))})
+        head = response_head(rule.status or 200, {"Content-Length": str(len(body))})
         for name, value in rule.changes.items():
             head.set(name, value)
         self.attempt.status = rule.status or 200
@@ -190,8 +190,8 @@ class Listener:
         return rule, attempt
 
 
-def answer_head(status: int, headers: dict[str, str]) -> Head:
-    """Make the head of an answer."""
+def response_head(status: int, headers: dict[str, str]) -> Head:
+    """Make the head of a response."""
     return Head(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", list(headers.items()))
 
 

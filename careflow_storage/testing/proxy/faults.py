@@ -26,7 +26,7 @@ _KINDS: dict[str, Callable[[Random, Attempt], dict[str, Any]]] = {
         "cut": "rst",
         "at": ("body", dice.choice((0, 100, 10_000, 100_000))),
     },
-    "lost_answer": lambda dice, attempt: {"cut": "rst", "at": "resp"},
+    "lost_response": lambda dice, attempt: {"cut": "rst", "at": "resp"},
     "corrupt_upload": lambda dice, attempt: {"corrupt_upload": _within(dice, attempt)},
     "corrupt_download": lambda dice, attempt: {"corrupt": dice.choice((0, 100, 10_000))},
     "short_download": lambda dice, attempt: {"short": dice.choice((0, 100, 10_000))},

@@ -16,7 +16,7 @@ class CutError(Exception):
 
 @dataclass
 class Head:
-    """A request's or an answer's first line and headers, in their order and spelling."""
+    """A request's or a response's first line and headers, in their order and spelling."""
 
     first: str
     headers: list[tuple[str, str]]
@@ -48,7 +48,7 @@ async def read_head(reader: asyncio.StreamReader) -> Head:
 async def read_body(
     head: Head, reader: asyncio.StreamReader, *, until_eof: bool = False
 ) -> AsyncGenerator[bytes]:
-    """The body without its framing. ``until_eof``: an answer of unknown length has one, too."""
+    """The body without its framing. ``until_eof``: a response of unknown length has one, too."""
     if head.is_chunked:
         while size := int((await reader.readline()).split(b";")[0], 16):
             yield await reader.readexactly(size)

@@ -117,7 +117,7 @@ class _Forwarding(Exchange):
                 await writer.wait_closed()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        # Both ways at once: the server may answer, or say "100 Continue", before the body.
+        # Both ways at once: the server may respond, or say "100 Continue", before the body.
         sending = asyncio.create_task(self._send(writer))
         answering = asyncio.create_task(self._receive(reader))
         try:
@@ -125,7 +125,7 @@ class _Forwarding(Exchange):
             if sending.done() and isinstance(sending.exception(), CutError):
                 raise CutError
             keep = await answering
-            # A server that answers without reading the body to its end leaves it in the way.
+            # A server that responds without reading the body to its end leaves it in the way.
             await asyncio.wait({sending}, timeout=0.2)
             return keep and sending.done() and sending.exception() is None
         finally:

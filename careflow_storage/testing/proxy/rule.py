@@ -93,16 +93,16 @@ class Rule:
     regular expressions searched for in the target as sent and in the decoded key; ``when``, a
     function of the `Attempt`; ``times``, how often (None: always).
 
-    What: ``status``, ``code``, ``message``, ``body``: answer this without asking the server,
+    What: ``status``, ``code``, ``message``, ``body``: response this without asking the server,
     once the request's body is read (``drain=False``: before). ``headers``: added to that
-    answer, or else changed in the server's (None removes one). ``retry_after``: the header of
+    response, or else changed in the server's (None removes one). ``retry_after``: the header of
     that name, in seconds.
     ``cut`` at: the request's head has come ("head"), n bytes of its body have gone through
-    ("req", n), the server has done it and answered ("resp"), n bytes of its answer's body have
+    ("req", n), the server has done it and answered ("resp"), n bytes of its response's body have
     gone through ("body", n), or all is done ("idle"). It is cut by a reset ("rst"), by an
     orderly end ("fin"), or only silent ("hang").
-    ``short``: only so many bytes of the answer's body, and a Content-Length that agrees.
-    ``corrupt``, ``corrupt_upload``: flip a bit of this byte of the answer, of the request.
+    ``short``: only so many bytes of the response's body, and a Content-Length that agrees.
+    ``corrupt``, ``corrupt_upload``: flip a bit of this byte of the response, of the request.
     ``delay``: seconds before anything. ``rate``, ``upload_rate``: bytes per second.
 
     ``hits`` counts how often it was applied. ``fired`` is set when it is; setting ``release``
@@ -146,13 +146,13 @@ class Rule:
         )
 
     @property
-    def answers(self) -> bool:
-        """Whether it answers by itself, without asking the server."""
+    def responds(self) -> bool:
+        """Whether it responds by itself, without asking the server."""
         return self.status is not None or self.code is not None or self.body is not None
 
     @property
     def changes(self) -> dict[str, str | None]:
-        """The headers to change in the answer."""
+        """The headers to change in the response."""
         after = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:g}"}
         return {**after, **self.headers}
 

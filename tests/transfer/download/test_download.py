@@ -81,7 +81,7 @@ async def test_given_no_wish_to_verify_then_only_the_length_is(
     assert (await storage.download_file("a", tmp_path / "a", verify=False)).verified == "length"
 
 
-async def test_given_a_damaged_answer_when_downloaded_then_the_file_does_not_appear(
+async def test_given_a_damaged_response_when_downloaded_then_the_file_does_not_appear(
     settings: StorageSettings, moto_server: str, tmp_path: Path
 ) -> None:
     async with FaultProxy(moto_server) as proxy:

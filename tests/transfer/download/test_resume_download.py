@@ -49,10 +49,10 @@ async def put_foreign(storage: BackblazeStorage) -> None:
     upload_id = (await client.create_multipart_upload(**where))["UploadId"]
     parts = []
     for number, content in enumerate((LARGE[:1000], LARGE[1000:]), start=1):
-        answer = await client.upload_part(
+        response = await client.upload_part(
             **where, UploadId=upload_id, PartNumber=number, Body=content
         )
-        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        parts.append({"PartNumber": number, "ETag": response["ETag"]})
     await client.complete_multipart_upload(
         **where, UploadId=upload_id, MultipartUpload={"Parts": parts}
     )

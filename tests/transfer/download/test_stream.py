@@ -220,7 +220,7 @@ class TestWalkingAway:
         async with asyncio.timeout(4):
             assert await narrow.file_exists("a")
 
-    async def test_given_an_error_answer_then_the_next_request_goes_through(
+    async def test_given_an_error_response_then_the_next_request_goes_through(
         self, narrow: BackblazeStorage
     ) -> None:
         with pytest.raises(NoSuchKeyError):

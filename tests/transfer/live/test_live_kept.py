@@ -131,7 +131,7 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes]] = {
         },
         LONG,
     ),
-    "nothing answers": ({"cut": "rst"}, LONG),
+    "nothing responds": ({"cut": "rst"}, LONG),
 }
 
 

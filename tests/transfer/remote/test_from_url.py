@@ -130,10 +130,10 @@ async def test_the_query_of_a_signed_url_arrives_byte_for_byte(storage: Backblaz
 async def test_any_status_but_200_is_an_error_that_is_not_tried_again(
     storage: BackblazeStorage, status: int
 ) -> None:
-    async def answer(_: web.Request) -> web.Response:
+    async def response(_: web.Request) -> web.Response:
         return web.Response(status=status)
 
-    async with Source(routes={"/call": answer}) as source:
+    async with Source(routes={"/call": response}) as source:
         error = await refused(storage, source.url)
         assert (error.status, error.retryable, len(source.asked)) == (status, False, 1)
         if status == 404:
@@ -211,12 +211,12 @@ async def test_an_empty_source_is_refused(storage: BackblazeStorage) -> None:
 
 
 async def test_a_source_whose_end_nobody_can_tell_is_refused(storage: BackblazeStorage) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n\r\n" + noise(5000))
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
         assert "where it ends" in str(await refused(storage, f"http://127.0.0.1:{port}/call"))
@@ -225,7 +225,7 @@ async def test_a_source_whose_end_nobody_can_tell_is_refused(storage: BackblazeS
 async def test_the_end_of_a_chunk_that_comes_late_is_not_the_end_of_the_recording(
     storage: BackblazeStorage,
 ) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1388\r\n" + noise(5000))
         await writer.drain()
@@ -234,7 +234,7 @@ async def test_the_end_of_a_chunk_that_comes_late_is_not_the_end_of_the_recordin
         writer.write(b"\r\n1388\r\n" + noise(5000) + b"\r\n0\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
         result = await store(storage, f"http://127.0.0.1:{port}/call")
@@ -244,15 +244,15 @@ async def test_the_end_of_a_chunk_that_comes_late_is_not_the_end_of_the_recordin
 @pytest.mark.parametrize(
     "head", [b"SSH-2.0-OpenSSH_9", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000], ids=["ssh", "giant"]
 )
-async def test_given_what_answers_no_http_then_that_is_told(
+async def test_given_what_responds_no_http_then_that_is_told(
     storage: BackblazeStorage, head: bytes
 ) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(head + b"\r\n\r\n")
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(response, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
         error = await refused(storage, f"http://127.0.0.1:{port}/call?token=s3cret")

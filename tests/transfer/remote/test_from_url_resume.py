@@ -92,7 +92,7 @@ async def test_given_a_break_after_every_piece_then_it_goes_on_for_ever(
         assert len(scene.source.asked) > small_parts.settings.retry_attempts
 
 
-@pytest.mark.parametrize("place", ["head", "resp", CUT], ids=["head", "answer", "body"])
+@pytest.mark.parametrize("place", ["head", "resp", CUT], ids=["head", "response", "body"])
 async def test_given_a_stall_then_it_goes_on_after_the_idle_timeout(
     settings: StorageSettings, place: Any
 ) -> None:
@@ -275,7 +275,7 @@ async def test_given_a_source_that_asks_for_a_long_wait_then_the_caller_is_told(
         assert scene.proxy.count() == 1
 
 
-async def test_given_a_lost_connection_before_the_answer_then_it_is_asked_again(
+async def test_given_a_lost_connection_before_the_response_then_it_is_asked_again(
     storage: BackblazeStorage,
 ) -> None:
     async with Scene() as scene:

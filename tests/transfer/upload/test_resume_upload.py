@@ -300,7 +300,7 @@ async def test_a_part_that_another_has_replaced_is_noticed_and_the_upload_starts
     assert await unfinished_uploads(storage) == [upload_id]
 
 
-async def test_a_lost_answer_to_complete_is_no_failure_of_a_resumed_upload(
+async def test_a_lost_response_to_complete_is_no_failure_of_a_resumed_upload(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     await interrupt(storage, proxy)
@@ -378,12 +378,12 @@ def page_of_parts(number: int, content: bytes, *, last: bool) -> bytes:
     ).encode()
 
 
-# --- lost answers -------------------------------------------------------------------------
+# --- lost responses -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_lost_answer_to_the_creation_is_told_with_the_uploads_that_it_may_have_left(
+async def test_a_lost_response_to_the_creation_is_told_with_the_uploads_that_it_may_have_left(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     caplog: pytest.LogCaptureFixture,

@@ -68,8 +68,8 @@ class TestTheRightRequest:
         self, any_storage: BackblazeStorage, sender: httpx.AsyncClient
     ) -> None:
         signed = await any_storage.sign_upload("größe/a b.webm", **ALL)
-        answer = await sender.put(signed.url, headers=signed.headers, content=DATA)
-        assert answer.status_code == 200, answer.text
+        response = await sender.put(signed.url, headers=signed.headers, content=DATA)
+        assert response.status_code == 200, response.text
         assert await any_storage.get_file("größe/a b.webm") == DATA
         stored = await any_storage.get_file_metadata("größe/a b.webm")
         assert stored.content_type == ALL["content_type"]
@@ -81,9 +81,9 @@ class TestTheRightRequest:
         signed = await any_storage.sign_upload("a.webm", **ALL)
         async with (
             aiohttp.ClientSession() as session,
-            session.put(signed.url, headers=signed.headers, data=DATA) as answer,
+            session.put(signed.url, headers=signed.headers, data=DATA) as response,
         ):
-            assert answer.status == 200
+            assert response.status == 200
         assert await any_storage.get_file("a.webm") == DATA
 
     @pytest.mark.parametrize("size", [0, 1])
@@ -91,8 +91,8 @@ class TestTheRightRequest:
         self, any_storage: BackblazeStorage, sender: httpx.AsyncClient, size: int
     ) -> None:
         signed = await any_storage.sign_upload("a", content_type="audio/wav", size=size)
-        answer = await sender.put(signed.url, headers=signed.headers, content=bytes(size))
-        assert answer.status_code == 200, answer.text
+        response = await sender.put(signed.url, headers=signed.headers, content=bytes(size))
+        assert response.status_code == 200, response.text
         assert (await any_storage.get_file_metadata("a")).size == size
 
     async def test_given_a_type_alone_then_any_size_is_stored(
@@ -101,8 +101,8 @@ class TestTheRightRequest:
         signed = await any_storage.sign_upload("a", content_type="audio/wav")
         assert signed.headers == {"content-type": "audio/wav"}
         for body in (b"x", DATA):
-            answer = await sender.put(signed.url, headers=signed.headers, content=body)
-            assert answer.status_code == 200
+            response = await sender.put(signed.url, headers=signed.headers, content=body)
+            assert response.status_code == 200
             assert await any_storage.get_file("a") == body
 
     @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ class TestTheRightRequest:
         encoded = base64.b64encode(MD5.digest()).decode()
         signed = await emulated.sign_upload("a", content_type="audio/wav", md5=md5 or encoded)
         assert signed.headers["content-md5"] == encoded
-        answer = await sender.put(signed.url, headers=signed.headers, content=DATA)
-        assert answer.status_code == 200
+        response = await sender.put(signed.url, headers=signed.headers, content=DATA)
+        assert response.status_code == 200
 
 
 class TestAnotherRequest:
@@ -128,8 +128,8 @@ class TestAnotherRequest:
         self, any_storage: BackblazeStorage, sender: httpx.AsyncClient, body: bytes
     ) -> None:
         signed = await any_storage.sign_upload("a.webm", **ALL)
-        answer = await sender.put(signed.url, headers=signed.headers, content=body)
-        assert answer.status_code in (400, 403), answer.text
+        response = await sender.put(signed.url, headers=signed.headers, content=body)
+        assert response.status_code in (400, 403), response.text
         with pytest.raises(NoSuchKeyError):
             await any_storage.get_file_metadata("a.webm")
 
@@ -158,10 +158,10 @@ class TestAnotherRequest:
         assert name in signed.headers
         sent = dict(signed.headers)
         del sent[name]
-        answer = await sender.put(
+        response = await sender.put(
             signed.url, headers=sent | ({} if value is None else {name: value}), content=DATA
         )
-        assert answer.status_code in (400, 403), answer.text
+        assert response.status_code in (400, 403), response.text
         with pytest.raises(NoSuchKeyError):
             await any_storage.get_file_metadata("a.webm")
 
@@ -171,8 +171,8 @@ class TestAnotherRequest:
     ) -> None:
         await any_storage.upload_file("a.webm", DATA)
         signed = await any_storage.sign_upload("a.webm", **ALL)
-        answer = await sender.request(method, signed.url, headers=signed.headers)
-        assert answer.status_code >= 400
+        response = await sender.request(method, signed.url, headers=signed.headers)
+        assert response.status_code >= 400
         assert await any_storage.get_file("a.webm") == DATA
 
     async def test_given_another_key_or_a_changed_query_then_it_is_refused(
@@ -182,8 +182,8 @@ class TestAnotherRequest:
         longer = signed.url.replace("X-Amz-Expires=600", "X-Amz-Expires=6000")
         for url in (signed.url.replace("a.webm", "b.webm"), longer, signed.url + "&x=y"):
             assert url != signed.url
-            answer = await sender.put(url, headers=signed.headers, content=DATA)
-            assert answer.status_code == 403
+            response = await sender.put(url, headers=signed.headers, content=DATA)
+            assert response.status_code == 403
         assert await any_storage.list_files() == []
 
     async def test_given_it_has_expired_then_it_is_refused(
@@ -193,8 +193,8 @@ class TestAnotherRequest:
         statuses: list[int] = []
         async with asyncio.timeout(30):
             while not statuses or statuses[-1] == 200:
-                answer = await sender.put(signed.url, headers=signed.headers, content=DATA)
-                statuses.append(answer.status_code)
+                response = await sender.put(signed.url, headers=signed.headers, content=DATA)
+                statuses.append(response.status_code)
         assert statuses[-1] in (401, 403)
         assert datetime.now(UTC) >= signed.expires_at
 
@@ -223,11 +223,11 @@ class TestTheResult:
     ) -> None:
         await emulated.admin.set_object_lock(DefaultRetention(mode="governance", days=1))
         with_md5 = await emulated.sign_upload("a", content_type="audio/wav", md5=MD5.digest())
-        answer = await sender.put(with_md5.url, headers=with_md5.headers, content=DATA)
-        assert answer.status_code == 200
+        response = await sender.put(with_md5.url, headers=with_md5.headers, content=DATA)
+        assert response.status_code == 200
         bare = await emulated.sign_upload("b", content_type="audio/wav")
-        answer = await sender.put(bare.url, headers=bare.headers, content=DATA)
-        assert (answer.status_code, "Content-MD5" in answer.text) == (400, True)
+        response = await sender.put(bare.url, headers=bare.headers, content=DATA)
+        assert (response.status_code, "Content-MD5" in response.text) == (400, True)
 
     async def test_given_retention_and_encryption_then_they_are_stored(
         self, emulated: BackblazeStorage, sender: httpx.AsyncClient
@@ -238,8 +238,8 @@ class TestTheResult:
         signed = await emulated.sign_upload(
             "a", **ALL, retention=retention, legal_hold=True, encryption="SSE-B2"
         )
-        answer = await sender.put(signed.url, headers=signed.headers, content=DATA)
-        assert answer.status_code == 200, answer.text
+        response = await sender.put(signed.url, headers=signed.headers, content=DATA)
+        assert response.status_code == 200, response.text
         stored = await emulated.get_file_metadata("a")
         assert (stored.retention, stored.legal_hold) == (retention, True)
         assert stored.encryption == "SSE-B2"

@@ -90,10 +90,10 @@ class TestHeaders:
             content_disposition='attachment; filename="call.webm"',
         )
         url = await storage.get_signed_url("a.bin")
-        async with aiohttp.ClientSession() as browser, browser.get(url) as answer:
-            assert answer.headers["Cache-Control"] == "private, max-age=60"
-            assert answer.headers["Content-Disposition"] == 'attachment; filename="call.webm"'
-            assert await answer.read() == data
+        async with aiohttp.ClientSession() as browser, browser.get(url) as response:
+            assert response.headers["Cache-Control"] == "private, max-age=60"
+            assert response.headers["Content-Disposition"] == 'attachment; filename="call.webm"'
+            assert await response.read() == data
 
     @pytest.mark.parametrize("name", ["content_type", "cache_control", "content_disposition"])
     @pytest.mark.parametrize("value", ["", "a\r\nx-amz-acl: public-read", "größe", 5])

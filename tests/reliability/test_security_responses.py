@@ -1,4 +1,4 @@
-"""Whatever a server answers: a typed error, soon, in bounded memory, and fit to be logged."""
+"""Whatever a server responds: a typed error, soon, in bounded memory, and fit to be logged."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ CALLS: dict[str, Call] = {
     "multipart": lambda storage: storage.upload_file("k", noise(200_000)),
     "versions": lambda storage: storage.purge_file("k"),
 }
-# Of each way to read an answer one.
+# Of each way to read a response one.
 SOME = {name: CALLS[name] for name in ("put", "get", "head", "list", "versions")}
 every_call = pytest.mark.parametrize("call", SOME.values(), ids=SOME.keys())
 
 
 async def test_a_retry_after_in_digits_of_another_script_is_none() -> None:
-    answer = answered(b"", "503 Busy", Retry_After="\u00b2")
-    assert (await fail(lambda _: answer, CALLS["put"])).retry_after is None
+    response = answered(b"", "503 Busy", Retry_After="\u00b2")
+    assert (await fail(lambda _: response, CALLS["put"])).retry_after is None
 
 
 def peak_rss() -> int:
@@ -51,9 +51,9 @@ def peak_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-async def fail(answer: Callable[[Asked], Bytes], call: Call, **settings: Any) -> StorageError:
+async def fail(response: Callable[[Asked], Bytes], call: Call, **settings: Any) -> StorageError:
     """Let a call meet a server; it must fail in the family's way and hold nothing after."""
-    async with HostileServer(answer) as server:
+    async with HostileServer(response) as server:
         async with BackblazeStorage(server.settings(**settings)) as storage:
             with pytest.raises(StorageError) as caught:
                 await call(storage)
@@ -62,7 +62,7 @@ async def fail(answer: Callable[[Asked], Bytes], call: Call, **settings: Any) ->
     return caught.value
 
 
-# --- giant and endless answers ----------------------------------------------------------
+# --- giant and endless responses ----------------------------------------------------------
 
 CHUNKED = b'HTTP/1.1 %s\r\nTransfer-Encoding: chunked\r\nETag: "e"\r\n\r\n'
 ENDLESS: dict[str, tuple[bytes, bytes]] = {
@@ -74,17 +74,17 @@ ENDLESS: dict[str, tuple[bytes, bytes]] = {
     "first line": (b"HTTP/1.1 200 ", b"y" * 65536),
     "trailers": (CHUNKED % b"200 OK" + b"0\r\n", b"a: b\r\n" * 10_000),
     "chunk extension": (CHUNKED % b"200 OK" + b"1;", b"a" * 65536),
-    "informational answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+    "informational responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
     "early hints": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 100),
 }
-# Of each way to read an answer one: a short one, a document, and that of botocore.
+# Of each way to read a response one: a short one, a document, and that of botocore.
 BOUNDED = {name: CALLS[name] for name in ("put", "list", "versions")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("flood", ENDLESS.values(), ids=ENDLESS.keys())
 @pytest.mark.parametrize("call", BOUNDED.values(), ids=BOUNDED.keys())
-async def test_an_endless_answer_ends_in_an_error_and_fills_no_memory(
+async def test_an_endless_response_ends_in_an_error_and_fills_no_memory(
     flood: tuple[bytes, bytes], call: Call
 ) -> None:
     before = peak_rss()
@@ -100,7 +100,7 @@ def _bomb() -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", SOME.values(), ids=SOME.keys())
-async def test_compressed_answers_are_not_unpacked(call: Call) -> None:
+async def test_compressed_responses_are_not_unpacked(call: Call) -> None:
     bomb = _bomb()
     before = peak_rss()
     async with HostileServer(
@@ -113,7 +113,7 @@ async def test_compressed_answers_are_not_unpacked(call: Call) -> None:
     assert peak_rss() - before < 100 * MIB
 
 
-# --- malformed answers ------------------------------------------------------------------
+# --- malformed responses ------------------------------------------------------------------
 
 MALFORMED = {
     "no HTTP": b"hello\r\n\r\n",
@@ -134,9 +134,9 @@ MALFORMED = {
 
 
 @every_call
-@pytest.mark.parametrize("answer", MALFORMED.values(), ids=MALFORMED.keys())
-async def test_a_malformed_answer_is_a_typed_error(answer: bytes, call: Call) -> None:
-    await fail(lambda _: answer, call)
+@pytest.mark.parametrize("response", MALFORMED.values(), ids=MALFORMED.keys())
+async def test_a_malformed_response_is_a_typed_error(response: bytes, call: Call) -> None:
+    await fail(lambda _: response, call)
 
 
 HEADERS: dict[str, str] = {
@@ -159,23 +159,23 @@ OF_AN_ANSWER = (
 
 @pytest.mark.parametrize("call", SOME.values(), ids=SOME.keys())
 @pytest.mark.parametrize("value", HEADERS.values(), ids=HEADERS.keys())
-async def test_no_header_of_an_answer_breaks_more_than_the_call(value: str, call: Call) -> None:
+async def test_no_header_of_a_response_breaks_more_than_the_call(value: str, call: Call) -> None:
     good: dict[str, Any] = {"ETag": '"e"', "Last_Modified": DATE}
-    answers = [
+    responses = [
         answered(b"x", status, **{**good, name: value})
         for name in OF_AN_ANSWER
         for status in ("200 OK", "503 Busy", "403 No")
     ]
     async with (
-        HostileServer(lambda _: answers[-1]) as server,
+        HostileServer(lambda _: responses[-1]) as server,
         BackblazeStorage(server.settings(retry_attempts=1)) as storage,
     ):
-        while answers:
+        while responses:
             try:
                 await call(storage)
             except StorageError as error:
                 assert_fit_for_a_log(error)
-            answers.pop()
+            responses.pop()
 
 
 # --- what is logged and shown -----------------------------------------------------------
@@ -289,23 +289,23 @@ ETAGS = ["\u00e9t\u00e9", "a b", "a\tb"]
 
 @pytest.mark.parametrize("etag", ETAGS)
 async def test_an_etag_that_is_none_is_not_sent_back(etag: str) -> None:
-    answer = answered(b"x", ETag=f'"{etag}"', Last_Modified=DATE)
+    response = answered(b"x", ETag=f'"{etag}"', Last_Modified=DATE)
     for name in ("put", "get", "head"):
-        error = await fail(lambda _: answer, CALLS[name])
+        error = await fail(lambda _: response, CALLS[name])
         assert isinstance(error, ServerResponseError)
 
 
 @pytest.mark.parametrize("upload_id", ["", "u\u00e4", "u" * 2000])
 async def test_an_upload_id_that_is_none_is_not_taken(upload_id: str) -> None:
     body = f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId>"
-    answer = answered(f"{body}</InitiateMultipartUploadResult>".encode())
-    assert isinstance(await fail(lambda _: answer, CALLS["multipart"]), ServerResponseError)
+    response = answered(f"{body}</InitiateMultipartUploadResult>".encode())
+    assert isinstance(await fail(lambda _: response, CALLS["multipart"]), ServerResponseError)
 
 
 async def test_an_upload_id_reaches_the_server_as_it_was_and_no_header() -> None:
     evil = "u&versionId=1#/../x?a=b c%0d%0aX-Evil: 1"
 
-    def answer(asked: Asked) -> bytes:
+    def response(asked: Asked) -> bytes:
         if asked.method == "POST" and "?uploads" in asked.target:
             escaped = evil.replace("&", "&amp;")
             body = f"<InitiateMultipartUploadResult><UploadId>{escaped}</UploadId>"
@@ -315,7 +315,7 @@ async def test_an_upload_id_reaches_the_server_as_it_was_and_no_header() -> None
         return answered(b"", "204 No Content")
 
     async with (
-        HostileServer(answer) as server,
+        HostileServer(response) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         with pytest.raises(StorageError):
@@ -330,7 +330,7 @@ async def test_an_upload_id_reaches_the_server_as_it_was_and_no_header() -> None
 
 
 def in_parts(asked: Asked, created: str, completed: str) -> bytes:
-    """Answer an upload in parts; the two name what they are about as they are told to."""
+    """Response an upload in parts; the two name what they are about as they are told to."""
     if asked.method == "PUT":
         digest = hashlib.md5(asked.body, usedforsecurity=False).hexdigest()
         return answered(b"", ETag=f'"{digest}"')
@@ -442,15 +442,15 @@ async def test_keys_outside_of_the_prefix_are_refused() -> None:
 )
 async def test_folders_that_are_none_below_the_prefix_are_refused(folder: str) -> None:
     inner = f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"
-    answer = answered(f"<ListBucketResult>{inner}</ListBucketResult>".encode())
-    error = await fail(lambda _: answer, lambda storage: storage.list_folder("tmp/"))
+    response = answered(f"<ListBucketResult>{inner}</ListBucketResult>".encode())
+    error = await fail(lambda _: response, lambda storage: storage.list_folder("tmp/"))
     assert isinstance(error, ServerResponseError)
     assert "common prefixes" in str(error)
 
 
 async def test_files_outside_of_a_folder_are_refused() -> None:
-    answer = page(["tmp/a", "recordings/CA1/b"])
-    error = await fail(lambda _: answer, lambda storage: storage.list_folder("tmp/"))
+    response = page(["tmp/a", "recordings/CA1/b"])
+    error = await fail(lambda _: response, lambda storage: storage.list_folder("tmp/"))
     assert isinstance(error, ServerResponseError)
 
 
@@ -472,9 +472,9 @@ async def test_no_more_files_come_than_were_asked_for() -> None:
 
 
 async def test_a_stream_dropped_unclosed_gives_its_slot_back_and_says_so() -> None:
-    answer = answered(b"x" * 100, length=1000, ETag='"e"', Last_Modified=DATE)
+    response = answered(b"x" * 100, length=1000, ETag='"e"', Last_Modified=DATE)
     async with (
-        HostileServer(lambda _: answer) as server,
+        HostileServer(lambda _: response) as server,
         BackblazeStorage(server.settings(max_connections=1)) as storage,
     ):
         stream = storage.stream_file("k")
@@ -487,9 +487,9 @@ async def test_a_stream_dropped_unclosed_gives_its_slot_back_and_says_so() -> No
 
 
 async def test_a_stream_that_was_closed_or_read_to_its_end_warns_of_nothing() -> None:
-    answer = answered(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=DATE)
+    response = answered(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=DATE)
     async with (
-        HostileServer(lambda _: answer) as server,
+        HostileServer(lambda _: response) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         async with storage.stream_file("k"):

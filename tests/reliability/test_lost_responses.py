@@ -1,4 +1,4 @@
-"""The server did it, and the answer was lost: what a replay leaves in the bucket, exactly.
+"""The server did it, and the response was lost: what a replay leaves in the bucket, exactly.
 
 On a server that keeps versions, as B2 does. What the result says is compared with what another
 client finds. The numbers are those of docs/reliability.md.
@@ -57,7 +57,7 @@ def sent(proxy: FaultProxy, operation: str) -> int:
 
 
 @pytest.mark.parametrize("lost", [1, 3])
-async def test_each_lost_answer_to_a_put_leaves_one_more_version_of_the_same_bytes(
+async def test_each_lost_response_to_a_put_leaves_one_more_version_of_the_same_bytes(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket, lost: int
 ) -> None:
     lose(proxy, "PutObject", lost)
@@ -69,7 +69,7 @@ async def test_each_lost_answer_to_a_put_leaves_one_more_version_of_the_same_byt
     assert {bucket.content("key", kept.version_id) for kept in history} == {SMALL}
 
 
-async def test_with_overwrite_false_a_lost_answer_to_a_put_leaves_one_version(
+async def test_with_overwrite_false_a_lost_response_to_a_put_leaves_one_version(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     lose(proxy, "PutObject", 1)
@@ -81,7 +81,7 @@ async def test_with_overwrite_false_a_lost_answer_to_a_put_leaves_one_version(
 
 
 @pytest.mark.parametrize("lost", [1, 3])
-async def test_each_lost_answer_to_a_deletion_leaves_one_more_delete_marker(
+async def test_each_lost_response_to_a_deletion_leaves_one_more_delete_marker(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket, lost: int
 ) -> None:
     version = bucket.put("key", OLD)
@@ -94,7 +94,7 @@ async def test_each_lost_answer_to_a_deletion_leaves_one_more_delete_marker(
     assert bucket.content("key", version) == OLD
 
 
-async def test_a_lost_answer_to_the_erasure_of_a_version_changes_nothing(
+async def test_a_lost_response_to_the_erasure_of_a_version_changes_nothing(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     bucket.put("key", OLD)
@@ -106,7 +106,7 @@ async def test_a_lost_answer_to_the_erasure_of_a_version_changes_nothing(
     assert bucket.content("key") == OLD
 
 
-async def test_a_lost_answer_to_many_deletions_leaves_one_more_marker_of_each_key(
+async def test_a_lost_response_to_many_deletions_leaves_one_more_marker_of_each_key(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     keys = ["a", "b", "c"]
@@ -121,7 +121,7 @@ async def test_a_lost_answer_to_many_deletions_leaves_one_more_marker_of_each_ke
         assert latest.version_id == result.version_id
 
 
-async def test_a_lost_answer_to_a_purge_is_counted_and_leaves_nothing(
+async def test_a_lost_response_to_a_purge_is_counted_and_leaves_nothing(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     for body in (OLD, SMALL):
@@ -139,7 +139,7 @@ async def test_a_lost_answer_to_a_purge_is_counted_and_leaves_nothing(
     ("operation", "unfinished"),
     [("CreateMultipartUpload", 1), ("UploadPart", 0), ("CompleteMultipartUpload", 0)],
 )
-async def test_a_lost_answer_in_a_multipart_upload_leaves_one_version(
+async def test_a_lost_response_in_a_multipart_upload_leaves_one_version(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     bucket: Bucket,
@@ -158,7 +158,7 @@ async def test_a_lost_answer_in_a_multipart_upload_leaves_one_version(
     assert all(upload_id in caplog.text for _, upload_id in left)
 
 
-async def test_when_every_answer_to_complete_is_lost_the_object_is_found_all_the_same(
+async def test_when_every_response_to_complete_is_lost_the_object_is_found_all_the_same(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     lose(proxy, "CompleteMultipartUpload", None)
@@ -169,7 +169,7 @@ async def test_when_every_answer_to_complete_is_lost_the_object_is_found_all_the
     assert bucket.unfinished() == []
 
 
-async def test_a_lost_answer_to_an_abort_leaves_no_upload(
+async def test_a_lost_response_to_an_abort_leaves_no_upload(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     lose(proxy, "AbortMultipartUpload", 1)
@@ -188,7 +188,7 @@ async def test_a_lost_answer_to_an_abort_leaves_no_upload(
         ("UploadPart", LARGE, OLD),
     ],
 )
-async def test_when_every_answer_is_lost_the_error_comes_and_the_key_holds_all_or_nothing(
+async def test_when_every_response_is_lost_the_error_comes_and_the_key_holds_all_or_nothing(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     bucket: Bucket,
