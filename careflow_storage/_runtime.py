@@ -13,10 +13,10 @@ from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session, missing_settings
-from careflow_storage._s3.transport import Exchange
+from careflow_storage._s3.transport import Transport
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.spool import Spool
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
 from careflow_storage.settings import StorageSettings
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("careflow_storage")
 
 
-class Lifecycle:
+class Runtime:
     """Makes the engine of a storage, and gives it to nobody who may not use it."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Lifecycle:
     ) -> None:
         self._settings = settings
         self._given = session
-        self._engine: Engine | None = None
+        self._context: TransferContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = 0
         self._closed = False
@@ -47,7 +47,7 @@ class Lifecycle:
     @property
     def state(self) -> str:
         """One of "not open", "open", "closed"."""
-        return "closed" if self._closed else "open" if self._engine else "not open"
+        return "closed" if self._closed else "open" if self._context else "not open"
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -64,8 +64,8 @@ class Lifecycle:
             raise StorageClosedError(
                 "The storage was closed.", hint="Make a new BackblazeStorage; closed is closed."
             )
-        if self._engine is not None:
-            self.engine()
+        if self._context is not None:
+            self.context()
             return
         if self.missing:
             raise NotConfiguredError(self.missing)
@@ -78,14 +78,14 @@ class Lifecycle:
         retry = RetryPolicy(
             settings.retry_attempts, settings.retry_base_delay, settings.retry_max_delay
         )
-        exchange = Exchange(session, retry)
+        transport = Transport(session, retry)
         threads = Threads()
         self._loop, self._process = asyncio.get_running_loop(), os.getpid()
-        self._engine = Engine(
+        self._context = TransferContext(
             settings=settings,
             session=session,
-            requests=S3Requests(exchange, threads.run),
-            multipart=MultipartRequests(exchange),
+            requests=S3Requests(transport, threads.run),
+            multipart=MultipartRequests(transport),
             control=ControlPlane(session, retry),
             retry=retry,
             threads=threads,
@@ -94,7 +94,7 @@ class Lifecycle:
             in_flight=self.in_flight,
         )
 
-    def engine(self) -> Engine:
+    def context(self) -> TransferContext:
         """Return the engine to a caller who may use it here and now.
 
         Raises:
@@ -102,7 +102,7 @@ class Lifecycle:
             StorageClosedError: Not opened yet, or closed.
             WrongLoopError: Another event loop than the one that opened it, or a forked process.
         """
-        if self._engine is None or self._closed:
+        if self._context is None or self._closed:
             if self.missing and not self._closed:
                 raise NotConfiguredError(self.missing)
             raise StorageClosedError(
@@ -120,7 +120,7 @@ class Lifecycle:
                 "The storage was opened in another event loop, or there is none here.",
                 hint="Open one in each loop; with asyncio.run() that is one in each call.",
             )
-        return self._engine
+        return self._context
 
     async def close(self, grace: float = DEFAULT_GRACE) -> None:
         """End what is in flight, within ``grace`` seconds; then close connections and threads.
@@ -133,21 +133,21 @@ class Lifecycle:
             WrongLoopError: The event loop that opened it is another, and could still close it.
         """
         grace = checked_grace(grace)
-        engine = self._engine
-        if engine is None:
+        context = self._context
+        if context is None:
             self._closed = True
         elif os.getpid() != self._process:
             # The connections are the parent's; its uploads go on there.
             self._closed, self.in_flight.deadline = True, 0.0
         elif _running_loop() is not self._loop:
-            await self._close_elsewhere(engine)
+            await self._close_elsewhere(context)
         else:
             self._closed = True
             if self._closing is None:
-                self._closing = Closing(self.in_flight, lambda: _release(engine), grace)
+                self._closing = Closing(self.in_flight, lambda: _release(context), grace)
             await self._closing.wait(grace)
 
-    async def _close_elsewhere(self, engine: Engine) -> None:
+    async def _close_elsewhere(self, context: TransferContext) -> None:
         """Release what needs no event loop, if the one that opened the storage is closed."""
         if self._loop is not None and not self._loop.is_closed():
             raise WrongLoopError(
@@ -164,15 +164,15 @@ class Lifecycle:
                 "abort_stale_uploads() finds what they left."
             )
         self.in_flight.deadline = 0.0
-        engine.session.abandon()
-        await engine.threads.close()
+        context.session.abandon()
+        await context.threads.close()
 
 
-async def _release(engine: Engine) -> None:
+async def _release(context: TransferContext) -> None:
     try:
-        await engine.session.close()
+        await context.session.close()
     finally:
-        await engine.threads.close()
+        await context.threads.close()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

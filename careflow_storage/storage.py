@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._operation import Call
-from careflow_storage._runtime import Lifecycle
+from careflow_storage._runtime import Runtime
 from careflow_storage._s3.deletion import delete_keys
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.listing import FileListing, FolderListing
@@ -98,16 +98,16 @@ class BackblazeStorage:
     ) -> None:
         check_session(session)
         self.settings = settings if settings is not None else settings_from_environment()
-        self._lifecycle = Lifecycle(self.settings, session)
+        self._runtime = Runtime(self.settings, session)
         self._clock = RecordingClock()
 
     def __repr__(self) -> str:
-        bucket, state = self.settings.bucket_name, self._lifecycle.state
+        bucket, state = self.settings.bucket_name, self._runtime.state
         return f"<BackblazeStorage bucket={bucket!r} {state}>"
 
     def is_configured(self) -> bool:
         """Whether every required setting is there. Asks nobody whether they are right."""
-        return not self._lifecycle.missing
+        return not self._runtime.missing
 
     async def initialize(self) -> bool:
         """Open the storage; False and a warning when it is not configured. Sends no request.
@@ -115,14 +115,14 @@ class BackblazeStorage:
         Raises:
             StorageClosedError: It was closed; make a new one.
         """
-        if missing := self._lifecycle.missing:
+        if missing := self._runtime.missing:
             logger.warning("Storage is not configured: %s missing.", ", ".join(missing))
             return False
-        await self._lifecycle.open()
+        await self._runtime.open()
         return True
 
     async def __aenter__(self) -> Self:
-        await self._lifecycle.open()
+        await self._runtime.open()
         return self
 
     async def __aexit__(
@@ -154,18 +154,18 @@ class BackblazeStorage:
             WrongLoopError: Another event loop opened it, which is not closed yet. Where that one
                 is closed, what needs no loop is released.
         """
-        await self._lifecycle.close(grace)
+        await self._runtime.close(grace)
 
     @cached_property
     def admin(self) -> StorageAdmin:
         """The bucket itself: CORS, lifecycle, versions, object lock, keys, usage."""
         from careflow_storage.admin import StorageAdmin
 
-        return StorageAdmin(self.settings, self._lifecycle)
+        return StorageAdmin(self.settings, self._runtime)
 
     def request_counts(self) -> dict[str, int]:
         """Return how many requests this storage has sent, by S3 operation, retries included."""
-        return self._lifecycle.engine().session.counter.by_operation()
+        return self._runtime.context().session.counter.by_operation()
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.
@@ -173,7 +173,7 @@ class BackblazeStorage:
         It is made on first use, in a thread, and closed with the storage. Its own retries are
         off, and it raises botocore's exceptions.
         """
-        return await self._lifecycle.engine().session.client()
+        return await self._runtime.context().session.client()
 
     async def upload_file(
         self,
@@ -261,9 +261,9 @@ class BackblazeStorage:
             legal_hold=legal_hold,
         )
         async with self._call("upload_file", key, timeout):
-            engine = self._lifecycle.engine()
+            context = self._runtime.context()
             done = await upload(
-                engine, validate_key(key), body, options, name=key, progress=progress
+                context, validate_key(key), body, options, name=key, progress=progress
             )
             return self._result(key, done)
 
@@ -306,8 +306,8 @@ class BackblazeStorage:
         )
         async with self._call("upload_recording", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
-            engine = self._lifecycle.engine()
-            done = await upload(engine, key, body, options, name=filename, progress=progress)
+            context = self._runtime.context()
+            done = await upload(context, key, body, options, name=filename, progress=progress)
             return self._result(key, done)
 
     def open_recording(
@@ -368,7 +368,7 @@ class BackblazeStorage:
                 legal_hold=legal_hold,
             )
             return RecordingWriter(
-                self._lifecycle.engine(),
+                self._runtime.context(),
                 key,
                 options,
                 name=filename,
@@ -452,7 +452,7 @@ class BackblazeStorage:
         async with self._call("upload_from_url", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
             done = await upload_from_url(
-                self._lifecycle.engine(),
+                self._runtime.context(),
                 key,
                 source_request,
                 options,
@@ -502,7 +502,7 @@ class BackblazeStorage:
                 encryption=encryption,
             )
             checked = validate_key(key) if method == "PUT" else existing_key(key)
-            urls = await presign(self._lifecycle.engine().session, [checked], grant)
+            urls = await presign(self._runtime.context().session, [checked], grant)
             return urls[0]
 
     async def get_signed_urls(
@@ -520,7 +520,7 @@ class BackblazeStorage:
             grant = Grant.checked(
                 expires_in, method, content_type=content_type, encryption=encryption
             )
-            return await presign(self._lifecycle.engine().session, _checked_keys(keys), grant)
+            return await presign(self._runtime.context().session, _checked_keys(keys), grant)
 
     async def sign_upload(
         self,
@@ -572,9 +572,9 @@ class BackblazeStorage:
                 retention=retention,
                 legal_hold=legal_hold,
             )
-            engine = self._lifecycle.engine()
+            context = self._runtime.context()
             return await sign_upload(
-                engine, validate_key(key), options, md5=md5, expires_in=expires_in
+                context, validate_key(key), options, md5=md5, expires_in=expires_in
             )
 
     async def get_file(
@@ -625,7 +625,7 @@ class BackblazeStorage:
         with self._call("stream_file", key):
             check_customer_key(encryption, self.settings.endpoint)
             return FileStream(
-                self._lifecycle.engine(),
+                self._runtime.context(),
                 existing_key(key),
                 start=start,
                 end=end,
@@ -670,7 +670,7 @@ class BackblazeStorage:
         async with self._call("download_file", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
             return await download(
-                self._lifecycle.engine(),
+                self._runtime.context(),
                 existing_key(key),
                 path,
                 version_id=version_id,
@@ -696,8 +696,8 @@ class BackblazeStorage:
         """
         async with self._call("open_file", key, timeout):
             head = await self._head(key, version_id, encryption)
-            engine = self._lifecycle.engine()
-            return FileReader(engine, head, encryption=encryption, timeout=timeout)
+            context = self._runtime.context()
+            return FileReader(context, head, encryption=encryption, timeout=timeout)
 
     async def delete_file(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
@@ -709,7 +709,7 @@ class BackblazeStorage:
         them. Deleting what is not there succeeds, as S3 does it.
         """
         async with self._call("delete_file", key, timeout):
-            requests = self._lifecycle.engine().requests
+            requests = self._runtime.context().requests
             found, marker = await requests.delete_object(existing_key(key), version_id=version_id)
         return DeleteResult(
             key=key, deleted=True, version_id=found or version_id, delete_marker=marker
@@ -725,7 +725,7 @@ class BackblazeStorage:
         before it, the error's ``results`` tell of each key what became of it.
         """
         async with self._call("delete_files", timeout=timeout):
-            return await delete_keys(self._lifecycle.engine().requests, _checked_keys(keys))
+            return await delete_keys(self._runtime.context().requests, _checked_keys(keys))
 
     async def purge_file(self, key: str, *, timeout: float | None = None) -> PurgeResult:
         """Erase every version and delete marker of a key, and its unfinished uploads.
@@ -738,7 +738,7 @@ class BackblazeStorage:
             StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", key, timeout):
-            return await purge_key(self._lifecycle.engine(), existing_key(key))
+            return await purge_key(self._runtime.context(), existing_key(key))
 
     def list_files(
         self, prefix: str = "", max_keys: int | None = None, *, timeout: float | None = None
@@ -804,7 +804,7 @@ class BackblazeStorage:
         """
         async with self._call("file_exists", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
-            requests = self._lifecycle.engine().requests
+            requests = self._runtime.context().requests
             return await requests.object_exists(existing_key(key), key_headers(encryption))
 
     async def list_incomplete_uploads(
@@ -816,12 +816,12 @@ class BackblazeStorage:
         per 1000.
         """
         async with self._call("list_incomplete_uploads", timeout=timeout):
-            return await list_incomplete(self._lifecycle.engine(), prefix)
+            return await list_incomplete(self._runtime.context(), prefix)
 
     async def abort_upload(self, key: str, upload_id: str, *, timeout: float | None = None) -> None:
         """Abort one multipart upload: its parts are erased. One that is gone is no error."""
         async with self._call("abort_upload", key, timeout):
-            await abort_upload(self._lifecycle.engine(), existing_key(key), upload_id)
+            await abort_upload(self._runtime.context(), existing_key(key), upload_id)
 
     async def abort_stale_uploads(
         self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
@@ -833,7 +833,7 @@ class BackblazeStorage:
         part. A day is a good choice. What this storage is working on is left alone.
         """
         async with self._call("abort_stale_uploads", timeout=timeout):
-            return await abort_stale(self._lifecycle.engine(), older_than, prefix)
+            return await abort_stale(self._runtime.context(), older_than, prefix)
 
     async def keep_incomplete_upload(
         self,
@@ -856,15 +856,15 @@ class BackblazeStorage:
         """
         async with self._call("keep_incomplete_upload", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
-            engine = self._lifecycle.engine()
-            done = await keep_incomplete(engine, existing_key(key), upload_id, encryption)
+            context = self._runtime.context()
+            done = await keep_incomplete(context, existing_key(key), upload_id, encryption)
             return self._result(key, done)
 
     async def _head(
         self, key: str, version_id: str | None, encryption: CustomerKey | None
     ) -> ObjectHead:
         check_customer_key(encryption, self.settings.endpoint)
-        requests = self._lifecycle.engine().requests
+        requests = self._runtime.context().requests
         return await requests.head_object(
             existing_key(key), version_id=version_id, headers=key_headers(encryption)
         )
@@ -872,12 +872,12 @@ class BackblazeStorage:
     def _requests_of(self, operation: str) -> Callable[[], S3Requests]:
         def requests() -> S3Requests:
             with self._call(operation):
-                return self._lifecycle.engine().requests
+                return self._runtime.context().requests
 
         return requests
 
     def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
-        return Call(operation, self.settings.bucket_name, key, timeout, self._lifecycle.in_flight)
+        return Call(operation, self.settings.bucket_name, key, timeout, self._runtime.in_flight)
 
     def _result(self, key: str, done: Uploaded) -> UploadResult:
         bucket = str(self.settings.bucket_name)

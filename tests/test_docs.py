@@ -108,7 +108,7 @@ async def test_the_python_of_a_document_runs_as_pasted(document: Path, reader: P
 
 
 def is_open(value: object) -> bool:
-    return isinstance(value, BackblazeStorage) and value._lifecycle.state == "open"
+    return isinstance(value, BackblazeStorage) and value._runtime.state == "open"
 
 
 def run_as_script(block: str, folder: Path) -> None:

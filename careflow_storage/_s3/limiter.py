@@ -26,7 +26,7 @@ class PausedHolder(Protocol):
 HolderReference = weakref.ref[PausedHolder]
 
 
-class Slots:
+class Limiter:
     """At most ``limit`` requests at once, in the order of asking.
 
     One that finds no free slot within ``timeout`` seconds fails with `PoolTimeoutError`. A single

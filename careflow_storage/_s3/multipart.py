@@ -19,7 +19,7 @@ from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.objects import Stored, version_id_of
 from careflow_storage._s3.signing import canonical_query
-from careflow_storage._s3.transport import Exchange, Request, Response
+from careflow_storage._s3.transport import Request, Response, Transport
 from careflow_storage._s3.xml.documents import ERROR_FIELDS, require_root, unquote_etag
 from careflow_storage._s3.xml.reader import WHITE_SPACE, read_document, refused
 from careflow_storage.errors import ServerResponseError, StorageError
@@ -45,8 +45,8 @@ class Creation(NamedTuple):
 class MultipartRequests:
     """Begins and ends multipart uploads of one bucket."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     async def create(
         self,
@@ -68,8 +68,8 @@ class MultipartRequests:
             sent["x-backblaze-live-read-enabled"] = "true"
             sent["x-backblaze-live-read-part-size"] = str(live_read)
         request = Request("CreateMultipartUpload", "POST", key, "uploads=", sent, b"")
-        bucket = self._exchange.session.bucket
-        upload_id = await self._exchange.send(
+        bucket = self._transport.session.bucket
+        upload_id = await self._transport.send(
             request, lambda response: _upload_id(request, bucket, response)
         )
         return Creation(upload_id, request.unsettled)
@@ -104,15 +104,15 @@ class MultipartRequests:
             body,
             hashlib.sha256(body).hexdigest(),
         )
-        bucket = self._exchange.session.bucket
-        return await self._exchange.send(
+        bucket = self._transport.session.bucket
+        return await self._transport.send(
             request, lambda response: _completed(request, bucket, response)
         )
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Drop a multipart upload and the parts stored so far."""
         query = canonical_query({"uploadId": upload_id})
-        await self._exchange.send(
+        await self._transport.send(
             Request("AbortMultipartUpload", "DELETE", key, query, expects=204),
             lambda response: None,
         )

@@ -26,7 +26,7 @@ from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_mark
 from careflow_storage._s3.responses.lengths import check_range, check_whole, size_told
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
-from careflow_storage._s3.transport import Exchange, Request, Response, ResponseStream
+from careflow_storage._s3.transport import Request, Response, ResponseStream, Transport
 from careflow_storage._s3.xml import documents
 from careflow_storage._s3.xml.versions import Position, VersionPage, parse_versions
 from careflow_storage.errors import (
@@ -74,10 +74,10 @@ class ObjectHead:
 class S3Requests:
     """The data plane of one bucket."""
 
-    def __init__(self, exchange: Exchange, in_thread: InThread) -> None:
-        self.bucket = exchange.session.bucket
-        self.in_flight = exchange.session.in_flight
-        self._exchange = exchange
+    def __init__(self, transport: Transport, in_thread: InThread) -> None:
+        self.bucket = transport.session.bucket
+        self.in_flight = transport.session.in_flight
+        self._transport = transport
         self._in_thread = in_thread
         self._bucket_was_seen = False
         self._needs_md5 = False
@@ -129,7 +129,7 @@ class S3Requests:
             request = await with_content_md5(request, self._in_thread)
         try:
             with refusals_explained(request.headers):
-                stored = await self._exchange.send(request, parse)
+                stored = await self._transport.send(request, parse)
         except StorageError as error:
             if not needs_content_md5(error, request.headers):
                 raise
@@ -179,7 +179,7 @@ class S3Requests:
     async def _head(
         self, key: str, query: str, headers: Mapping[str, str] | None, failures: Failures
     ) -> ObjectHead:
-        return await self._exchange.send(
+        return await self._transport.send(
             Request("HeadObject", "HEAD", key, query, dict(headers or {})),
             lambda response: self._described(key, response),
             failures,
@@ -190,7 +190,7 @@ class S3Requests:
     ) -> ObjectHead:
         """Learn what stood behind an error, or what the HEAD should have told."""
         try:
-            stream = await self._exchange.open(
+            stream = await self._transport.open(
                 Request("HeadObject", "GET", key, query, {**(headers or {}), "range": "bytes=0-0"}),
                 failures=failures,
             )
@@ -282,13 +282,13 @@ class S3Requests:
                 check(head)
 
         with refusals_explained(asked):
-            stream = await self._exchange.open(request, believed, failures)
+            stream = await self._transport.open(request, believed, failures)
             if is_web_page(stream.headers):
                 # It holds a slot, of which there may be one only.
                 await stream.aclose()
                 await self._require_s3(key)
                 settled = True
-                stream = await self._exchange.open(request, believed, failures)
+                stream = await self._transport.open(request, believed, failures)
         self._bucket_was_seen = True
         return stream
 
@@ -315,7 +315,7 @@ class S3Requests:
             why = printable(f"bad headers ({error})", 200)
             raise self._nonsense("HeadObject", key, why) from error
         metadata = decode_metadata(headers)
-        mark = metadata.pop(UPLOAD_MARK, None)
+        marker = metadata.pop(UPLOAD_MARK, None)
         partial = metadata.pop(PARTIAL_MARK, None) == "true"
         file = FileMetadata(
             key=key,
@@ -330,13 +330,13 @@ class S3Requests:
             retention=protection.retention,
             legal_hold=protection.legal_hold,
         )
-        return ObjectHead(file, mark, headers)
+        return ObjectHead(file, marker, headers)
 
     async def delete_object(
         self, key: str, *, version_id: str | None = None, bypass_governance: bool = False
     ) -> tuple[str | None, bool]:
         """Delete an object or a version; return its version ID and whether it is a marker."""
-        return await self._exchange.send(
+        return await self._transport.send(
             Request(
                 "DeleteObject",
                 "DELETE",
@@ -358,7 +358,7 @@ class S3Requests:
         body = documents.build_delete_request(targets)
         # Every S3 server since 2006 takes Content-MD5 here; newer checksums not all do.
         digest = hashlib.md5(body, usedforsecurity=False).digest()
-        return await self._exchange.send(
+        return await self._transport.send(
             Request(
                 "DeleteObjects",
                 "POST",
@@ -394,7 +394,7 @@ class S3Requests:
             params["delimiter"] = delimiter
         if token is not None:
             params["continuation-token"] = token
-        page = await self._exchange.send(
+        page = await self._transport.send(
             Request("ListObjectsV2", "GET", None, canonical_query(params)),
             lambda response: documents.parse_listing(response.body),
         )
@@ -419,7 +419,7 @@ class S3Requests:
             params["key-marker"], version_id = after
             if version_id is not None:
                 params["version-id-marker"] = version_id
-        page = await self._exchange.send(
+        page = await self._transport.send(
             Request("ListObjectVersions", "GET", None, canonical_query(params)),
             lambda response: parse_versions(response.body),
         )

@@ -20,7 +20,7 @@ from careflow_storage._http.pool import Pool
 from careflow_storage._http.proxy import Proxy
 from careflow_storage._in_flight import InFlight
 from careflow_storage._s3.counting import RequestCounter
-from careflow_storage._s3.limiter import Slots
+from careflow_storage._s3.limiter import Limiter
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.redaction import guard_logs
 from careflow_storage._s3.signing import Credentials, Signer, host_header
@@ -105,7 +105,7 @@ class S3Session:
         self.signer = Signer(settings.region)
         self.counter = RequestCounter()
         self.in_flight = in_flight if in_flight is not None else InFlight()
-        self.slots = Slots(settings.max_connections, settings.pool_timeout)
+        self.limiter = Limiter(settings.max_connections, settings.pool_timeout)
         self._given = session
         self._static = None if session is not None else _static_credentials(settings)
         self._tls: ssl.SSLContext | None = None

@@ -61,7 +61,7 @@ class Response:
     body: bytes = field(repr=False)
 
 
-class Exchange:
+class Transport:
     """Sends requests for one storage."""
 
     def __init__(self, session: S3Session, retry: RetryPolicy) -> None:
@@ -135,11 +135,11 @@ class Exchange:
 
         ``target`` is the path and the query of a URL, ``headers`` are all that are sent.
         """
-        async with self.session.slots:
+        async with self.session.limiter:
             return await self._ask(request, target, headers, fresh)
 
     async def _attempt(self, request: Request, fresh: bool) -> Response:
-        async with self.session.slots:
+        async with self.session.limiter:
             target, headers = await self._signed(request)
             response = await self._ask(request, target, headers, fresh)
         if response.status != request.expects and not is_as_good(
@@ -151,8 +151,8 @@ class Exchange:
     async def _attempt_open(
         self, request: Request, check: Callable[[ResponseHead], None] | None, fresh: bool
     ) -> ResponseStream:
-        slots = self.session.slots
-        await slots.acquire()
+        limiter = self.session.limiter
+        await limiter.acquire()
         connection: Connection | None = None
         try:
             target, headers = await self._signed(request)
@@ -167,7 +167,7 @@ class Exchange:
         except BaseException as error:
             if connection is not None:
                 connection.abort()
-            slots.release()
+            limiter.release()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise self.explain(error, request) from error
             raise
@@ -285,12 +285,12 @@ class ResponseStream:
     """
 
     def __init__(
-        self, exchange: Exchange, request: Request, connection: Connection, head: ResponseHead
+        self, transport: Transport, request: Request, connection: Connection, head: ResponseHead
     ) -> None:
         self.status = head.status
         self.headers = head.headers
         self._head = head
-        self._exchange = exchange
+        self._transport = transport
         self._request = request
         self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = connection
@@ -326,7 +326,7 @@ class ResponseStream:
         return self._connection
 
     def _explained(self, error: OSError) -> StorageError:
-        return self._exchange.explain(error, self._request)
+        return self._transport.explain(error, self._request)
 
     @property
     def ended(self) -> bool:
@@ -351,8 +351,8 @@ class ResponseStream:
             self._give_back(connection)
 
     def _give_back(self, connection: Connection) -> None:
-        self._exchange._give_back(connection, self._head)
-        self._exchange.session.slots.release()
+        self._transport._give_back(connection, self._head)
+        self._transport.session.limiter.release()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
         # Dropped without a close, it would hold its slot for ever.

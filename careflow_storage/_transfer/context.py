@@ -18,7 +18,7 @@ from careflow_storage.settings import StorageSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class TransferContext:
     """The two planes, and the threads, memory and disk that all transfers draw on.
 
     ``living`` are the IDs of the multipart uploads that this storage is working on. The ``turns``

@@ -12,9 +12,9 @@ from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
 from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.parts import PartSizes
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
 from careflow_storage.protection import Encryption
@@ -35,12 +35,12 @@ class Copied(NamedTuple):
 
 
 async def copy(
-    engine: Engine,
+    context: TransferContext,
     source: CopySource,
     key: str,
     headers: Mapping[str, str],
     *,
-    mark: UploadMark | None = None,
+    marker: UploadMarker | None = None,
     unless_exists: bool = False,
 ) -> Copied:
     """Copy an object of any size; ``headers`` (all of them) take the place of its own.
@@ -54,12 +54,12 @@ async def copy(
             repeated request may leave one more version of the copy.
         unless_exists: Let the server refuse where the key exists, if it can.
     """
-    await engine.control.prepare()
+    await context.control.prepare()
     if source.size > MAX_COPY_BYTES:
-        return await _copy_in_parts(engine, source, key, headers, unless_exists)
-    if mark is None:
-        return Copied(await engine.control.copy_object(source, key, headers), 1)
-    one = _OneRequest(engine, source, key, {**headers, MARK_HEADER: str(mark)}, str(mark))
+        return await _copy_in_parts(context, source, key, headers, unless_exists)
+    if marker is None:
+        return Copied(await context.control.copy_object(source, key, headers), 1)
+    one = _OneRequest(context, source, key, {**headers, MARK_HEADER: str(marker)}, str(marker))
     return Copied(await one.copy(unless_exists=unless_exists), 1)
 
 
@@ -67,17 +67,22 @@ class _OneRequest:
     """A CopyObject whose response may be lost."""
 
     def __init__(
-        self, engine: Engine, source: CopySource, key: str, headers: Mapping[str, str], mark: str
+        self,
+        context: TransferContext,
+        source: CopySource,
+        key: str,
+        headers: Mapping[str, str],
+        marker: str,
     ) -> None:
-        self._engine = engine
+        self._context = context
         self._source = source
         self._key = key
         self._headers = headers
-        self._mark = mark
+        self._marker = marker
 
     async def copy(self, *, unless_exists: bool) -> Stored:
         try:
-            return await self._engine.control.copy_object(
+            return await self._context.control.copy_object(
                 self._source,
                 self._key,
                 self._headers,
@@ -99,19 +104,19 @@ class _OneRequest:
     async def _made(self) -> Stored | None:
         """The copy, if it is what the key shows."""
         try:
-            head = await self._engine.requests.head_object(
+            head = await self._context.requests.head_object(
                 self._key, headers=key_headers_of(self._headers)
             )
         except StorageError as error:
             logger.debug("whether the copy was made is unknown: %s", error)
             return None
-        if head.upload_mark != self._mark:
+        if head.upload_mark != self._marker:
             return None
         return Stored(head.file.etag, head.file.version_id, head.headers)
 
 
 async def _copy_in_parts(
-    engine: Engine,
+    context: TransferContext,
     source: CopySource,
     key: str,
     headers: Mapping[str, str],
@@ -119,9 +124,9 @@ async def _copy_in_parts(
 ) -> Copied:
     sizes = PartSizes(_COPIED_PART_BYTES, source.size)
     upload = MultipartUpload(
-        engine, key, headers, sizes, algorithm="md5", conditional=unless_exists, copied=True
+        context, key, headers, sizes, algorithm="md5", conditional=unless_exists, copied=True
     )
-    window = asyncio.Semaphore(engine.settings.transfer_concurrency)
+    window = asyncio.Semaphore(context.settings.transfer_concurrency)
 
     async def copy_part(number: int, start: int) -> None:
         async with window:
@@ -141,7 +146,7 @@ async def _copy_in_parts(
 
 
 async def mark_partial(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     stored: Stored,
     size: int,
@@ -160,13 +165,13 @@ async def mark_partial(
     """
     try:
         marked, _ = await copy(
-            engine,
+            context,
             CopySource(key, stored.version_id, size, encryption=encryption),
             key,
             {**headers, PARTIAL_HEADER: "true"},
         )
     except StorageError as error:
-        made = await _marked_anyway(engine, key, size, headers) if error.retryable else None
+        made = await _marked_anyway(context, key, size, headers) if error.retryable else None
         if made is None:
             set_unmarked(error, stored)
             raise
@@ -175,11 +180,11 @@ async def mark_partial(
 
 
 async def _marked_anyway(
-    engine: Engine, key: str, size: int, headers: Mapping[str, str]
+    context: TransferContext, key: str, size: int, headers: Mapping[str, str]
 ) -> Stored | None:
     """The marked copy, where only the response to it was lost."""
     try:
-        head = await engine.requests.head_object(key, headers=key_headers_of(headers))
+        head = await context.requests.head_object(key, headers=key_headers_of(headers))
     except StorageError as error:
         logger.debug("whether the copy was made is unknown: %s", error)
         return None
@@ -200,14 +205,16 @@ def set_unmarked(error: StorageError, stored: Stored) -> None:
     error.retryable = False
 
 
-async def erase_unmarked(engine: Engine, key: str, stored: Stored, marked: Stored) -> None:
+async def erase_unmarked(
+    context: TransferContext, key: str, stored: Stored, marked: Stored
+) -> None:
     """Erase the version without the mark. 1 request.
 
     If the application key may not erase, it stays behind the marked one, which is logged.
     """
     if stored.version_id is not None and stored.version_id != marked.version_id:
         try:
-            await engine.requests.delete_object(key, version_id=stored.version_id)
+            await context.requests.delete_object(key, version_id=stored.version_id)
         except StorageError as error:
             logger.warning(
                 "The version without the partial mark could not be erased: %s",

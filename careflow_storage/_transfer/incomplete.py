@@ -15,7 +15,7 @@ from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import erase_unmarked, mark_partial, set_unmarked
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._transfer.upload.multipart import MultipartUpload, SentPart
@@ -37,28 +37,30 @@ _SMALLEST_PART_BYTES = 5_000_000
 _OWN_HEADERS = ("content-type", "cache-control", "content-disposition")
 
 
-async def list_incomplete(engine: Engine, prefix: str) -> list[IncompleteUpload]:
+async def list_incomplete(context: TransferContext, prefix: str) -> list[IncompleteUpload]:
     """List the multipart uploads under ``prefix`` that are neither completed nor aborted.
 
     1 request per 1000, in the server's order: by key (SeaweedFS: by upload ID).
     """
-    await engine.control.prepare()
-    return await engine.control.list_incomplete(checked_prefix(prefix))
+    await context.control.prepare()
+    return await context.control.list_incomplete(checked_prefix(prefix))
 
 
-async def abort_upload(engine: Engine, key: str, upload_id: str) -> None:
+async def abort_upload(context: TransferContext, key: str, upload_id: str) -> None:
     """Drop one multipart upload and its parts. 1 request.
 
     One that is not there (any more) is as good as dropped, as with every deletion in S3.
     """
     upload_id = _checked_id(upload_id)
     try:
-        await engine.multipart.abort(key, upload_id)
+        await context.multipart.abort(key, upload_id)
     except NoSuchUploadError:
         logger.debug("the upload %s is gone already", upload_id, extra={"key": key})
 
 
-async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> list[IncompleteUpload]:
+async def abort_stale(
+    context: TransferContext, older_than: timedelta, prefix: str
+) -> list[IncompleteUpload]:
     """Abort uploads of which nothing came for ``older_than``; return what was aborted.
 
     An upload is stale if it was begun longer ago and no part of it was stored since: a live
@@ -69,9 +71,9 @@ async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> lis
     """
     older_than = _checked_age(older_than)
     prefix = checked_prefix(prefix)
-    await engine.control.prepare()
+    await context.control.prepare()
     old: list[tuple[IncompleteUpload, datetime]] = []
-    async with aclosing(engine.control.incomplete_pages(prefix)) as pages:
+    async with aclosing(context.control.incomplete_pages(prefix)) as pages:
         async for page in pages:
             now = page.server_time
             if now is None:
@@ -83,26 +85,26 @@ async def abort_stale(engine: Engine, older_than: timedelta, prefix: str) -> lis
             old += [
                 (each, before)
                 for each in page.uploads
-                if each.initiated < before and each.upload_id not in engine.living
+                if each.initiated < before and each.upload_id not in context.living
             ]
-    return await _abort_idle(engine, old)
+    return await _abort_idle(context, old)
 
 
 async def _abort_idle(
-    engine: Engine, uploads: Sequence[tuple[IncompleteUpload, datetime]]
+    context: TransferContext, uploads: Sequence[tuple[IncompleteUpload, datetime]]
 ) -> list[IncompleteUpload]:
     """Abort each upload that has no part stored after the time that stands beside it."""
-    window = asyncio.Semaphore(engine.settings.transfer_concurrency)
+    window = asyncio.Semaphore(context.settings.transfer_concurrency)
     aborted: set[str] = set()
     failures: list[StorageError] = []
 
     async def abort(upload: IncompleteUpload, before: datetime) -> None:
         async with window:
             try:
-                parts = await engine.control.list_parts(upload.key, upload.upload_id)
+                parts = await context.control.list_parts(upload.key, upload.upload_id)
                 if any(part.modified is not None and part.modified >= before for part in parts):
                     return
-                await engine.multipart.abort(upload.key, upload.upload_id)
+                await context.multipart.abort(upload.key, upload.upload_id)
                 aborted.add(upload.upload_id)
             except NoSuchUploadError:
                 logger.debug("the upload %s has ended by itself", upload.upload_id)
@@ -120,7 +122,7 @@ async def _abort_idle(
 
 
 async def keep_incomplete(
-    engine: Engine, key: str, upload_id: str, encryption: CustomerKey | None = None
+    context: TransferContext, key: str, upload_id: str, encryption: CustomerKey | None = None
 ) -> Uploaded:
     """Complete an upload with the parts that the server has, and mark the object as partial.
 
@@ -134,15 +136,15 @@ async def keep_incomplete(
         NoSuchUploadError: It was completed or aborted already, or has no first part.
     """
     upload_id = _checked_id(upload_id)
-    if upload_id in engine.living:
+    if upload_id in context.living:
         raise InvalidInputError(
             f"The upload {upload_id} is in progress in this storage.",
             operation="keep_incomplete_upload",
             key=key,
             hint="Keep what was left by a process that has ended.",
         )
-    await engine.control.prepare()
-    parts = _usable(await engine.control.list_parts(key, upload_id))
+    await context.control.prepare()
+    parts = _usable(await context.control.list_parts(key, upload_id))
     if not parts:
         raise NoSuchUploadError(
             "The upload has no first part: there is nothing to keep.",
@@ -152,20 +154,20 @@ async def keep_incomplete(
         )
     algorithm = parts[0].checksum[0] if parts[0].checksum is not None else "md5"
     sizes, key_headers = PartSizes(parts[0].size, None), encryption_headers(encryption)
-    upload = MultipartUpload(engine, key, key_headers, sizes, algorithm=algorithm)
+    upload = MultipartUpload(context, key, key_headers, sizes, algorithm=algorithm)
     upload.adopt(upload_id, {part.number: _sent(part) for part in parts})
     try:
         stored, checksum = await upload.complete()
     finally:
-        engine.living.discard(upload_id)
+        context.living.discard(upload_id)
     try:
-        file, marked = await _mark_as_it_was(engine, key, stored, upload.size, encryption)
+        file, marked = await _mark_as_it_was(context, key, stored, upload.size, encryption)
     except StorageError as error:
         if not error.stored_unmarked:
             set_unmarked(error, stored)
         error.add_note(f"The recording {key!r} is stored, without the mark that it is partial.")
         raise
-    await erase_unmarked(engine, key, stored, marked)
+    await erase_unmarked(context, key, stored, marked)
     return Uploaded(
         marked,
         upload.size,
@@ -177,10 +179,10 @@ async def keep_incomplete(
 
 
 async def _mark_as_it_was(
-    engine: Engine, key: str, stored: Stored, size: int, encryption: CustomerKey | None
+    context: TransferContext, key: str, stored: Stored, size: int, encryption: CustomerKey | None
 ) -> tuple[FileMetadata, Stored]:
     """Mark an object as partial, with the headers that it has."""
-    head = await engine.requests.head_object(
+    head = await context.requests.head_object(
         key, version_id=stored.version_id, headers=encryption_headers(encryption)
     )
     headers = {
@@ -191,7 +193,7 @@ async def _mark_as_it_was(
     file = head.file
     headers |= encryption_headers(encryption or ("SSE-B2" if file.encryption == "SSE-B2" else None))
     headers |= lock_headers(file.retention, file.legal_hold)
-    marked = await mark_partial(engine, key, stored, size, headers, encryption=encryption)
+    marked = await mark_partial(context, key, stored, size, headers, encryption=encryption)
     return file, marked
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
 from careflow_storage._s3.versions import version_pages, versions_of_key
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -27,35 +27,37 @@ _BATCHES_AT_ONCE = 3
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion"})
 
 
-async def purge_key(engine: Engine, key: str) -> PurgeResult:
+async def purge_key(context: TransferContext, key: str) -> PurgeResult:
     """Erase all versions and delete markers of one key, and abort its unfinished uploads.
 
     Raises:
         FileLockedError: Object lock keeps a version; all others are gone.
         StorageError: A version could not be erased for another reason; others are gone.
     """
-    purge = _Purge(engine, key)
-    await purge.run(versions_of_key(engine.requests, key), exactly=True)
+    purge = _Purge(context, key)
+    await purge.run(versions_of_key(context.requests, key), exactly=True)
     return purge.result()
 
 
-async def purge_prefix(engine: Engine, prefix: str, *, dry_run: bool = False) -> PurgeResult:
+async def purge_prefix(
+    context: TransferContext, prefix: str, *, dry_run: bool = False
+) -> PurgeResult:
     """Do as `purge_key` for all keys with this prefix; only count them if ``dry_run``.
 
     About 5 MiB of memory, however many versions there are. What is stored while it runs may
     stay.
     """
-    purge = _Purge(engine, prefix, dry_run=dry_run)
-    await purge.run(version_pages(engine.requests, prefix))
+    purge = _Purge(context, prefix, dry_run=dry_run)
+    await purge.run(version_pages(context.requests, prefix))
     return purge.result()
 
 
 class _Purge:
-    def __init__(self, engine: Engine, prefix: str, *, dry_run: bool = False) -> None:
-        self._engine = engine
+    def __init__(self, context: TransferContext, prefix: str, *, dry_run: bool = False) -> None:
+        self._context = context
         self._prefix = prefix
         self._dry_run = dry_run
-        self._aborting = asyncio.Semaphore(engine.settings.transfer_concurrency)
+        self._aborting = asyncio.Semaphore(context.settings.transfer_concurrency)
         self._versions = 0
         self._markers = 0
         self._bytes = 0
@@ -106,7 +108,7 @@ class _Purge:
                 group.create_task(do(page))
 
     async def _upload_pages(self, exactly: bool) -> AsyncGenerator[list[IncompleteUpload]]:
-        async with aclosing(self._engine.control.incomplete_pages(self._prefix)) as pages:
+        async with aclosing(self._context.control.incomplete_pages(self._prefix)) as pages:
             async for page in pages:
                 yield [each for each in page.uploads if not exactly or each.key == self._prefix]
 
@@ -121,7 +123,7 @@ class _Purge:
                 # Gone already: our own abort, whose response was lost, or its owner was faster.
                 with suppress(NoSuchUploadError):
                     if not self._dry_run:
-                        await self._engine.multipart.abort(upload.key, upload.upload_id)
+                        await self._context.multipart.abort(upload.key, upload.upload_id)
             except StorageError as error:
                 self._unaborted = self._unaborted or error
             else:
@@ -134,7 +136,7 @@ class _Purge:
             return
         targets = [(each.key, each.version_id or NULL_VERSION) for each in versions]
         try:
-            results: Sequence[DeleteResult] = await delete_targets(self._engine.requests, targets)
+            results: Sequence[DeleteResult] = await delete_targets(self._context.requests, targets)
         except StorageError as error:
             self._note(versions, error.results)
             raise
@@ -159,7 +161,7 @@ class _Purge:
     async def _failure(self, left: DeleteResult) -> StorageError:
         error = error_from_response(
             operation="DeleteObjects",
-            bucket=self._engine.requests.bucket,
+            bucket=self._context.requests.bucket,
             key=left.key,
             status=200,
             code=left.error_code,
@@ -167,7 +169,7 @@ class _Purge:
             headers={},
         )
         if isinstance(error, AccessDeniedError) and left.version_id is not None:
-            error = await explain_denial(self._engine.requests, left.key, left.version_id, error)
+            error = await explain_denial(self._context.requests, left.key, left.version_id, error)
         count = "One version was" if self._left == 1 else f"{self._left} versions were"
         error.message = (
             f"{count} not erased; {self._told()} were. The first of them is the version "

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of, is_b2_host
 from careflow_storage._s3.boto.pages import checked_page, nothing
 from careflow_storage._s3.responses.check import is_marked
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.errors import (
     AccessDeniedError,
     BucketExistsError,
@@ -48,14 +48,14 @@ class BucketInfo(Model):
 
 
 async def create_bucket(
-    engine: Engine,
+    context: TransferContext,
     name: str | None,
     *,
     env: str | None,
     object_lock: bool,
     encryption: Literal["SSE-B2"] | None,
 ) -> BucketInfo:
-    bucket = _new_name(engine, name, env)
+    bucket = _new_name(context, name, env)
     _check_encryption(encryption)
     if not isinstance(object_lock, bool):
         raise InvalidInputError(f"object_lock must be True or False, not {object_lock!r}.")
@@ -63,7 +63,7 @@ async def create_bucket(
     if object_lock:
         parameters["ObjectLockEnabledForBucket"] = True
     try:
-        await engine.control.call("create_bucket", None, parameters, nothing, bucket=bucket)
+        await context.control.call("create_bucket", None, parameters, nothing, bucket=bucket)
     except BucketExistsError as error:
         if error.code == "BucketAlreadyOwnedByYou":
             error.hint = (
@@ -72,13 +72,13 @@ async def create_bucket(
             )
         raise
     if encryption is not None:
-        await _encrypt_new(engine, bucket)
-    return BucketInfo(name=bucket, region=engine.settings.region)
+        await _encrypt_new(context, bucket)
+    return BucketInfo(name=bucket, region=context.settings.region)
 
 
-async def _encrypt_new(engine: Engine, bucket: str) -> None:
+async def _encrypt_new(context: TransferContext, bucket: str) -> None:
     try:
-        await set_encryption(engine, _SSE_B2_NAME, bucket)
+        await set_encryption(context, _SSE_B2_NAME, bucket)
     except StorageError as error:
         # The bucket stays: deleting what others may have begun to use is worse.
         error.message = (
@@ -91,8 +91,8 @@ async def _encrypt_new(engine: Engine, bucket: str) -> None:
         raise
 
 
-async def list_buckets(engine: Engine) -> list[BucketInfo]:
-    return await engine.control.call("list_buckets", None, {}, _listed, bucket="")
+async def list_buckets(context: TransferContext) -> list[BucketInfo]:
+    return await context.control.call("list_buckets", None, {}, _listed, bucket="")
 
 
 def _listed(response: Mapping[str, Any]) -> list[BucketInfo]:
@@ -106,10 +106,10 @@ def _listed(response: Mapping[str, Any]) -> list[BucketInfo]:
     ]
 
 
-async def head_bucket(engine: Engine, name: str | None) -> BucketInfo:
-    bucket = _existing_name(engine, name)
+async def head_bucket(context: TransferContext, name: str | None) -> BucketInfo:
+    bucket = _existing_name(context, name)
     try:
-        region = await _head(engine, bucket)
+        region = await _head(context, bucket)
     except NoSuchKeyError as error:
         # Without a body a 404 looks like that of a file.
         raise NoSuchBucketError(
@@ -128,28 +128,28 @@ async def head_bucket(engine: Engine, name: str | None) -> BucketInfo:
     except AccessDeniedError as error:
         error.hint = _HEAD_DENIED_HINT
         raise
-    return BucketInfo(name=bucket, region=region or await _location(engine, bucket))
+    return BucketInfo(name=bucket, region=region or await _location(context, bucket))
 
 
-async def _head(engine: Engine, bucket: str) -> str | None:
+async def _head(context: TransferContext, bucket: str) -> str | None:
     """Ask by a HEAD; by a listing as well where nothing shows that S3 has answered it."""
     try:
-        region, shown = await engine.control.call(
+        region, shown = await context.control.call(
             "head_bucket", None, {}, _region_if_shown, bucket=bucket
         )
     except ServerResponseError:
-        await _list_one(engine, bucket)
+        await _list_one(context, bucket)
         return None
     if not shown:
         # A server of S3 that denies the listing has shown what it is.
         with contextlib.suppress(AccessDeniedError):
-            await _list_one(engine, bucket)
+            await _list_one(context, bucket)
     return region
 
 
-async def _list_one(engine: Engine, bucket: str) -> None:
+async def _list_one(context: TransferContext, bucket: str) -> None:
     # Any web server has something, or nothing, at this path. It has no listing.
-    await engine.control.call("list_objects_v2", None, {"MaxKeys": 1}, nothing, bucket=bucket)
+    await context.control.call("list_objects_v2", None, {"MaxKeys": 1}, nothing, bucket=bucket)
 
 
 def _region_if_shown(response: Mapping[str, Any]) -> tuple[str | None, bool]:
@@ -163,10 +163,10 @@ def _region_of(response: Mapping[str, Any]) -> str | None:
     return str(region) if region else None
 
 
-async def _location(engine: Engine, bucket: str) -> str | None:
+async def _location(context: TransferContext, bucket: str) -> str | None:
     """Ask for the region by a call of its own; None if that is not for this key or server."""
     try:
-        return await engine.control.call(
+        return await context.control.call(
             "get_bucket_location",
             None,
             {},
@@ -188,15 +188,15 @@ def _moved_hint(error: StorageError) -> str | None:
     return f"The bucket lives in another region: its endpoint is {endpoint}."
 
 
-async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> None:
-    bucket = _existing_name(engine, name)
+async def delete_bucket(context: TransferContext, name: str | None, *, confirm: str) -> None:
+    bucket = _existing_name(context, name)
     if confirm != bucket:
         raise InvalidInputError(
             f"confirm must be the bucket's name, {bucket!r}, not {confirm!r}.",
             bucket=bucket,
             hint="Nothing was deleted.",
         )
-    await _refuse_unless_empty(engine, bucket)
+    await _refuse_unless_empty(context, bucket)
     attempts = 0
 
     def count() -> None:
@@ -204,7 +204,7 @@ async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> No
         attempts += 1
 
     try:
-        await engine.control.call(
+        await context.control.call(
             "delete_bucket", None, {}, nothing, bucket=bucket, on_attempt=count
         )
     except NoSuchBucketError:
@@ -213,7 +213,7 @@ async def delete_bucket(engine: Engine, name: str | None, *, confirm: str) -> No
             raise
 
 
-async def _refuse_unless_empty(engine: Engine, bucket: str) -> None:
+async def _refuse_unless_empty(context: TransferContext, bucket: str) -> None:
     """Look first: some servers delete a bucket with all that is in it.
 
     B2's own response would come without a reason; hidden versions, delete markers and unfinished
@@ -223,7 +223,7 @@ async def _refuse_unless_empty(engine: Engine, bucket: str) -> None:
         ("list_object_versions", "MaxKeys", ("Versions", "DeleteMarkers"), "versions of files"),
         ("list_multipart_uploads", "MaxUploads", ("Uploads",), "unfinished uploads"),
     ):
-        page = await engine.control.call(method, None, {limit: 1}, checked_page, bucket=bucket)
+        page = await context.control.call(method, None, {limit: 1}, checked_page, bucket=bucket)
         if any(page.get(name) for name in entries):
             raise BucketNotEmptyError(
                 f"The bucket still holds {what}; it was not deleted.",
@@ -235,10 +235,12 @@ async def _refuse_unless_empty(engine: Engine, bucket: str) -> None:
             )
 
 
-async def get_encryption(engine: Engine, name: str | None = None) -> Literal["SSE-B2"] | None:
-    bucket = _existing_name(engine, name)
+async def get_encryption(
+    context: TransferContext, name: str | None = None
+) -> Literal["SSE-B2"] | None:
+    bucket = _existing_name(context, name)
     try:
-        algorithm = await engine.control.call(
+        algorithm = await context.control.call(
             "get_bucket_encryption", None, {}, _algorithm, bucket=bucket
         )
     except NoSuchConfigurationError:
@@ -259,15 +261,15 @@ def _algorithm(response: Mapping[str, Any]) -> str | None:
 
 
 async def set_encryption(
-    engine: Engine, encryption: Literal["SSE-B2"] | None, name: str | None = None
+    context: TransferContext, encryption: Literal["SSE-B2"] | None, name: str | None = None
 ) -> None:
-    bucket = _existing_name(engine, name)
+    bucket = _existing_name(context, name)
     _check_encryption(encryption)
     if encryption is None:
-        await engine.control.call("delete_bucket_encryption", None, {}, nothing, bucket=bucket)
+        await context.control.call("delete_bucket_encryption", None, {}, nothing, bucket=bucket)
         return
     default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": _SSE_B2}}
-    await engine.control.call(
+    await context.control.call(
         "put_bucket_encryption",
         None,
         {"ServerSideEncryptionConfiguration": {"Rules": [default]}},
@@ -284,23 +286,23 @@ def _check_encryption(encryption: object) -> None:
         )
 
 
-def _new_name(engine: Engine, name: str | None, env: str | None) -> str:
+def _new_name(context: TransferContext, name: str | None, env: str | None) -> str:
     if name is not None and env is not None:
         raise InvalidInputError("Either name or env can be given, not both.")
     if env is None:
-        bucket, field = engine.session.bucket if name is None else name, "name"
+        bucket, field = context.session.bucket if name is None else name, "name"
     else:
         check_text(env, "env")
         bucket, field = _OF_ENV + env, "env"
     check_text(bucket, field)
-    problem = bucket_name_problem(bucket, b2=is_b2_host(host_of(engine.session.origin)))
+    problem = bucket_name_problem(bucket, b2=is_b2_host(host_of(context.session.origin)))
     if problem is not None:
         raise InvalidInputError(f"{field}: the bucket's name {bucket!r} {problem}.", bucket=bucket)
     return bucket
 
 
-def _existing_name(engine: Engine, name: str | None) -> str:
+def _existing_name(context: TransferContext, name: str | None) -> str:
     if name is None:
-        return engine.session.bucket
+        return context.session.bucket
     check_text(name, "name")
     return name

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from careflow_storage._lazy import LazyModule, is_loaded
 from careflow_storage._operation import Call
-from careflow_storage._runtime import Lifecycle
-from careflow_storage._transfer.context import Engine
+from careflow_storage._runtime import Runtime
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.version_listing import VersionListing
 from careflow_storage.recordings import existing_key, validate_key
 from careflow_storage.settings import StorageSettings
@@ -59,9 +59,9 @@ class StorageAdmin:
     each method names its own.
     """
 
-    def __init__(self, settings: StorageSettings, lifecycle: Lifecycle) -> None:
+    def __init__(self, settings: StorageSettings, lifecycle: Runtime) -> None:
         self._settings = settings
-        self._lifecycle = lifecycle
+        self._runtime = lifecycle
 
     # --- buckets ------------------------------------------------------------------------
 
@@ -93,13 +93,13 @@ class StorageAdmin:
         """
         async with self._call("create_bucket", buckets, timeout=timeout):
             return await buckets.create_bucket(
-                self._engine(), name, env=env, object_lock=object_lock, encryption=encryption
+                self._context(), name, env=env, object_lock=object_lock, encryption=encryption
             )
 
     async def list_buckets(self, *, timeout: float | None = None) -> list[BucketInfo]:
         """List the buckets of the account. Needs listAllBucketNames. 1 request."""
         async with self._call("list_buckets", buckets, timeout=timeout):
-            return await buckets.list_buckets(self._engine())
+            return await buckets.list_buckets(self._context())
 
     async def head_bucket(
         self, name: str | None = None, *, timeout: float | None = None
@@ -115,7 +115,7 @@ class StorageAdmin:
                 of a bucket in another region.
         """
         async with self._call("head_bucket", buckets, timeout=timeout):
-            return await buckets.head_bucket(self._engine(), name)
+            return await buckets.head_bucket(self._context(), name)
 
     async def delete_bucket(
         self, name: str | None = None, *, confirm: str, timeout: float | None = None
@@ -130,7 +130,7 @@ class StorageAdmin:
             BucketNotEmptyError: It holds files, hidden versions or unfinished uploads.
         """
         async with self._call("delete_bucket", buckets, timeout=timeout):
-            await buckets.delete_bucket(self._engine(), name, confirm=confirm)
+            await buckets.delete_bucket(self._context(), name, confirm=confirm)
 
     async def get_bucket_encryption(
         self, *, name: str | None = None, timeout: float | None = None
@@ -143,7 +143,7 @@ class StorageAdmin:
             NotSupportedError: It is something that B2 does not have, such as ``aws:kms``.
         """
         async with self._call("get_bucket_encryption", buckets, timeout=timeout):
-            return await buckets.get_encryption(self._engine(), name)
+            return await buckets.get_encryption(self._context(), name)
 
     async def set_bucket_encryption(
         self,
@@ -158,7 +158,7 @@ class StorageAdmin:
         B2 encrypts buckets made since 2026 by itself (its document "Server-Side Encryption").
         """
         async with self._call("set_bucket_encryption", buckets, timeout=timeout):
-            await buckets.set_encryption(self._engine(), encryption, name)
+            await buckets.set_encryption(self._context(), encryption, name)
 
     # --- CORS ---------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class StorageAdmin:
         Those of other tools are among them; one without an ID has the name "".
         """
         async with self._call("get_cors_rules", cors, timeout=timeout):
-            return await cors.get_rules(self._engine())
+            return await cors.get_rules(self._context())
 
     async def set_cors_rules(
         self, rules: Iterable[CorsRule], *, timeout: float | None = None
@@ -182,7 +182,7 @@ class StorageAdmin:
                 ``rules[2].allowed_origins[0]``. Nothing was sent.
         """
         async with self._call("set_cors_rules", cors, timeout=timeout):
-            await cors.set_rules(self._engine(), rules)
+            await cors.set_rules(self._context(), rules)
 
     async def put_cors_rule(
         self, rule: CorsRule, *, timeout: float | None = None
@@ -197,7 +197,7 @@ class StorageAdmin:
                 100 rules already. Nothing was changed.
         """
         async with self._call("put_cors_rule", cors, timeout=timeout):
-            return await cors.put_rule(self._engine(), rule)
+            return await cors.put_rule(self._context(), rule)
 
     async def remove_cors_rule(self, name: str, *, timeout: float | None = None) -> list[CorsRule]:
         """Take the CORS rule of this name away; return all others, which stay.
@@ -205,7 +205,7 @@ class StorageAdmin:
         Needs readBuckets and writeBuckets. 2 requests, or 1 if there is no such rule.
         """
         async with self._call("remove_cors_rule", cors, timeout=timeout):
-            return await cors.remove_rule(self._engine(), name)
+            return await cors.remove_rule(self._context(), name)
 
     async def allow_browser_uploads(
         self,
@@ -252,8 +252,8 @@ class StorageAdmin:
                 max_age_seconds=max_age_seconds,
             )
             if add or preset is not None:
-                return await cors.add_rule(self._engine(), rule)
-            return await cors.put_rule(self._engine(), rule)
+                return await cors.add_rule(self._context(), rule)
+            return await cors.put_rule(self._context(), rule)
 
     async def check_cors(
         self,
@@ -274,7 +274,7 @@ class StorageAdmin:
             key: To ask about; a made-up one by default, since rules are the bucket's.
         """
         async with self._call("check_cors", cors_check, timeout=timeout):
-            return await cors_check.check(self._engine(), origin, method, headers, key=key)
+            return await cors_check.check(self._context(), origin, method, headers, key=key)
 
     # --- lifecycle ----------------------------------------------------------------------
 
@@ -285,7 +285,7 @@ class StorageAdmin:
         ``unsupported``.
         """
         async with self._call("get_lifecycle_rules", lifecycle, timeout=timeout):
-            return await lifecycle.get_rules(self._engine())
+            return await lifecycle.get_rules(self._context())
 
     async def set_lifecycle_rules(
         self, rules: Iterable[LifecycleRule], *, timeout: float | None = None
@@ -299,7 +299,7 @@ class StorageAdmin:
                 ``rules[2].hide_after_days``. Nothing was sent.
         """
         async with self._call("set_lifecycle_rules", lifecycle, timeout=timeout):
-            await lifecycle.set_rules(self._engine(), rules)
+            await lifecycle.set_rules(self._context(), rules)
 
     async def put_lifecycle_rule(
         self, rule: LifecycleRule, *, timeout: float | None = None
@@ -314,7 +314,7 @@ class StorageAdmin:
                 Nothing was changed.
         """
         async with self._call("put_lifecycle_rule", lifecycle, timeout=timeout):
-            return await lifecycle.put_rule(self._engine(), rule)
+            return await lifecycle.put_rule(self._context(), rule)
 
     async def remove_lifecycle_rule(
         self, prefix: str, *, timeout: float | None = None
@@ -328,7 +328,7 @@ class StorageAdmin:
             NotSupportedError: The prefix has rules that B2 does not know. Nothing was changed.
         """
         async with self._call("remove_lifecycle_rule", lifecycle, timeout=timeout):
-            return await lifecycle.remove_rule(self._engine(), prefix)
+            return await lifecycle.remove_rule(self._context(), prefix)
 
     async def expire_recordings(
         self,
@@ -357,7 +357,7 @@ class StorageAdmin:
                 cancel_unfinished_after_days=cancel_unfinished_after_days,
                 prefix=prefix,
             )
-            return await lifecycle.put_rule(self._engine(), rule)
+            return await lifecycle.put_rule(self._context(), rule)
 
     # --- versions and copies ------------------------------------------------------------
 
@@ -371,7 +371,7 @@ class StorageAdmin:
 
         def requests() -> S3Requests:
             with self._call("list_file_versions"):
-                return self._engine().requests
+                return self._context().requests
 
         with self._call("list_file_versions"):
             return VersionListing(requests, prefix, max_versions, timeout)
@@ -403,7 +403,7 @@ class StorageAdmin:
         """
         async with self._call("delete_file_version", versions, key, timeout):
             return await versions.delete_version(
-                self._engine(), existing_key(key), version_id, bypass_governance=bypass_governance
+                self._context(), existing_key(key), version_id, bypass_governance=bypass_governance
             )
 
     async def delete_file_versions(
@@ -424,7 +424,7 @@ class StorageAdmin:
         """
         async with self._call("delete_file_versions", versions, timeout=timeout):
             return await versions.delete_versions(
-                self._engine(), targets, bypass_governance=bypass_governance
+                self._context(), targets, bypass_governance=bypass_governance
             )
 
     async def restore_file(
@@ -454,7 +454,7 @@ class StorageAdmin:
         """
         async with self._call("restore_file", versions, key, timeout):
             return await versions.restore(
-                self._engine(), existing_key(key), version_id, encryption=encryption
+                self._context(), existing_key(key), version_id, encryption=encryption
             )
 
     async def purge_file(
@@ -471,7 +471,7 @@ class StorageAdmin:
             StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", versions, key, timeout):
-            return await versions.purge(self._engine(), existing_key(key), confirm=confirm)
+            return await versions.purge(self._context(), existing_key(key), confirm=confirm)
 
     async def purge_files(
         self,
@@ -502,7 +502,7 @@ class StorageAdmin:
         """
         async with self._call("purge_files", versions, timeout=timeout):
             return await versions.purge_all(
-                self._engine(), prefix, confirm=confirm, dry_run=dry_run
+                self._context(), prefix, confirm=confirm, dry_run=dry_run
             )
 
     async def copy_file(
@@ -547,7 +547,7 @@ class StorageAdmin:
         """
         async with self._call("copy_file", copy, source, timeout):
             return await copy.copy_file(
-                self._engine(),
+                self._context(),
                 existing_key(source),
                 validate_key(target),
                 version_id=version_id,
@@ -584,7 +584,7 @@ class StorageAdmin:
         """
         async with self._call("move_file", copy, source, timeout):
             return await copy.move_file(
-                self._engine(),
+                self._context(),
                 existing_key(source),
                 validate_key(target),
                 overwrite=overwrite,
@@ -599,7 +599,7 @@ class StorageAdmin:
         Needs readBucketRetentions. 1 request.
         """
         async with self._call("get_object_lock", object_lock, timeout=timeout):
-            return await object_lock.get_object_lock(self._engine())
+            return await object_lock.get_object_lock(self._context())
 
     async def set_object_lock(
         self, default: DefaultRetention | None = None, *, timeout: float | None = None
@@ -609,14 +609,14 @@ class StorageAdmin:
         Needs writeBucketRetentions. 1 request.
         """
         async with self._call("set_object_lock", object_lock, timeout=timeout):
-            await object_lock.set_object_lock(self._engine(), default)
+            await object_lock.set_object_lock(self._context(), default)
 
     async def get_retention(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
     ) -> Retention | None:
         """Return until when a version is kept, None if it is not. Needs readFileRetentions."""
         async with self._call("get_retention", object_lock, key, timeout):
-            return await object_lock.get_retention(self._engine(), existing_key(key), version_id)
+            return await object_lock.get_retention(self._context(), existing_key(key), version_id)
 
     async def set_retention(
         self,
@@ -637,7 +637,7 @@ class StorageAdmin:
         """
         async with self._call("set_retention", object_lock, key, timeout):
             await object_lock.set_retention(
-                self._engine(),
+                self._context(),
                 existing_key(key),
                 retention,
                 version_id,
@@ -649,7 +649,7 @@ class StorageAdmin:
     ) -> bool:
         """Return whether a version is under legal hold. Needs readFileLegalHolds."""
         async with self._call("get_legal_hold", object_lock, key, timeout):
-            return await object_lock.get_legal_hold(self._engine(), existing_key(key), version_id)
+            return await object_lock.get_legal_hold(self._context(), existing_key(key), version_id)
 
     async def set_legal_hold(
         self,
@@ -665,7 +665,7 @@ class StorageAdmin:
             InvalidInputError: The bucket cannot lock files.
         """
         async with self._call("set_legal_hold", object_lock, key, timeout):
-            await object_lock.set_legal_hold(self._engine(), existing_key(key), on, version_id)
+            await object_lock.set_legal_hold(self._context(), existing_key(key), on, version_id)
 
     # --- keys and usage -----------------------------------------------------------------
 
@@ -699,10 +699,10 @@ class StorageAdmin:
             top: How many folders and calls to name, those with the most bytes.
         """
         async with self._call("usage", measurement, timeout=timeout):
-            return await measurement.measure(self._engine(), prefix, top=top)
+            return await measurement.measure(self._context(), prefix, top=top)
 
-    def _engine(self) -> Engine:
-        return self._lifecycle.engine()
+    def _context(self) -> TransferContext:
+        return self._runtime.context()
 
     def _call(
         self,
@@ -714,18 +714,18 @@ class StorageAdmin:
         """The context of one method, which needs ``part``."""
         name = part.__name__ if part is not None else None
         bucket = self._settings.bucket_name
-        return _PartCall(name, self._lifecycle, operation, bucket, key, timeout)
+        return _PartCall(name, self._runtime, operation, bucket, key, timeout)
 
 
 class _PartCall(Call):
     """A call that loads its module first, off the event loop."""
 
-    __slots__ = ("_lifecycle", "_part")
+    __slots__ = ("_part", "_runtime")
 
     def __init__(
         self,
         part: str | None,
-        lifecycle: Lifecycle,
+        lifecycle: Runtime,
         operation: str,
         bucket: str | None,
         key: str | None,
@@ -733,14 +733,14 @@ class _PartCall(Call):
     ) -> None:
         super().__init__(operation, bucket, key, timeout, lifecycle.in_flight)
         self._part = part
-        self._lifecycle = lifecycle
+        self._runtime = lifecycle
 
     async def __aenter__(self) -> None:
         await super().__aenter__()
         if self._part is None or is_loaded(self._part):
             return
         try:
-            await self._lifecycle.engine().threads.run(import_module, self._part)
+            await self._runtime.context().threads.run(import_module, self._part)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise

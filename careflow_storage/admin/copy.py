@@ -16,9 +16,9 @@ from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.versions import checked_version_id
 from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import (
     ChecksumMismatchError,
@@ -56,7 +56,7 @@ class CopyResult(Model):
 
 
 async def copy_file(
-    engine: Engine,
+    context: TransferContext,
     source: str,
     target: str,
     *,
@@ -69,7 +69,7 @@ async def copy_file(
 ) -> CopyResult:
     if version_id is not None:
         version_id = checked_version_id(version_id)
-    _check_encryption(engine, source_encryption=source_encryption, encryption=encryption)
+    _check_encryption(context, source_encryption=source_encryption, encryption=encryption)
     anew = UploadOptions(content_type=content_type, metadata=metadata).headers()
     anew |= encryption_headers(encryption)
     if source == target and version_id is None and not anew and metadata is None:
@@ -77,10 +77,10 @@ async def copy_file(
             "A file cannot be copied onto itself without a change.",
             hint="Give a version_id to put an old version on top, or what shall be new.",
         )
-    head = await _head(engine, source, version_id, source_encryption)
+    head = await _head(context, source, version_id, source_encryption)
     headers = {**_taken_over(head, with_metadata=metadata is None), **anew}
     return await _copy_version(
-        engine,
+        context,
         head,
         target,
         headers,
@@ -92,20 +92,20 @@ async def copy_file(
 
 
 async def move_file(
-    engine: Engine,
+    context: TransferContext,
     source: str,
     target: str,
     *,
     overwrite: bool,
     encryption: Encryption | None = None,
 ) -> CopyResult:
-    _check_encryption(engine, encryption=encryption)
+    _check_encryption(context, encryption=encryption)
     if source == target:
         raise InvalidInputError("A file cannot be moved onto itself.")
-    head = await _head(engine, source, None, encryption)
+    head = await _head(context, source, None, encryption)
     headers = {**_taken_over(head, with_metadata=True), **encryption_headers(encryption)}
     copied = await _copy_version(
-        engine,
+        context,
         head,
         target,
         headers,
@@ -115,14 +115,14 @@ async def move_file(
     )
     before = head.file
     try:
-        now = (await _head(engine, source, None, encryption)).file
+        now = (await _head(context, source, None, encryption)).file
         if (now.version_id, now.etag) != (before.version_id, before.etag):
             raise PreconditionFailedError(
                 "The source was overwritten while it was copied: it was not hidden.",
                 operation="move_file",
                 key=source,
             )
-        await engine.requests.delete_object(source)
+        await context.requests.delete_object(source)
     except StorageError as error:
         made = f"The copy exists, as {target!r} (version {copied.version_id})."
         error.hint = f"{made} {error.hint}" if error.hint else made
@@ -131,7 +131,7 @@ async def move_file(
 
 
 async def _copy_version(
-    engine: Engine,
+    context: TransferContext,
     head: ObjectHead,
     target: str,
     headers: Mapping[str, str],
@@ -143,7 +143,7 @@ async def _copy_version(
 ) -> CopyResult:
     """Copy the very version that ``head`` is about, and verify it."""
     file = head.file
-    if not overwrite and await engine.requests.object_exists(target):
+    if not overwrite and await context.requests.object_exists(target):
         raise PreconditionFailedError(
             "The key exists already.", operation="copy_file", key=target, status=412
         )
@@ -151,19 +151,19 @@ async def _copy_version(
     source = CopySource(file.key, pinned, file.size, file.etag, source_encryption)
     try:
         copied = await copy(
-            engine,
+            context,
             source,
             target,
             headers,
-            mark=_mark(head, headers),
+            marker=_marker(head, headers),
             # B2 implements no conditional writes.
-            unless_exists=not overwrite and not engine.settings.is_b2,
+            unless_exists=not overwrite and not context.settings.is_b2,
         )
     except NoSuchKeyError as error:
         # The request was about the target; it is the source that is gone meanwhile.
         error.key = file.key
         raise
-    await _verify(engine, head, target, copied, encryption)
+    await _verify(context, head, target, copied, encryption)
     return CopyResult(
         source=file.key,
         source_version_id=file.version_id,
@@ -194,25 +194,25 @@ def _metadata_header(name: str, value: str) -> dict[str, str]:
     return encode_metadata(decode_metadata({name: value}))
 
 
-def _mark(head: ObjectHead, headers: Mapping[str, str]) -> UploadMark | None:
+def _marker(head: ObjectHead, headers: Mapping[str, str]) -> UploadMarker | None:
     """A mark of its own for the copy, if the server has room for it.
 
     It tells the sizes of the source's parts on: most servers keep the ETag that is made of them,
     and by both a download is verified. Without parts there are no sizes, told as 0.
     """
-    known = UploadMark.parse(head.upload_mark) if "-" in head.file.etag else None
-    mark = UploadMark.new(known.sizes if known else PartSizes(0, 0))
-    sent = {**headers, MARK_HEADER: str(mark)}
+    known = UploadMarker.parse(head.upload_mark) if "-" in head.file.etag else None
+    marker = UploadMarker.new(known.sizes if known else PartSizes(0, 0))
+    sent = {**headers, MARK_HEADER: str(marker)}
     total = sum(
         len(name) - len(META_PREFIX) + len(value)
         for name, value in sent.items()
         if name.startswith(META_PREFIX)
     )
-    return mark if total <= _MAX_METADATA_BYTES else None
+    return marker if total <= _MAX_METADATA_BYTES else None
 
 
 async def _verify(
-    engine: Engine,
+    context: TransferContext,
     source: ObjectHead,
     target: str,
     copied: Copied,
@@ -226,7 +226,7 @@ async def _verify(
     """
     if copied.stored.etag == source.file.etag:
         return
-    made = await _head(engine, target, copied.stored.version_id, encryption)
+    made = await _head(context, target, copied.stored.version_id, encryption)
     where = f"The copy (version {copied.stored.version_id}) is not what was copied"
     if made.file.size != source.file.size:
         raise SizeMismatchError(
@@ -247,19 +247,19 @@ async def _verify(
         )
 
 
-def _check_encryption(engine: Engine, **given: Encryption | None) -> None:
+def _check_encryption(context: TransferContext, **given: Encryption | None) -> None:
     for name, encryption in given.items():
         if encryption not in (None, "SSE-B2") and not isinstance(encryption, CustomerKey):
             # Its value is not shown: it may be a key in another form.
             raise InvalidInputError(
                 f"{name} must be 'SSE-B2' or a CustomerKey, not {type(encryption).__name__}."
             )
-        check_encryption(encryption, engine.settings.endpoint)
+        check_encryption(encryption, context.settings.endpoint)
 
 
 async def _head(
-    engine: Engine, key: str, version_id: str | None, encryption: Encryption | None
+    context: TransferContext, key: str, version_id: str | None, encryption: Encryption | None
 ) -> ObjectHead:
-    return await engine.requests.head_object(
+    return await context.requests.head_object(
         key, version_id=version_id, headers=key_headers(encryption)
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from careflow_storage._s3.boto.pages import nothing
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.cors_adding import added
 from careflow_storage.admin.cors_limits import MAX_RULES, check_rule, check_rules
 from careflow_storage.admin.cors_models import CorsMethod, CorsRule
@@ -78,19 +78,19 @@ def browser_upload_rule(
     )
 
 
-async def get_rules(engine: Engine) -> list[CorsRule]:
-    return [_from_s3(rule) for rule in await _read(engine)]
+async def get_rules(context: TransferContext) -> list[CorsRule]:
+    return [_from_s3(rule) for rule in await _read(context)]
 
 
-async def set_rules(engine: Engine, rules: Iterable[CorsRule]) -> None:
+async def set_rules(context: TransferContext, rules: Iterable[CorsRule]) -> None:
     wanted = listed(rules, "rules")
     check_rules(wanted)
-    await _write(engine, [_to_s3(rule) for rule in wanted])
+    await _write(context, [_to_s3(rule) for rule in wanted])
 
 
-async def put_rule(engine: Engine, rule: CorsRule) -> list[CorsRule]:
+async def put_rule(context: TransferContext, rule: CorsRule) -> list[CorsRule]:
     check_rule(rule, named=True)
-    found = await _read(engine)
+    found = await _read(context)
     # The rules of others are written back as S3 gave them; the order decides which one matches.
     names = [each.get("ID") for each in found]
     place = names.index(rule.name) if rule.name in names else len(found)
@@ -98,14 +98,14 @@ async def put_rule(engine: Engine, rule: CorsRule) -> list[CorsRule]:
     merged += [each for each in found[place:] if each.get("ID") != rule.name]
     if len(merged) > MAX_RULES:
         raise _too_many(len(found))
-    await _write(engine, merged)
+    await _write(context, merged)
     return [_from_s3(each) for each in merged]
 
 
-async def add_rule(engine: Engine, wanted: CorsRule) -> list[CorsRule]:
+async def add_rule(context: TransferContext, wanted: CorsRule) -> list[CorsRule]:
     """Let the origins of a rule in; all that others may do stays as it is."""
     check_rule(wanted, named=True)
-    found = await _read(engine)
+    found = await _read(context)
     before = [_from_s3(each) for each in found]
     after = added(before, wanted)
     if len(after) > MAX_RULES:
@@ -116,16 +116,16 @@ async def add_rule(engine: Engine, wanted: CorsRule) -> list[CorsRule]:
     raw = {id(rule): each for rule, each in zip(before, found, strict=True)}
     if after != before:
         # Rules that stay are written back as S3 gave them.
-        await _write(engine, [raw.get(id(rule)) or _to_s3(rule) for rule in after])
+        await _write(context, [raw.get(id(rule)) or _to_s3(rule) for rule in after])
     return after
 
 
-async def remove_rule(engine: Engine, name: str) -> list[CorsRule]:
+async def remove_rule(context: TransferContext, name: str) -> list[CorsRule]:
     check_text(name, "name")
-    found = await _read(engine)
+    found = await _read(context)
     left = [each for each in found if each.get("ID") != name]
     if len(left) < len(found):
-        await _write(engine, left)
+        await _write(context, left)
     return [_from_s3(each) for each in left]
 
 
@@ -136,9 +136,9 @@ def _too_many(count: int) -> InvalidInputError:
     )
 
 
-async def _read(engine: Engine) -> list[dict[str, Any]]:
+async def _read(context: TransferContext) -> list[dict[str, Any]]:
     try:
-        return await engine.control.call("get_bucket_cors", None, {}, _rules_of)
+        return await context.control.call("get_bucket_cors", None, {}, _rules_of)
     except NoSuchConfigurationError:
         return []
 
@@ -147,11 +147,11 @@ def _rules_of(response: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(response["CORSRules"])
 
 
-async def _write(engine: Engine, rules: list[dict[str, Any]]) -> None:
+async def _write(context: TransferContext, rules: list[dict[str, Any]]) -> None:
     if not rules:
-        await engine.control.call("delete_bucket_cors", None, {}, nothing)
+        await context.control.call("delete_bucket_cors", None, {}, nothing)
         return
-    await engine.control.call(
+    await context.control.call(
         "put_bucket_cors", None, {"CORSConfiguration": {"CORSRules": rules}}, nothing
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from careflow_storage._s3.signing import encode_key
-from careflow_storage._s3.transport import Exchange, Request
-from careflow_storage._transfer.context import Engine
+from careflow_storage._s3.transport import Request, Transport
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.cors import get_rules
 from careflow_storage.admin.cors_limits import (
     header_problem,
@@ -33,7 +33,7 @@ _TOO_OPEN = (
 
 
 async def check(
-    engine: Engine,
+    context: TransferContext,
     origin: str,
     method: CorsMethod,
     headers: Iterable[str],
@@ -43,9 +43,9 @@ async def check(
     """Ask the rules and the server whether a page of ``origin`` may do ``method``."""
     headers = _checked(origin, method, headers)
     path_key = _MADE_UP_KEY if key is None else validate_key(key)
-    rules = await get_rules(engine)
+    rules = await get_rules(context)
     rule = matching_rule(rules, origin, method, headers)
-    preflight = await _ask(engine, path_key, origin, method, headers)
+    preflight = await _ask(context, path_key, origin, method, headers)
     return CorsCheck(
         origin=origin,
         method=method,
@@ -91,11 +91,11 @@ def _problems(
 
 
 async def _ask(
-    engine: Engine, key: str, origin: str, method: str, headers: Sequence[str]
+    context: TransferContext, key: str, origin: str, method: str, headers: Sequence[str]
 ) -> Preflight:
     """Send the preflight as a browser does, unsigned, over the storage's own connections."""
-    session = engine.session
-    exchange, request = Exchange(session, engine.retry), Request(_OPERATION, "OPTIONS", key)
+    session = context.session
+    transport, request = Transport(session, context.retry), Request(_OPERATION, "OPTIONS", key)
     sent = {"Origin": origin, "Access-Control-Request-Method": method}
     if headers:
         names = sorted({name.lower() for name in headers})
@@ -103,7 +103,7 @@ async def _ask(
     target = f"/{session.bucket}/{encode_key(key)}"
 
     async def attempt(fresh: bool) -> Preflight:
-        response = await exchange.ask(request, target, sent, fresh=fresh)
+        response = await transport.ask(request, target, sent, fresh=fresh)
         if response.status >= 500 or response.status == 429:
             raise error_from_response(
                 operation=_OPERATION,
@@ -116,7 +116,7 @@ async def _ask(
             )
         return _read(response.status, response.headers, origin, method, headers)
 
-    return await engine.retry.run(attempt)
+    return await context.retry.run(attempt)
 
 
 def _read(

@@ -17,7 +17,7 @@ from pydantic import StrictInt
 
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.listing import checked_prefix
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchConfigurationError,
@@ -70,20 +70,20 @@ def rules_from_s3(found: Iterable[Mapping[str, Any]]) -> list[LifecycleRule]:
     return _from_s3(found)
 
 
-async def get_rules(engine: Engine) -> list[LifecycleRule]:
-    found, _ = await _read(engine)
+async def get_rules(context: TransferContext) -> list[LifecycleRule]:
+    found, _ = await _read(context)
     return _from_s3(found)
 
 
-async def set_rules(engine: Engine, rules: Iterable[LifecycleRule]) -> None:
+async def set_rules(context: TransferContext, rules: Iterable[LifecycleRule]) -> None:
     wanted = listed(rules, "rules")
     check_rules(wanted)
-    await _write(engine, [each for rule in wanted for each in _to_s3(rule)], {})
+    await _write(context, [each for rule in wanted for each in _to_s3(rule)], {})
 
 
-async def put_rule(engine: Engine, rule: LifecycleRule) -> list[LifecycleRule]:
+async def put_rule(context: TransferContext, rule: LifecycleRule) -> list[LifecycleRule]:
     _check_rule(rule, "")
-    found, extras = await _read(engine)
+    found, extras = await _read(context)
     others = _without(found, rule.prefix)
     merged = others + _to_s3(rule)
     rules = _from_s3(merged)
@@ -92,16 +92,16 @@ async def put_rule(engine: Engine, rule: LifecycleRule) -> list[LifecycleRule]:
             f"The bucket has rules for {len(rules) - 1} prefixes already, B2 has {_MAX_RULES}.",
             hint="Nothing was changed. get_lifecycle_rules() tells which there are.",
         )
-    await _write(engine, merged, extras)
+    await _write(context, merged, extras)
     return rules
 
 
-async def remove_rule(engine: Engine, prefix: str) -> list[LifecycleRule]:
+async def remove_rule(context: TransferContext, prefix: str) -> list[LifecycleRule]:
     checked_prefix(prefix)
-    found, extras = await _read(engine)
+    found, extras = await _read(context)
     left = _without(found, prefix)
     if len(left) < len(found):
-        await _write(engine, left, extras)
+        await _write(context, left, extras)
     return _from_s3(left)
 
 
@@ -118,10 +118,10 @@ def _without(found: Sequence[dict[str, Any]], prefix: str) -> list[dict[str, Any
     return [each for each in found if prefix_of(each) != prefix]
 
 
-async def _read(engine: Engine) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+async def _read(context: TransferContext) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The rules as S3 gives them, and what else must be sent back with them."""
     try:
-        return await engine.control.call(
+        return await context.control.call(
             "get_bucket_lifecycle_configuration",
             None,
             {},
@@ -135,12 +135,12 @@ async def _read(engine: Engine) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 async def _write(
-    engine: Engine, rules: Sequence[dict[str, Any]], extras: Mapping[str, Any]
+    context: TransferContext, rules: Sequence[dict[str, Any]], extras: Mapping[str, Any]
 ) -> None:
     if not rules:
-        await engine.control.call("delete_bucket_lifecycle", None, {}, nothing)
+        await context.control.call("delete_bucket_lifecycle", None, {}, nothing)
         return
-    await engine.control.call(
+    await context.control.call(
         "put_bucket_lifecycle_configuration",
         None,
         {"LifecycleConfiguration": {"Rules": list(rules)}, **extras},
@@ -264,10 +264,10 @@ def to_s3(
     if cancel is not None:
         actions["cancel"] = {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": cancel}}
     # IDs are unique in a bucket and short; prefixes may be 1024 bytes.
-    mark = hashlib.sha256(prefix.encode()).hexdigest()[:12]
+    marker = hashlib.sha256(prefix.encode()).hexdigest()[:12]
     return [
         {
-            "ID": f"careflow-{mark}-{what}",
+            "ID": f"careflow-{marker}-{what}",
             "Status": "Enabled",
             "Filter": {"Prefix": prefix},
             **action,

@@ -12,7 +12,7 @@ from careflow_storage._s3 import object_lock
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.headers.encryption import mode_of
 from careflow_storage._s3.headers.errors import bucket_cannot_lock
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -44,15 +44,15 @@ class ObjectLock(Model):
     default: DefaultRetention | None = None
 
 
-async def get_object_lock(engine: Engine) -> ObjectLock:
+async def get_object_lock(context: TransferContext) -> ObjectLock:
     """Return the bucket's object lock. 1 request."""
     try:
-        return await engine.control.call("get_object_lock_configuration", None, {}, _object_lock)
+        return await context.control.call("get_object_lock_configuration", None, {}, _object_lock)
     except NoSuchConfigurationError:
         return ObjectLock(enabled=False)
 
 
-async def set_object_lock(engine: Engine, default: DefaultRetention | None) -> None:
+async def set_object_lock(context: TransferContext, default: DefaultRetention | None) -> None:
     """Enable object lock, and set or take away the default retention. 1 request."""
     configuration: dict[str, Any] = {"ObjectLockEnabled": "Enabled"}
     if default is not None:
@@ -67,20 +67,22 @@ async def set_object_lock(engine: Engine, default: DefaultRetention | None) -> N
         "Token": "1",
     }
     try:
-        await engine.control.call("put_object_lock_configuration", None, parameters, nothing)
+        await context.control.call("put_object_lock_configuration", None, parameters, nothing)
     except AccessDeniedError as error:
         if not isinstance(error, CapExceededError):
             error.hint = "The application key needs writeBucketRetentions."
         raise
 
 
-async def get_retention(engine: Engine, key: str, version_id: str | None) -> Retention | None:
+async def get_retention(
+    context: TransferContext, key: str, version_id: str | None
+) -> Retention | None:
     """Return the retention of a version, also one that is over. 1 request."""
-    return await object_lock.get_retention(engine.control, key, version_id)
+    return await object_lock.get_retention(context.control, key, version_id)
 
 
 async def set_retention(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     retention: Retention | None,
     version_id: str | None,
@@ -89,16 +91,16 @@ async def set_retention(
 ) -> None:
     """Set or take away the retention of a version. 2 requests; 3 when it is refused."""
     check_lock(retention, False)
-    await _require_lock(engine, "retention")
+    await _require_lock(context, "retention")
     try:
         await object_lock.put_retention(
-            engine.control, key, retention, version_id, bypass_governance=bypass_governance
+            context.control, key, retention, version_id, bypass_governance=bypass_governance
         )
     except AccessDeniedError as error:
         if isinstance(error, CapExceededError):
             raise
         raise await _why_denied(
-            engine, key, version_id, error, bypassed=bypass_governance
+            context, key, version_id, error, bypassed=bypass_governance
         ) from error
     except TransferError as error:
         if retention is None and error.status == 400:
@@ -108,28 +110,30 @@ async def set_retention(
         raise
 
 
-async def get_legal_hold(engine: Engine, key: str, version_id: str | None) -> bool:
+async def get_legal_hold(context: TransferContext, key: str, version_id: str | None) -> bool:
     """Return whether a version is under legal hold. 1 request."""
-    return await object_lock.get_legal_hold(engine.control, key, version_id)
+    return await object_lock.get_legal_hold(context.control, key, version_id)
 
 
-async def set_legal_hold(engine: Engine, key: str, on: bool, version_id: str | None) -> None:
+async def set_legal_hold(
+    context: TransferContext, key: str, on: bool, version_id: str | None
+) -> None:
     """Put a version under legal hold, or take it off. 2 requests."""
     if type(on) is not bool:
         raise InvalidInputError(f"on must be True or False, not {on!r}.")
-    await _require_lock(engine, "legal_hold")
+    await _require_lock(context, "legal_hold")
     try:
-        await object_lock.put_legal_hold(engine.control, key, on, version_id)
+        await object_lock.put_legal_hold(context.control, key, on, version_id)
     except AccessDeniedError as error:
         if not isinstance(error, CapExceededError):
             error.hint = "The application key needs writeFileLegalHolds."
         raise
 
 
-async def _require_lock(engine: Engine, field: str) -> None:
+async def _require_lock(context: TransferContext, field: str) -> None:
     """Look first: some servers promise a lock in a bucket that cannot keep it."""
     try:
-        found = await get_object_lock(engine)
+        found = await get_object_lock(context)
     except (AccessDeniedError, NotSupportedError):
         return  # Who may not read it is told by the server's refusal.
     if not found.enabled:
@@ -150,11 +154,16 @@ def _check_default(default: DefaultRetention) -> None:
 
 
 async def _why_denied(
-    engine: Engine, key: str, version_id: str | None, denied: AccessDeniedError, *, bypassed: bool
+    context: TransferContext,
+    key: str,
+    version_id: str | None,
+    denied: AccessDeniedError,
+    *,
+    bypassed: bool,
 ) -> AccessDeniedError:
     """Tell the lock that cannot be shortened from a capability that is missing. 1 request."""
     try:
-        kept = await object_lock.get_retention(engine.control, key, version_id)
+        kept = await object_lock.get_retention(context.control, key, version_id)
     except StorageError:
         kept = None
     if kept is None or (kept.mode == "governance" and bypassed):

@@ -10,7 +10,7 @@ from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.versions import checked_version_id, versions_of_key
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.purge import purge_key, purge_prefix
 from careflow_storage.admin import copy
 from careflow_storage.errors import (
@@ -40,10 +40,10 @@ class RestoreResult(Model):
 
 
 async def delete_version(
-    engine: Engine, key: str, version_id: str, *, bypass_governance: bool
+    context: TransferContext, key: str, version_id: str, *, bypass_governance: bool
 ) -> DeleteResult:
     version_id = checked_version_id(version_id)
-    requests = engine.requests
+    requests = context.requests
     found = (await _look(requests, key, version_id)).wanted
     if found is None:
         raise _no_such_version(requests, key, version_id)
@@ -61,58 +61,62 @@ async def delete_version(
 
 
 async def delete_versions(
-    engine: Engine,
+    context: TransferContext,
     targets: Iterable[FileVersion | tuple[str, str]],
     *,
     bypass_governance: bool,
 ) -> list[DeleteResult]:
     checked = _checked_targets(targets)
-    return await delete_targets(engine.requests, checked, bypass_governance=bypass_governance)
+    return await delete_targets(context.requests, checked, bypass_governance=bypass_governance)
 
 
 async def restore(
-    engine: Engine, key: str, version_id: str | None, *, encryption: Encryption | None = None
+    context: TransferContext,
+    key: str,
+    version_id: str | None,
+    *,
+    encryption: Encryption | None = None,
 ) -> RestoreResult:
     if version_id is not None:
         version_id = checked_version_id(version_id)
     how: Literal["unhidden", "was_there"] = "was_there"
     for _ in range(_RESTORE_ROUNDS):
         # Read anew after each change: others hide and store, too.
-        history = await _look(engine.requests, key, version_id)
+        history = await _look(context.requests, key, version_id)
         wanted = history.wanted if version_id is not None else history.newest
         if wanted is None or wanted.delete_marker:
-            raise _nothing_to_restore(engine.requests, key, version_id, wanted)
+            raise _nothing_to_restore(context.requests, key, version_id, wanted)
         if wanted != history.newest:
-            return await _copy_to_top(engine, key, wanted, encryption)
+            return await _copy_to_top(context, key, wanted, encryption)
         if not history.markers:
             return RestoreResult(key=key, how=how, version_id=wanted.version_id)
-        await _unhide(engine.requests, key, history.markers)
+        await _unhide(context.requests, key, history.markers)
         how = "unhidden"
     raise TransferError(
         "The file is hidden again and again while it is being restored.",
         operation="restore_file",
-        bucket=engine.requests.bucket,
+        bucket=context.requests.bucket,
         key=key,
         retryable=True,
     )
 
 
-async def purge(engine: Engine, key: str, *, confirm: str) -> PurgeResult:
+async def purge(context: TransferContext, key: str, *, confirm: str) -> PurgeResult:
     if confirm != key:
         raise InvalidInputError("confirm must be the key that is to be purged.")
-    return await purge_key(engine, key)
+    return await purge_key(context, key)
 
 
 async def purge_all(
-    engine: Engine, prefix: str, *, confirm: str | None, dry_run: bool
+    context: TransferContext, prefix: str, *, confirm: str | None, dry_run: bool
 ) -> PurgeResult:
     prefix = checked_prefix(prefix)
-    if not dry_run and confirm != (prefix or engine.requests.bucket):
+    if not dry_run and confirm != (prefix or context.requests.bucket):
         what = "the prefix that is" if prefix else "the name of the bucket, as all of it is"
         raise InvalidInputError(
             f"confirm must be {what} to be purged.", hint="dry_run=True counts what it would erase."
         )
-    return await purge_prefix(engine, prefix, dry_run=dry_run)
+    return await purge_prefix(context, prefix, dry_run=dry_run)
 
 
 def _checked_targets(targets: object) -> list[tuple[str, str]]:
@@ -186,10 +190,10 @@ async def _unhide(requests: S3Requests, key: str, markers: list[FileVersion]) ->
 
 
 async def _copy_to_top(
-    engine: Engine, key: str, version: FileVersion, encryption: Encryption | None
+    context: TransferContext, key: str, version: FileVersion, encryption: Encryption | None
 ) -> RestoreResult:
     copied = await copy.copy_file(
-        engine,
+        context,
         key,
         key,
         version_id=version.version_id or NULL_VERSION,

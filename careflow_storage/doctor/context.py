@@ -15,13 +15,13 @@ from typing import Any
 import aiohttp
 
 from careflow_storage._executor import in_thread
-from careflow_storage._runtime import Lifecycle
+from careflow_storage._runtime import Runtime
 from careflow_storage._s3.boto.hardening import by_proxy
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.session import tls_context
-from careflow_storage._transfer.context import Engine
-from careflow_storage.doctor.b2_probes.wire import Reply, Wire
-from careflow_storage.doctor.leftovers import Traces
+from careflow_storage._transfer.context import TransferContext
+from careflow_storage.doctor.b2_probes.raw_client import RawClient, Reply
+from careflow_storage.doctor.leftovers import Leftovers
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings
 
@@ -60,7 +60,7 @@ class Unsigned:
 
 
 @dataclass
-class Examination:
+class DoctorContext:
     """One diagnosis while it runs."""
 
     values: Mapping[str, Any]
@@ -85,12 +85,12 @@ class Examination:
     unread: dict[str, StorageError] = field(default_factory=dict)
     """Why some of that could not be read."""
     server_date: str | None = None
-    _engine: Engine | None = None
-    _lifecycle: Lifecycle | None = None
-    _wire: Wire | None = None
+    _transfer: TransferContext | None = None
+    _runtime: Runtime | None = None
+    _raw_client: RawClient | None = None
 
     def __post_init__(self) -> None:
-        self.traces = Traces(new_folder(self.probe_prefix))
+        self.leftovers = Leftovers(new_folder(self.probe_prefix))
 
     @property
     def current(self) -> StorageSettings:
@@ -117,25 +117,25 @@ class Examination:
             }
         )
 
-    async def engine(self) -> Engine:
+    async def transfer(self) -> TransferContext:
         """The two planes, opened when first needed."""
-        if self._engine is None:
-            self._lifecycle = Lifecycle(self.patient(), None)
-            await self._lifecycle.open()
-            self._engine = self._lifecycle.engine()
-        return self._engine
+        if self._transfer is None:
+            self._runtime = Runtime(self.patient(), None)
+            await self._runtime.open()
+            self._transfer = self._runtime.context()
+        return self._transfer
 
-    async def wire(self) -> Wire:
+    async def raw_client(self) -> RawClient:
         """For requests that no method would send."""
-        if self._wire is None:
-            engine = await self.engine()
-            self._wire = Wire(engine.session, engine.retry, REQUEST_SECONDS)
-        return self._wire
+        if self._raw_client is None:
+            transfer = await self.transfer()
+            self._raw_client = RawClient(transfer.session, transfer.retry, REQUEST_SECONDS)
+        return self._raw_client
 
     @property
     def folder(self) -> str:
         """The prefix of all that this diagnosis stores."""
-        return self.traces.folder
+        return self.leftovers.folder
 
     @property
     def probe(self) -> str:
@@ -145,7 +145,7 @@ class Examination:
     def store(self, name: str) -> str:
         """Return the key of something that will be stored now, and erased at the end."""
         key = f"{self.folder}{name}"
-        self.traces.expect(key)
+        self.leftovers.expect(key)
         return key
 
     async def unsigned(self) -> Unsigned:
@@ -176,23 +176,23 @@ class Examination:
 
     async def clean_up(self) -> list[str]:
         """Erase every probe; return what is left, in words."""
-        return await self.traces.erase(await self.engine(), await self.wire())
+        return await self.leftovers.erase(await self.transfer(), await self.raw_client())
 
     async def close(self) -> None:
         """Erase what is left of the probes, also when cancelled, and close the connections."""
         try:
-            if self.traces.keys and self._engine is not None:
+            if self.leftovers.keys and self._transfer is not None:
                 await _to_the_end(self._erase_in_time())
         finally:
-            if self._lifecycle is not None:
-                await self._lifecycle.close()
+            if self._runtime is not None:
+                await self._runtime.close()
 
     async def _erase_in_time(self) -> None:
         try:
             async with asyncio.timeout(_CLEANUP_SECONDS):
                 left = await self.clean_up()
         except (StorageError, TimeoutError):
-            left = list(self.traces.keys)
+            left = list(self.leftovers.keys)
         if left:
             logger.warning("probes of the doctor are left in the bucket: %s", ", ".join(left))
 

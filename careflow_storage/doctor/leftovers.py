@@ -7,8 +7,8 @@ import contextlib
 import logging
 
 from careflow_storage._s3.signing import canonical_query
-from careflow_storage._transfer.context import Engine
-from careflow_storage.doctor.b2_probes.wire import Wire
+from careflow_storage._transfer.context import TransferContext
+from careflow_storage.doctor.b2_probes.raw_client import RawClient
 from careflow_storage.errors import NoSuchUploadError, StorageError
 
 # Else nothing would be left of the time for cleaning up.
@@ -17,7 +17,7 @@ _LISTING_SECONDS = 4.0
 logger = logging.getLogger("careflow_storage")
 
 
-class Traces:
+class Leftovers:
     """The probes of one diagnosis, all in one folder of their own.
 
     Attributes:
@@ -54,26 +54,26 @@ class Traces:
         """This version is gone."""
         self._versions.remove((key, version_id))
 
-    async def erase(self, engine: Engine, wire: Wire) -> list[str]:
+    async def erase(self, transfer: TransferContext, raw_client: RawClient) -> list[str]:
         """Erase every version and unfinished upload; return what is left, in words.
 
         What the key may not erase is hidden.
         """
         if not self.keys:
             return []
-        kept = await self._erase_listed(engine)
+        kept = await self._erase_listed(transfer)
         if kept is None:
-            kept = await self._erase_known(wire)
+            kept = await self._erase_known(raw_client)
         left = []
         for key in kept:
-            hidden = key in self._hidden or await _hide(wire, key)
+            hidden = key in self._hidden or await _hide(raw_client, key)
             left.append(f"{key} (hidden)" if hidden else key)
         self.keys.clear()
         return left
 
-    async def _erase_listed(self, engine: Engine) -> list[str] | None:
+    async def _erase_listed(self, transfer: TransferContext) -> list[str] | None:
         """Erase what a listing finds; return the keys that are left. None if there is none."""
-        control = engine.control
+        control = transfer.control
         try:
             async with asyncio.timeout(_LISTING_SECONDS):
                 response = await control.call(
@@ -85,19 +85,19 @@ class Traces:
             return None
         for upload in uploads:
             with contextlib.suppress(NoSuchUploadError):
-                await engine.multipart.abort(upload.key, upload.upload_id)
+                await transfer.multipart.abort(upload.key, upload.upload_id)
         found = [*response.get("Versions", ()), *response.get("DeleteMarkers", ())]
         targets = [(each["Key"], each["VersionId"]) for each in found]
-        failed = (await engine.requests.delete_objects(targets)).failed if targets else []
+        failed = (await transfer.requests.delete_objects(targets)).failed if targets else []
         return sorted({each.key for each in failed})
 
-    async def _erase_known(self, wire: Wire) -> list[str]:
+    async def _erase_known(self, raw_client: RawClient) -> list[str]:
         """Erase the versions that are known; return the keys of which something may be left."""
         left = {key for key in self.keys if self.version_of(key) is None}
         for key, version_id in self._versions:
             query = canonical_query({"versionId": version_id})
             try:
-                gone = (await wire.ask("DeleteObject", "DELETE", key, query)).ok
+                gone = (await raw_client.ask("DeleteObject", "DELETE", key, query)).ok
             except StorageError:
                 gone = False
             if not gone:
@@ -105,8 +105,8 @@ class Traces:
         return sorted(left)
 
 
-async def _hide(wire: Wire, key: str) -> bool:
+async def _hide(raw_client: RawClient, key: str) -> bool:
     try:
-        return (await wire.ask("DeleteObject", "DELETE", key)).ok
+        return (await raw_client.ask("DeleteObject", "DELETE", key)).ok
     except StorageError:
         return False

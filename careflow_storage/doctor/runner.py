@@ -12,7 +12,7 @@ from careflow_storage.admin.cors_limits import origin_problem
 from careflow_storage.doctor.advice import command
 from careflow_storage.doctor.b2_probes.probes import CHECKS as LIVE_CHECKS
 from careflow_storage.doctor.checks import access, bucket, locked, network, settings
-from careflow_storage.doctor.context import Examination, new_folder
+from careflow_storage.doctor.context import DoctorContext, new_folder
 from careflow_storage.doctor.explain import in_words, outcome_of
 from careflow_storage.doctor.models import (
     Diagnosis,
@@ -45,7 +45,7 @@ class Check:
 
     group: Group
     name: str
-    run: Callable[[Examination], Awaitable[Response]]
+    run: Callable[[DoctorContext], Awaitable[Response]]
     needs: tuple[str, ...] = ()
 
 
@@ -127,13 +127,13 @@ async def diagnose(
         raise InvalidInputError(f"origin: {problem}.")
     given = settings if isinstance(settings, StorageSettings) else None
     values = {} if settings is None or given is not None else dict(settings)
-    examination = Examination(values, given, origin, live, probe_prefix)
+    context = DoctorContext(values, given, origin, live, probe_prefix)
     findings: list[Finding] = []
-    run = _Run(examination, findings, on_finding or (lambda _: None))
+    run = _Run(context, findings, on_finding or (lambda _: None))
     try:
         await run.all()
     finally:
-        await examination.close()
+        await context.close()
     return Diagnosis(findings=tuple(findings))
 
 
@@ -142,24 +142,24 @@ class _Run:
 
     def __init__(
         self,
-        examination: Examination,
+        context: DoctorContext,
         findings: list[Finding],
         tell: Callable[[Finding], None],
     ) -> None:
-        self._examination = examination
+        self._context = context
         self._findings = findings
         self._tell = tell
-        self._ends = time.monotonic() + (_LIVE_SECONDS if examination.live else _ALL_SECONDS)
+        self._ends = time.monotonic() + (_LIVE_SECONDS if context.live else _ALL_SECONDS)
         self._verdicts: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
 
     async def all(self) -> None:
         """Run every check, then erase the probes."""
-        more = LIVE_CHECKS if self._examination.live else {}
+        more = LIVE_CHECKS if self._context.live else {}
         checks = (*CHECKS, *(Check("live", name, run, _PUT) for name, run in more.items()))
         for check in checks:
             await self._one(check)
-        if self._examination.traces.keys or self._examination.locks is not None:
+        if self._context.leftovers.keys or self._context.locks is not None:
             await self._one(Check("end", "clean up", _clean_up))
 
     async def _one(self, check: Check) -> None:
@@ -189,7 +189,7 @@ class _Run:
             if verdict == "fail" or (verdict == "skip" and needed in self._reasons):
                 self._reasons[check.name] = root = self._reasons.get(needed, needed)
                 return [skipped(f"Not looked at, since {root} failed.")]
-        if check.group == "live" and self._examination.locks is not None:
+        if check.group == "live" and self._context.locks is not None:
             return [skipped("Not looked at: the bucket locks every new file.")]
         if check.group != "end" and time.monotonic() > self._ends:
             return [skipped("Not looked at: the diagnosis took too long already.")]
@@ -198,7 +198,7 @@ class _Run:
     async def _outcomes(self, check: Check) -> list[Outcome]:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                response = await check.run(self._examination)
+                response = await check.run(self._context)
         except Exception as error:  # noqa: BLE001 - it becomes a finding; the others go on
             if type(error) is TimeoutError and error.errno is None:
                 return [_too_slow()]
@@ -216,16 +216,16 @@ def _too_slow() -> Outcome:
     )
 
 
-async def _clean_up(examination: Examination) -> Outcome:
-    if not examination.traces.keys:
+async def _clean_up(context: DoctorContext) -> Outcome:
+    if not context.leftovers.keys:
         return passed("No probe was stored: nothing is left in the bucket.")
     try:
-        left = await examination.clean_up()
+        left = await context.clean_up()
     except Exception as error:  # noqa: BLE001 - what could not be erased must be told
         left = [in_words(error)]
     if not left:
         return passed("All probes are erased: nothing is left in the bucket.")
-    erase = command("rm", "--prefix", examination.folder, "--all-versions")
+    erase = command("rm", "--prefix", context.folder, "--all-versions")
     return warned(
         f"Left in the bucket: {', '.join(left)}",
         "The application key may not erase versions (deleteFiles, listFiles), or object lock "

@@ -206,7 +206,7 @@ class ApplicationKeys:
                 settings=settings or self._settings,
                 in_use=self._in_use,
                 key_id=_checked_text("key_id", key_id),
-                delivery=sinks.chosen(env_file, deliver),
+                sink=sinks.chosen(env_file, deliver),
                 grace=presets.checked_grace(grace),
                 lifetime=presets.checked_lifetime(expires_in),
             )

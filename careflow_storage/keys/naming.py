@@ -21,10 +21,10 @@ _LONGEST_NAME = 100
 
 def replacement_name(old: KeyInfo, until: datetime | None) -> str:
     """Name the key that replaces ``old``; names do not grow from rotation to rotation."""
-    mark = f"-replaces-{old.key_id}"
+    marker = f"-replaces-{old.key_id}"
     if until is not None:
-        mark += f"-until-{int(until.timestamp())}"
-    return base_name(old.name)[: _LONGEST_NAME - len(mark)] + mark
+        marker += f"-until-{int(until.timestamp())}"
+    return base_name(old.name)[: _LONGEST_NAME - len(marker)] + marker
 
 
 def base_name(name: str) -> str:

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import logging
 
-from careflow_storage._runtime import Lifecycle
+from careflow_storage._runtime import Runtime
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -29,7 +29,7 @@ _BODY = b"A key of careflow-storage was tried here while it was rotated.\n"
 _CLEAN_UP_SECONDS = 30.0
 
 
-class Proof:
+class Probe:
     """One key's trial in one bucket.
 
     Args:
@@ -56,10 +56,10 @@ class Proof:
         Raises:
             StorageError: The key does not do what it should. No visible probe is left.
         """
-        lifecycle = Lifecycle(self._settings, None)
+        lifecycle = Runtime(self._settings, None)
         try:
             await lifecycle.open()
-            return await self._patiently(lifecycle.engine().requests)
+            return await self._patiently(lifecycle.context().requests)
         finally:
             await lifecycle.close()
 

@@ -30,8 +30,8 @@ from careflow_storage.keys.naming import (
     superseded,
 )
 from careflow_storage.keys.presets import KeyLimits
-from careflow_storage.keys.probe import PROVABLE, Proof
-from careflow_storage.keys.sinks import Delivery
+from careflow_storage.keys.probe import PROVABLE, Probe
+from careflow_storage.keys.sinks import Sink
 from careflow_storage.settings import StorageSettings
 
 logger = logging.getLogger("careflow_storage")
@@ -56,14 +56,14 @@ class Rotation:
     settings: StorageSettings | None
     in_use: set[str]
     key_id: str
-    delivery: Delivery
+    sink: Sink
     grace: timedelta | None
     lifetime: timedelta | None
     created: CreatedKey | None = None
 
     async def run(self) -> RotationResult:
         """Go as far as it may go now."""
-        there = await self.delivery.prepare()
+        there = await self.sink.prepare()
         await self._require_rights()
         keys = await self.native.list_keys()
         made = successors(self.key_id, keys)
@@ -88,13 +88,13 @@ class Rotation:
         created = await self._create(old)
         try:
             probe_left = await self._prove(created, settings)
-            await self.delivery.deliver(created)
+            await self.sink.deliver(created)
         except BaseException as error:
-            if not self.delivery.delivered:
+            if not self.sink.delivered:
                 await to_its_end(self._discard(created, error))
             raise
         finally:
-            if self.delivery.delivered:
+            if self.sink.delivered:
                 self.in_use.add(created.key_id)
                 self.created = created
         logger.info("the key %s replaces %s", created.key_id, old.key_id)
@@ -102,7 +102,7 @@ class Rotation:
 
     def _is_delivered(self, key: KeyInfo, there: str | None) -> bool:
         """Whether an earlier run came this far: the file tells, else whoever runs with it."""
-        if self.delivery.remembers:
+        if self.sink.remembers:
             return key.key_id == there
         return key.key_id in self.in_use
 
@@ -182,7 +182,7 @@ class Rotation:
             update={"key_id": key.key_id, "application_key": key.application_key}
         )
         name = f"{key.prefix or ''}careflow-key-check-{self.key_id}"
-        return await Proof(own, key, name).run()
+        return await Probe(own, key, name).run()
 
     async def _discard(self, key: CreatedKey, reason: BaseException) -> None:
         try:

@@ -24,7 +24,7 @@ _KEY_ID = "BACKBLAZE_KEY_ID"
 _APPLICATION_KEY = "BACKBLAZE_APPLICATION_KEY"
 
 
-class Delivery(Protocol):
+class Sink(Protocol):
     """One way of delivering, once.
 
     ``delivered`` also tells it of a task that was cancelled: what runs in a thread goes on, and
@@ -134,7 +134,7 @@ async def _in_thread(function: Callable[[], T]) -> T:
         raise
 
 
-def chosen(env_file: Path | str | None, deliver: Deliver | None) -> Delivery:
+def chosen(env_file: Path | str | None, deliver: Deliver | None) -> Sink:
     """Return the one way that was given; raise `InvalidInputError` for none and for both."""
     if (env_file is None) == (deliver is None):
         raise InvalidInputError("Give exactly one of env_file and deliver.")

@@ -7,108 +7,108 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from careflow_storage._s3.session import plain_client
-from careflow_storage.migrate.harness import Attempt, DiffersError, RefusedError, Trial
+from careflow_storage.migrate.harness import CodeCheck, DiffersError, Harness, RefusedError
 
 _BODY = b"careflow-storage checks whether old S3 code works here\n"
 
 
-async def _put(trial: Trial) -> None:
+async def _put(harness: Harness) -> None:
     try:
-        await trial.client.put_object(**trial.same, Body=_BODY)
+        await harness.client.put_object(**harness.same, Body=_BODY)
     except Exception:
         # For the others' sake, as code would do it that was changed already.
         async with plain_client(
-            trial.settings, request_checksum_calculation="when_required"
+            harness.settings, request_checksum_calculation="when_required"
         ) as careful:
-            await careful.put_object(**trial.same, Body=_BODY)
+            await careful.put_object(**harness.same, Body=_BODY)
         raise
 
 
-async def _get(trial: Trial) -> None:
-    response = await trial.client.get_object(**trial.same)
+async def _get(harness: Harness) -> None:
+    response = await harness.client.get_object(**harness.same)
     _require(await response["Body"].read() == _BODY, "other bytes came back")
 
 
-async def _head(trial: Trial) -> None:
-    response = await trial.client.head_object(**trial.same)
+async def _head(harness: Harness) -> None:
+    response = await harness.client.head_object(**harness.same)
     _require(response["ContentLength"] == len(_BODY), "it tells another length")
 
 
-async def _list(trial: Trial) -> None:
-    response = await trial.client.list_objects_v2(Bucket=trial.bucket, Prefix=trial.key)
+async def _list(harness: Harness) -> None:
+    response = await harness.client.list_objects_v2(Bucket=harness.bucket, Prefix=harness.key)
     found = [each["Key"] for each in response.get("Contents", ())]
-    _require(found == [trial.key], "the object is not in it")
+    _require(found == [harness.key], "the object is not in it")
 
 
-async def _copy(trial: Trial) -> None:
-    await trial.client.copy_object(**trial.other("copy"), CopySource=trial.same)
+async def _copy(harness: Harness) -> None:
+    await harness.client.copy_object(**harness.other("copy"), CopySource=harness.same)
 
 
-async def _multipart(trial: Trial) -> None:
-    where = trial.other("multipart")
-    upload = await trial.client.create_multipart_upload(**where)
+async def _multipart(harness: Harness) -> None:
+    where = harness.other("multipart")
+    upload = await harness.client.create_multipart_upload(**where)
     where["UploadId"] = upload["UploadId"]
-    part = await trial.client.upload_part(**where, PartNumber=1, Body=_BODY)
+    part = await harness.client.upload_part(**where, PartNumber=1, Body=_BODY)
     parts = [{"PartNumber": 1, "ETag": part["ETag"]}]
-    await trial.client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+    await harness.client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
 
 
-async def _presigned_get(trial: Trial) -> None:
-    url = await trial.client.generate_presigned_url("get_object", trial.same, ExpiresIn=60)
-    _require(await trial.send("GET", url) == _BODY, "other bytes came back")
+async def _presigned_get(harness: Harness) -> None:
+    url = await harness.client.generate_presigned_url("get_object", harness.same, ExpiresIn=60)
+    _require(await harness.send("GET", url) == _BODY, "other bytes came back")
 
 
-async def _presigned_put(trial: Trial) -> None:
-    where = trial.other("presigned-put")
-    url = await trial.client.generate_presigned_url("put_object", where, ExpiresIn=60)
-    await trial.send("PUT", url, data=_BODY)
+async def _presigned_put(harness: Harness) -> None:
+    where = harness.other("presigned-put")
+    url = await harness.client.generate_presigned_url("put_object", where, ExpiresIn=60)
+    await harness.send("PUT", url, data=_BODY)
 
 
-async def _presigned_post(trial: Trial) -> None:
-    where = trial.other("presigned-post")
-    post = await trial.client.generate_presigned_post(**where, ExpiresIn=60)
+async def _presigned_post(harness: Harness) -> None:
+    where = harness.other("presigned-post")
+    post = await harness.client.generate_presigned_post(**where, ExpiresIn=60)
     form = aiohttp.FormData(post["fields"])
     form.add_field("file", _BODY, filename="recording.webm")
-    await trial.send("POST", post["url"], data=form)
+    await harness.send("POST", post["url"], data=form)
 
 
-async def _virtual_host(trial: Trial) -> None:
-    async with plain_client(trial.settings, s3={"addressing_style": "virtual"}) as client:
-        await client.head_object(**trial.same)
+async def _virtual_host(harness: Harness) -> None:
+    async with plain_client(harness.settings, s3={"addressing_style": "virtual"}) as client:
+        await client.head_object(**harness.same)
 
 
-async def _delete_many(trial: Trial) -> None:
-    where = trial.other("batch")
-    await trial.client.put_object(**where, Body=_BODY)
-    response = await trial.client.delete_objects(
-        Bucket=trial.bucket, Delete={"Objects": [{"Key": where["Key"]}]}
+async def _delete_many(harness: Harness) -> None:
+    where = harness.other("batch")
+    await harness.client.put_object(**where, Body=_BODY)
+    response = await harness.client.delete_objects(
+        Bucket=harness.bucket, Delete={"Objects": [{"Key": where["Key"]}]}
     )
     _require(not response.get("Errors"), "it was not deleted")
 
 
-async def _delete(trial: Trial) -> None:
-    where = trial.other("deleted")
-    await trial.client.put_object(**where, Body=_BODY)
-    await trial.client.delete_object(**where)
-    response = await trial.client.list_object_versions(Bucket=trial.bucket, Prefix=where["Key"])
+async def _delete(harness: Harness) -> None:
+    where = harness.other("deleted")
+    await harness.client.put_object(**where, Body=_BODY)
+    await harness.client.delete_object(**where)
+    response = await harness.client.list_object_versions(Bucket=harness.bucket, Prefix=where["Key"])
     if response.get("Versions"):
         raise DiffersError("the file is hidden; its bytes are still stored and billed")
 
 
-async def _attributes(trial: Trial) -> None:
-    await trial.client.get_object_attributes(**trial.same, ObjectAttributes=["ObjectSize"])
+async def _attributes(harness: Harness) -> None:
+    await harness.client.get_object_attributes(**harness.same, ObjectAttributes=["ObjectSize"])
 
 
-def _put_with(name: str, **arguments: str) -> Callable[[Trial], Awaitable[None]]:
-    async def put(trial: Trial) -> None:
-        await trial.client.put_object(**trial.other(name), Body=_BODY, **arguments)
+def _put_with(name: str, **arguments: str) -> Callable[[Harness], Awaitable[None]]:
+    async def put(harness: Harness) -> None:
+        await harness.client.put_object(**harness.other(name), Body=_BODY, **arguments)
 
     return put
 
 
-async def _put_if_none(trial: Trial) -> None:
+async def _put_if_none(harness: Harness) -> None:
     try:
-        await trial.client.put_object(**trial.same, Body=_BODY, IfNoneMatch="*")
+        await harness.client.put_object(**harness.same, Body=_BODY, IfNoneMatch="*")
     except Exception as error:
         if getattr(error, "response", {}).get("Error", {}).get("Code") == "PreconditionFailed":
             return
@@ -116,9 +116,9 @@ async def _put_if_none(trial: Trial) -> None:
     raise DiffersError("the condition was ignored: the file was overwritten")
 
 
-async def _put_tags(trial: Trial) -> None:
-    await _put_with("tagged", Tagging="kind=probe")(trial)
-    response = await trial.client.get_object_tagging(**trial.other("tagged"))
+async def _put_tags(harness: Harness) -> None:
+    await _put_with("tagged", Tagging="kind=probe")(harness)
+    response = await harness.client.get_object_tagging(**harness.other("tagged"))
     if not response.get("TagSet"):
         raise DiffersError("the tags were thrown away")
 
@@ -133,88 +133,90 @@ _CHECKSUMS = (
     'response_checksum_validation="when_required")'
 )
 ATTEMPTS = (
-    Attempt("Upload", "put_object(Body=...)", _put, f"Give the client {_CHECKSUMS}.", needed=True),
-    Attempt("Download", "get_object()", _get, f"Give the client {_CHECKSUMS}."),
-    Attempt("Metadata", "head_object()", _head, "Check the key's capability readFiles."),
-    Attempt("List", "list_objects_v2(Prefix=...)", _list, "Check the capability listFiles."),
-    Attempt("Copy", "copy_object(CopySource=...)", _copy, "Download and upload it."),
-    Attempt(
+    CodeCheck(
+        "Upload", "put_object(Body=...)", _put, f"Give the client {_CHECKSUMS}.", needed=True
+    ),
+    CodeCheck("Download", "get_object()", _get, f"Give the client {_CHECKSUMS}."),
+    CodeCheck("Metadata", "head_object()", _head, "Check the key's capability readFiles."),
+    CodeCheck("List", "list_objects_v2(Prefix=...)", _list, "Check the capability listFiles."),
+    CodeCheck("Copy", "copy_object(CopySource=...)", _copy, "Download and upload it."),
+    CodeCheck(
         "Multipart upload",
         "create_multipart_upload(), upload_part(), complete_multipart_upload()",
         _multipart,
         f"Give the client {_CHECKSUMS}.",
     ),
-    Attempt(
+    CodeCheck(
         "Presigned download",
         'generate_presigned_url("get_object")',
         _presigned_get,
         'Give the client Config(signature_version="s3v4"): without it botocore signs URLs with '
         "version 2.",
     ),
-    Attempt(
+    CodeCheck(
         "Presigned upload",
         'generate_presigned_url("put_object")',
         _presigned_put,
         'Give the client Config(signature_version="s3v4"): without it botocore signs URLs with '
         "version 2.",
     ),
-    Attempt(
+    CodeCheck(
         "Browser form",
         "generate_presigned_post()",
         _presigned_post,
         "Use a presigned PUT; sign ContentLength and ContentType to bound what is uploaded.",
     ),
-    Attempt(
+    CodeCheck(
         "Bucket in the host name",
         'Config(s3={"addressing_style": "virtual"})',
         _virtual_host,
         'Use Config(s3={"addressing_style": "path"}).',
     ),
-    Attempt(
+    CodeCheck(
         "Upload only if it is new",
         'put_object(IfNoneMatch="*")',
         _put_if_none,
         "Ask with head_object before, or use upload_file(overwrite=False), which says what it "
         "can promise; older versions stay in any case.",
     ),
-    Attempt("Tags", "put_object(Tagging=...)", _put_tags, "Use Metadata=... instead."),
-    Attempt(
+    CodeCheck("Tags", "put_object(Tagging=...)", _put_tags, "Use Metadata=... instead."),
+    CodeCheck(
         "Public file",
         'put_object(ACL="public-read")',
         _put_with("acl", ACL="public-read"),
         "Leave ACL out: a bucket is private or public as a whole. Give presigned URLs.",
     ),
-    Attempt(
+    CodeCheck(
         "Owner's ACL",
         'put_object(ACL="bucket-owner-full-control")',
         _put_with("owner-acl", ACL="bucket-owner-full-control"),
         "Leave ACL out.",
     ),
-    Attempt(
+    CodeCheck(
         "Encryption by KMS",
         'put_object(ServerSideEncryption="aws:kms")',
         _put_with("kms", ServerSideEncryption="aws:kms"),
         'Use ServerSideEncryption="AES256", or leave it to the bucket\'s default.',
     ),
-    Attempt(
+    CodeCheck(
         "Storage class",
         'put_object(StorageClass="STANDARD_IA")',
         _put_with("class", StorageClass="STANDARD_IA"),
         "Leave StorageClass out: there is one, with one price.",
     ),
-    Attempt(
+    CodeCheck(
         "Attributes",
         "get_object_attributes()",
         _attributes,
         "Use head_object().",
     ),
-    Attempt(
+    CodeCheck(
         "Delete many",
         "delete_objects()",
         _delete_many,
         "Call delete_object() for each: this endpoint wants Content-MD5 for batches.",
     ),
-    Attempt(
+    CodeCheck(
         "Delete",
         "delete_object()",
         _delete,

@@ -61,12 +61,12 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class CodeCheck:
     """One thing to try. ``change`` is told when it does not just work."""
 
     what: str
     code: str
-    run: Callable[[Trial], Awaitable[None]]
+    run: Callable[[Harness], Awaitable[None]]
     change: str
     needed: bool = False
 
@@ -82,7 +82,7 @@ class Attempt:
         )
 
 
-class Trial:
+class Harness:
     """Tries one thing after the other with a client, below one prefix."""
 
     def __init__(self, session: S3Session, client: Any, prefix: str) -> None:
@@ -102,7 +102,7 @@ class Trial:
         """Name the object that all reading is done with, as arguments of a call."""
         return {"Bucket": self.bucket, "Key": self.key}
 
-    async def try_out(self, attempt: Attempt) -> OldCodeFinding:
+    async def try_out(self, attempt: CodeCheck) -> OldCodeFinding:
         try:
             async with asyncio.timeout(self.settings.idle_timeout):
                 await attempt.run(self)
@@ -187,7 +187,7 @@ class Trial:
             return {}
         return response
 
-    def _explained(self, error: Exception, attempt: Attempt) -> StorageError:
+    def _explained(self, error: Exception, attempt: CodeCheck) -> StorageError:
         """Say what a client's error means; raise what is none of its own."""
         explained = explain(error, self._where(attempt.code))
         if explained is None:

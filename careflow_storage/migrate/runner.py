@@ -11,7 +11,7 @@ import secrets
 from careflow_storage._s3.session import S3Session, plain_client
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.migrate.code_checks import ATTEMPTS
-from careflow_storage.migrate.harness import OldCodeFinding, Trial
+from careflow_storage.migrate.harness import Harness, OldCodeFinding
 from careflow_storage.models import Model
 from careflow_storage.recordings import validate_key
 from careflow_storage.settings import StorageSettings
@@ -56,11 +56,11 @@ async def check_old_code(settings: StorageSettings, *, prefix: str = _PREFIX) ->
     await session.open()
     try:
         async with plain_client(settings) as client:
-            trial = Trial(session, client, f"{prefix}{secrets.token_hex(8)}/")
+            harness = Harness(session, client, f"{prefix}{secrets.token_hex(8)}/")
             try:
-                findings = [await trial.try_out(each) for each in ATTEMPTS]
+                findings = [await harness.try_out(each) for each in ATTEMPTS]
             finally:
-                left = await trial.clean_up()
+                left = await harness.clean_up()
     finally:
         await session.close()
     return OldCodeReport(endpoint=session.origin, findings=tuple(findings), left=left)

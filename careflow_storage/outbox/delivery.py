@@ -110,7 +110,7 @@ class Delivery:
             checksum=claim.checksum,  # type: ignore[arg-type]  # was checked when it was put
         )
         try:
-            head = await self._storage._lifecycle.engine().requests.head_object(entry.key)
+            head = await self._storage._runtime.context().requests.head_object(entry.key)
         except AccessDeniedError:
             # A key may be good for writing alone. The server has verified what it stored
             # against our checksum, and the upload has compared its response.
@@ -158,7 +158,7 @@ class Delivery:
 
     async def _look(self, key: str) -> ObjectHead | None:
         try:
-            return await self._storage._lifecycle.engine().requests.head_object(key)
+            return await self._storage._runtime.context().requests.head_object(key)
         except (NoSuchKeyError, AccessDeniedError):
             # B2 says 403 to a key without listBuckets for what is not there: nobody can tell.
             return None

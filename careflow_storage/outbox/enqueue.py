@@ -25,7 +25,7 @@ from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.files import Spool, SpoolFile
 from careflow_storage.outbox.models import OutboxEntry
-from careflow_storage.outbox.queue import Ledger
+from careflow_storage.outbox.queue import EntryQueue
 from careflow_storage.recordings import RecordingClock, recording_key
 
 logger = logging.getLogger("careflow_storage")
@@ -44,11 +44,11 @@ class Name:
     recorded_at: datetime | None
 
 
-class Intake:
+class Enqueuer:
     """Writes recordings to the spool and into the ledger."""
 
-    def __init__(self, ledger: Ledger, spool: Spool, threads: Threads) -> None:
-        self._ledger = ledger
+    def __init__(self, queue: EntryQueue, spool: Spool, threads: Threads) -> None:
+        self._queue = queue
         self._spool = spool
         self._threads = threads
         self._clock = RecordingClock()
@@ -71,9 +71,9 @@ class Intake:
         file = self._spool.create(entry_id)
         try:
             async with open_source(body, self._threads, size=options.size) as source:
-                await self._ledger.reserve(entry_id, source.size or 0, options, checksum)
+                await self._queue.reserve(entry_id, source.size or 0, options, checksum)
                 await self._threads.run(file.open)
-                copy = _Copy(self._ledger, self._threads, source, file, entry_id, key)
+                copy = _Copy(self._queue, self._threads, source, file, entry_id, key)
                 await copy.run()
                 check_size(source.size, file.size, ended=True, key=key)
                 sha256 = await self._threads.run(file.finish)
@@ -94,14 +94,14 @@ class Intake:
         self, entry_id: str, name: Name, key: str, size: int, sha256: str
     ) -> OutboxEntry:
         while True:
-            entry = await self._ledger.accept(entry_id, key, size, sha256)
+            entry = await self._queue.accept(entry_id, key, size, sha256)
             if entry is not None:
                 return entry
             if name.recorded_at is None:
                 # Another process had a recording of this call in the same millisecond.
                 key = self._key(name)
                 continue
-            earlier = await self._ledger.find(key)
+            earlier = await self._queue.find(key)
             if earlier is None:
                 continue  # it was just discarded
             if (earlier.size, earlier.sha256) == (size, sha256):
@@ -118,7 +118,7 @@ class Intake:
         try:
             await self._threads.clean_up(file.close)
             # Not the file of a row that a worker has claimed already.
-            if await self._ledger.forget(entry_id):
+            if await self._queue.forget(entry_id):
                 await self._threads.clean_up(partial(self._spool.remove, entry_id))
         except (StorageError, OSError) as error:
             logger.warning(
@@ -133,14 +133,14 @@ class _Copy:
 
     def __init__(
         self,
-        ledger: Ledger,
+        queue: EntryQueue,
         threads: Threads,
         source: Source,
         file: SpoolFile,
         entry_id: str,
         key: str,
     ) -> None:
-        self._ledger = ledger
+        self._queue = queue
         self._threads = threads
         self._source = source
         self._file = file
@@ -200,7 +200,7 @@ class _Copy:
         step = min(max(_FIRST_RESERVE_BYTES, self._reserved), _LARGEST_RESERVE_BYTES)
         for amount in (max(missing, step), missing):
             try:
-                await self._ledger.reserve_more(self._entry_id, amount)
+                await self._queue.reserve_more(self._entry_id, amount)
             except OutboxFullError:
                 if amount == missing:
                     raise

@@ -25,8 +25,8 @@ from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery
 from careflow_storage.outbox.enqueue import Name
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
-from careflow_storage.outbox.store import Office, Rules
-from careflow_storage.outbox.worker import Courier, CourierOptions
+from careflow_storage.outbox.store import OutboxStore, Rules
+from careflow_storage.outbox.worker import Worker, WorkerOptions
 from careflow_storage.storage import BackblazeStorage
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Outbox:
         self.folder: Path = as_path(folder, "folder")
         self._storage = storage
         self._rules = Rules(max_bytes, keep_delivered.total_seconds(), retry_base_delay)
-        self._options = CourierOptions(
+        self._options = WorkerOptions(
             concurrency=concurrency,
             poll_interval=poll_interval,
             lease=lease,
@@ -122,8 +122,8 @@ class Outbox:
             give_up_after=give_up_after.total_seconds(),
         )
         self._wake = asyncio.Event()
-        self._courier: Courier | None = None
-        self._open: Office | None = None
+        self._worker: Worker | None = None
+        self._open: OutboxStore | None = None
         self._closed = False
         self._in_flight = InFlight("outbox")
         self._closing: Closing | None = None
@@ -142,18 +142,18 @@ class Outbox:
             raise StorageClosedError(
                 "The outbox was opened before.", hint="Make a new Outbox for each 'async with'."
             )
-        opening = asyncio.ensure_future(Office.open(self.folder, self._rules))
+        opening = asyncio.ensure_future(OutboxStore.open(self.folder, self._rules))
         try:
-            office = await asyncio.shield(opening)
+            store = await asyncio.shield(opening)
         except asyncio.CancelledError:
             await asyncio.wait({opening})
             if not opening.cancelled() and opening.exception() is None:
                 await opening.result().close()
             raise
         if self._closed:
-            await to_its_end(office.close())
+            await to_its_end(store.close())
             raise StorageClosedError("The outbox was closed while it was being opened.")
-        self._open = office
+        self._open = store
         self._home = os.getpid(), asyncio.get_running_loop()
         return self
 
@@ -178,8 +178,8 @@ class Outbox:
             WrongLoopError: Another event loop opened it, which is not closed yet.
         """
         grace = checked_grace(grace)
-        office, home = self._open, self._home
-        if office is None or home is None:
+        store, home = self._open, self._home
+        if store is None or home is None:
             self._closed = True
         elif home[0] != os.getpid():
             # The lock and the entries are the parent's, who goes on.
@@ -193,7 +193,7 @@ class Outbox:
         else:
             self._closed = True
             if self._closing is None:
-                self._closing = Closing(self._in_flight, office.close, grace)
+                self._closing = Closing(self._in_flight, store.close, grace)
             await self._closing.wait(grace)
 
     async def put_recording(
@@ -234,7 +234,7 @@ class Outbox:
             checksum=checksum or "md5",
         )
         with self._running():
-            entry = await self._office().intake.put(
+            entry = await self._store().enqueuer.put(
                 Name(call_id, filename, recorded_at), body, options, checksum
             )
         self._wake.set()
@@ -259,44 +259,44 @@ class Outbox:
         return await self.status()
 
     async def _deliver(self, *, until_empty: bool) -> None:
-        office = self._office()
+        store = self._store()
         if self._storage is None:
             raise InvalidInputError(
                 "This outbox has no storage to deliver to.", hint="Outbox(folder, storage)"
             )
         if not self._storage.is_configured():
             raise NotConfiguredError(self._storage.settings.missing_variables())
-        if self._courier is not None:
+        if self._worker is not None:
             raise InvalidInputError(
                 "This outbox is running already.",
                 hint="concurrency= makes it deliver more at once.",
             )
-        self._storage._lifecycle.engine()  # raises when it is not open
-        self._courier = Courier(
-            office.ledger,
-            Delivery(self._storage, office.spool, office.threads),
+        self._storage._runtime.context()  # raises when it is not open
+        self._worker = Worker(
+            store.queue,
+            Delivery(self._storage, store.spool, store.threads),
             self._options,
             self._wake,
-            remove=office.remove,
-            tidy=office.tidy,
+            remove=store.remove,
+            tidy=store.tidy,
         )
         try:
             with self._running():
-                await self._courier.run(until_empty=until_empty)
+                await self._worker.run(until_empty=until_empty)
         finally:
-            self._courier = None
+            self._worker = None
 
     async def status(self) -> OutboxStatus:
         """Say how the outbox stands, for all processes together. Sends no request."""
-        return await self._office().ledger.status()
+        return await self._store().queue.status()
 
     async def get(self, entry_id: str) -> OutboxEntry | None:
         """Return an entry by its ID; None when it was discarded, or delivered long ago."""
-        return await self._office().ledger.get(entry_id)
+        return await self._store().queue.get(entry_id)
 
     def entries(self, state: OutboxState | None = None) -> EntryListing:
         """List entries in the order in which they came: await it, or iterate over it."""
-        return EntryListing(self._office(), state)
+        return EntryListing(self._store(), state)
 
     def dead_letters(self) -> EntryListing:
         """List the recordings that were given up; their bytes are kept."""
@@ -308,11 +308,11 @@ class Outbox:
         Raises:
             InvalidInputError: There is none with this ID, or it is being delivered, or was.
         """
-        ledger = self._office().ledger
-        if not await ledger.retry(entry_id):
+        queue = self._store().queue
+        if not await queue.retry(entry_id):
             raise _not_there(entry_id, "waits or was given up")
         self._hurry()
-        entry = await ledger.get(entry_id)
+        entry = await queue.get(entry_id)
         if entry is None:
             raise _not_there(entry_id, "waits or was given up")
         return entry
@@ -322,7 +322,7 @@ class Outbox:
 
         For when the key, the cap or the network is mended.
         """
-        ids = await self._office().ledger.retry(None)
+        ids = await self._store().queue.retry(None)
         self._hurry()
         return len(ids)
 
@@ -332,12 +332,12 @@ class Outbox:
         Raises:
             InvalidInputError: There is no dead letter with this ID.
         """
-        office = self._office()
+        store = self._store()
 
         async def erase() -> bool:
-            erased = await office.ledger.discard(entry_id)
+            erased = await store.queue.discard(entry_id)
             if erased:
-                await office.remove(entry_id)
+                await store.remove(entry_id)
             return erased
 
         if not await to_its_end(erase()):
@@ -349,10 +349,10 @@ class Outbox:
         return running if running is not None else nullcontext()
 
     def _hurry(self) -> None:
-        if self._courier is not None:
-            self._courier.hurry()
+        if self._worker is not None:
+            self._worker.hurry()
 
-    def _office(self) -> Office:
+    def _store(self) -> OutboxStore:
         if self._open is None or self._home is None or self._closed:
             raise StorageClosedError(
                 "The outbox is closed." if self._closed else "The outbox is not open.",
@@ -369,8 +369,8 @@ class Outbox:
 class EntryListing:
     """Entries of an outbox: ``await`` it for a list, or iterate with ``async for``."""
 
-    def __init__(self, office: Office, state: OutboxState | None) -> None:
-        self._office = office
+    def __init__(self, store: OutboxStore, state: OutboxState | None) -> None:
+        self._store = store
         self._state = state
 
     def __await__(self) -> Generator[Any, None, list[OutboxEntry]]:
@@ -382,7 +382,7 @@ class EntryListing:
     async def __aiter__(self) -> AsyncIterator[OutboxEntry]:
         last = 0
         while True:
-            entries, last = await self._office.ledger.page(self._state, last, _PAGE_ENTRIES)
+            entries, last = await self._store.queue.page(self._state, last, _PAGE_ENTRIES)
             for entry in entries:
                 yield entry
             if len(entries) < _PAGE_ENTRIES:

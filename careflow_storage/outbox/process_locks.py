@@ -54,7 +54,7 @@ def _lock(file: int, *, wait: bool) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-class Owners:
+class ProcessLocks:
     """The folder of these locks. To be used behind the gate."""
 
     def __init__(self, folder: Path) -> None:

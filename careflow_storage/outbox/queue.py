@@ -59,7 +59,7 @@ class Failure:
     blocked: bool
 
 
-class Ledger:
+class EntryQueue:
     """The table of entries, as one owner sees it.
 
     ``respite``: seconds between the end of an attempt that was cut off, by a kill or a

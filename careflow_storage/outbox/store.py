@@ -9,11 +9,11 @@ from typing import Self
 
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.outbox.database import Database
-from careflow_storage.outbox.enqueue import Intake
+from careflow_storage.outbox.enqueue import Enqueuer
 from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.files import Spool, make_folder, make_private, sync_folder
-from careflow_storage.outbox.process_locks import FileLock, Owners
-from careflow_storage.outbox.queue import Ledger
+from careflow_storage.outbox.process_locks import FileLock, ProcessLocks
+from careflow_storage.outbox.queue import EntryQueue
 
 logger = logging.getLogger("careflow_storage")
 
@@ -29,7 +29,7 @@ class Rules:
     respite: float
 
 
-class Office:
+class OutboxStore:
     """Everything that an open outbox holds."""
 
     def __init__(
@@ -41,11 +41,11 @@ class Office:
         threads: Threads,
         rules: Rules,
     ) -> None:
-        self.ledger = Ledger(database, owner, rules.max_bytes, rules.respite)
+        self.queue = EntryQueue(database, owner, rules.max_bytes, rules.respite)
         self.spool = Spool(folder / "spool")
         self.threads = threads
-        self.intake = Intake(self.ledger, self.spool, threads)
-        self._owners = Owners(folder / "owners")
+        self.enqueuer = Enqueuer(self.queue, self.spool, threads)
+        self._process_locks = ProcessLocks(folder / "owners")
         self._database = database
         self._name = owner
         self._lock = lock
@@ -66,10 +66,10 @@ class Office:
         try:
             database = await Database.open(folder / _DATABASE)
             try:
-                owner, lock = await threads.run(Owners(folder / "owners").join)
+                owner, lock = await threads.run(ProcessLocks(folder / "owners").join)
                 await threads.run(sync_folder, folder)
-                office = cls(folder, database, owner, lock, threads, rules)
-                await office._tidy()
+                store = cls(folder, database, owner, lock, threads, rules)
+                await store._tidy()
             except BaseException:
                 await database.close()
                 raise
@@ -78,20 +78,20 @@ class Office:
             raise
         finally:
             gate.release()
-        return office
+        return store
 
     async def close(self) -> None:
         """Close all, and leave nothing that others would have to tidy up."""
         try:
             await self._database.close()
         finally:
-            self._owners.leave(self._name, self._lock)
+            self._process_locks.leave(self._name, self._lock)
             await self.threads.close()
 
     async def tidy(self) -> None:
         """End what dead processes were doing, and remove what is no longer needed."""
         try:
-            gate = await self.threads.run(self._owners.enter)
+            gate = await self.threads.run(self._process_locks.enter)
             try:
                 await self._tidy()
             finally:
@@ -101,13 +101,13 @@ class Office:
 
     async def _tidy(self) -> None:
         # Behind the gate nobody joins, so who is not counted among the living is dead.
-        living, dead = await self.threads.run(self._owners.census)
-        await self.ledger.inherit(living)
-        await self.ledger.purge(self._keep_delivered)
+        living, dead = await self.threads.run(self._process_locks.census)
+        await self.queue.inherit(living)
+        await self.queue.purge(self._keep_delivered)
         ids = await self.threads.run(self.spool.ids)
-        for entry_id in await self.ledger.needless(ids):
+        for entry_id in await self.queue.needless(ids):
             await self.remove(entry_id)
-        await self.threads.run(self._owners.bury, dead)
+        await self.threads.run(self._process_locks.bury, dead)
 
     async def remove(self, entry_id: str) -> None:
         """Remove a spool file; one that resists is tried again when tidying up."""
@@ -123,4 +123,4 @@ def _enter(folder: Path) -> FileLock:
     for each in (folder, folder / "spool", folder / "owners"):
         make_folder(each)
     make_private(folder / _DATABASE)
-    return Owners(folder / "owners").enter()
+    return ProcessLocks(folder / "owners").enter()

@@ -15,7 +15,7 @@ from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopE
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_hopeless
 from careflow_storage.outbox.errors import OutboxError
-from careflow_storage.outbox.queue import Claim, Failure, Ledger
+from careflow_storage.outbox.queue import Claim, EntryQueue, Failure
 
 logger = logging.getLogger("careflow_storage")
 
@@ -23,7 +23,7 @@ _SHORTEST_REST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class CourierOptions:
+class WorkerOptions:
     """How hard to work; times in seconds."""
 
     concurrency: int
@@ -35,20 +35,20 @@ class CourierOptions:
     tidy_interval: float = 60.0
 
 
-class Courier:
+class Worker:
     """Delivers what is due, until it is cancelled or nothing is left."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        queue: EntryQueue,
         delivery: Delivery,
-        options: CourierOptions,
+        options: WorkerOptions,
         wake: asyncio.Event,
         *,
         remove: Callable[[str], Awaitable[None]],
         tidy: Callable[[], Awaitable[None]],
     ) -> None:
-        self._ledger = ledger
+        self._queue = queue
         self._delivery = delivery
         self._options = options
         self._wake = wake
@@ -76,7 +76,7 @@ class Courier:
                 for helper in helpers:
                     helper.cancel()
         finally:
-            await self._ledger.release()
+            await self._queue.release()
 
     async def _deliver(self, group: asyncio.TaskGroup, *, until_empty: bool) -> None:
         while True:
@@ -86,7 +86,7 @@ class Courier:
                     task = group.create_task(self._attempt(claim))
                     self._running[claim.entry.id] = task
                     task.add_done_callback(partial(self._ended, claim.entry.id))
-                due = await self._ledger.next_due()
+                due = await self._queue.next_due()
             except OutboxError as error:
                 self._outlived(error)
                 due = time.time() + self._options.poll_interval
@@ -102,7 +102,7 @@ class Courier:
         free = self._free()
         if free <= 0:
             return []
-        return await self._ledger.claim(free, self._options.lease, self._running)
+        return await self._queue.claim(free, self._options.lease, self._running)
 
     def _free(self) -> int:
         if time.monotonic() < self._closed_until:
@@ -137,7 +137,7 @@ class Courier:
         await to_its_end(self._guarded(self._settle(entry.id, proof.etag, proof.version_id)))
 
     async def _settle(self, entry_id: str, etag: str, version_id: str | None) -> None:
-        if await self._ledger.settle(entry_id, etag, version_id):
+        if await self._queue.settle(entry_id, etag, version_id):
             await self._remove(entry_id)
         else:
             logger.warning("The lease of %s ended before its delivery did.", entry_id)
@@ -148,7 +148,7 @@ class Courier:
         if blocked:
             self._refused(error)
         text = str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
-        entry = await self._ledger.fail(
+        entry = await self._queue.fail(
             claim.entry.id,
             Failure(error=text, pause=pause, fatal=fatal, blocked=blocked),
             self._options.give_up_after,
@@ -192,7 +192,7 @@ class Courier:
 
     async def _renew(self) -> None:
         running = dict(self._running)
-        ours = await self._ledger.renew(running, self._options.lease) if running else set()
+        ours = await self._queue.renew(running, self._options.lease) if running else set()
         for entry_id, task in running.items():
             if entry_id not in ours and entry_id in self._running:
                 # This process stood still for long: another has it now.

@@ -11,7 +11,7 @@ from functools import partial
 
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.versions import version_pages
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -47,7 +47,7 @@ PARTS_NOT_LISTED = (
 )
 
 
-async def measure(engine: Engine, prefix: str, *, top: int = 100) -> UsageReport:
+async def measure(context: TransferContext, prefix: str, *, top: int = 100) -> UsageReport:
     """Count what is stored below a prefix.
 
     Unfinished uploads first, then the versions: an upload that is completed in between is
@@ -63,17 +63,17 @@ async def measure(engine: Engine, prefix: str, *, top: int = 100) -> UsageReport
     if type(top) is not int or not 1 <= top <= _MOST_GROUPS:
         raise InvalidInputError(f"top must be 1 to {_MOST_GROUPS}, not {top!r}.")
     measured_at, started = datetime.now(UTC), time.monotonic()
-    unfinished = _Unfinished(engine, prefix)
+    unfinished = _Unfinished(context, prefix)
     await unfinished.count()
     months = unfinished.months
     in_folder = partial(folder_of, prefix=prefix)
     folders, calls = Groups(top, unfinished.folders), Groups(top, unfinished.calls)
-    async for page in version_pages(engine.requests, prefix):
+    async for page in version_pages(context.requests, prefix):
         rows = _rows(page, months)
         folders.page(grouped(rows, in_folder))
         calls.page(grouped(rows, call_of))
     return UsageReport(
-        bucket=engine.session.bucket,
+        bucket=context.session.bucket,
         prefix=prefix,
         measured_at=measured_at,
         total=months.total(),
@@ -102,8 +102,8 @@ def _rows(page: Sequence[FileVersion], months: Months) -> list[tuple[str, int, i
 class _Unfinished:
     """Counts the unfinished uploads and their parts."""
 
-    def __init__(self, engine: Engine, prefix: str) -> None:
-        self._engine = engine
+    def __init__(self, context: TransferContext, prefix: str) -> None:
+        self._context = context
         self._prefix = prefix
         self._refused: str | None = None
         self._parts_refused: str | None = None
@@ -113,9 +113,9 @@ class _Unfinished:
         self.calls: dict[str, Tally] = {}
 
     async def count(self) -> None:
-        await self._engine.control.prepare()
+        await self._context.control.prepare()
         try:
-            async with aclosing(self._engine.control.incomplete_pages(self._prefix)) as pages:
+            async with aclosing(self._context.control.incomplete_pages(self._prefix)) as pages:
                 async for page in pages:
                     await self._count_page(page.uploads)
         except (AccessDeniedError, NotSupportedError) as error:
@@ -153,7 +153,7 @@ class _Unfinished:
         """The bytes of the parts stored so far; None for an upload that has ended meanwhile."""
         if self._parts_refused is None:
             try:
-                parts = await self._engine.control.list_parts(upload.key, upload.upload_id)
+                parts = await self._context.control.list_parts(upload.key, upload.upload_id)
             except NoSuchUploadError:
                 return None
             except (AccessDeniedError, NotSupportedError) as error:

@@ -58,7 +58,7 @@ def parts_of_five_mib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def headers_of(storage: BackblazeStorage, key: str) -> dict[str, str]:
-    head = await storage._lifecycle.engine().requests.head_object(key)
+    head = await storage._runtime.context().requests.head_object(key)
     return {name.lower(): value for name, value in head.headers.items()}
 
 

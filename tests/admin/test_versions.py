@@ -456,8 +456,8 @@ async def test_given_an_old_version_when_restored_then_a_copy_of_it_is_on_top(
     found = await storage.get_file_metadata("a/ä +.webm")
     assert (found.version_id, found.content_type) == (result.version_id, "audio/webm")
     assert (found.metadata, found.etag) == ({"who": "größe"}, old.etag)
-    engine = storage._lifecycle.engine()
-    headers = (await engine.requests.head_object("a/ä +.webm")).headers
+    context = storage._runtime.context()
+    headers = (await context.requests.head_object("a/ä +.webm")).headers
     assert (headers["cache-control"], headers["content-disposition"]) == ("no-store", "inline")
 
 

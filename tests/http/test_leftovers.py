@@ -180,7 +180,7 @@ async def test_idle_connections_count_towards_the_most_there_may_be() -> None:
     async with HostileServer(response) as server:
         settings = server.settings(max_connections=limit, retry_attempts=20)
         async with BackblazeStorage(settings) as storage:
-            pool = storage._lifecycle.engine().session.pool
+            pool = storage._runtime.context().session.pool
             for calls in (4, 4, 2, 4, 1, 3, 4):
                 await asyncio.gather(*(storage.get_file("k") for _ in range(calls)))
                 await asyncio.sleep(0)

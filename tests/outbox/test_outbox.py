@@ -536,8 +536,8 @@ async def test_a_worker_that_hangs_loses_its_lease_to_another(
         async with running(outbox), Outbox(folder, storage, **QUICK) as other:
             await until(outbox, delivering=1)
             # What a stopped process does not do any more: renew.
-            ledger = outbox._office().ledger
-            ledger.renew = _never  # type: ignore[method-assign]  # stands for a stopped process
+            queue = outbox._store().queue
+            queue.renew = _never  # type: ignore[method-assign]  # stands for a stopped process
             assert (await other.drain()).delivered == 1
             assert (await other.entries())[0].attempts == 2
         rule.release.set()

@@ -307,11 +307,11 @@ async def test_given_an_open_storage_then_nothing_that_prints_it_shows_the_secre
     async with BackblazeStorage(settings) as storage:
         await storage.upload_file("a", b"x")
         url = await storage.get_signed_url("a")
-        engine = storage._lifecycle.engine()
-        session = engine.session
+        context = storage._runtime.context()
+        session = context.session
         stream = storage.stream_file("a")
         reader = await storage.open_file("a")
-        things: list[Any] = [storage, storage.settings, engine, stream, reader]
+        things: list[Any] = [storage, storage.settings, context, stream, reader]
         things += [session, session.signer, session.static_credentials, await storage.client()]
         for thing in things:
             assert_silent([repr(thing), str(thing), f"{thing}"], secrets)
@@ -325,13 +325,13 @@ async def test_given_what_holds_the_connections_then_it_cannot_be_sent_elsewhere
     settings = settings.model_copy(update={"application_key": SECRET})
     async with BackblazeStorage(settings) as storage:
         await storage.upload_file("a", b"x")
-        engine = storage._lifecycle.engine()
+        context = storage._runtime.context()
         for thing in (
             storage,
-            engine,
-            engine.session,
-            engine.session.signer,
-            engine.session.static_credentials,
+            context,
+            context.session,
+            context.session.signer,
+            context.session.static_credentials,
         ):
             into = io.BytesIO()
             with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError):

@@ -32,7 +32,7 @@ class Reply:
         return found[1] if found else ""
 
 
-class Wire:
+class RawClient:
     """Signs with a key of the server and sends over the network, without any retry."""
 
     def __init__(self, server: B2Server, session: aiohttp.ClientSession) -> None:
@@ -95,8 +95,8 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire_to(server: B2Server) -> AsyncIterator[Wire]:
+async def wire_to(server: B2Server) -> AsyncIterator[RawClient]:
     async with aiohttp.ClientSession() as session:
         # aiohttp sends a GET or PUT again by itself, which would be counted as ours.
         session._retry_connection = False
-        yield Wire(server, session)
+        yield RawClient(server, session)

@@ -55,10 +55,10 @@ async def versions(storage: BackblazeStorage, key: str) -> tuple[int, int]:
 
 def held(storage: BackblazeStorage) -> dict[str, int]:
     """The slots and the bytes that running transfers hold; the one place that looks inside."""
-    engine = storage._lifecycle.engine()
-    slots, budget = engine.session.slots, engine.budget
+    context = storage._runtime.context()
+    limiter, budget = context.session.limiter, context.budget
     return {
-        "slots": storage.settings.max_connections - slots.free,
+        "slots": storage.settings.max_connections - limiter.free,
         "bytes": budget.total - budget._free,
         "waiting": len(budget._waiting),
     }

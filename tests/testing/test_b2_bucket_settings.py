@@ -10,7 +10,7 @@ import pytest
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.testing import B2Server
-from tests.support.b2_wire import Reply, Wire, wire_to
+from tests.support.b2_wire import RawClient, Reply, wire_to
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -19,12 +19,12 @@ PUT = "<AllowedMethod>PUT</AllowedMethod>"
 
 
 @pytest.fixture
-async def wire(b2_server: B2Server) -> AsyncIterator[Wire]:
+async def wire(b2_server: B2Server) -> AsyncIterator[RawClient]:
     async with wire_to(b2_server) as opened:
         yield opened
 
 
-async def put(wire: Wire, what: str, document: str, *, bucket: str | None = None) -> Reply:
+async def put(wire: RawClient, what: str, document: str, *, bucket: str | None = None) -> Reply:
     body = document.encode()
     md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
     return await wire.ask(
@@ -32,12 +32,12 @@ async def put(wire: Wire, what: str, document: str, *, bucket: str | None = None
     )
 
 
-async def put_cors(wire: Wire, *rules: str) -> Reply:
+async def put_cors(wire: RawClient, *rules: str) -> Reply:
     text = "".join(f"<CORSRule>{rule}</CORSRule>" for rule in rules)
     return await put(wire, "cors", f"<CORSConfiguration>{text}</CORSConfiguration>")
 
 
-async def put_lifecycle(wire: Wire, *rules: str) -> Reply:
+async def put_lifecycle(wire: RawClient, *rules: str) -> Reply:
     text = "".join(f"<Rule>{rule}</Rule>" for rule in rules)
     return await put(wire, "lifecycle", f"<LifecycleConfiguration>{text}</LifecycleConfiguration>")
 
@@ -58,20 +58,22 @@ async def put_lifecycle(wire: Wire, *rules: str) -> Reply:
     ],
 )
 async def test_cors_rules_over_the_limits_are_refused(
-    wire: Wire, rules: list[str], code: str
+    wire: RawClient, rules: list[str], code: str
 ) -> None:
     assert (await put_cors(wire, *rules)).refusal == (400, code)
     missing = await wire.ask("GET", query={"cors": ""})
     assert missing.refusal == (404, "NoSuchCORSConfiguration")
 
 
-async def test_a_cors_rule_of_999_bytes_is_taken(wire: Wire) -> None:
+async def test_a_cors_rule_of_999_bytes_is_taken(wire: RawClient) -> None:
     # The origin has 19 bytes, s3_PUT has 6.
     rule = f"{ORIGIN}{PUT}<ExposeHeader>{'x' * 974}</ExposeHeader>"
     assert (await put_cors(wire, rule)).status == 200
 
 
-async def test_a_preflight_is_answered_by_the_first_rule_that_allows_all_of_it(wire: Wire) -> None:
+async def test_a_preflight_is_answered_by_the_first_rule_that_allows_all_of_it(
+    wire: RawClient,
+) -> None:
     await put_cors(
         wire,
         f"<ID>one</ID>{ORIGIN}{PUT}<AllowedHeader>x-*</AllowedHeader>",
@@ -104,7 +106,7 @@ HIDE = "<Expiration><Days>30</Days></Expiration>"
 MARKERS = "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>"
 
 
-async def test_a_rule_that_hides_comes_back_as_two(wire: Wire) -> None:
+async def test_a_rule_that_hides_comes_back_as_two(wire: RawClient) -> None:
     missing = await wire.ask("GET", query={"lifecycle": ""})
     assert missing.refusal == (404, "NoSuchLifecycleConfiguration")
     erase = (
@@ -119,7 +121,7 @@ async def test_a_rule_that_hides_comes_back_as_two(wire: Wire) -> None:
     assert (await wire.ask("GET", query={"lifecycle": ""})).status == 404
 
 
-async def test_rules_in_the_spelling_of_the_first_s3_are_taken(wire: Wire) -> None:
+async def test_rules_in_the_spelling_of_the_first_s3_are_taken(wire: RawClient) -> None:
     assert (await put_lifecycle(wire, f"<Prefix>a/</Prefix>{ENABLED}{HIDE}")).status == 200
     found = (await wire.ask("GET", query={"lifecycle": ""})).body.decode()
     assert "<Filter><Prefix>a/</Prefix></Filter>" in found
@@ -140,19 +142,21 @@ async def test_rules_in_the_spelling_of_the_first_s3_are_taken(wire: Wire) -> No
     ],
 )
 async def test_lifecycle_rules_that_b2_has_not_are_refused(
-    wire: Wire, rules: list[str], code: str
+    wire: RawClient, rules: list[str], code: str
 ) -> None:
     assert (await put_lifecycle(wire, *rules)).refusal == (400, code)
     assert (await wire.ask("GET", query={"lifecycle": ""})).status == 404
 
 
 @pytest.mark.parametrize("what", ["cors", "lifecycle", "encryption"])
-async def test_a_document_that_is_none_is_malformed(wire: Wire, what: str) -> None:
+async def test_a_document_that_is_none_is_malformed(wire: RawClient, what: str) -> None:
     for text in ("", "<a>", '<!DOCTYPE a [<!ENTITY e "x">]><a>&e;</a>'):
         assert (await put(wire, what, text)).status == 400
 
 
-async def test_new_buckets_encrypt_and_no_kms_is_taken(wire: Wire, b2_server: B2Server) -> None:
+async def test_new_buckets_encrypt_and_no_kms_is_taken(
+    wire: RawClient, b2_server: B2Server
+) -> None:
     b2_server.create_bucket("careflow-another")
     for bucket in (b2_server.bucket, "careflow-another"):
         found = await wire.ask("GET", query={"encryption": ""}, bucket=bucket)
@@ -165,7 +169,7 @@ async def test_new_buckets_encrypt_and_no_kms_is_taken(wire: Wire, b2_server: B2
     assert (await put(wire, "encryption", kms)).refusal == (400, "InvalidArgument")
 
 
-async def test_a_bucket_with_anything_in_it_stays(wire: Wire, b2_server: B2Server) -> None:
+async def test_a_bucket_with_anything_in_it_stays(wire: RawClient, b2_server: B2Server) -> None:
     async with BackblazeStorage(b2_server.settings()) as storage:
         await storage.upload_file("key", b"hello")
         await storage.delete_file("key")

@@ -18,7 +18,7 @@ from careflow_storage import (
 )
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy.faults import COMMON, KINDS
-from tests.support.b2_wire import Wire, wire_to
+from tests.support.b2_wire import RawClient, wire_to
 from tests.support.bodies import noise
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
@@ -29,7 +29,7 @@ LARGE = noise(PART + 1)
 
 
 @pytest.fixture
-async def wire(b2_server: B2Server) -> AsyncIterator[Wire]:
+async def wire(b2_server: B2Server) -> AsyncIterator[RawClient]:
     async with wire_to(b2_server) as opened:
         yield opened
 
@@ -42,7 +42,7 @@ async def storage(b2_server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 
 async def test_an_error_comes_so_often_and_only_to_its_operation_and_key(
-    wire: Wire, b2_server: B2Server
+    wire: RawClient, b2_server: B2Server
 ) -> None:
     rule = b2_server.faults.next(
         "PutObject",
@@ -152,7 +152,7 @@ async def test_a_download_that_breaks_goes_on(
 
 
 async def test_a_flipped_bit_of_an_upload_is_seen_by_the_server(
-    wire: Wire, b2_server: B2Server
+    wire: RawClient, b2_server: B2Server
 ) -> None:
     b2_server.faults.next("PutObject", corrupt_upload=70_000)
     reply = await wire.ask("PUT", "key", body=BODY)
@@ -191,7 +191,7 @@ async def test_a_stall_is_silent_until_the_client_gives_up(b2_server: B2Server, 
 
 
 async def test_a_stall_can_be_waited_for_and_released_from_the_tests_loop(
-    wire: Wire, b2_server: B2Server
+    wire: RawClient, b2_server: B2Server
 ) -> None:
     rule = b2_server.faults.next("GetObject", cut="hang")
     asking = asyncio.create_task(wire.ask("GET", "key"))
@@ -202,7 +202,7 @@ async def test_a_stall_can_be_waited_for_and_released_from_the_tests_loop(
         await asking
 
 
-async def test_a_slow_drip_takes_its_time(wire: Wire, b2_server: B2Server) -> None:
+async def test_a_slow_drip_takes_its_time(wire: RawClient, b2_server: B2Server) -> None:
     await wire.ask("PUT", "key", body=BODY)
     b2_server.faults.next("GetObject", rate=1_000_000)
     started = asyncio.get_running_loop().time()
@@ -211,7 +211,7 @@ async def test_a_slow_drip_takes_its_time(wire: Wire, b2_server: B2Server) -> No
 
 
 async def test_random_faults_are_the_same_for_the_same_seed(
-    wire: Wire, b2_server: B2Server
+    wire: RawClient, b2_server: B2Server
 ) -> None:
     async def play(seed: int) -> list[bool]:
         b2_server.requests.clear()
@@ -226,7 +226,9 @@ async def test_random_faults_are_the_same_for_the_same_seed(
     assert await play(8) != first
 
 
-async def test_random_faults_can_be_limited_to_operations(wire: Wire, b2_server: B2Server) -> None:
+async def test_random_faults_can_be_limited_to_operations(
+    wire: RawClient, b2_server: B2Server
+) -> None:
     b2_server.faults.random(1.0, kinds=["broken"], operations=["PutObject"])
     assert (await wire.ask("GET", "missing")).status == 404
     assert (await wire.ask("PUT", "key", body=BODY)).status == 500
@@ -240,7 +242,7 @@ def test_a_kind_that_does_not_exist_is_refused(b2_server: B2Server) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_random_kind_can_happen_to_every_request(
-    wire: Wire, b2_server: B2Server, kind: str
+    wire: RawClient, b2_server: B2Server, kind: str
 ) -> None:
     assert (await wire.ask("PUT", "key", body=BODY)).status == 200
     b2_server.faults.random(1.0, kinds=[kind])

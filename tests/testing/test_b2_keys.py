@@ -18,7 +18,7 @@ from careflow_storage import (
     InvalidInputError,
 )
 from careflow_storage.testing import ApplicationKey, B2Server
-from tests.support.b2_wire import Wire, wire_to
+from tests.support.b2_wire import RawClient, wire_to
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -29,7 +29,7 @@ DENIED = (403, "AccessDenied")
 
 
 @pytest.fixture
-async def wire(b2_server: B2Server) -> AsyncIterator[Wire]:
+async def wire(b2_server: B2Server) -> AsyncIterator[RawClient]:
     async with wire_to(b2_server) as opened:
         yield opened
 
@@ -50,13 +50,13 @@ def test_keys_look_like_b2s_and_hide_their_secret(b2_server: B2Server) -> None:
         b2_server.create_key(capabilities={"writeFile"})
 
 
-async def test_the_master_key_is_refused_in_b2s_words(wire: Wire) -> None:
+async def test_the_master_key_is_refused_in_b2s_words(wire: RawClient) -> None:
     reply = await wire.ask("GET", who=wire.server.master_key)
     assert reply.refusal == MALFORMED
     assert reply.field("Message") == "Malformed Access Key Id"
 
 
-async def test_unknown_deleted_and_expired_keys_are_refused(wire: Wire) -> None:
+async def test_unknown_deleted_and_expired_keys_are_refused(wire: RawClient) -> None:
     server = wire.server
     unknown = ApplicationKey("0" * 25, "K004" + "x" * 27, frozenset())
     deleted = server.create_key()
@@ -69,7 +69,7 @@ async def test_unknown_deleted_and_expired_keys_are_refused(wire: Wire) -> None:
         assert (await wire.ask("GET", who=who)).refusal == (403, "InvalidAccessKeyId")
 
 
-async def test_a_wrong_secret_or_region_or_changed_request_is_refused(wire: Wire) -> None:
+async def test_a_wrong_secret_or_region_or_changed_request_is_refused(wire: RawClient) -> None:
     key = wire.server.key
     wrong = ApplicationKey(key.key_id, "K004" + "x" * 27, key.capabilities)
     reply = await wire.ask("GET", who=wrong)
@@ -78,7 +78,9 @@ async def test_a_wrong_secret_or_region_or_changed_request_is_refused(wire: Wire
     assert (await wire.ask("GET", region="eu-central-003")).refusal == WRONG
 
 
-async def test_an_unsigned_request_is_refused_and_so_is_signature_version_2(wire: Wire) -> None:
+async def test_an_unsigned_request_is_refused_and_so_is_signature_version_2(
+    wire: RawClient,
+) -> None:
     path = f"/{wire.server.bucket}/key"
     assert (await wire.send("GET", path, {})).refusal == DENIED
     old = await wire.send("GET", path, {"Authorization": "AWS key:c2lnbmF0dXJl"})
@@ -88,7 +90,7 @@ async def test_an_unsigned_request_is_refused_and_so_is_signature_version_2(wire
 
 
 async def test_an_object_of_a_public_bucket_is_read_without_a_key_but_not_listed(
-    wire: Wire,
+    wire: RawClient,
 ) -> None:
     public = {"x-amz-acl": "public-read"}
     assert (await wire.ask("PUT", bucket="public-one", headers=public)).status == 200
@@ -98,7 +100,7 @@ async def test_an_object_of_a_public_bucket_is_read_without_a_key_but_not_listed
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(14, 200), (16, 403), (-14, 200), (-16, 403)])
-async def test_clocks_may_differ_by_15_minutes(wire: Wire, minutes: int, status: int) -> None:
+async def test_clocks_may_differ_by_15_minutes(wire: RawClient, minutes: int, status: int) -> None:
     wire.server.clock_skew = timedelta(minutes=minutes)
     reply = await wire.ask("GET")
     assert reply.status == status
@@ -127,7 +129,7 @@ class TestSignedByBotocore:
 
     @pytest.mark.parametrize("key", ["plain", "a%20b%2B%C3%BC", "it%27s~%281%29%21%2A%24", "a//b"])
     async def test_its_headers_are_taken_and_any_change_is_refused(
-        self, wire: Wire, key: str
+        self, wire: RawClient, key: str
     ) -> None:
         target = f"/{wire.server.bucket}/{key}?x-id=PutObject"
         request = self.signed(wire.server, "PUT", target, **{"x-amz-meta-a": "b  c"})
@@ -146,7 +148,7 @@ class TestSignedByBotocore:
         other = await wire.send("PUT", target, headers, b"other")
         assert other.refusal == (400, "XAmzContentSHA256Mismatch")
 
-    async def test_its_urls_are_taken_until_they_end(self, wire: Wire) -> None:
+    async def test_its_urls_are_taken_until_they_end(self, wire: RawClient) -> None:
         await wire.ask("PUT", "a b+c", body=BODY)
         server = wire.server
         request = AWSRequest("GET", f"{server.endpoint}/{server.bucket}/a%20b%2Bc")
@@ -172,7 +174,7 @@ class TestSignedByBotocore:
 
 
 async def test_a_presigned_upload_must_be_sent_as_it_was_signed(
-    wire: Wire, storage: BackblazeStorage
+    wire: RawClient, storage: BackblazeStorage
 ) -> None:
     url = await storage.get_signed_url("key", method="PUT", content_type="audio/webm")
     good = {"Content-Type": "audio/webm"}
@@ -183,7 +185,7 @@ async def test_a_presigned_upload_must_be_sent_as_it_was_signed(
     assert await storage.get_file("key") == BODY
 
 
-async def test_a_url_ends_with_the_key_that_signed_it(wire: Wire) -> None:
+async def test_a_url_ends_with_the_key_that_signed_it(wire: RawClient) -> None:
     key = wire.server.create_key()
     async with BackblazeStorage(wire.server.settings(key=key)) as storage:
         await storage.upload_file("key", BODY)
@@ -196,7 +198,7 @@ async def test_a_url_ends_with_the_key_that_signed_it(wire: Wire) -> None:
 class TestCapabilities:
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     async def test_without_list_buckets_a_missing_key_is_a_403(
-        self, wire: Wire, method: str
+        self, wire: RawClient, method: str
     ) -> None:
         blind = wire.server.create_key(capabilities={"readFiles"})
         seeing = wire.server.create_key(capabilities={"readFiles", "listBuckets"})
@@ -237,7 +239,7 @@ class TestCapabilities:
             assert (await storage.delete_file("key")).delete_marker
         assert [version.is_delete_marker for version in b2_server.versions("key")] == [True, False]
 
-    async def test_each_entry_of_a_batch_needs_its_own_capability(self, wire: Wire) -> None:
+    async def test_each_entry_of_a_batch_needs_its_own_capability(self, wire: RawClient) -> None:
         stored = await wire.ask("PUT", "key", body=BODY)
         version = stored.headers["x-amz-version-id"]
         body = (
@@ -255,13 +257,13 @@ class TestCapabilities:
         assert reply.body.count(b"<Error>") == 1
         assert [v.is_delete_marker for v in wire.server.versions("key")] == [True]
 
-    async def test_a_batch_has_at_most_1000_entries(self, wire: Wire) -> None:
+    async def test_a_batch_has_at_most_1000_entries(self, wire: RawClient) -> None:
         for count, status in ((1000, 200), (1001, 400), (0, 400)):
             entries = "".join(f"<Object><Key>k{n}</Key></Object>" for n in range(count))
             body = f"<Delete>{entries}</Delete>".encode()
             assert (await wire.ask("POST", query={"delete": ""}, body=body)).status == status
 
-    async def test_a_key_of_one_bucket_is_not_entitled_to_another(self, wire: Wire) -> None:
+    async def test_a_key_of_one_bucket_is_not_entitled_to_another(self, wire: RawClient) -> None:
         wire.server.create_bucket("another-one")
         key = wire.server.create_key(bucket="another-one")
         assert (await wire.ask("PUT", "k", who=key, body=BODY)).refusal == DENIED
@@ -270,7 +272,7 @@ class TestCapabilities:
         copy = await wire.ask("PUT", "c", who=key, bucket="another-one", headers=source)
         assert copy.refusal == DENIED
 
-    async def test_a_key_of_a_prefix_stays_in_it(self, wire: Wire) -> None:
+    async def test_a_key_of_a_prefix_stays_in_it(self, wire: RawClient) -> None:
         key = wire.server.create_key(name_prefix="tenant1/")
         assert (await wire.ask("PUT", "tenant1/a", who=key, body=BODY)).status == 200
         for method, name in (("PUT", "tenant10/a"), ("GET", "a"), ("DELETE", "tenant2/a")):
@@ -281,7 +283,7 @@ class TestCapabilities:
             query = {"list-type": "2", "prefix": prefix}
             assert (await wire.ask("GET", query=query, who=key)).status == status
 
-    async def test_listing_buckets_needs_list_all_bucket_names(self, wire: Wire) -> None:
+    async def test_listing_buckets_needs_list_all_bucket_names(self, wire: RawClient) -> None:
         key = wire.server.create_key(capabilities={"listBuckets"})
         assert (await wire.ask("GET", bucket="", who=key)).refusal == DENIED
         assert (await wire.ask("HEAD", who=key)).status == 200

@@ -8,7 +8,7 @@ import pytest
 
 from careflow_storage import BackblazeStorage, NoSuchUploadError
 from careflow_storage.testing import B2Server
-from tests.support.b2_wire import Wire, wire_to
+from tests.support.b2_wire import RawClient, wire_to
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -16,7 +16,7 @@ BODY = b"hello"
 
 
 @pytest.fixture
-async def wire(b2_server: B2Server) -> AsyncIterator[Wire]:
+async def wire(b2_server: B2Server) -> AsyncIterator[RawClient]:
     async with wire_to(b2_server) as opened:
         yield opened
 
@@ -28,7 +28,9 @@ async def storage(b2_server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 
 class TestMultipartUploads:
-    async def test_a_part_below_5_mb_is_too_small_unless_it_is_the_last(self, wire: Wire) -> None:
+    async def test_a_part_below_5_mb_is_too_small_unless_it_is_the_last(
+        self, wire: RawClient
+    ) -> None:
         upload_id = await wire.begin("key")
         etags = [
             (n, (await wire.part("key", upload_id, n, bytes(size))).headers["ETag"])
@@ -66,12 +68,12 @@ class TestMultipartUploads:
                 assert (await wire.ask("GET", "key", {"partNumber": "3"})).status == 416
 
     @pytest.mark.parametrize("number", ["0", "10001", "x"])
-    async def test_part_numbers_are_1_to_10000(self, wire: Wire, number: str) -> None:
+    async def test_part_numbers_are_1_to_10000(self, wire: RawClient, number: str) -> None:
         upload_id = await wire.begin("key")
         reply = await wire.ask("PUT", "key", {"partNumber": number, "uploadId": upload_id})
         assert reply.refusal == (400, "InvalidArgument")
 
-    async def test_a_bad_list_of_parts_is_refused(self, wire: Wire) -> None:
+    async def test_a_bad_list_of_parts_is_refused(self, wire: RawClient) -> None:
         upload_id = await wire.begin("key")
         etag = (await wire.part("key", upload_id, 1, bytes(5_000_000))).headers["ETag"]
         await wire.part("key", upload_id, 2, bytes(5_000_000))
@@ -85,7 +87,7 @@ class TestMultipartUploads:
             assert (await wire.complete("key", upload_id, parts)).refusal == (400, code)
 
     async def test_after_its_end_an_upload_is_unknown(
-        self, wire: Wire, storage: BackblazeStorage
+        self, wire: RawClient, storage: BackblazeStorage
     ) -> None:
         upload_id = await wire.begin("key")
         etag = (await wire.part("key", upload_id, 1, BODY)).headers["ETag"]
@@ -98,10 +100,10 @@ class TestMultipartUploads:
             assert reply.refusal == (404, "NoSuchUpload")
             assert (await wire.ask("GET", "key", {"uploadId": ended})).status == 404
         with pytest.raises(NoSuchUploadError):
-            await storage._lifecycle.engine().multipart.abort("key", aborted)
+            await storage._runtime.context().multipart.abort("key", aborted)
 
     async def test_uploads_and_parts_are_listed_in_pages(
-        self, wire: Wire, b2_server: B2Server
+        self, wire: RawClient, b2_server: B2Server
     ) -> None:
         ids = {key: await wire.begin(key) for key in ("a/1", "a/2", "b/1")}
         for number in (1, 3, 7):
@@ -122,12 +124,12 @@ class TestMultipartUploads:
 
 
 class TestLiveRead:
-    async def begin(self, wire: Wire) -> str:
+    async def begin(self, wire: RawClient) -> str:
         return await wire.begin(
             "key", x_backblaze_live_read_enabled="true", x_backblaze_live_read_part_size="5"
         )
 
-    async def test_finished_parts_are_read_while_the_upload_runs(self, wire: Wire) -> None:
+    async def test_finished_parts_are_read_while_the_upload_runs(self, wire: RawClient) -> None:
         upload_id = await self.begin(wire)
         await wire.part("key", upload_id, 1, b"01234")
         await wire.part("key", upload_id, 3, b"never")
@@ -145,7 +147,7 @@ class TestLiveRead:
             assert reply.refusal == refusal
         assert (await wire.ask("GET", "key")).status == 404
 
-    async def test_all_parts_but_the_last_have_the_declared_size(self, wire: Wire) -> None:
+    async def test_all_parts_but_the_last_have_the_declared_size(self, wire: RawClient) -> None:
         upload_id = await self.begin(wire)
         long = await wire.part("key", upload_id, 1, b"012345")
         assert long.refusal == (400, "InvalidArgument")
@@ -155,7 +157,7 @@ class TestLiveRead:
         short_before = await wire.part("key", upload_id, 1, b"0123")
         assert short_before.refusal == (400, "InvalidArgument")
 
-    async def test_an_upload_that_did_not_ask_for_it_is_not_readable(self, wire: Wire) -> None:
+    async def test_an_upload_that_did_not_ask_for_it_is_not_readable(self, wire: RawClient) -> None:
         upload_id = await wire.begin("key")
         await wire.part("key", upload_id, 1, b"01234")
         reply = await wire.ask("GET", "key", {"versionId": upload_id, "partNumber": "1"})

@@ -21,7 +21,7 @@ from careflow_storage import (
 )
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, Credentials, Signer
 from careflow_storage.testing import B2Server
-from tests.support.b2_wire import Wire, wire_to
+from tests.support.b2_wire import RawClient, wire_to
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -30,7 +30,7 @@ MD5 = base64.b64encode(hashlib.md5(BODY, usedforsecurity=False).digest()).decode
 
 
 @pytest.fixture
-async def wire(b2_server: B2Server) -> AsyncIterator[Wire]:
+async def wire(b2_server: B2Server) -> AsyncIterator[RawClient]:
     async with wire_to(b2_server) as opened:
         yield opened
 
@@ -56,7 +56,7 @@ async def test_buckets_keep_every_version_and_deleting_by_name_hides(
 
 
 async def test_a_hidden_key_is_a_404_that_says_so_and_unhides_when_its_marker_goes(
-    storage: BackblazeStorage, wire: Wire
+    storage: BackblazeStorage, wire: RawClient
 ) -> None:
     await storage.upload_file("key", BODY)
     hidden = await storage.delete_file("key")
@@ -71,7 +71,7 @@ async def test_a_hidden_key_is_a_404_that_says_so_and_unhides_when_its_marker_go
     assert await storage.get_file("key") == BODY
 
 
-async def test_versioning_cannot_be_switched_off(wire: Wire) -> None:
+async def test_versioning_cannot_be_switched_off(wire: RawClient) -> None:
     body = b"<VersioningConfiguration><Status>Suspended</Status></VersioningConfiguration>"
     reply = await wire.ask("PUT", query={"versioning": ""}, body=body)
     assert reply.refusal == (501, "NotImplemented")
@@ -79,7 +79,7 @@ async def test_versioning_cannot_be_switched_off(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("name", ["if-match", "if-none-match"])
-async def test_conditional_writes_are_not_implemented(wire: Wire, name: str) -> None:
+async def test_conditional_writes_are_not_implemented(wire: RawClient, name: str) -> None:
     reply = await wire.ask("PUT", "key", headers={name: "*"}, body=BODY)
     assert reply.refusal == (501, "NotImplemented")
     assert reply.field("Message").startswith("A header you provided implies functionality")
@@ -112,14 +112,14 @@ async def test_overwrite_false_is_kept_without_conditional_writes(
     ],
 )
 async def test_a_put_with_a_bad_header_is_refused_and_stores_nothing(
-    wire: Wire, b2_server: B2Server, headers: dict[str, str], refusal: tuple[int, str]
+    wire: RawClient, b2_server: B2Server, headers: dict[str, str], refusal: tuple[int, str]
 ) -> None:
     reply = await wire.ask("PUT", "key", headers=headers, body=BODY)
     assert reply.refusal == refusal
     assert b2_server.versions() == []
 
 
-async def test_a_put_with_all_good_headers_is_stored(wire: Wire, b2_server: B2Server) -> None:
+async def test_a_put_with_all_good_headers_is_stored(wire: RawClient, b2_server: B2Server) -> None:
     headers = {
         "content-md5": MD5,
         "x-amz-acl": "private",
@@ -136,13 +136,13 @@ async def test_a_put_with_all_good_headers_is_stored(wire: Wire, b2_server: B2Se
     assert stored.metadata == {"odd!~name": "v", "full": "v" * 2000}
 
 
-async def test_the_tagging_message_is_b2s(wire: Wire) -> None:
+async def test_the_tagging_message_is_b2s(wire: RawClient) -> None:
     reply = await wire.ask("PUT", "key", headers={"x-amz-tagging": "a=b"}, body=BODY)
     expected = "Unsupported header 'x-amz-tagging' received for this API call."
     assert reply.field("Message") == expected
 
 
-async def test_the_payload_hash_is_verified(wire: Wire) -> None:
+async def test_the_payload_hash_is_verified(wire: RawClient) -> None:
     reply = await wire.ask("PUT", "key", body=BODY, payload_hash="0" * 64)
     assert reply.refusal == (400, "XAmzContentSHA256Mismatch")
 
@@ -151,7 +151,7 @@ async def test_the_payload_hash_is_verified(wire: Wire) -> None:
     ("crc", "status"), [(zlib.crc32(BODY), 200), (0, 400)], ids=["right", "wrong"]
 )
 async def test_a_trailing_checksum_is_verified_and_its_framing_taken_away(
-    wire: Wire, b2_server: B2Server, crc: int, status: int
+    wire: RawClient, b2_server: B2Server, crc: int, status: int
 ) -> None:
     checksum = base64.b64encode(crc.to_bytes(4, "big"))
     framed = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:" + checksum + b"\r\n\r\n"
@@ -175,13 +175,13 @@ async def test_a_trailing_checksum_is_verified_and_its_framing_taken_away(
     ("key", "refusal"),
     [("k" * 1025, (400, "KeyTooLongError")), ("a\x1fb", (400, "InvalidArgument"))],
 )
-async def test_a_bad_key_is_refused(wire: Wire, key: str, refusal: tuple[int, str]) -> None:
+async def test_a_bad_key_is_refused(wire: RawClient, key: str, refusal: tuple[int, str]) -> None:
     assert (await wire.ask("PUT", key, body=BODY)).refusal == refusal
 
 
 @pytest.mark.parametrize("path", ["a%FFb", "a%C3", "%ED%A0%80", "%C0%AF"])
 async def test_a_key_that_is_no_utf_8_is_refused(
-    wire: Wire, b2_server: B2Server, path: str
+    wire: RawClient, b2_server: B2Server, path: str
 ) -> None:
     target, key = f"/{b2_server.bucket}/{path}", b2_server.key
     headers = Signer(b2_server.region).sign(
@@ -245,14 +245,14 @@ async def test_a_put_of_more_than_5_gb_is_refused_before_it_is_sent(
     assert b"<Code>EntityTooLarge</Code>" in response
 
 
-async def test_post_policies_and_unknown_calls_are_refused(wire: Wire) -> None:
+async def test_post_policies_and_unknown_calls_are_refused(wire: RawClient) -> None:
     assert (await wire.ask("POST", body=b"form")).refusal == (501, "NotImplemented")
     assert (await wire.ask("GET", query={"policy": ""})).refusal == (501, "NotImplemented")
     assert (await wire.ask("PUT", "key", {"tagging": ""})).refusal == (501, "NotImplemented")
     assert (await wire.ask("PATCH", "key")).refusal == (405, "MethodNotAllowed")
 
 
-async def test_bucket_names_follow_b2(wire: Wire) -> None:
+async def test_bucket_names_follow_b2(wire: RawClient) -> None:
     for name in ("short", "b2-reserved", "two..dots"):
         assert (await wire.ask("PUT", bucket=name)).refusal == (400, "InvalidBucketName")
     assert (await wire.ask("PUT", bucket="long-enough")).status == 200
@@ -269,7 +269,7 @@ async def test_bucket_names_follow_b2(wire: Wire) -> None:
     ],
 )
 async def test_a_used_up_cap_refuses_what_it_is_about(
-    wire: Wire, b2_server: B2Server, cap: str, works: str, fails: str
+    wire: RawClient, b2_server: B2Server, cap: str, works: str, fails: str
 ) -> None:
     assert (await wire.ask("PUT", "key", body=BODY)).status == 200
     b2_server.capped = {cap}
@@ -287,7 +287,7 @@ async def test_the_storage_tells_a_cap_from_a_missing_permission(
         await storage.get_file("key")
 
 
-async def test_cors_lets_in_whom_the_bucket_names(wire: Wire) -> None:
+async def test_cors_lets_in_whom_the_bucket_names(wire: RawClient) -> None:
     rules = (
         b"<CORSConfiguration><CORSRule><AllowedOrigin>https://app.example</AllowedOrigin>"
         b"<AllowedMethod>PUT</AllowedMethod><AllowedHeader>*</AllowedHeader>"
@@ -302,7 +302,7 @@ async def test_cors_lets_in_whom_the_bucket_names(wire: Wire) -> None:
         assert reply.status == status
 
 
-async def test_every_response_has_request_ids(wire: Wire) -> None:
+async def test_every_response_has_request_ids(wire: RawClient) -> None:
     for reply in (await wire.ask("GET", "key"), await wire.ask("PUT", "key", body=BODY)):
         assert reply.headers["x-amz-request-id"]
         assert reply.headers["x-amz-id-2"]

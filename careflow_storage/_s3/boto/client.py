@@ -33,7 +33,7 @@ from careflow_storage._s3.headers.encryption import (
     protection_parameters,
 )
 from careflow_storage._s3.headers.metadata import META_PREFIX
-from careflow_storage._s3.limiter import Slots
+from careflow_storage._s3.limiter import Limiter
 from careflow_storage._s3.objects import Stored
 from careflow_storage._s3.paging import Progress
 from careflow_storage._s3.redaction import scrub
@@ -61,7 +61,7 @@ class ControlPlane:
         self._retry = retry
         self._idle_timeout = session.settings.idle_timeout
         limit = min(_CALLS_AT_ONCE, session.settings.max_connections)
-        self._slots = Slots(limit, session.settings.pool_timeout)
+        self._limiter = Limiter(limit, session.settings.pool_timeout)
 
     async def prepare(self) -> None:
         """Load the client, which takes a second the first time; no request is sent."""
@@ -243,7 +243,7 @@ class ControlPlane:
                 client = await self._session.client()
                 if on_attempt is not None:
                     on_attempt()
-                async with self._slots, asyncio.timeout(limit):
+                async with self._limiter, asyncio.timeout(limit):
                     with response_timeout(limit):
                         response = await getattr(client, method)(**arguments)
                 return parse(response)

@@ -14,7 +14,7 @@ from careflow_storage._transfer.bodies.parts import FileBody, MemoryBody, Part, 
 from careflow_storage._transfer.bodies.sources import FileSource, MemorySource, Source
 from careflow_storage._transfer.bodies.spool import Area, Spool
 from careflow_storage._transfer.bodies.streams import StreamSource
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import StorageError
@@ -40,13 +40,13 @@ class PartReader:
     """
 
     def __init__(
-        self, source: Source, engine: Engine, algorithm: ChecksumAlgorithm | None = None
+        self, source: Source, context: TransferContext, algorithm: ChecksumAlgorithm | None = None
     ) -> None:
         self._source = source
         self._algorithm = algorithm
-        self._budget = engine.budget
-        self._threads = engine.threads
-        self._spool = engine.spool
+        self._budget = context.budget
+        self._threads = context.threads
+        self._spool = context.spool
         self._digests: dict[tuple[int, int], bytes] = {}
 
     async def hash_ahead(self, sizes: PartSizes) -> None:

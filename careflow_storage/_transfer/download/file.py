@@ -15,7 +15,7 @@ from careflow_storage._in_flight import help_call
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._transfer.bodies.memory import lent
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.partial_file import PartialFile
 from careflow_storage._transfer.download.stream import FileStream
 from careflow_storage._transfer.download.target import LocalTarget
@@ -36,7 +36,7 @@ logger = logging.getLogger("careflow_storage")
 
 
 async def download(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     target: str | os.PathLike[str],
     *,
@@ -54,22 +54,22 @@ async def download(
     With ``resume`` a failure keeps what was written, in two files beside the target, and the
     next call for the same version of the object fetches only what is missing.
     """
-    place = await engine.threads.run(LocalTarget.checked, target)
-    head = await engine.requests.head_object(
+    place = await context.threads.run(LocalTarget.checked, target)
+    head = await context.requests.head_object(
         key, version_id=version_id, headers=key_headers(encryption)
     )
-    identity = _identity(engine, head) if resume else None
+    identity = _identity(context, head) if resume else None
     async with (
         metered(progress, head.file.size) as meter,
-        _partial_file(engine, place, identity) as file,
+        _partial_file(context, place, identity) as file,
     ):
-        run = _Download(engine, head, file, meter, verify=verify, encryption=encryption)
+        run = _Download(context, head, file, meter, verify=verify, encryption=encryption)
         try:
             verified = await run.run()
         except ChecksumMismatchError:
-            await engine.threads.run(file.forget)
+            await context.threads.run(file.forget)
             raise
-        await engine.threads.run(file.publish, head.file.size)
+        await context.threads.run(file.publish, head.file.size)
     return DownloadResult(
         key=key,
         path=place.path,
@@ -82,26 +82,26 @@ async def download(
     )
 
 
-def _identity(engine: Engine, head: ObjectHead) -> str:
+def _identity(context: TransferContext, head: ObjectHead) -> str:
     """Say what is downloaded, so that the bytes of nothing else are ever put beside these."""
-    file, bucket = head.file, engine.settings.bucket_name
+    file, bucket = head.file, context.settings.bucket_name
     return json.dumps([bucket, file.key, file.version_id, file.etag, file.size])
 
 
 @asynccontextmanager
 async def _partial_file(
-    engine: Engine, place: LocalTarget, identity: str | None
+    context: TransferContext, place: LocalTarget, identity: str | None
 ) -> AsyncIterator[PartialFile]:
     file = PartialFile(place.file, identity=identity, shown=place.path)
     try:
-        await engine.threads.run(file.open)
+        await context.threads.run(file.open)
         if identity is not None and file.journal is None:
             logger.info(
                 "Not resuming: another run is writing %r, or its file is not ours.", place.path.name
             )
         yield file
     finally:
-        await engine.threads.clean_up(file.discard)
+        await context.threads.clean_up(file.discard)
 
 
 def _even_ends(size: int, step: int) -> Iterator[int]:
@@ -114,7 +114,7 @@ def _even_ends(size: int, step: int) -> Iterator[int]:
 class _Download:
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         head: ObjectHead,
         file: PartialFile,
         meter: Meter,
@@ -122,7 +122,7 @@ class _Download:
         verify: bool,
         encryption: CustomerKey | None,
     ) -> None:
-        self._engine = engine
+        self._context = context
         self._head = head
         self._object = head.file
         self._file = file
@@ -138,8 +138,8 @@ class _Download:
         """Fetch all ranges; a multipart object by its own parts, so that each can be hashed."""
         size = self._object.size
         composite = len(self._ends) > 1
-        ends = self._ends if composite else _even_ends(size, self._engine.settings.part_size)
-        window = asyncio.Semaphore(self._engine.settings.transfer_concurrency)
+        ends = self._ends if composite else _even_ends(size, self._context.settings.part_size)
+        window = asyncio.Semaphore(self._context.settings.transfer_concurrency)
         tasks: list[asyncio.Task[list[bytes]]] = []
         start = 0
         async with task_group() as group:
@@ -161,7 +161,7 @@ class _Download:
         """Have the range ``[start, end)`` in the file; return its MD5 if it is to be hashed."""
         help_call()
         try:
-            async with lent(self._engine.budget, RANGE_MEMORY) as memory:
+            async with lent(self._context.budget, RANGE_MEMORY) as memory:
                 written = await self._written_before(start, end, hashed=hashed)
                 if written is None:
                     return await self._fetch(start, end, memory, hashed=hashed)
@@ -171,7 +171,7 @@ class _Download:
 
     async def _written_before(self, start: int, end: int, *, hashed: bool) -> list[bytes] | None:
         """Read again what an earlier run has written; None if it has not, or it is damaged."""
-        journal, threads = self._file.journal, self._engine.threads
+        journal, threads = self._file.journal, self._context.threads
         expected = None if journal is None else journal.ranges.get((start, end))
         if expected is None:
             return None
@@ -193,10 +193,10 @@ class _Download:
     async def _fetch(
         self, start: int, end: int, memory: memoryview, *, hashed: bool
     ) -> list[bytes]:
-        engine = self._engine
-        store = RangeStore(self._file, engine.threads, memory, start, hashed=hashed)
+        context = self._context
+        store = RangeStore(self._file, context.threads, memory, start, hashed=hashed)
         stream = FileStream(
-            engine,
+            context,
             self._object.key,
             start=start,
             end=end,
@@ -207,16 +207,16 @@ class _Download:
             await store.fill_from(stream.into(store.free), self._meter)
         finally:
             await stream.aclose()
-        await engine.threads.run(self._file.note, start, end, store.crc)
+        await context.threads.run(self._file.note, start, end, store.crc)
         return store.digests
 
     async def _hash_file(self) -> list[bytes]:
-        hasher = EtagHasher(self._ends, self._engine.threads)
+        hasher = EtagHasher(self._ends, self._context.threads)
         try:
             for position in range(0, self._object.size, BLOCK_BYTES):
                 size = min(BLOCK_BYTES, self._object.size - position)
                 await hasher.update(
-                    await self._engine.threads.run(self._file.read_at, position, size)
+                    await self._context.threads.run(self._file.read_at, position, size)
                 )
             return await hasher.digests()
         finally:

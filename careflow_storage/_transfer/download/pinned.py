@@ -7,7 +7,7 @@ from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.transport import ResponseStream
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.errors import (
     InvalidRangeError,
     PreconditionFailedError,
@@ -30,7 +30,7 @@ class PinnedObject:
 
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         key: str,
         *,
         version_id: str | None = None,
@@ -40,7 +40,7 @@ class PinnedObject:
         self.key = key
         self.head = head
         self.failures = Failures()
-        self._engine = engine
+        self._context = context
         self._version_id = version_id
         self._if_match: str | None = None
         self._key_headers = key_headers(encryption)
@@ -67,7 +67,7 @@ class PinnedObject:
 
     async def ask(self) -> ObjectHead:
         """Ask for the metadata alone. 1 HEAD."""
-        return await self._engine.requests.head_object(
+        return await self._context.requests.head_object(
             self.key, version_id=self._version_id, headers=self._key_headers
         )
 
@@ -81,19 +81,19 @@ class PinnedObject:
         return ServerResponseError(
             f"The server's response is not what was asked for: {why}.",
             operation="GetObject",
-            bucket=self._engine.requests.bucket,
+            bucket=self._context.requests.bucket,
             key=self.key,
             retryable=retryable,
         )
 
     async def _get(self, start: int, end: int | None, *, empty: bool = False) -> ResponseStream:
         def check(found: ResponseHead) -> None:
-            head = self._engine.requests.describe(self.key, found.headers)
+            head = self._context.requests.describe(self.key, found.headers)
             if empty and head.file.size:
                 raise self.violation("it refuses a range inside of the object")
             self._compare(head)
 
-        return await self._engine.requests.get_object(
+        return await self._context.requests.get_object(
             self.key,
             start=start,
             end=end,
@@ -122,7 +122,7 @@ class PinnedObject:
             raise PreconditionFailedError(
                 "The object was replaced while it was read.",
                 operation="GetObject",
-                bucket=self._engine.requests.bucket,
+                bucket=self._context.requests.bucket,
                 key=self.key,
             )
         self._check_version(now)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from careflow_storage._s3.limiter import PAUSE_SECONDS, HolderReference
 from careflow_storage._s3.transport import ResponseStream
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage.errors import StorageError
 
@@ -39,9 +39,11 @@ class RangeReader:
         slow: Whether the reader has paused for long, last time.
     """
 
-    def __init__(self, engine: Engine, pinned: PinnedObject, start: int, end: int | None) -> None:
+    def __init__(
+        self, context: TransferContext, pinned: PinnedObject, start: int, end: int | None
+    ) -> None:
         self.slow = False
-        self._engine = engine
+        self._context = context
         self._loop = asyncio.get_running_loop()
         self._object = pinned
         self._position = start
@@ -111,12 +113,12 @@ class RangeReader:
         if self._response is not None:
             if self._reference is None:
                 self._reference = weakref.ref(self)
-            self._engine.session.slots.pause(self._reference, now)
+            self._context.session.limiter.pause(self._reference, now)
 
     def unpause(self) -> None:
         """Go on; a slow reader that was quick this time is not slow any more."""
         if self._reference is not None:
-            self._engine.session.slots.unpause(self._reference)
+            self._context.session.limiter.unpause(self._reference)
         if self.slow:
             paused = self._loop.time() - self._paused_at
             self.slow = paused > PAUSE_SECONDS * self._last_size / CHUNK_BYTES
@@ -134,7 +136,7 @@ class RangeReader:
     def close(self) -> None:
         """Release the slot; an unread rest closes the connection. Safe to call twice."""
         if self._reference is not None:
-            self._engine.session.slots.unpause(self._reference)
+            self._context.session.limiter.unpause(self._reference)
         response, self._response = self._response, None
         if response is not None:
             response.close()
@@ -188,7 +190,7 @@ class RangeReader:
         position = self._position
         failure = failure or self._object.violation(f"it ends at byte {position}")
         self._failures.count += 1
-        pause = self._engine.retry.pause_after(failure, self._failures.count)
+        pause = self._context.retry.pause_after(failure, self._failures.count)
         if pause is None:
             raise failure
         logger.debug("resuming %r at byte %d in %.2f s", self._object.key, position, pause)

@@ -9,7 +9,7 @@ from typing import Self
 
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import ObjectHead
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.stream import FileStream
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageClosedError
 from careflow_storage.models import FileMetadata
@@ -28,7 +28,7 @@ class FileReader:
 
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         head: ObjectHead,
         *,
         encryption: CustomerKey | None = None,
@@ -36,7 +36,7 @@ class FileReader:
     ) -> None:
         self.metadata: FileMetadata = head.file
         self._head = head
-        self._engine = engine
+        self._context = context
         self._encryption = encryption
         self._timeout = timeout
         self._position = 0
@@ -87,7 +87,7 @@ class FileReader:
         wanted = left if size < 0 else min(size, left)
         pieces: list[bytes] = []
         missing = wanted
-        in_flight, key = self._engine.in_flight, self.metadata.key
+        in_flight, key = self._context.in_flight, self.metadata.key
         deadline = Deadline(self._timeout, in_flight, operation="open_file", key=key)
         try:
             while missing:
@@ -115,13 +115,13 @@ class FileReader:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise StorageClosedError("The reader is closed.", key=self.metadata.key)
-        if self._engine.in_flight.refuses:
-            raise self._engine.in_flight.closed_error(operation="open_file", key=self.metadata.key)
+        if self._context.in_flight.refuses:
+            raise self._context.in_flight.closed_error(operation="open_file", key=self.metadata.key)
 
     async def _next_chunk(self) -> bytes:
         if self._chunks is None:
             self._stream = FileStream(
-                self._engine,
+                self._context,
                 self.metadata.key,
                 start=self._position,
                 # A range: its response tells the object's size, even when it is cut short.

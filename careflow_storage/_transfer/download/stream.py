@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._s3.transport import ResponseStream
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage._transfer.download.range_reader import Piece, RangeReader, Take
 from careflow_storage._transfer.download.verify import EtagHasher, check_digests, part_ends
@@ -53,7 +53,7 @@ class FileStream:
 
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         key: str,
         *,
         start: int = 0,
@@ -68,19 +68,19 @@ class FileStream:
         check_range(start, end)
         self._deadline = Deadline(
             timeout,
-            engine.in_flight,
+            context.in_flight,
             operation="stream_file",
-            bucket=engine.requests.bucket,
+            bucket=context.requests.bucket,
             key=key,
         )
-        self._engine = engine
+        self._context = context
         self._key = key
         self._empty = start == end
         self._hashes = verify and start == 0 and end is None
         self._object = PinnedObject(
-            engine, key, version_id=version_id, head=head, encryption=encryption
+            context, key, version_id=version_id, head=head, encryption=encryption
         )
-        self._reader = RangeReader(engine, self._object, start, end)
+        self._reader = RangeReader(context, self._object, start, end)
         # Weak: a loop that is left drops the generator, which then gives its slot back at once.
         # In a cycle with this object it would wait for the garbage collector.
         self._pieces: weakref.ref[AsyncGenerator[Any]] | None = None
@@ -211,9 +211,9 @@ class FileStream:
     def _new_hasher(self) -> EtagHasher:
         head = self._object.head
         if not self._hashes or head is None:
-            return EtagHasher([], self._engine.threads)
+            return EtagHasher([], self._context.threads)
         ends = part_ends(head.file.size, head.file.etag, head.headers, head.upload_mark)
-        return EtagHasher(ends, self._engine.threads)
+        return EtagHasher(ends, self._context.threads)
 
     async def _check_end(self, hasher: EtagHasher | None) -> None:
         digests = await (hasher or self._new_hasher()).digests()

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from careflow_storage._s3.responses.lengths import part_count
 from careflow_storage._transfer.bodies.checksums import is_md5, tells_md5s
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
-from careflow_storage._transfer.upload.marker import UploadMark
+from careflow_storage._transfer.upload.marker import UploadMarker
 from careflow_storage.errors import ChecksumMismatchError
 
 Verified: TypeAlias = Literal["md5", "composite-md5", "length"]
@@ -18,7 +18,7 @@ Verified: TypeAlias = Literal["md5", "composite-md5", "length"]
 _BATCH_BYTES = 1024 * 1024
 
 
-def part_ends(size: int, etag: str, headers: Mapping[str, str], mark: str | None) -> list[int]:
+def part_ends(size: int, etag: str, headers: Mapping[str, str], marker: str | None) -> list[int]:
     """Return where each separately hashed part ends; empty when the ETag proves nothing.
 
     One end means that the ETag is the MD5 of the whole. Several mean that it is the MD5 of
@@ -28,7 +28,7 @@ def part_ends(size: int, etag: str, headers: Mapping[str, str], mark: str | None
     if is_md5(etag, headers):
         return [size]
     count = part_count(etag)
-    upload = UploadMark.parse(mark)
+    upload = UploadMarker.parse(marker)
     if count is None or upload is None or not tells_md5s(headers):
         return []
     ends: list[int] = []

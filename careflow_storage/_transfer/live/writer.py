@@ -18,7 +18,7 @@ from careflow_storage._transfer.bodies.buffers import view_of
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.part_reader import GATHER_BYTES, Filling
 from careflow_storage._transfer.bodies.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark_partial
 from careflow_storage._transfer.live.kept import KeptFile, pieces_of, save, tell_kept, tell_lost
 from careflow_storage._transfer.live.part_queue import Flusher, LiveParts
@@ -108,7 +108,7 @@ class RecordingWriter:
 
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         key: str,
         options: UploadOptions,
         *,
@@ -122,13 +122,13 @@ class RecordingWriter:
         keep_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         _check(on_error, flush_interval, live_read)
-        part_size = engine.settings.part_size
+        part_size = context.settings.part_size
         if flush_interval is not None:
             part_size = min(part_size, _FLUSHED_PART_BYTES)
         self._sizes = PartSizes(part_size, 0 if live_read else None)
-        self._engine = engine
+        self._context = context
         self._key = key
-        self._headers = options.headers(engine.settings.endpoint)
+        self._headers = options.headers(context.settings.endpoint)
         self._encryption = options.encryption
         self._algorithm = options.checksum
         self._name = name
@@ -220,7 +220,7 @@ class RecordingWriter:
         view = _as_view(data)
         async with self._turn:
             # Only before bytes are taken: what is cancelled here takes no more of them.
-            await self._engine.turns.give()
+            await self._context.turns.give()
             while True:
                 self._check_open()
                 if self._declared:
@@ -244,7 +244,7 @@ class RecordingWriter:
                     self._written += filling.filled - before
                 view = view[filling.filled - before :]
                 if view.nbytes:
-                    await self._engine.turns.give()
+                    await self._context.turns.give()
 
     async def _room(self, parts: LiveParts) -> None:
         try:
@@ -299,7 +299,7 @@ class RecordingWriter:
 
     def _check_open(self) -> None:
         if self._cut_off is not None:
-            raise self._engine.in_flight.closed_error(operation="write", key=self._key)
+            raise self._context.in_flight.closed_error(operation="write", key=self._key)
         if self._state != "open":
             raise StorageClosedError(
                 f"The recording is {self._state}.",
@@ -316,11 +316,11 @@ class RecordingWriter:
                 key=self._key,
                 hint="With live_read parts do not grow: raise BACKBLAZE_PART_SIZE.",
             )
-        engine = self._engine
+        context = self._context
         # A flush reads what is there while more comes: from the disk, where it stays.
-        budget = engine.budget if self._flusher is None else None
+        budget = context.budget if self._flusher is None else None
         size = self._sizes.size_of(self._number)
-        self._filling = Filling(engine.threads, engine.spool, budget=budget, size=size)
+        self._filling = Filling(context.threads, context.spool, budget=budget, size=size)
         return self._filling
 
     async def _hand_over(self, filling: Filling) -> None:
@@ -333,14 +333,14 @@ class RecordingWriter:
         if self._parts is None:
             self._tell_content_type(head)
             upload = MultipartUpload(
-                self._engine,
+                self._context,
                 self._key,
                 self._headers,
                 self._sizes,
                 algorithm=self._algorithm,
                 live_read=self._live_read,
             )
-            concurrency = self._engine.settings.transfer_concurrency
+            concurrency = self._context.settings.transfer_concurrency
             self._parts = LiveParts(upload, self._progress, concurrency, keeps=self._keeps)
         return self._parts
 
@@ -362,10 +362,10 @@ class RecordingWriter:
                 key=self._key,
                 hint="Open each recording once.",
             )
-        if self._engine.in_flight.refuses:
-            raise self._engine.in_flight.closed_error(operation="open_recording", key=self._key)
+        if self._context.in_flight.refuses:
+            raise self._context.in_flight.closed_error(operation="open_recording", key=self._key)
         self._state = "open"
-        self._engine.in_flight.add(self)
+        self._context.in_flight.add(self)
         if self._flusher is not None:
             self._flusher.start()
         return self
@@ -380,12 +380,12 @@ class RecordingWriter:
             await self._leave_cut_off(self._cut_off, exc)
             return
         self._state = "closed"
-        running = self._engine.in_flight.enter(ending=True)
+        running = self._context.in_flight.enter(ending=True)
         try:
             with running if running is not None else nullcontext():
                 await self._end(exc)
         finally:
-            self._engine.in_flight.discard(self)
+            self._context.in_flight.discard(self)
 
     async def end_with(self, error: StorageClosedError) -> None:
         """End it as if ``error`` had left its block, wherever its task is: the storage closes."""
@@ -404,7 +404,7 @@ class RecordingWriter:
                 raise
         finally:
             self._was_cut_off.set()
-            self._engine.in_flight.discard(self)
+            self._context.in_flight.discard(self)
 
     async def _leave_cut_off(self, error: StorageClosedError, exc: BaseException | None) -> None:
         waiting = asyncio.create_task(self._was_cut_off.wait())
@@ -467,7 +467,7 @@ class RecordingWriter:
     async def _mark_partial(self, done: Uploaded, upload: MultipartUpload) -> None:
         try:
             marked = await mark_partial(
-                self._engine,
+                self._context,
                 self._key,
                 done.stored,
                 done.size,
@@ -478,10 +478,10 @@ class RecordingWriter:
             logger.warning("%s", error, extra={"key": self._key, "code": error.code})
             raise
         self._result = self._to_result(replace(done, stored=marked, partial=True))
-        await erase_unmarked(self._engine, self._key, done.stored, marked)
+        await erase_unmarked(self._context, self._key, done.stored, marked)
 
     async def _put(self, *, partial: bool) -> None:
-        engine, algorithm = self._engine, self._algorithm
+        context, algorithm = self._context, self._algorithm
         filling = self._filling
         part = await filling.finish() if filling is not None else Part(MemoryBody(b""), b"")
         self._filling = None
@@ -489,13 +489,15 @@ class RecordingWriter:
             if partial and not part.size:
                 return
             self._tell_content_type(part.head)
-            digest, check, payload_hash = await part.proof(algorithm, engine.threads, self._headers)
+            digest, check, payload_hash = await part.proof(
+                algorithm, context.threads, self._headers
+            )
             headers = {**self._headers, **check}
             if partial:
                 headers |= {PARTIAL_HEADER: "true", **self._partial_headers()}
             async with metered(self._progress, part.size) as meter:
                 stored = await put_part(
-                    engine, self._key, part, headers, meter, payload_hash=payload_hash
+                    context, self._key, part, headers, meter, payload_hash=payload_hash
                 )
             verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
         except BaseException:
@@ -517,7 +519,7 @@ class RecordingWriter:
             storing,
             _KEEP_SECONDS,
             cancelled=cancelled,
-            until=self._engine.in_flight.clean_up_until,
+            until=self._context.in_flight.clean_up_until,
         )
         failure = _failure_of(storing)
         if failure is not None:
@@ -601,7 +603,7 @@ class RecordingWriter:
         if size:
             self._kept, failures = await save(
                 lambda: pieces_of(held, filling),
-                self._engine.threads,
+                self._context.threads,
                 self._keep_dir,
                 self._name,
                 start,

@@ -21,7 +21,7 @@ from yarl import URL
 from careflow_storage._executor import in_thread
 from careflow_storage._retry_after import seconds_to_wait
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.remote.proxy import SourceProxies
 from careflow_storage._transfer.remote.signed_urls import why_refused
 from careflow_storage._transfer.remote.ssrf import AddressGuard, parse_url, shown
@@ -75,11 +75,11 @@ class RemoteFile:
     Raises `SourceError`. ``size`` is None where the source does not tell it.
     """
 
-    def __init__(self, engine: Engine, url: URL, rules: RemoteRules) -> None:
+    def __init__(self, context: TransferContext, url: URL, rules: RemoteRules) -> None:
         self.size: int | None = None
         self.content_type: str | None = None
-        self._retry = engine.retry
-        self._settings = engine.settings
+        self._retry = context.retry
+        self._settings = context.settings
         self._url = url
         self._rules = rules
         self._guard = AddressGuard(allow_private=rules.allow_private)

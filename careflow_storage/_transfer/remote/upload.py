@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from yarl import URL
 
 from careflow_storage._s3.headers.metadata import is_header_value
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
@@ -54,7 +54,7 @@ class SourceRequest:
 
 
 async def upload_from_url(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     source_request: SourceRequest,
     options: UploadOptions,
@@ -71,7 +71,7 @@ async def upload_from_url(
 
     The source needs no request slot: waiting for it holds up no other transfer.
     """
-    options.headers(engine.settings.endpoint)  # refuses before the source is asked
+    options.headers(context.settings.endpoint)  # refuses before the source is asked
     rules = RemoteRules(
         headers=_request_headers(source_request.auth, source_request.headers),
         max_size=_whole("max_size", max_size) if max_size is not None else None,
@@ -81,12 +81,12 @@ async def upload_from_url(
     )
     accepted = _checked_patterns(content_types)
     place = _checked_url(source_request.url, rules)
-    async with RemoteFile(engine, place, rules) as source:
+    async with RemoteFile(context, place, rules) as source:
         head = await source.peek(HEAD_BYTES)
         _check_type(source, head, accepted, place)
         content_type = options.content_type or _content_type(name, head, source.content_type)
         options = replace(options, size=source.size, content_type=content_type)
-        return await upload(engine, key, source, options, name=name, progress=progress)
+        return await upload(context, key, source, options, name=name, progress=progress)
 
 
 def _checked_url(text: object, rules: RemoteRules) -> URL:

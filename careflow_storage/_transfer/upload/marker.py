@@ -29,7 +29,7 @@ _FORM = re.compile(r"([0-9a-f]{32})-(\d{1,10})(\+?)")
 
 
 @dataclass(frozen=True, slots=True)
-class UploadMark:
+class UploadMarker:
     """A nonce and the sizes of the parts; ``str()`` is its form in the metadata."""
 
     nonce: str

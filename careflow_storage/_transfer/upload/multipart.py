@@ -22,9 +22,9 @@ from careflow_storage._transfer.bodies.checksums import (
     verify_stored,
 )
 from careflow_storage._transfer.bodies.parts import Part, PartSizes
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark, fingerprint_of
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.orphans import report_orphans
 from careflow_storage.errors import (
     ChecksumMismatchError,
@@ -64,14 +64,14 @@ class MultipartUpload:
 
     Attributes:
         sent: The parts that the server has confirmed, by their number.
-        fingerprint: Stands for ``headers``; see `UploadMark`.
+        fingerprint: Stands for ``headers``; see `UploadMarker`.
         unfinished: What was told of it when it was neither completed nor aborted.
         gone: Whether the server said that it has no such upload (any more).
     """
 
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         key: str,
         headers: Mapping[str, str],
         sizes: PartSizes,
@@ -83,7 +83,7 @@ class MultipartUpload:
     ) -> None:
         self.sizes = sizes
         self.sent: dict[int, SentPart] = {}
-        self._engine = engine
+        self._context = context
         self._key = key
         self.fingerprint = fingerprint_of(headers, algorithm)
         self.unfinished: str | None = None
@@ -91,8 +91,8 @@ class MultipartUpload:
         # The ETag of a part that the server copied is not its MD5 everywhere (SeaweedFS's is not):
         # downloads must not expect what its size would tell them.
         told = PartSizes(0, 0) if copied else sizes
-        self._mark = UploadMark.new(told, self.fingerprint)
-        self._headers = {**headers, MARK_HEADER: str(self._mark)}
+        self._marker = UploadMarker.new(told, self.fingerprint)
+        self._headers = {**headers, MARK_HEADER: str(self._marker)}
         self._algorithm = algorithm
         self._copied = copied
         self._conditional = conditional
@@ -126,23 +126,23 @@ class MultipartUpload:
         have begun the upload all the same, and its ID is needed to abort it.
         """
         self._creation = asyncio.create_task(
-            self._engine.multipart.create(
+            self._context.multipart.create(
                 self._key, self._headers, self._algorithm, live_read=self._live_read
             )
         )
         started = asyncio.get_running_loop().time()
         with refusals_explained(self._headers):
             created = await asyncio.shield(self._creation)
-        self._engine.living.add(created.upload_id)
+        self._context.living.add(created.upload_id)
         if created.unsettled:
             took = asyncio.get_running_loop().time() - started
-            await report_orphans(self._engine, self._key, created.upload_id, took)
+            await report_orphans(self._context, self._key, created.upload_id, took)
 
     def adopt(self, upload_id: str, parts: Mapping[int, SentPart]) -> None:
         """Go on with an upload that another run has begun, instead of `begin`."""
         self._adopted = upload_id
         self.sent = dict(parts)
-        self._engine.living.add(upload_id)
+        self._context.living.add(upload_id)
 
     async def send(self, number: int, part: Part, meter: Meter) -> None:
         """Send one part and hold the response to it; the same number again replaces it.
@@ -150,12 +150,12 @@ class MultipartUpload:
         The part stays the caller's, who releases it.
         """
         digest, headers, payload_hash = await part.proof(
-            self._algorithm, self._engine.threads, self._headers
+            self._algorithm, self._context.threads, self._headers
         )
         headers |= key_headers_of(self._headers)
         part_meter = meter.part()
         try:
-            stored = await self._engine.requests.upload_part(
+            stored = await self._context.requests.upload_part(
                 self._key,
                 self._known_id(),
                 number,
@@ -175,7 +175,7 @@ class MultipartUpload:
 
     async def copy(self, number: int, source: CopySource, *, start: int, end: int) -> None:
         """Make one part of the bytes ``[start, end)`` of another object, on the server."""
-        etag = await self._engine.control.upload_part_copy(
+        etag = await self._context.control.upload_part_copy(
             self._key, self._known_id(), number, source, self._headers, start=start, end=end
         )
         # Of bytes that never came here nobody knows more than the server's word.
@@ -186,7 +186,7 @@ class MultipartUpload:
         sent = [self.sent[number] for number in sorted(self.sent)]
         checksum = composite(self._algorithm, [part.digest for part in sent])
         try:
-            stored = await self._engine.multipart.complete(
+            stored = await self._context.multipart.complete(
                 self._key,
                 self._known_id(),
                 [(part.etag, part.digest) for part in sent],
@@ -233,7 +233,7 @@ class MultipartUpload:
         return Stored(found.file.etag, found.file.version_id, {})
 
     async def _find_completed(self, etag: str | None) -> ObjectHead | None:
-        requests, key_headers = self._engine.requests, key_headers_of(self._headers)
+        requests, key_headers = self._context.requests, key_headers_of(self._headers)
         try:
             newest = await requests.head_object(self._key, headers=key_headers)
             if self._is_ours(newest, etag):
@@ -257,7 +257,7 @@ class MultipartUpload:
     async def _versions(self, etag: str | None) -> list[str]:
         """The newest versions of the key, those with this ETag, if it is known."""
         found: list[str] = []
-        pages = versions_of_key(self._engine.requests, self._key, limit=_VERSIONS_LOOKED_AT)
+        pages = versions_of_key(self._context.requests, self._key, limit=_VERSIONS_LOOKED_AT)
         async with aclosing(pages):
             async for page in pages:
                 found += [
@@ -275,7 +275,7 @@ class MultipartUpload:
             return etag is not None and head.file.etag == etag
         # Another run may have gone on with our upload, with other bytes.
         same = etag is None or self._copied or head.file.etag == etag
-        return same and head.upload_mark == str(self._mark)
+        return same and head.upload_mark == str(self._marker)
 
     def _verify(self, stored: Stored, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)
@@ -333,7 +333,7 @@ class MultipartUpload:
 
     def _forget(self) -> None:
         """Let go of the upload: others may go on with it, or abort it."""
-        self._engine.living.discard(self.upload_id or "")
+        self._context.living.discard(self.upload_id or "")
 
     @asynccontextmanager
     async def _within_budget(
@@ -343,7 +343,7 @@ class MultipartUpload:
         cancelled = isinstance(error, asyncio.CancelledError)
         loop = asyncio.get_running_loop()
         end = loop.time() + (_ABORT_SECONDS_WHEN_CANCELLED if cancelled else _ABORT_SECONDS)
-        until = self._engine.in_flight.clean_up_until
+        until = self._context.in_flight.clean_up_until
         task = asyncio.create_task(ending)
         interrupted: asyncio.CancelledError | None = None
         while not task.done() and loop.time() < until(end):
@@ -380,7 +380,7 @@ class MultipartUpload:
         # A part in flight can land after an abort: only NoSuchUpload proves that none did.
         for _ in range(_ABORT_ROUNDS):
             try:
-                await self._engine.multipart.abort(self._key, self._known_id())
+                await self._context.multipart.abort(self._key, self._known_id())
             except NoSuchUploadError:
                 break
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage.errors import StorageError
 
 logger = logging.getLogger("careflow_storage")
@@ -17,7 +17,7 @@ _SLACK = timedelta(seconds=2)
 _PATIENCE_SECONDS = 5.0
 
 
-async def report_orphans(engine: Engine, key: str, upload_id: str, took: float) -> None:
+async def report_orphans(context: TransferContext, key: str, upload_id: str, took: float) -> None:
     """Log which uploads earlier attempts to begin ``upload_id`` may have left behind.
 
     No S3 request tells who began an upload: an orphan looks like the upload of another process
@@ -32,7 +32,7 @@ async def report_orphans(engine: Engine, key: str, upload_id: str, took: float) 
     """
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            listed = await engine.control.list_incomplete(key)
+            listed = await context.control.list_incomplete(key)
     except (StorageError, TimeoutError) as error:
         why = str(error) or type(error).__name__
         _warn(key, [], f"Listing the uploads of the key failed: {why}")
@@ -42,7 +42,7 @@ async def report_orphans(engine: Engine, key: str, upload_id: str, took: float) 
     found = [
         upload.upload_id
         for upload in uploads
-        if upload.upload_id not in engine.living
+        if upload.upload_id not in context.living
         and all(abs(upload.initiated - begun) <= timedelta(seconds=took) + _SLACK for begun in ours)
     ]
     if found:

@@ -21,9 +21,9 @@ from careflow_storage._transfer.bodies.checksums import composite, composite_eta
 from careflow_storage._transfer.bodies.part_reader import PartReader
 from careflow_storage._transfer.bodies.parts import MAX_PARTS, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter
-from careflow_storage._transfer.upload.marker import UploadMark, fingerprint_of
+from careflow_storage._transfer.upload.marker import UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.multipart import MultipartUpload, SentPart
 from careflow_storage._transfer.upload.scheduler import part_sender
 from careflow_storage.errors import (
@@ -67,7 +67,7 @@ class ResumableUpload:
 
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         key: str,
         headers: Mapping[str, str],
         source: Source,
@@ -77,7 +77,7 @@ class ResumableUpload:
         algorithm: ChecksumAlgorithm,
         overwrite: bool,
     ) -> None:
-        self._engine = engine
+        self._context = context
         self._key = key
         self._headers = headers
         self._source = source
@@ -86,7 +86,7 @@ class ResumableUpload:
         self._algorithm = algorithm
         self._overwrite = overwrite
         # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
-        self._conditional = not overwrite and not engine.settings.is_b2
+        self._conditional = not overwrite and not context.settings.is_b2
         self._fingerprint = fingerprint_of(headers, algorithm)
         self._anew = False
         self.upload: MultipartUpload | None = None
@@ -142,11 +142,11 @@ class ResumableUpload:
         return {"key": self._key}
 
     def _own_sizes(self) -> PartSizes:
-        return PartSizes(self._engine.settings.part_size, self._size)
+        return PartSizes(self._context.settings.part_size, self._size)
 
     def _new(self, sizes: PartSizes) -> MultipartUpload:
         return MultipartUpload(
-            self._engine,
+            self._context,
             self._key,
             self._headers,
             sizes,
@@ -159,7 +159,7 @@ class ResumableUpload:
     async def _stored_before(self) -> Resumed | None:
         """Find out whether an earlier run, or another process, has completed this very upload."""
         try:
-            head = await self._engine.requests.head_object(self._key)
+            head = await self._context.requests.head_object(self._key)
         except NoSuchKeyError:
             return None
         except AccessDeniedError:
@@ -167,12 +167,12 @@ class ResumableUpload:
             if not self._overwrite:
                 raise
             return None
-        mark = UploadMark.parse(head.upload_mark)
-        if not self._anew and mark is not None and mark.has(self._fingerprint):
-            done = await self._same_object(head, mark.sizes)
+        marker = UploadMarker.parse(head.upload_mark)
+        if not self._anew and marker is not None and marker.has(self._fingerprint):
+            done = await self._same_object(head, marker.sizes)
             if done is not None:
                 try:
-                    await lock_at_least(self._engine.control, head.file, self._headers)
+                    await lock_at_least(self._context.control, head.file, self._headers)
                 except NoSuchKeyError:
                     return None  # erased since: it is uploaded anew
                 self._meter.add(self._size)
@@ -209,7 +209,7 @@ class ResumableUpload:
         """
         for candidate in await self._candidates():
             try:
-                parts = await self._engine.control.list_parts(self._key, candidate.upload_id)
+                parts = await self._context.control.list_parts(self._key, candidate.upload_id)
             except NoSuchUploadError:
                 continue
             sizes = _sizes_of(parts, self._size, self._own_sizes())
@@ -229,11 +229,11 @@ class ResumableUpload:
 
     async def _candidates(self) -> list[IncompleteUpload]:
         try:
-            listed = await self._engine.control.list_incomplete(self._key)
+            listed = await self._context.control.list_incomplete(self._key)
         except AccessDeniedError as error:
             error.hint = "resume=True lists unfinished uploads: B2 asks for listFiles for that."
             raise
-        living = self._engine.living
+        living = self._context.living
         uploads = [
             upload
             for upload in listed
@@ -264,15 +264,15 @@ class ResumableUpload:
         """Hash the next bytes of the source: by MD5, and by the upload's algorithm."""
         part = await self._reader("md5").read(size)
         try:
-            md5 = await part.digest("md5", self._engine.threads)
+            md5 = await part.digest("md5", self._context.threads)
             if self._algorithm == "md5":
                 return md5, md5
-            return md5, await part.digest(self._algorithm, self._engine.threads)
+            return md5, await part.digest(self._algorithm, self._context.threads)
         finally:
             await part.release()
 
     def _reader(self, algorithm: ChecksumAlgorithm) -> PartReader:
-        return PartReader(self._source, self._engine, algorithm)
+        return PartReader(self._source, self._context, algorithm)
 
     async def _has_our_headers(self, stored: Stored, sizes: PartSizes) -> bool:
         try:
@@ -294,19 +294,19 @@ class ResumableUpload:
             return True
 
     async def _verify_headers(self, stored: Stored, sizes: PartSizes) -> bool:
-        head = await self._engine.requests.head_object(self._key, version_id=stored.version_id)
+        head = await self._context.requests.head_object(self._key, version_id=stored.version_id)
         if head.file.etag != stored.etag:
             # Where no versions are kept: somebody has written the key since, that is what counts.
             return True
-        mark = UploadMark.parse(head.upload_mark)
+        marker = UploadMarker.parse(head.upload_mark)
         ours = (
-            mark is not None
-            and mark.has(self._fingerprint)
-            and _plan(mark.sizes, self._size) == _plan(sizes, self._size)
+            marker is not None
+            and marker.has(self._fingerprint)
+            and _plan(marker.sizes, self._size) == _plan(sizes, self._size)
         )
         if ours:
             # It is locked as the run wanted that began it, perhaps days ago.
-            await lock_at_least(self._engine.control, head.file, self._headers)
+            await lock_at_least(self._context.control, head.file, self._headers)
         return ours
 
     # --- what is missing ----------------------------------------------------------------
@@ -326,7 +326,7 @@ class ResumableUpload:
         await self._rewind()
         reader, read = self._reader(self._algorithm), 0
         await reader.hash_ahead(upload.sizes)
-        concurrency = self._engine.settings.transfer_concurrency
+        concurrency = self._context.settings.transfer_concurrency
         reused = set(upload.sent)
         async with part_sender(upload, self._meter, concurrency) as sender:
             for number, size in enumerate(_plan(upload.sizes, self._size), start=1):

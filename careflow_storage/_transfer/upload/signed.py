@@ -9,7 +9,7 @@ import re
 from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.presign import Grant, check_expires_in, presign_one
 from careflow_storage._transfer.bodies.parts import MAX_PART_BYTES
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.upload.upload import UploadOptions
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import SignedRequest
@@ -21,7 +21,7 @@ _MD5_BYTES = 16
 
 
 async def sign_upload(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     options: UploadOptions,
     *,
@@ -30,17 +30,19 @@ async def sign_upload(
 ) -> SignedRequest:
     """Sign one PUT of ``key``; ``options`` say what is stored. Sends no request."""
     check_expires_in(expires_in)
-    headers = _headers(engine, options, md5)
+    headers = _headers(context, options, md5)
     signed = dict(headers)
     if options.size is not None:
         # Not among the headers to send: each HTTP client sets it itself, and browsers refuse it.
         signed["content-length"] = str(_checked_size(options.size))
     grant = Grant("PUT", expires_in, {}, signed)
-    url, expires_at = await presign_one(engine.session, key, grant)
+    url, expires_at = await presign_one(context.session, key, grant)
     return SignedRequest(method="PUT", url=url, headers=headers, expires_at=expires_at)
 
 
-def _headers(engine: Engine, options: UploadOptions, md5: str | bytes | None) -> dict[str, str]:
+def _headers(
+    context: TransferContext, options: UploadOptions, md5: str | bytes | None
+) -> dict[str, str]:
     content_type = options.content_type
     if not isinstance(content_type, str) or not _MEDIA_TYPE.fullmatch(content_type):
         raise InvalidInputError(
@@ -52,7 +54,7 @@ def _headers(engine: Engine, options: UploadOptions, md5: str | bytes | None) ->
             "encryption: a customer's key is never handed to whoever uploads.",
             hint="Use SSE-B2, or let the bytes pass through upload_file().",
         )
-    headers = options.headers(engine.settings.endpoint)
+    headers = options.headers(context.settings.endpoint)
     if md5 is not None:
         headers["content-md5"] = _content_md5(md5)
     elif has_lock(headers):

@@ -19,9 +19,9 @@ from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.part_reader import PartReader
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
-from careflow_storage._transfer.context import Engine
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMark
+from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.resume import ResumableUpload
 from careflow_storage._transfer.upload.scheduler import send_all
@@ -114,7 +114,7 @@ class Uploaded:
 
 
 async def upload(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     body: UploadBody,
     options: UploadOptions,
@@ -123,14 +123,14 @@ async def upload(
     progress: ProgressCallback | None,
 ) -> Uploaded:
     """Upload ``body`` to ``key``; ``name`` helps to tell its content type."""
-    headers = options.headers(engine.settings.endpoint)
-    async with open_source(body, engine.threads, size=options.size) as source:
+    headers = options.headers(context.settings.endpoint)
+    async with open_source(body, context.threads, size=options.size) as source:
         if options.resume:
             _check_resumable(source)
         run: _Upload | None = None
         try:
             async with metered(progress, source.size) as meter:
-                run = _Upload(engine, key, options, headers, name, source, meter)
+                run = _Upload(context, key, options, headers, name, source, meter)
                 return await run.once_or_twice()
         except BaseException as error:
             # What a progress callback raised comes out here; the upload saw a cancellation.
@@ -140,7 +140,7 @@ async def upload(
 
 
 async def put_part(
-    engine: Engine,
+    context: TransferContext,
     key: str,
     part: Part,
     headers: dict[str, str],
@@ -150,7 +150,7 @@ async def put_part(
 ) -> Stored:
     """Store a part as a whole object, with one PUT; the part stays the caller's."""
     part_meter = meter.part()
-    stored = await engine.requests.put_object(
+    stored = await context.requests.put_object(
         key, part.payload(), headers, payload_hash=payload_hash, on_sent=part_meter.reach
     )
     part_meter.reach(part.size)
@@ -166,8 +166,8 @@ def _check_resumable(source: Source) -> None:
         )
 
 
-async def _refuse_existing(engine: Engine, key: str, headers: Mapping[str, str]) -> None:
-    if await engine.requests.object_exists(key, key_headers_of(headers)):
+async def _refuse_existing(context: TransferContext, key: str, headers: Mapping[str, str]) -> None:
+    if await context.requests.object_exists(key, key_headers_of(headers)):
         raise PreconditionFailedError(
             "The key exists already.", operation="upload_file", key=key, status=412
         )
@@ -176,7 +176,7 @@ async def _refuse_existing(engine: Engine, key: str, headers: Mapping[str, str])
 class _Upload:
     def __init__(
         self,
-        engine: Engine,
+        context: TransferContext,
         key: str,
         options: UploadOptions,
         headers: dict[str, str],
@@ -184,7 +184,7 @@ class _Upload:
         source: Source,
         meter: Meter,
     ) -> None:
-        self._engine = engine
+        self._context = context
         self._key = key
         self._options = options
         self._headers = headers
@@ -193,7 +193,7 @@ class _Upload:
         self._meter = meter
         self._upload: MultipartUpload | None = None
         # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
-        self._conditional = not options.overwrite and not engine.settings.is_b2
+        self._conditional = not options.overwrite and not context.settings.is_b2
 
     async def once_or_twice(self) -> Uploaded:
         """Upload it; if a new upload may succeed and the source can be read again, once more."""
@@ -223,7 +223,7 @@ class _Upload:
         # All parts of one upload go to one vault of B2: when that stays busy, only a new upload
         # is routed elsewhere.
         busy_vault = error.operation == "UploadPart" and error.status == 503
-        return busy_vault and self._engine.retry.pause_after(error, 1) is not None
+        return busy_vault and self._context.retry.pause_after(error, 1) is not None
 
     def tell_unfinished(self, error: BaseException) -> None:
         """Let an error that hides the one that ended the upload tell what that one told."""
@@ -236,13 +236,13 @@ class _Upload:
             error.add_note(upload.unfinished)
 
     async def _once(self) -> Uploaded:
-        engine, settings, size = self._engine, self._engine.settings, self._source.size
+        context, settings, size = self._context, self._context.settings, self._source.size
         in_parts = size is not None and size > settings.multipart_threshold
         if size is not None and in_parts and self._options.resume:
             return await self._resume(size)
         if not self._options.overwrite:
-            await _refuse_existing(engine, self._key, self._headers)
-        reader = PartReader(self._source, engine, self._options.checksum)
+            await _refuse_existing(context, self._key, self._headers)
+        reader = PartReader(self._source, context, self._options.checksum)
         if size is not None and not in_parts:
             # One byte more than declared shows a body that is too long.
             return await self._put(await reader.read(size + 1))
@@ -255,13 +255,13 @@ class _Upload:
         return await self._send_in_parts(first, reader, sizes)
 
     async def _resume(self, size: int) -> Uploaded:
-        head = await PartReader(self._source, self._engine).read(HEAD_BYTES)
+        head = await PartReader(self._source, self._context).read(HEAD_BYTES)
         try:
             self._tell_content_type(head)
         finally:
             await head.release()
         resumable = ResumableUpload(
-            self._engine,
+            self._context,
             self._key,
             self._headers,
             self._source,
@@ -286,7 +286,7 @@ class _Upload:
     async def _send_in_parts(self, first: Part, reader: PartReader, sizes: PartSizes) -> Uploaded:
         self._tell_content_type(first)
         upload = self._upload = MultipartUpload(
-            self._engine,
+            self._context,
             self._key,
             self._headers,
             sizes,
@@ -302,7 +302,7 @@ class _Upload:
                     reader,
                     self._meter,
                     declared=self._source.size,
-                    concurrency=self._engine.settings.transfer_concurrency,
+                    concurrency=self._context.settings.transfer_concurrency,
                     key=self._key,
                 )
             finally:
@@ -322,7 +322,7 @@ class _Upload:
         try:
             check_size(self._source.size, part.size, ended=True, key=self._key)
             digest, check, payload_hash = await part.proof(
-                algorithm, self._engine.threads, self._headers
+                algorithm, self._context.threads, self._headers
             )
             headers = {**self._headers, **check}
             if isinstance(part.body, FileBody):
@@ -344,35 +344,35 @@ class _Upload:
     ) -> Stored:
         if not self._conditional:
             return await self._put_object(part, headers, payload_hash)
-        mark = UploadMark.new(PartSizes(part.size, part.size))
-        once = {**headers, MARK_HEADER: str(mark), "if-none-match": "*"}
+        marker = UploadMarker.new(PartSizes(part.size, part.size))
+        once = {**headers, MARK_HEADER: str(marker), "if-none-match": "*"}
         try:
             return await self._put_object(part, once, payload_hash)
         except NotSupportedError:
             self._conditional = False
             return await self._put_object(part, headers, payload_hash)
         except PreconditionFailedError as error:
-            return await self._own_attempt(error, mark, headers)
+            return await self._own_attempt(error, marker, headers)
 
     async def _own_attempt(
-        self, refusal: PreconditionFailedError, mark: UploadMark, headers: dict[str, str]
+        self, refusal: PreconditionFailedError, marker: UploadMarker, headers: dict[str, str]
     ) -> Stored:
         """Return our own first attempt, whose response was lost, if it is what is in the way."""
         try:
-            head = await self._engine.requests.head_object(
+            head = await self._context.requests.head_object(
                 self._key, headers=key_headers_of(headers)
             )
         except StorageError as second:
             # That the key was taken is what the caller asked about; it may be gone by now.
             refusal.add_note(f"What is stored under the key is unknown: {second}")
             raise refusal from second
-        if head.upload_mark != str(mark):
+        if head.upload_mark != str(marker):
             raise refusal
         return Stored(head.file.etag, head.file.version_id, {})
 
     async def _put_object(self, part: Part, headers: dict[str, str], payload_hash: str) -> Stored:
         return await put_part(
-            self._engine, self._key, part, headers, self._meter, payload_hash=payload_hash
+            self._context, self._key, part, headers, self._meter, payload_hash=payload_hash
         )
 
     def _tell_content_type(self, first: Part) -> None:

@@ -111,9 +111,9 @@ class Findings:
 
     def _line(self, verdict: str, name: str, found: Text) -> None:
         style = _STYLES[verdict]
-        mark = Text(self._marks[verdict], style=style)
+        marker = Text(self._marks[verdict], style=style)
         title = Text(clean(name), style="" if verdict == "pass" else style)
-        self._row(0, (2, _NAME_WIDTH), mark, title, found)
+        self._row(0, (2, _NAME_WIDTH), marker, title, found)
 
     def _advice(self, finding: Finding) -> None:
         advice = (finding.cause, finding.solution)

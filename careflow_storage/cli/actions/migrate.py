@@ -125,8 +125,8 @@ def _print_report(output: Output, report: OldCodeReport) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for each in report.findings:
-        mark, style = _STYLES[each.verdict]
-        shown = mark if fancy else each.verdict
+        marker, style = _STYLES[each.verdict]
+        shown = marker if fancy else each.verdict
         table.add_row(Text(shown, style), each.what, _explained(each))
     output.print(table)
     counts = {name: sum(each.verdict == name for each in report.findings) for name in _STYLES}

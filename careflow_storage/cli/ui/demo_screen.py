@@ -122,8 +122,8 @@ class Screen:
             ChecksumMismatchError: It does not hold.
         """
         self._record("checks", {"claim": claim, "holds": holds})
-        mark = (f"{self._yes} ", "bold green") if holds else (f"{self._no} ", "bold red")
-        self._indented(Text.assemble(mark, claim))
+        marker = (f"{self._yes} ", "bold green") if holds else (f"{self._no} ", "bold red")
+        self._indented(Text.assemble(marker, claim))
         if not holds:
             raise ChecksumMismatchError(f"This should have been so: {claim}.")
 

@@ -70,8 +70,8 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _print(output: Output, mark: str, style: str, name: str, text: str) -> None:
+def _print(output: Output, marker: str, style: str, name: str, text: str) -> None:
     line = Text.assemble(
-        (f"{mark} {clean(name) or '(everything)'}", style), (f"  {clean(text)}", "")
+        (f"{marker} {clean(name) or '(everything)'}", style), (f"  {clean(text)}", "")
     )
     output.stderr.print(line, soft_wrap=not output.stderr.is_terminal)

@@ -10,17 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 from careflow_storage._s3.signing import MAX_EXPIRES_IN, derive_signing_key, encode_key
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
-from careflow_storage.doctor.context import PROBE, Examination
+from careflow_storage.doctor.context import PROBE, DoctorContext
 from careflow_storage.doctor.models import Outcome
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _BOUNDARY = "careflow-doctor-form"
 
 
-async def signed_length(examination: Examination) -> Outcome:
+async def signed_length(context: DoctorContext) -> Outcome:
     """A presigned PUT with a signed Content-Length takes no other length."""
-    session = (await examination.engine()).session
-    key = examination.store("length.txt")
+    session = (await context.transfer()).session
+    key = context.store("length.txt")
     url = session.signer.presign(
         await session.credentials(),
         "PUT",
@@ -30,18 +30,18 @@ async def signed_length(examination: Examination) -> Outcome:
         {"content-length": str(len(PROBE) - 1)},
         60,
     )
-    wire = await examination.wire()
-    reply = await wire.fetch("PutObject", "PUT", url, body=PROBE)
+    raw_client = await context.raw_client()
+    reply = await raw_client.fetch("PutObject", "PUT", url, body=PROBE)
     if reply.ok:
-        examination.traces.stored(key, reply.headers.get("x-amz-version-id"))
+        context.leftovers.stored(key, reply.headers.get("x-amz-version-id"))
     return refused_as(reply, 403, "SignatureDoesNotMatch")
 
 
-async def url_too_long(examination: Examination) -> Outcome:
+async def url_too_long(context: DoctorContext) -> Outcome:
     """URLs live for 7 days at most. One for 8 is signed here, which no method would do."""
-    session = (await examination.engine()).session
+    session = (await context.transfer()).session
     credentials = await session.credentials()
-    now, path = datetime.now(UTC), f"/{session.bucket}/{encode_key(examination.probe)}"
+    now, path = datetime.now(UTC), f"/{session.bucket}/{encode_key(context.probe)}"
     scope = f"{now:%Y%m%d}/{session.signer.region}/s3/aws4_request"
     who = f"{credentials.access_key_id}/{scope}".replace("/", "%2F")
     query = (
@@ -52,18 +52,18 @@ async def url_too_long(examination: Examination) -> Outcome:
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     to_sign = f"{_ALGORITHM}\n{now:%Y%m%dT%H%M%SZ}\n{scope}\n{digest}"
     signature = _signature(credentials.secret_access_key, session.signer.region, now, to_sign)
-    wire = await examination.wire()
-    reply = await wire.fetch(
+    raw_client = await context.raw_client()
+    reply = await raw_client.fetch(
         "GetObject", "GET", f"{session.origin}{path}?{query}&X-Amz-Signature={signature}"
     )
     return as_expected(reply, "a refusal (400 or 403)", reply.status in (400, 403), True)
 
 
-async def post_policy(examination: Examination) -> Outcome:
+async def post_policy(context: DoctorContext) -> Outcome:
     """Uploads by an HTML form are not implemented: browsers must PUT."""
-    session = (await examination.engine()).session
+    session = (await context.transfer()).session
     credentials = await session.credentials()
-    key, now = examination.store("form.txt"), datetime.now(UTC)
+    key, now = context.store("form.txt"), datetime.now(UTC)
     fields = {
         "key": key,
         "x-amz-algorithm": _ALGORITHM,
@@ -79,8 +79,8 @@ async def post_policy(examination: Examination) -> Outcome:
     fields["x-amz-signature"] = _signature(
         credentials.secret_access_key, session.signer.region, now, fields["policy"]
     )
-    wire = await examination.wire()
-    reply = await wire.fetch(
+    raw_client = await context.raw_client()
+    reply = await raw_client.fetch(
         "PostObject",
         "POST",
         f"{session.origin}/{session.bucket}",
@@ -88,7 +88,7 @@ async def post_policy(examination: Examination) -> Outcome:
         _form(fields),
     )
     if reply.ok:
-        examination.traces.stored(key, reply.headers.get("x-amz-version-id"))
+        context.leftovers.stored(key, reply.headers.get("x-amz-version-id"))
     return refused_as(reply, 501, "NotImplemented")
 
 

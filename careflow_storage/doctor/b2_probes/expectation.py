@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from careflow_storage._s3.redaction import printable
-from careflow_storage.doctor.b2_probes.wire import Reply
+from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.explain import in_words
 from careflow_storage.doctor.models import Outcome, passed, warned
 

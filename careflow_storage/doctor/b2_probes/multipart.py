@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
-from careflow_storage.doctor.b2_probes.wire import Reply
-from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
+from careflow_storage.doctor.b2_probes.raw_client import Reply
+from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext
 from careflow_storage.doctor.models import Outcome, passed
 
 _UPLOAD_ID = re.compile(rb"<UploadId>([^<]{1,1024})</UploadId>")
@@ -24,88 +24,88 @@ _COMPOSITE = hashlib.md5(bytes.fromhex(PROBE_MD5), usedforsecurity=False).hexdig
 _WRONG_ETAG = "0" * 32
 
 
-async def composite_etag(examination: Examination) -> Outcome:
+async def composite_etag(context: DoctorContext) -> Outcome:
     """The ETag is the MD5 of the parts' MD5s and their number, as S3's."""
-    key, upload_id = await _begin(examination, "parts.txt", {})
-    await _part(examination, key, upload_id, 1)
-    reply = await _complete(examination, key, upload_id, [(1, PROBE_MD5)])
+    key, upload_id = await _begin(context, "parts.txt", {})
+    await _part(context, key, upload_id, 1)
+    reply = await _complete(context, key, upload_id, [(1, PROBE_MD5)])
     found = _ETAG.search(reply.body)
     etag = html.unescape(found[1].decode(errors="replace")).strip('"') if found else None
     return as_expected(reply, "the MD5 of the parts' MD5s, and -1", etag, _COMPOSITE)
 
 
-async def composite_checksum(examination: Examination) -> Outcome:
+async def composite_checksum(context: DoctorContext) -> Outcome:
     """Whether a whole object has a checksum when its parts had: told, nobody has seen it."""
-    key, upload_id = await _begin(examination, "checked.txt", {"x-amz-checksum-algorithm": "CRC32"})
-    sent = await _part(examination, key, upload_id, 1, {"x-amz-checksum-crc32": _CRC32})
+    key, upload_id = await _begin(context, "checked.txt", {"x-amz-checksum-algorithm": "CRC32"})
+    sent = await _part(context, key, upload_id, 1, {"x-amz-checksum-crc32": _CRC32})
     if not sent.ok:
         return as_expected(sent, "a part with a CRC32 to be taken", sent.short, "200")
     parts = [(1, unquote_etag(sent.headers["etag"]))]
     checksum = f"<ChecksumCRC32>{_CRC32}</ChecksumCRC32>"
-    done = await _complete(examination, key, upload_id, parts, checksum)
+    done = await _complete(context, key, upload_id, parts, checksum)
     if not done.ok:
         return as_expected(done, "200", done.short, "200")
-    wire = await examination.wire()
-    reply = await wire.ask("HeadObject", "HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask(
+        "HeadObject", "HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"}
+    )
     told = reply.headers.get("x-amz-checksum-crc32")
     kind = reply.headers.get("x-amz-checksum-type", "no type")
     return passed(f"Parts with a CRC32 are taken; the object tells {told} ({kind})")
 
 
-async def part_too_small(examination: Examination) -> Outcome:
+async def part_too_small(context: DoctorContext) -> Outcome:
     """Every part but the last has 5 MB at least; AWS's code for it."""
-    key, upload_id = await _begin(examination, "small.txt", {})
+    key, upload_id = await _begin(context, "small.txt", {})
     for number in (1, 2):
-        await _part(examination, key, upload_id, number)
-    reply = await _complete(examination, key, upload_id, [(1, PROBE_MD5), (2, PROBE_MD5)])
+        await _part(context, key, upload_id, number)
+    reply = await _complete(context, key, upload_id, [(1, PROBE_MD5), (2, PROBE_MD5)])
     return refused_as(reply, 400, "EntityTooSmall")
 
 
-async def wrong_part(examination: Examination) -> Outcome:
+async def wrong_part(context: DoctorContext) -> Outcome:
     """A part that was not sent is 400 InvalidPart."""
-    key, upload_id = await _begin(examination, "wrong.txt", {})
-    await _part(examination, key, upload_id, 1)
-    reply = await _complete(examination, key, upload_id, [(1, _WRONG_ETAG)])
+    key, upload_id = await _begin(context, "wrong.txt", {})
+    await _part(context, key, upload_id, 1)
+    reply = await _complete(context, key, upload_id, [(1, _WRONG_ETAG)])
     return refused_as(reply, 400, "InvalidPart")
 
 
-async def unknown_upload(examination: Examination) -> Outcome:
+async def unknown_upload(context: DoctorContext) -> Outcome:
     """An upload that was aborted is 404 NoSuchUpload: what an abort is confirmed by."""
-    key, upload_id = await _begin(examination, "aborted.txt", {})
-    wire, query = await examination.wire(), canonical_query({"uploadId": upload_id})
-    await wire.ask("AbortMultipartUpload", "DELETE", key, query)
-    reply = await wire.ask("AbortMultipartUpload", "DELETE", key, query)
+    key, upload_id = await _begin(context, "aborted.txt", {})
+    raw_client, query = await context.raw_client(), canonical_query({"uploadId": upload_id})
+    await raw_client.ask("AbortMultipartUpload", "DELETE", key, query)
+    reply = await raw_client.ask("AbortMultipartUpload", "DELETE", key, query)
     return refused_as(reply, 404, "NoSuchUpload")
 
 
-async def live_read(examination: Examination) -> Outcome:
+async def live_read(context: DoctorContext) -> Outcome:
     """Live Read's headers are accepted, and its limit on the size of parts is kept."""
     name = "x-backblaze-live-read"
-    wire = await examination.wire()
-    begun = await wire.ask(
+    raw_client = await context.raw_client()
+    begun = await raw_client.ask(
         "CreateMultipartUpload",
         "POST",
-        examination.store("live.txt"),
+        context.store("live.txt"),
         "uploads=",
         {f"{name}-enabled": "true", f"{name}-part-size": "5000000"},
     )
     if not begun.ok:
         return as_expected(begun, "200", begun.short, "200")
-    refused = await wire.ask(
+    refused = await raw_client.ask(
         "CreateMultipartUpload",
         "POST",
-        examination.store("live.txt"),
+        context.store("live.txt"),
         "uploads=",
         {f"{name}-enabled": "true", f"{name}-part-size": "5368709121"},
     )
     return refused_as(refused, 400, "InvalidArgument")
 
 
-async def _begin(
-    examination: Examination, name: str, headers: Mapping[str, str]
-) -> tuple[str, str]:
-    wire, key = await examination.wire(), examination.store(name)
-    reply = await wire.ask("CreateMultipartUpload", "POST", key, "uploads=", headers)
+async def _begin(context: DoctorContext, name: str, headers: Mapping[str, str]) -> tuple[str, str]:
+    raw_client, key = await context.raw_client(), context.store(name)
+    reply = await raw_client.ask("CreateMultipartUpload", "POST", key, "uploads=", headers)
     found = _UPLOAD_ID.search(reply.body)
     if not reply.ok or found is None:
         raise reply.error()
@@ -113,18 +113,18 @@ async def _begin(
 
 
 async def _part(
-    examination: Examination,
+    context: DoctorContext,
     key: str,
     upload_id: str,
     number: int,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     query = canonical_query({"partNumber": str(number), "uploadId": upload_id})
-    return await (await examination.wire()).ask("UploadPart", "PUT", key, query, headers, PROBE)
+    return await (await context.raw_client()).ask("UploadPart", "PUT", key, query, headers, PROBE)
 
 
 async def _complete(
-    examination: Examination,
+    context: DoctorContext,
     key: str,
     upload_id: str,
     parts: list[tuple[int, str]],
@@ -137,8 +137,8 @@ async def _complete(
     )
     body = f"<CompleteMultipartUpload>{lines}</CompleteMultipartUpload>".encode()
     query = canonical_query({"uploadId": upload_id})
-    wire = await examination.wire()
-    reply = await wire.ask("CompleteMultipartUpload", "POST", key, query, body=body)
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("CompleteMultipartUpload", "POST", key, query, body=body)
     if reply.ok:
-        examination.traces.stored(key, reply.headers.get("x-amz-version-id"))
+        context.leftovers.stored(key, reply.headers.get("x-amz-version-id"))
     return reply

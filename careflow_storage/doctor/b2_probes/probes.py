@@ -20,79 +20,79 @@ from careflow_storage._s3.xml.documents import (
 )
 from careflow_storage.doctor.b2_probes import browser, multipart
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
-from careflow_storage.doctor.b2_probes.wire import Reply
-from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
+from careflow_storage.doctor.b2_probes.raw_client import Reply
+from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext
 from careflow_storage.doctor.models import Outcome, passed
 
 _META = "100%25  of two"
 _ENCODING = re.compile(rb"<EncodingType>\s*url\s*</EncodingType>")
 
 
-async def single_put_etag(examination: Examination) -> Outcome:
+async def single_put_etag(context: DoctorContext) -> Outcome:
     """The ETag of a single PUT is the MD5 of its bytes, with SSE-B2 too."""
-    reply = await _put(examination, "etag.txt", {})
+    reply = await _put(context, "etag.txt", {})
     return as_expected(reply, "the MD5 as ETag", _etag(reply), PROBE_MD5)
 
 
-async def conditional_put(examination: Examination) -> Outcome:
+async def conditional_put(context: DoctorContext) -> Outcome:
     """If-None-Match is not implemented (obsidian-s3-sync#78)."""
-    reply = await _put(examination, "conditional.txt", {"if-none-match": "*"})
+    reply = await _put(context, "conditional.txt", {"if-none-match": "*"})
     return refused_as(reply, 501, "NotImplemented")
 
 
-async def tagging_header(examination: Examination) -> Outcome:
+async def tagging_header(context: DoctorContext) -> Outcome:
     """Objects have no tags (Intrinsec/s3proxy#34)."""
-    reply = await _put(examination, "tagged.txt", {"x-amz-tagging": "a=b"})
+    reply = await _put(context, "tagged.txt", {"x-amz-tagging": "a=b"})
     return refused_as(reply, 400, "InvalidArgument")
 
 
-async def wrong_md5(examination: Examination) -> Outcome:
+async def wrong_md5(context: DoctorContext) -> Outcome:
     """Content-MD5 is verified: what keeps damaged recordings out."""
     other = base64.b64encode(hashlib.md5(b"other", usedforsecurity=False).digest()).decode()
-    reply = await _put(examination, "wrong-md5.txt", {"content-md5": other})
+    reply = await _put(context, "wrong-md5.txt", {"content-md5": other})
     return refused_as(reply, 400, "BadDigest")
 
 
-async def crc32_of_put(examination: Examination) -> Outcome:
+async def crc32_of_put(context: DoctorContext) -> Outcome:
     """A checksum is kept with the object and told to who asks (tus/tusd#1302)."""
     value = base64.b64encode(zlib.crc32(PROBE).to_bytes(4, "big")).decode()
     headers = {"x-amz-checksum-crc32": value, "x-amz-sdk-checksum-algorithm": "CRC32"}
-    sent = await _put(examination, "crc32.txt", headers)
+    sent = await _put(context, "crc32.txt", headers)
     if not sent.ok:
         return as_expected(sent, "200", sent.short, "200")
-    wire = await examination.wire()
-    reply = await wire.ask(
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask(
         "HeadObject",
         "HEAD",
-        examination.store("crc32.txt"),
+        context.store("crc32.txt"),
         headers={"x-amz-checksum-mode": "ENABLED"},
     )
     told = reply.headers.get("x-amz-checksum-crc32")
     return as_expected(reply, "the CRC32 to be told by HeadObject", told, value)
 
 
-async def wrong_crc32(examination: Examination) -> Outcome:
+async def wrong_crc32(context: DoctorContext) -> Outcome:
     """A wrong CRC32 is refused; AWS calls it BadDigest, B2's name was not seen."""
     value = base64.b64encode(bytes(4)).decode()
-    reply = await _put(examination, "wrong-crc32.txt", {"x-amz-checksum-crc32": value})
+    reply = await _put(context, "wrong-crc32.txt", {"x-amz-checksum-crc32": value})
     return refused_as(reply, 400, "BadDigest")
 
 
-async def wrong_sha256(examination: Examination) -> Outcome:
+async def wrong_sha256(context: DoctorContext) -> Outcome:
     """A wrong x-amz-checksum-sha256 is refused."""
     value = base64.b64encode(bytes(32)).decode()
-    reply = await _put(examination, "wrong-sha256.txt", {"x-amz-checksum-sha256": value})
+    reply = await _put(context, "wrong-sha256.txt", {"x-amz-checksum-sha256": value})
     return refused_as(reply, 400, "BadDigest")
 
 
-async def crc32_of_delete(examination: Examination) -> Outcome:
+async def crc32_of_delete(context: DoctorContext) -> Outcome:
     """DeleteObjects takes a CRC32 in the place of Content-MD5, as botocore sends it."""
-    stored = await _put(examination, "deleted.txt", {})
-    key = examination.store("deleted.txt")
+    stored = await _put(context, "deleted.txt", {})
+    key = context.store("deleted.txt")
     body = build_delete_request([(key, stored.headers.get("x-amz-version-id"))])
     crc = base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
-    wire = await examination.wire()
-    reply = await wire.ask(
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask(
         "DeleteObjects",
         "POST",
         query="delete=",
@@ -105,82 +105,80 @@ async def crc32_of_delete(examination: Examination) -> Outcome:
     return as_expected(reply, "every version erased", len(failed), 0)
 
 
-async def metadata_kept(examination: Examination) -> Outcome:
+async def metadata_kept(context: DoctorContext) -> Outcome:
     """Percent signs and double spaces in metadata come back as they were."""
-    await _put(examination, "metadata.txt", {"x-amz-meta-doctor": _META})
-    wire = await examination.wire()
-    reply = await wire.ask("HeadObject", "HEAD", examination.store("metadata.txt"))
+    await _put(context, "metadata.txt", {"x-amz-meta-doctor": _META})
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("HeadObject", "HEAD", context.store("metadata.txt"))
     kept = reply.headers.get("x-amz-meta-doctor")
     return as_expected(reply, f"the metadata {_META!r}", kept, _META)
 
 
-async def encoding_type(examination: Examination) -> Outcome:
+async def encoding_type(context: DoctorContext) -> Outcome:
     """A listing says that its keys are URL-encoded when that was asked for."""
-    wire = await examination.wire()
-    query = {"encoding-type": "url", "list-type": "2", "prefix": examination.folder}
-    reply = await wire.ask("ListObjectsV2", "GET", query=canonical_query(query))
+    raw_client = await context.raw_client()
+    query = {"encoding-type": "url", "list-type": "2", "prefix": context.folder}
+    reply = await raw_client.ask("ListObjectsV2", "GET", query=canonical_query(query))
     found = _ENCODING.search(reply.body) is not None
     return as_expected(reply, "EncodingType url in the listing", found, True)
 
 
-async def bucket_region(examination: Examination) -> Outcome:
+async def bucket_region(context: DoctorContext) -> Outcome:
     """HeadBucket tells the region (genblaze's backend relies on it)."""
-    wire = await examination.wire()
-    reply = await wire.ask("HeadBucket", "HEAD")
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("HeadBucket", "HEAD")
     region = reply.headers.get("x-amz-bucket-region")
-    return as_expected(
-        reply, "the region in x-amz-bucket-region", region, examination.current.region
-    )
+    return as_expected(reply, "the region in x-amz-bucket-region", region, context.current.region)
 
 
-async def hidden_file(examination: Examination) -> Outcome:
+async def hidden_file(context: DoctorContext) -> Outcome:
     """A deleted file is a 404 that names its delete marker (b2-mcp)."""
-    await _put(examination, "hidden.txt", {})
-    key = examination.store("hidden.txt")
-    wire = await examination.wire()
-    await wire.ask("DeleteObject", "DELETE", key)
-    reply = await wire.ask("HeadObject", "HEAD", key)
+    await _put(context, "hidden.txt", {})
+    key = context.store("hidden.txt")
+    raw_client = await context.raw_client()
+    await raw_client.ask("DeleteObject", "DELETE", key)
+    reply = await raw_client.ask("HeadObject", "HEAD", key)
     marker = reply.headers.get("x-amz-delete-marker")
     return as_expected(reply, "404 and x-amz-delete-marker", (reply.status, marker), (404, "true"))
 
 
-async def range_beyond(examination: Examination) -> Outcome:
+async def range_beyond(context: DoctorContext) -> Outcome:
     """A range behind the end is 416 InvalidRange."""
-    await _put(examination, "range.txt", {})
-    wire = await examination.wire()
+    await _put(context, "range.txt", {})
+    raw_client = await context.raw_client()
     headers = {"range": f"bytes={len(PROBE)}-"}
-    reply = await wire.ask("GetObject", "GET", examination.store("range.txt"), headers=headers)
+    reply = await raw_client.ask("GetObject", "GET", context.store("range.txt"), headers=headers)
     return refused_as(reply, 416, "InvalidRange")
 
 
-async def object_attributes(examination: Examination) -> Outcome:
+async def object_attributes(context: DoctorContext) -> Outcome:
     """GetObjectAttributes is not in B2's list of calls."""
-    await _put(examination, "attributes.txt", {})
-    wire = await examination.wire()
-    reply = await wire.ask(
+    await _put(context, "attributes.txt", {})
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask(
         "GetObjectAttributes",
         "GET",
-        examination.store("attributes.txt"),
+        context.store("attributes.txt"),
         "attributes=",
         {"x-amz-object-attributes": "ETag"},
     )
     return refused_as(reply, 501, "NotImplemented")
 
 
-async def object_tags(examination: Examination) -> Outcome:
+async def object_tags(context: DoctorContext) -> Outcome:
     """GetObjectTagging is a stub that gives no tags (stv0g/gose#42)."""
-    await _put(examination, "tags.txt", {})
-    wire = await examination.wire()
-    reply = await wire.ask("GetObjectTagging", "GET", examination.store("tags.txt"), "tagging=")
+    await _put(context, "tags.txt", {})
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("GetObjectTagging", "GET", context.store("tags.txt"), "tagging=")
     none = reply.ok and b"<Tag>" not in reply.body
     return as_expected(reply, "an empty list of tags", none, True)
 
 
-async def customer_key_etag(examination: Examination) -> Outcome | None:
+async def customer_key_etag(context: DoctorContext) -> Outcome | None:
     """With a customer's key (SSE-C): told, as nobody has said yet what its ETag is."""
-    if not examination.endpoint.startswith("https://"):
+    if not context.endpoint.startswith("https://"):
         return None
-    secret = hashlib.sha256(examination.folder.encode()).digest()
+    secret = hashlib.sha256(context.folder.encode()).digest()
     headers = {
         "x-amz-server-side-encryption-customer-algorithm": "AES256",
         "x-amz-server-side-encryption-customer-key": base64.b64encode(secret).decode(),
@@ -188,16 +186,16 @@ async def customer_key_etag(examination: Examination) -> Outcome | None:
             hashlib.md5(secret, usedforsecurity=False).digest()
         ).decode(),
     }
-    reply = await _put(examination, "customer-key.txt", headers)
+    reply = await _put(context, "customer-key.txt", headers)
     if not reply.ok:
         return as_expected(reply, "200", reply.short, "200")
     same = "is" if _etag(reply) == PROBE_MD5 else "is not"
     return passed(f"PutObject with SSE-C works; its ETag {same} the MD5")
 
 
-async def lifecycle_form(examination: Examination) -> Outcome | None:
+async def lifecycle_form(context: DoctorContext) -> Outcome | None:
     """The rules that are there have a form that this library reads; none are made."""
-    rules = examination.configuration.get("lifecycle rules", {}).get("Rules", [])
+    rules = context.configuration.get("lifecycle rules", {}).get("Rules", [])
     if not rules:
         return None
     known = {
@@ -214,16 +212,16 @@ async def lifecycle_form(examination: Examination) -> Outcome | None:
 # --- details ----------------------------------------------------------------------------
 
 
-async def _put(examination: Examination, name: str, headers: dict[str, str]) -> Reply:
-    wire = await examination.wire()
-    key = examination.store(name)
-    reply = await wire.ask(
+async def _put(context: DoctorContext, name: str, headers: dict[str, str]) -> Reply:
+    raw_client = await context.raw_client()
+    key = context.store(name)
+    reply = await raw_client.ask(
         "PutObject", "PUT", key, headers={"content-type": "text/plain", **headers}, body=PROBE
     )
     if reply.ok:
-        examination.traces.stored(key, reply.headers.get("x-amz-version-id"))
+        context.leftovers.stored(key, reply.headers.get("x-amz-version-id"))
     else:
-        examination.traces.refused(key)
+        context.leftovers.refused(key)
     return reply
 
 
@@ -231,7 +229,7 @@ def _etag(reply: Reply) -> str | None:
     return unquote_etag(reply.headers["etag"]) if "etag" in reply.headers else None
 
 
-CHECKS: dict[str, Callable[[Examination], Awaitable[Outcome | None]]] = {
+CHECKS: dict[str, Callable[[DoctorContext], Awaitable[Outcome | None]]] = {
     "etag of a put": single_put_etag,
     "conditional put": conditional_put,
     "post policy": browser.post_policy,

@@ -12,10 +12,10 @@ from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import explain_nonsense, is_marked
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import parse_listing, unquote_etag
-from careflow_storage.doctor.b2_probes.wire import Reply
+from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.checks.locked import locks, wants_md5
 from careflow_storage.doctor.checks.refusals import GRANT, denied, nothing_to_read, refused, whose
-from careflow_storage.doctor.context import PROBE, PROBE_MD5, Examination
+from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext
 from careflow_storage.doctor.explain import (
     ACCESS_SOLUTION,
     NO_BUCKET_CAUSE,
@@ -44,36 +44,36 @@ _LOCKED = (
 )
 
 
-async def credentials(examination: Examination) -> Outcome:
+async def credentials(context: DoctorContext) -> Outcome:
     """A signed listing of one key: whatever else it says, does it know who asks?"""
-    reply = await _list(examination)
-    examination.listing = reply
+    reply = await _list(context)
+    context.listing = reply
     if reply.ok:
         try:
             parse_listing(reply.body)
         except ServerResponseError as nonsense:
             explain_nonsense(nonsense, reply.status, reply.headers, reply.body)
-            examination.listing = None
+            context.listing = None
             return outcome_of(nonsense)
         return passed("The server knows the key, and the signature is right")
     error = reply.error()
     if isinstance(error, ServerResponseError):
         return outcome_of(error)
     if isinstance(error, InvalidCredentialsError):
-        cause, solution = _wrong_credentials(examination, error)
+        cause, solution = _wrong_credentials(context, error)
         return failed(in_words(error), cause, solution)
     return passed(f"The server knows the key (and responds with {reply.short})")
 
 
-async def _list(examination: Examination) -> Reply:
-    query = {"list-type": "2", "max-keys": "1", "prefix": examination.probe_prefix}
-    wire = await examination.wire()
-    return await wire.ask("ListObjectsV2", "GET", query=canonical_query(query))
+async def _list(context: DoctorContext) -> Reply:
+    query = {"list-type": "2", "max-keys": "1", "prefix": context.probe_prefix}
+    raw_client = await context.raw_client()
+    return await raw_client.ask("ListObjectsV2", "GET", query=canonical_query(query))
 
 
-def _wrong_credentials(examination: Examination, error: StorageError) -> tuple[str, str]:
+def _wrong_credentials(context: DoctorContext, error: StorageError) -> tuple[str, str]:
     code, message = error.code, error.message.lower()
-    skewed = examination.skew is not None and abs(examination.skew.total_seconds()) > 600
+    skewed = context.skew is not None and abs(context.skew.total_seconds()) > 600
     if code == "RequestTimeTooSkewed" or (skewed and code == "SignatureDoesNotMatch"):
         return (
             "The clock of this machine is off: S3 refuses signatures beyond 15 minutes.",
@@ -105,22 +105,22 @@ def _wrong_credentials(examination: Examination, error: StorageError) -> tuple[s
     return ("Incorrect credentials or insufficient permissions.", error.hint or ACCESS_SOLUTION)
 
 
-async def bucket(examination: Examination) -> Outcome:
+async def bucket(context: DoctorContext) -> Outcome:
     """There, of this account, in this region, open to the S3 API."""
-    wire = await examination.wire()
-    head = await wire.ask("HeadBucket", "HEAD")
-    name = examination.current.bucket_name
+    raw_client = await context.raw_client()
+    head = await raw_client.ask("HeadBucket", "HEAD")
+    name = context.current.bucket_name
     region = head.headers.get("x-amz-bucket-region")
-    here = examination.current.region
+    here = context.current.region
     if head.status in (301, 307):
         return failed(
             f"{name} is in {printable(region or 'another region', 60)}, not in {here}.",
             "The endpoint is that of another region.",
             f"Set BACKBLAZE_ENDPOINT=https://s3.{printable(region, 60)}.backblazeb2.com"
-            if region and examination.current.is_b2
+            if region and context.current.is_b2
             else REGION_SOLUTION,
         )
-    if head.ok and (is_marked(head.headers) or _was_listed(examination)):
+    if head.ok and (is_marked(head.headers) or _was_listed(context)):
         if region not in (None, here):
             return warned(
                 f"{name} is there, but in {printable(region, 60)}, not in {here}.",
@@ -129,7 +129,7 @@ async def bucket(examination: Examination) -> Outcome:
             )
         return passed(f"{name} is there{f', in {region}' if region else ''}")
     # A HEAD has no body that would tell why; the listing had one.
-    listing = examination.listing
+    listing = context.listing
     if listing is not None and listing.ok:
         return passed(f"{name} is there (HeadBucket responds with {head.short}: no listBuckets)")
     error = (listing or head).error()
@@ -151,65 +151,65 @@ async def bucket(examination: Examination) -> Outcome:
     )
 
 
-def _was_listed(examination: Examination) -> bool:
-    return examination.listing is not None and examination.listing.ok
+def _was_listed(context: DoctorContext) -> bool:
+    return context.listing is not None and context.listing.ok
 
 
-async def list_files(examination: Examination) -> Outcome:
+async def list_files(context: DoctorContext) -> Outcome:
     """The first listing again, judged by itself."""
-    reply = examination.listing
+    reply = context.listing
     if reply is None or not reply.ok:
-        return refused(examination, reply, "listFiles", "list_files, usage and resuming uploads")
+        return refused(context, reply, "listFiles", "list_files, usage and resuming uploads")
     return passed("ListObjectsV2 works")
 
 
-async def put(examination: Examination) -> Outcome | list[Outcome]:
+async def put(context: DoctorContext) -> Outcome | list[Outcome]:
     """Store the probe, with the checksum that uploads carry.
 
     Without it where the default retention could not be read: a bucket that would lock the probe
     refuses it then, and else it can be erased.
     """
-    if examination.locks is not None:
-        examination.sample = await _any_key(examination)
+    if context.locks is not None:
+        context.sample = await _any_key(context)
         return skipped(_LOCKED)
-    key = examination.store("probe.txt")
+    key = context.store("probe.txt")
     try:
-        stored = await _store(examination, key)
+        stored = await _store(context, key)
     except AccessDeniedError as error:
-        examination.traces.refused(key)
-        examination.sample = await _any_key(examination)
-        return denied(examination, error, "writeFiles", "uploads and delete_file")
+        context.leftovers.refused(key)
+        context.sample = await _any_key(context)
+        return denied(context, error, "writeFiles", "uploads and delete_file")
     except StorageError as error:
         if not wants_md5(error):
             raise
-        examination.traces.refused(key)
-        examination.sample = await _any_key(examination)
-        found = locks(examination, "the key may not read for how long (readBucketRetentions)")
+        context.leftovers.refused(key)
+        context.sample = await _any_key(context)
+        found = locks(context, "the key may not read for how long (readBucketRetentions)")
         return [replace(found, check="default retention"), skipped(_LOCKED)]
-    examination.traces.stored(key, stored.version_id)
-    examination.sample = key
-    examination.may["put"] = True
+    context.leftovers.stored(key, stored.version_id)
+    context.sample = key
+    context.may["put"] = True
     return _verified(stored)
 
 
-async def _store(examination: Examination, key: str) -> Stored:
+async def _store(context: DoctorContext, key: str) -> Stored:
     headers = {"content-type": "text/plain"}
-    if not examination.locks_are_unread:
+    if not context.locks_are_unread:
         headers["content-md5"] = base64.b64encode(bytes.fromhex(PROBE_MD5)).decode()
-        return await (await examination.engine()).requests.put_object(key, PROBE, headers)
+        return await (await context.transfer()).requests.put_object(key, PROBE, headers)
     # Not as uploads do it: what is refused without Content-MD5 they send again with it.
-    wire = await examination.wire()
-    reply = await wire.ask("PutObject", "PUT", key, headers=headers, body=PROBE)
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("PutObject", "PUT", key, headers=headers, body=PROBE)
     if not reply.ok:
         raise reply.error()
     etag, version_id = reply.headers.get("etag", ""), reply.headers.get("x-amz-version-id")
     return Stored(unquote_etag(etag), version_id, reply.headers)
 
 
-async def _any_key(examination: Examination) -> str | None:
+async def _any_key(context: DoctorContext) -> str | None:
     """Some file that is there, to try on it whether the key may read."""
-    requests = (await examination.engine()).requests
-    for prefix in (examination.probe_prefix, ""):
+    requests = (await context.transfer()).requests
+    for prefix in (context.probe_prefix, ""):
         with contextlib.suppress(AccessDeniedError):
             page = await requests.list_objects(prefix, max_keys=1)
             if page.files:
@@ -228,64 +228,64 @@ def _verified(stored: Stored) -> Outcome:
     )
 
 
-async def head(examination: Examination) -> Outcome:
+async def head(context: DoctorContext) -> Outcome:
     """Ask for the metadata of the probe, or of a file that is there."""
-    key = examination.sample
+    key = context.sample
     if key is None:
         return nothing_to_read()
-    engine = await examination.engine()
+    transfer = await context.transfer()
     try:
-        await engine.requests.head_object(key)
+        await transfer.requests.head_object(key)
     except AccessDeniedError as error:
-        return denied(examination, error, "readFiles", "get_file_metadata and file_exists")
-    return passed(f"HeadObject works{whose(examination)}")
+        return denied(context, error, "readFiles", "get_file_metadata and file_exists")
+    return passed(f"HeadObject works{whose(context)}")
 
 
-async def get(examination: Examination) -> Outcome:
+async def get(context: DoctorContext) -> Outcome:
     """Read the probe back; of a file that is somebody's, one byte at most."""
-    key = examination.sample
+    key = context.sample
     if key is None:
-        return await _read_nothing(examination)
-    wire = await examination.wire()
-    headers = {} if key == examination.probe else {"range": "bytes=0-0"}
-    reply = await wire.ask("GetObject", "GET", key, headers=headers)
+        return await _read_nothing(context)
+    raw_client = await context.raw_client()
+    headers = {} if key == context.probe else {"range": "bytes=0-0"}
+    reply = await raw_client.ask("GetObject", "GET", key, headers=headers)
     # An empty file has no first byte: that, too, only a reader learns.
     if not reply.ok and reply.status != 416:
-        return refused(examination, reply, "readFiles", "downloads and URLs to play from")
-    if key == examination.probe and reply.body != PROBE:
+        return refused(context, reply, "readFiles", "downloads and URLs to play from")
+    if key == context.probe and reply.body != PROBE:
         return failed(
             "GetObject gives other bytes than were put.",
             "Something between here and the store changes what it passes on.",
             "Do not store recordings this way. Look for a proxy or gateway in between.",
         )
-    examination.may["get"] = True
-    return passed(f"GetObject works{whose(examination)}")
+    context.may["get"] = True
+    return passed(f"GetObject works{whose(context)}")
 
 
-async def _read_nothing(examination: Examination) -> Outcome:
+async def _read_nothing(context: DoctorContext) -> Outcome:
     """With nothing to read, a missing file tells: 404 is a response to who may read."""
-    wire = await examination.wire()
-    reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("GetObject", "GET", f"{context.folder}nothing-is-here")
     if isinstance(reply.error(), NoSuchKeyError):
-        examination.may["get"] = True
+        context.may["get"] = True
         return passed("GetObject works (it says that a missing file is missing)")
     if "cannot access bucket" in in_words(reply.error()).lower():
         # B2's words for a missing file where the key lacks listBuckets, and for nothing else.
-        examination.may["get"] = True
+        context.may["get"] = True
         return skipped("There is no file to read.")
-    return refused(examination, reply, "readFiles", "downloads and URLs to play from")
+    return refused(context, reply, "readFiles", "downloads and URLs to play from")
 
 
-async def missing_file(examination: Examination) -> Outcome:
+async def missing_file(context: DoctorContext) -> Outcome:
     """B2 responds with 403 for a missing file if the key lacks listBuckets (kopia#5329)."""
-    wire = await examination.wire()
-    reply = await wire.ask("GetObject", "GET", f"{examination.folder}nothing-is-here")
+    raw_client = await context.raw_client()
+    reply = await raw_client.ask("GetObject", "GET", f"{context.folder}nothing-is-here")
     error = reply.error()
     if isinstance(error, NoSuchKeyError):
         return passed("A missing file is a 404")
     if reply.status != 403 or isinstance(error, ServerResponseError):
         return outcome_of(error)
-    if examination.may.get("get") is None:
+    if context.may.get("get") is None:
         return skipped("The key may not read, so what is missing cannot be told.")
     return warned(
         f"A missing file is a 403 ({in_words(reply.error())}).",
@@ -295,72 +295,70 @@ async def missing_file(examination: Examination) -> Outcome:
     )
 
 
-async def presigned_url(examination: Examination) -> Outcome:
+async def presigned_url(context: DoctorContext) -> Outcome:
     """Fetch a presigned URL as a browser would: without any key."""
-    key = examination.sample
+    key = context.sample
     if key is None:
         return nothing_to_read()
-    engine = await examination.engine()
-    (url,) = await presign(engine.session, [key], Grant.checked(60, "GET"))
-    wire = await examination.wire()
-    whole = key == examination.probe
-    reply = await wire.fetch("GetObject", "GET", url, {} if whole else {"range": "bytes=0-0"})
+    transfer = await context.transfer()
+    (url,) = await presign(transfer.session, [key], Grant.checked(60, "GET"))
+    raw_client = await context.raw_client()
+    whole = key == context.probe
+    reply = await raw_client.fetch("GetObject", "GET", url, {} if whole else {"range": "bytes=0-0"})
     if reply.ok or reply.status == 416:
-        return passed(f"A presigned URL plays without a key{whose(examination)}")
-    return refused(examination, reply, "readFiles", "get_signed_url: URLs play nothing")
+        return passed(f"A presigned URL plays without a key{whose(context)}")
+    return refused(context, reply, "readFiles", "get_signed_url: URLs play nothing")
 
 
-async def multipart(examination: Examination) -> Outcome:
+async def multipart(context: DoctorContext) -> Outcome:
     """Begin an upload of parts and abort it."""
-    engine = await examination.engine()
-    key = examination.store("multipart.txt")
+    transfer = await context.transfer()
+    key = context.store("multipart.txt")
     try:
-        begun = await engine.multipart.create(key, {"content-type": "text/plain"}, "md5")
-        await engine.multipart.abort(key, begun.upload_id)
+        begun = await transfer.multipart.create(key, {"content-type": "text/plain"}, "md5")
+        await transfer.multipart.abort(key, begun.upload_id)
     except AccessDeniedError as error:
-        examination.traces.refused(key)
-        return denied(
-            examination, error, "writeFiles", "uploads of large files and live recordings"
-        )
-    examination.traces.refused(key)
-    if examination.locks is not None:
-        examination.may["put"] = True
+        context.leftovers.refused(key)
+        return denied(context, error, "writeFiles", "uploads of large files and live recordings")
+    context.leftovers.refused(key)
+    if context.locks is not None:
+        context.may["put"] = True
     return passed("CreateMultipartUpload and AbortMultipartUpload work")
 
 
-async def list_versions(examination: Examination) -> Outcome:
+async def list_versions(context: DoctorContext) -> Outcome:
     """Versions and delete markers of the probe."""
-    engine = await examination.engine()
-    parameters = {"Prefix": examination.folder, "MaxKeys": 1}
+    transfer = await context.transfer()
+    parameters = {"Prefix": context.folder, "MaxKeys": 1}
     try:
-        await engine.control.call("list_object_versions", None, parameters, dict)
+        await transfer.control.call("list_object_versions", None, parameters, dict)
     except AccessDeniedError as error:
-        return denied(examination, error, "listFiles", "purge_file, restore_file and usage")
+        return denied(context, error, "listFiles", "purge_file, restore_file and usage")
     return passed("ListObjectVersions works")
 
 
-async def list_uploads(examination: Examination) -> Outcome:
+async def list_uploads(context: DoctorContext) -> Outcome:
     """Unfinished uploads below the probe prefix."""
-    engine = await examination.engine()
-    parameters = {"Prefix": examination.probe_prefix, "MaxUploads": 1}
+    transfer = await context.transfer()
+    parameters = {"Prefix": context.probe_prefix, "MaxUploads": 1}
     try:
-        await engine.control.call("list_multipart_uploads", None, parameters, dict)
+        await transfer.control.call("list_multipart_uploads", None, parameters, dict)
     except AccessDeniedError as error:
-        return denied(examination, error, "listFiles", "resuming, and abort_stale_uploads")
+        return denied(context, error, "listFiles", "resuming, and abort_stale_uploads")
     return passed("ListMultipartUploads works")
 
 
-async def delete(examination: Examination) -> Outcome:
+async def delete(context: DoctorContext) -> Outcome:
     """Delete by name: B2 hides the file, by a delete marker."""
-    if "put" not in examination.may or examination.locks is not None:
+    if "put" not in context.may or context.locks is not None:
         return nothing_to_read()
-    engine = await examination.engine()
-    key = examination.probe
+    transfer = await context.transfer()
+    key = context.probe
     try:
-        version_id, is_marker = await engine.requests.delete_object(key)
+        version_id, is_marker = await transfer.requests.delete_object(key)
     except AccessDeniedError as error:
-        return denied(examination, error, "writeFiles", "delete_file")
-    examination.traces.stored(key, version_id, marker=is_marker)
+        return denied(context, error, "writeFiles", "delete_file")
+    context.leftovers.stored(key, version_id, marker=is_marker)
     if is_marker or version_id:
         return passed("DeleteObject hides a file; its versions stay until they are erased")
     return warned(
@@ -370,27 +368,27 @@ async def delete(examination: Examination) -> Outcome:
     )
 
 
-async def erase(examination: Examination) -> Outcome:
+async def erase(context: DoctorContext) -> Outcome:
     """Erase the version that was stored, for ever."""
-    if "put" not in examination.may or examination.locks is not None:
+    if "put" not in context.may or context.locks is not None:
         return nothing_to_read()
-    version_id = examination.traces.version_of(examination.probe)
+    version_id = context.leftovers.version_of(context.probe)
     if version_id is None:
         return skipped("The server gave the probe no version ID: there is no version to erase.")
-    wire = await examination.wire()
+    raw_client = await context.raw_client()
     query = canonical_query({"versionId": version_id})
-    reply = await wire.ask("DeleteObject", "DELETE", examination.probe, query)
+    reply = await raw_client.ask("DeleteObject", "DELETE", context.probe, query)
     if not reply.ok:
         return refused(
-            examination, reply, "deleteFiles", "purge_file and delete_file with a version ID"
+            context, reply, "deleteFiles", "purge_file and delete_file with a version ID"
         )
-    examination.traces.erased(examination.probe, version_id)
+    context.leftovers.erased(context.probe, version_id)
     return passed("DeleteObject of a version erases it for ever")
 
 
-async def usable(examination: Examination) -> Outcome | None:
+async def usable(context: DoctorContext) -> Outcome | None:
     """A key that only writes, or only reads, is as good as what it is for."""
-    reads, writes = examination.may.get("get", False), examination.may.get("put", False)
+    reads, writes = context.may.get("get", False), context.may.get("put", False)
     if reads and writes:
         return None
     if reads or writes:

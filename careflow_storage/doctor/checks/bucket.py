@@ -11,7 +11,7 @@ from careflow_storage.admin import cors_check
 from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
 from careflow_storage.admin.lifecycle import LifecycleRule, rules_from_s3
 from careflow_storage.doctor.advice import command
-from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.explain import in_words, outcome_of
 from careflow_storage.doctor.models import Outcome, passed, skipped, warned
 from careflow_storage.errors import (
@@ -39,19 +39,19 @@ _EVERYBODY = "AllUsers"
 _UNFINISHED = "AbortIncompleteMultipartUpload"
 
 
-async def configuration(examination: Examination) -> Outcome:
+async def configuration(context: DoctorContext) -> Outcome:
     """Read all that the bucket says of itself; the checks after this one judge it."""
-    engine = await examination.engine()
+    transfer = await context.transfer()
     denied: list[str] = []
     for name, (method, capability) in _READS.items():
         try:
-            examination.configuration[name] = await engine.control.call(method, None, {}, dict)
+            context.configuration[name] = await transfer.control.call(method, None, {}, dict)
         except NoSuchConfigurationError:
-            examination.configuration[name] = {}
+            context.configuration[name] = {}
         except CapExceededError:
             raise
         except StorageError as error:
-            examination.unread[name] = error
+            context.unread[name] = error
             if isinstance(error, AccessDeniedError):
                 denied.append(f"{name} ({capability})")
     if denied:
@@ -64,11 +64,11 @@ async def configuration(examination: Examination) -> Outcome:
     return passed("The bucket's configuration can be read")
 
 
-async def cors(examination: Examination) -> list[Outcome] | Outcome:
+async def cors(context: DoctorContext) -> list[Outcome] | Outcome:
     """Ask as a browser of the origin would, for what it needs to upload and to play."""
-    if examination.origin is None:
-        return _cors_rules(examination)
-    engine = await examination.engine()
+    if context.origin is None:
+        return _cors_rules(context)
+    transfer = await context.transfer()
     outcomes: list[Outcome] = []
     asked: tuple[tuple[CorsMethod, tuple[str, ...]], ...] = (
         ("PUT", ("content-type",)),
@@ -76,10 +76,10 @@ async def cors(examination: Examination) -> list[Outcome] | Outcome:
     )
     for method, headers in asked:
         try:
-            check = await cors_check.check(engine, examination.origin, method, headers, key=None)
+            check = await cors_check.check(transfer, context.origin, method, headers, key=None)
         except NotSupportedError as error:
             return outcome_of(error)
-        outcomes.append(_cors_outcome(examination.origin, method, check))
+        outcomes.append(_cors_outcome(context.origin, method, check))
     return outcomes
 
 
@@ -106,11 +106,11 @@ def _cors_outcome(origin: str, method: str, check: CorsCheck) -> Outcome:
     )
 
 
-def _cors_rules(examination: Examination) -> Outcome:
-    unread = _unread(examination, "CORS rules")
+def _cors_rules(context: DoctorContext) -> Outcome:
+    unread = _unread(context, "CORS rules")
     if unread is not None:
         return unread
-    rules = examination.configuration["CORS rules"].get("CORSRules", [])
+    rules = context.configuration["CORS rules"].get("CORSRules", [])
     if not rules:
         return passed("No CORS rules: web pages cannot reach the bucket (--origin checks one)")
     origins = sorted({origin for rule in rules for origin in rule.get("AllowedOrigins", ())})
@@ -118,12 +118,12 @@ def _cors_rules(examination: Examination) -> Outcome:
     return passed(f"{len(rules)} CORS rules, for {shown} (--origin checks one)")
 
 
-async def lifecycle(examination: Examination) -> Outcome:
+async def lifecycle(context: DoctorContext) -> Outcome:
     """Without a rule everything is kept, and billed, for ever."""
-    unread = _unread(examination, "lifecycle rules")
+    unread = _unread(context, "lifecycle rules")
     if unread is not None:
         return unread
-    rules = examination.configuration["lifecycle rules"].get("Rules", [])
+    rules = context.configuration["lifecycle rules"].get("Rules", [])
     active = [rule for rule in rules if rule.get("Status", "Enabled") == "Enabled"]
     if not active:
         return warned(
@@ -171,11 +171,11 @@ def _cancelling(active: list[dict[str, Any]]) -> str:
     )
 
 
-async def stale_uploads(examination: Examination) -> Outcome:
+async def stale_uploads(context: DoctorContext) -> Outcome:
     """Uploads that were begun more than a day ago and never finished; the first 1000."""
-    engine = await examination.engine()
+    transfer = await context.transfer()
     try:
-        page = await engine.control.call(
+        page = await transfer.control.call(
             "list_multipart_uploads",
             None,
             {"Prefix": ""},
@@ -190,7 +190,7 @@ async def stale_uploads(examination: Examination) -> Outcome:
     if not stale:
         return passed(f"No stale uploads ({len(page.uploads)} are under way)")
     more = "at least " if len(page.uploads) >= 1000 or len(stale) > _MEASURED_UPLOADS else ""
-    size = await _stored(examination, stale[:_MEASURED_UPLOADS])
+    size = await _stored(context, stale[:_MEASURED_UPLOADS])
     return warned(
         f"{len(stale)} uploads were begun more than a day ago and never finished: {more}"
         f"{size:,} bytes.",
@@ -202,12 +202,12 @@ async def stale_uploads(examination: Examination) -> Outcome:
     )
 
 
-async def _stored(examination: Examination, uploads: list[IncompleteUpload]) -> int:
-    engine = await examination.engine()
+async def _stored(context: DoctorContext, uploads: list[IncompleteUpload]) -> int:
+    transfer = await context.transfer()
     total = 0
     for upload in uploads:
         try:
-            parts = await engine.control.list_parts(upload.key, upload.upload_id)
+            parts = await transfer.control.list_parts(upload.key, upload.upload_id)
         except StorageError:
             # Ended meanwhile, or not ours to see: the sum is "at least" anyway.
             continue
@@ -215,12 +215,12 @@ async def _stored(examination: Examination, uploads: list[IncompleteUpload]) -> 
     return total
 
 
-async def public(examination: Examination) -> Outcome:
+async def public(context: DoctorContext) -> Outcome:
     """A bucket with recordings must be private."""
-    unread = _unread(examination, "access list")
+    unread = _unread(context, "access list")
     if unread is not None:
         return unread
-    grants = examination.configuration["access list"].get("Grants", [])
+    grants = context.configuration["access list"].get("Grants", [])
     if not any(_EVERYBODY in grant.get("Grantee", {}).get("URI", "") for grant in grants):
         return passed("The bucket is private")
     return warned(
@@ -230,12 +230,12 @@ async def public(examination: Examination) -> Outcome:
     )
 
 
-async def encryption(examination: Examination) -> Outcome:
+async def encryption(context: DoctorContext) -> Outcome:
     """New files are encrypted at rest, unless it was switched off."""
-    unread = _unread(examination, "encryption")
+    unread = _unread(context, "encryption")
     if unread is not None:
         return unread
-    settings = examination.configuration["encryption"]
+    settings = context.configuration["encryption"]
     rules = settings.get("ServerSideEncryptionConfiguration", {}).get("Rules", [])
     if rules:
         return passed("New files are encrypted by default (SSE)")
@@ -247,12 +247,12 @@ async def encryption(examination: Examination) -> Outcome:
     )
 
 
-async def versioning(examination: Examination) -> Outcome:
+async def versioning(context: DoctorContext) -> Outcome:
     """B2's buckets always keep versions."""
-    unread = _unread(examination, "versioning")
+    unread = _unread(context, "versioning")
     if unread is not None:
         return unread
-    status = examination.configuration["versioning"].get("Status")
+    status = context.configuration["versioning"].get("Status")
     if status == "Enabled":
         return passed("Versions are kept")
     return warned(
@@ -262,12 +262,12 @@ async def versioning(examination: Examination) -> Outcome:
     )
 
 
-async def object_lock(examination: Examination) -> Outcome:
+async def object_lock(context: DoctorContext) -> Outcome:
     """Told, not judged: few need it."""
-    unread = _unread(examination, "object lock")
+    unread = _unread(context, "object lock")
     if unread is not None:
         return unread
-    response = examination.configuration["object lock"].get("ObjectLockConfiguration", {})
+    response = context.configuration["object lock"].get("ObjectLockConfiguration", {})
     if response.get("ObjectLockEnabled") != "Enabled":
         return passed("Object lock is off")
     words = retention_in_words(response)
@@ -285,8 +285,8 @@ def retention_in_words(response: dict[str, Any]) -> str | None:
     return f"{str(default.get('Mode', '')).lower()}, {span}"
 
 
-def _unread(examination: Examination, name: str) -> Outcome | None:
-    error = examination.unread.get(name)
+def _unread(context: DoctorContext, name: str) -> Outcome | None:
+    error = context.unread.get(name)
     if isinstance(error, NotSupportedError):
         return skipped("This server does not know it.")
     if isinstance(error, AccessDeniedError):

@@ -7,7 +7,7 @@ another one.
 from __future__ import annotations
 
 from careflow_storage.doctor.checks.bucket import retention_in_words
-from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.explain import outcome_of
 from careflow_storage.doctor.models import Outcome, warned
 from careflow_storage.errors import (
@@ -19,23 +19,23 @@ from careflow_storage.errors import (
 )
 
 
-async def default_retention(examination: Examination) -> Outcome | None:
+async def default_retention(context: DoctorContext) -> Outcome | None:
     """Read the default retention; where the key may not, the first upload tells."""
-    engine = await examination.engine()
+    transfer = await context.transfer()
     try:
-        response = await engine.control.call("get_object_lock_configuration", None, {}, dict)
+        response = await transfer.control.call("get_object_lock_configuration", None, {}, dict)
     except (NoSuchConfigurationError, NotSupportedError):
         return None
     except CapExceededError:
         raise
     except AccessDeniedError:
-        examination.locks_are_unread = True
+        context.locks_are_unread = True
         return None
     except StorageError as error:
-        examination.locks_are_unread = True
+        context.locks_are_unread = True
         return outcome_of(error)
     words = retention_in_words(response.get("ObjectLockConfiguration", {}))
-    return None if words is None else locks(examination, words)
+    return None if words is None else locks(context, words)
 
 
 def wants_md5(error: StorageError) -> bool:
@@ -47,9 +47,9 @@ def wants_md5(error: StorageError) -> bool:
     return error.status == 400 and "content-md5" in error.message.lower()
 
 
-def locks(examination: Examination, words: str) -> Outcome:
+def locks(context: DoctorContext, words: str) -> Outcome:
     """Remember that nothing may be stored, and say why."""
-    examination.locks = words
+    context.locks = words
     return warned(
         f"The bucket locks every new file by default: {words}.",
         "A file is kept, and billed, until its retention ends, whatever is deleted. So no probe "

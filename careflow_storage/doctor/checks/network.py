@@ -22,7 +22,7 @@ from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._s3.session import tls_context
 from careflow_storage._s3.xml import documents
-from careflow_storage.doctor.context import REQUEST_SECONDS, Examination, Unsigned
+from careflow_storage.doctor.context import REQUEST_SECONDS, DoctorContext, Unsigned
 from careflow_storage.doctor.explain import in_words
 from careflow_storage.doctor.models import Outcome, failed, passed, warned
 from careflow_storage.errors import InvalidInputError
@@ -38,9 +38,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CHECK_NETWORK = "Check BACKBLAZE_ENDPOINT, the network and its firewall."
 
 
-async def endpoint(examination: Examination) -> Outcome:
+async def endpoint(context: DoctorContext) -> Outcome:
     """What kind of server it is; its form was checked by the settings."""
-    url = examination.endpoint
+    url = context.endpoint
     host = host_of(url)
     region = b2_region(host)
     try:
@@ -60,9 +60,9 @@ async def endpoint(examination: Examination) -> Outcome:
     return passed(f"{url} is the address of a server {place}{way}")
 
 
-async def dns(examination: Examination) -> Outcome:
+async def dns(context: DoctorContext) -> Outcome:
     """Ask for the addresses of the host, or of the proxy before it."""
-    host, port, is_proxy = _first_hop(examination)
+    host, port, is_proxy = _first_hop(context)
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
         return passed(f"{host} is an address already")
@@ -84,9 +84,9 @@ async def dns(examination: Examination) -> Outcome:
     return passed(f"{host} is {shown} ({_ms(time.perf_counter() - started)})")
 
 
-async def tcp(examination: Examination) -> Outcome:
+async def tcp(context: DoctorContext) -> Outcome:
     """Connect, and close again."""
-    host, port, is_proxy = _first_hop(examination)
+    host, port, is_proxy = _first_hop(context)
     started = time.perf_counter()
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
@@ -115,17 +115,17 @@ async def tcp(examination: Examination) -> Outcome:
     return passed(f"{host}:{port} {what} ({_ms(seconds)})")
 
 
-async def tls(examination: Examination) -> Outcome | None:
+async def tls(context: DoctorContext) -> Outcome | None:
     """The certificate, as the storage would judge it. Nothing for http and behind a proxy."""
-    url = examination.endpoint
+    url = context.endpoint
     if not url.startswith("https://") or environment_proxy(url) is not None:
         return None
-    host, port, _ = _first_hop(examination)
-    context = await in_thread(tls_context, examination.patient())
+    host, port, _ = _first_hop(context)
+    ssl_context = await in_thread(tls_context, context.patient())
     try:
-        connection = await _tls_session(host, port, context)
+        connection = await _tls_session(host, port, ssl_context)
     except ssl.SSLCertVerificationError as error:
-        return await _untrusted(examination, host, port, error)
+        return await _untrusted(context, host, port, error)
     except ssl.SSLError as error:
         return failed(
             f"No TLS with {host}:{port} ({error.reason or 'handshake failed'}).",
@@ -149,14 +149,14 @@ async def tls(examination: Examination) -> Outcome | None:
 
 
 async def _untrusted(
-    examination: Examination, host: str, port: int, error: ssl.SSLCertVerificationError
+    context: DoctorContext, host: str, port: int, error: ssl.SSLCertVerificationError
 ) -> Outcome:
     reason = printable(error.verify_message.rstrip("."), 200)
     certificate = await _whatever_certificate(host, port)
     found = f"The certificate is not trusted: {reason}."
     if certificate:
         found += f" It is {_described(certificate)}."
-    ca_file = examination.current.ca_file
+    ca_file = context.current.ca_file
     if "expired" in reason or "not yet valid" in reason:
         return failed(
             found,
@@ -184,10 +184,10 @@ async def _untrusted(
     )
 
 
-async def http(examination: Examination) -> Outcome:
+async def http(context: DoctorContext) -> Outcome:
     """Ask something without a signature: any response of S3 will do, a refusal too."""
     try:
-        response = await examination.unsigned()
+        response = await context.unsigned()
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
         silent = isinstance(error, TimeoutError)
         return failed(
@@ -198,7 +198,7 @@ async def http(examination: Examination) -> Outcome:
             "Check BACKBLAZE_ENDPOINT: scheme, host and port; and a proxy in between.",
         )
     seconds = response.seconds
-    examination.server_date = response.headers.get("Date")
+    context.server_date = response.headers.get("Date")
     server = printable(response.headers.get("Server", ""), 60)
     found = f"HTTP {response.status}{f' from {server}' if server else ''} ({_ms(seconds)})"
     if 300 <= response.status < 400 and "Location" in response.headers:
@@ -225,18 +225,18 @@ async def http(examination: Examination) -> Outcome:
     return passed(found)
 
 
-async def clock(examination: Examination) -> Outcome:
+async def clock(context: DoctorContext) -> Outcome:
     """Compare clocks: a signature is good for 15 minutes."""
     now = datetime.now(UTC)
     try:
-        theirs = parsedate_to_datetime(examination.server_date or "")
+        theirs = parsedate_to_datetime(context.server_date or "")
     except ValueError:
         return warned(
             "The server does not tell the time.",
             "Its responses have no Date, which S3's have.",
             "Check that BACKBLAZE_ENDPOINT is an S3 server.",
         )
-    examination.skew = skew = theirs - now
+    context.skew = skew = theirs - now
     ahead = "behind" if skew > timedelta() else "ahead of"
     amount = _duration(abs(skew))
     cause = "S3 refuses signatures that are more than 15 minutes old or early."
@@ -251,9 +251,9 @@ async def clock(examination: Examination) -> Outcome:
 # --- details ----------------------------------------------------------------------------
 
 
-def _first_hop(examination: Examination) -> tuple[str, int, bool]:
+def _first_hop(context: DoctorContext) -> tuple[str, int, bool]:
     """Where a connection goes: the server or the proxy of the environment."""
-    url = examination.endpoint
+    url = context.endpoint
     proxy = environment_proxy(url)
     if proxy is not None:
         return proxy.host, proxy.port, True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from careflow_storage.doctor.b2_probes.wire import Reply
-from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.b2_probes.raw_client import Reply
+from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.explain import (
     NOT_S3_CAUSE,
     NOT_S3_SOLUTION,
@@ -20,18 +20,16 @@ GRANT = (
 )
 
 
-def refused(examination: Examination, reply: Reply | None, capability: str, loss: str) -> Outcome:
+def refused(context: DoctorContext, reply: Reply | None, capability: str, loss: str) -> Outcome:
     if reply is None:
         return skipped("There was no response to judge.")
     error = reply.error()
     if isinstance(error, AccessDeniedError):
-        return denied(examination, error, capability, loss)
+        return denied(context, error, capability, loss)
     return outcome_of(error)
 
 
-def denied(
-    examination: Examination, error: AccessDeniedError, capability: str, loss: str
-) -> Outcome:
+def denied(context: DoctorContext, error: AccessDeniedError, capability: str, loss: str) -> Outcome:
     if isinstance(error, CapExceededError):
         return outcome_of(error)
     if is_not_s3_enabled(error):
@@ -40,7 +38,7 @@ def denied(
     return warned(
         f"Denied ({in_words(error)}). What does not work: {loss}.",
         f"The application key lacks {capability}, or is limited to another bucket, or to a "
-        f"prefix other than {examination.probe_prefix}{locked}.",
+        f"prefix other than {context.probe_prefix}{locked}.",
         GRANT,
     )
 
@@ -49,5 +47,5 @@ def nothing_to_read() -> Outcome:
     return skipped("There is nothing to try it on: no probe is stored.")
 
 
-def whose(examination: Examination) -> str:
-    return "" if examination.sample == examination.probe else ", on a file that is there"
+def whose(context: DoctorContext) -> str:
+    return "" if context.sample == context.probe else ", on a file that is there"

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from careflow_storage._endpoint import b2_region, host_of
 from careflow_storage._executor import in_thread
-from careflow_storage.doctor.context import Examination
+from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.models import Outcome, failed, passed, warned
 from careflow_storage.doctor.setting_sources import (
     SettingOrigin,
@@ -34,25 +34,23 @@ _APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
 _PLACEHOLDER = re.compile(r"your[-_]|x{6}|<.*>|changeme|example", re.IGNORECASE)
 
 
-async def settings(examination: Examination) -> list[Outcome]:
+async def settings(context: DoctorContext) -> list[Outcome]:
     """Which settings are there and where they come from; files are read in a thread."""
     try:
-        return await in_thread(_settings, examination)
+        return await in_thread(_settings, context)
     except InvalidInputError as error:
         # A file that is no text.
         return [failed(error.message, "A settings file cannot be read.", error.hint or "Fix it.")]
 
 
-def _settings(examination: Examination) -> list[Outcome]:
-    values = examination.values
-    problems = () if examination.given is not None else settings_problems(**values)
+def _settings(context: DoctorContext) -> list[Outcome]:
+    values = context.values
+    problems = () if context.given is not None else settings_problems(**values)
     try:
-        examination.settings = examination.given or StorageSettings(**values)
+        context.settings = context.given or StorageSettings(**values)
     except ValidationError:
-        examination.settings = None
-    origins = {
-        each.name: each for each in settings_with_origin(examination.given, **examination.values)
-    }
+        context.settings = None
+    origins = {each.name: each for each in settings_with_origin(context.given, **context.values)}
     searched = ", ".join(places_searched(**values))
     outcomes = [_one(origins[name], searched) for name in _SHOWN]
     outcomes += [
@@ -136,9 +134,9 @@ def _from_two_places(key_id: SettingOrigin, application_key: SettingOrigin) -> l
     ]
 
 
-async def key_form(examination: Examination) -> Outcome | None:
+async def key_form(context: DoctorContext) -> Outcome | None:
     """What B2's keys look like; other servers' may look like anything."""
-    current = examination.settings
+    current = context.settings
     if current is None or current.key_id is None or current.application_key is None:
         return None
     key_id, secret = current.key_id, current.application_key.get_secret_value()

@@ -21,7 +21,7 @@ from careflow_storage._transfer.bodies.parts import (
     MAX_PARTS,
     PartSizes,
 )
-from careflow_storage._transfer.upload.marker import UploadMark
+from careflow_storage._transfer.upload.marker import UploadMarker
 from tests.support.bodies import noise
 
 MIB = 1024 * 1024
@@ -34,7 +34,7 @@ def tight(settings: StorageSettings) -> StorageSettings:
 
 
 def free_bytes(storage: BackblazeStorage) -> int:
-    return storage._lifecycle.engine().budget._free
+    return storage._runtime.context().budget._free
 
 
 class Trickle:
@@ -122,7 +122,7 @@ async def test_given_no_memory_when_a_stream_comes_then_it_goes_by_the_disk(
             yield data[start : start + 700_000]
 
     async with BackblazeStorage(tight) as storage:
-        budget = storage._lifecycle.engine().budget
+        budget = storage._runtime.context().budget
         held = await budget.acquire(8 * MIB)
         result = await storage.upload_file("a", chunks(), checksum="crc32")
         assert result.parts == 3
@@ -235,8 +235,8 @@ class TestPartSizes:
     def test_the_mark_in_the_metadata_tells_the_same_sizes(
         self, smallest: int, growing: bool
     ) -> None:
-        mark = UploadMark.new(PartSizes(smallest, None if growing else 0))
-        read = UploadMark.parse(str(mark))
+        mark = UploadMarker.new(PartSizes(smallest, None if growing else 0))
+        read = UploadMarker.parse(str(mark))
         assert read is not None
         assert [read.sizes.size_of(n) for n in (1, 901, 10_000)] == [
             mark.sizes.size_of(n) for n in (1, 901, 10_000)
@@ -244,4 +244,4 @@ class TestPartSizes:
 
     @pytest.mark.parametrize("text", [None, "", "x", "0" * 32, f"{'0' * 32}-0", f"{'G' * 32}-1"])
     def test_a_mark_of_others_is_none(self, text: str | None) -> None:
-        assert UploadMark.parse(text) is None
+        assert UploadMarker.parse(text) is None

@@ -29,7 +29,7 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
     async with storage_behind(proxy, settings) as opened:
         yield opened
         assert held(opened) == NOTHING_HELD
-        assert opened._lifecycle.engine().spool.size == 0
+        assert opened._runtime.context().spool.size == 0
 
 
 async def record(writer: RecordingWriter, data: bytes, size: int = 16_384) -> None:
@@ -243,12 +243,12 @@ async def test_a_storage_that_closes_before_its_recordings_says_so(
             await writer.__aenter__()
         await short.write(b"short")
         await record(long, LONG)
-    engine = storage._lifecycle.engine
+    context = storage._runtime.context
     for writer in (short, long):
         async with asyncio.timeout(5):
             with pytest.raises(StorageClosedError):
                 await writer.__aexit__(None, None, None)
     with pytest.raises(StorageClosedError):
-        engine()
+        context()
     assert long.upload_id is not None
     assert long.upload_id in caplog.text

@@ -43,7 +43,7 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
 
 def assert_nothing_held(storage: BackblazeStorage) -> None:
     assert held(storage) == NOTHING_HELD
-    assert storage._lifecycle.engine().spool.size == 0
+    assert storage._runtime.context().spool.size == 0
 
 
 async def call(

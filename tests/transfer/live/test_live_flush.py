@@ -26,7 +26,7 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
     async with storage_behind(proxy, settings) as opened:
         await opened.client()
         yield opened
-        assert opened._lifecycle.engine().spool.size == 0
+        assert opened._runtime.context().spool.size == 0
 
 
 async def until_stored(writer: object, size: int) -> None:

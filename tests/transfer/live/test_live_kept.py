@@ -58,7 +58,7 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
         await opened.client()
         yield opened
         assert held(opened) == NOTHING_HELD
-        assert opened._lifecycle.engine().spool.size == 0
+        assert opened._runtime.context().spool.size == 0
         assert tasks_of_the_library() <= before
 
 

@@ -64,7 +64,7 @@ async def writing(
     """An upload that has begun and whose first part waits for its last bytes."""
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    send = storage._lifecycle.engine().requests.upload_part
+    send = storage._runtime.context().requests.upload_part
 
     async def upload_part(*given: Any, **named: Any) -> Any:
         begun.set()
@@ -75,7 +75,7 @@ async def writing(
         yield content
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(storage._lifecycle.engine().requests, "upload_part", upload_part)
+        patch.setattr(storage._runtime.context().requests, "upload_part", upload_part)
         task = asyncio.create_task(storage.upload_file(key, body()))
         await begun.wait()
     try:

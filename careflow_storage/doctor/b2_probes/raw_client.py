@@ -12,7 +12,7 @@ from careflow_storage._s3.responses.check import is_as_good, refusal
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.signing import encode_key
-from careflow_storage._s3.transport import Exchange, Request
+from careflow_storage._s3.transport import Request, Transport
 from careflow_storage._s3.xml import documents
 from careflow_storage.errors import StorageError
 
@@ -58,14 +58,14 @@ class Reply:
         )
 
 
-class Wire:
+class RawClient:
     """Signs and sends; raises `StorageError` only if there is no response, or a busy one."""
 
     def __init__(self, session: S3Session, retry: RetryPolicy, timeout: float) -> None:
         self._session = session
         self._retry = retry
         self._timeout = timeout
-        self._exchange = Exchange(session, retry)
+        self._transport = Transport(session, retry)
 
     async def ask(
         self,
@@ -122,11 +122,11 @@ class Wire:
     async def _send(self, request: Request, target: str, headers: Mapping[str, str]) -> Reply:
         try:
             async with asyncio.timeout(self._timeout):
-                response = await self._exchange.ask(request, target, headers)
+                response = await self._transport.ask(request, target, headers)
         except TimeoutError as error:
             if isinstance(error, StorageError):
                 raise
-            raise self._exchange.explain(error, request) from error
+            raise self._transport.explain(error, request) from error
         reply = Reply(
             request.operation, request.key, response.status, response.headers, response.body
         )
