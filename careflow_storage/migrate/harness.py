@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,6 +51,16 @@ class OldCodeFinding(Model):
     verdict: Literal["works", "differs", "fails", "skipped"]
     response: str | None = None
     change: str | None = None
+
+    @property
+    def answer(self) -> str | None:
+        """The former name of `response`; reading it warns."""
+        warnings.warn(
+            "OldCodeFinding.answer is now OldCodeFinding.response.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.response
 
 
 class DiffersError(Exception):
