@@ -292,9 +292,8 @@ BESIDE_ADMIN = (
 
 
 def home_of(name: str, package: types.ModuleType) -> types.ModuleType:
-    homes = (package, *(BESIDE_ADMIN if package is careflow_storage.admin else ()))
-    (home,) = (each for each in homes if name in each.__all__)
-    return home
+    beside = BESIDE_ADMIN if package is careflow_storage.admin else ()
+    return next(each for each in (package, *beside) if name in each.__all__)
 
 
 @pytest.mark.parametrize(("page", "package", "facade"), REFERENCES, ids=["storage", "admin"])
