@@ -292,8 +292,10 @@ BESIDE_ADMIN = (
 
 
 def home_of(name: str, package: types.ModuleType) -> types.ModuleType:
-    beside = BESIDE_ADMIN if package is careflow_storage.admin else ()
-    return next(each for each in (package, *beside) if name in each.__all__)
+    homes: list[types.ModuleType] = [package]
+    if package is careflow_storage.admin:
+        homes += BESIDE_ADMIN
+    return next(each for each in homes if name in each.__all__)
 
 
 @pytest.mark.parametrize(("page", "package", "facade"), REFERENCES, ids=["storage", "admin"])
