@@ -139,9 +139,13 @@ class AwsVariables(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    key_id: str | None = Field(None, validation_alias=AWS_NAMES["key_id"])
-    application_key: SecretStr | None = Field(None, validation_alias=AWS_NAMES["application_key"])
-    session_token: SecretStr | None = Field(None, validation_alias=AWS_NAMES["session_token"])
-    region: str | None = Field(None, validation_alias=AWS_NAMES["region"])
-    endpoint: str | None = Field(None, validation_alias=AWS_NAMES["endpoint"])
-    bucket_name: str | None = Field(None, validation_alias=AWS_NAMES["bucket_name"])
+    key_id: str | None = Field(default=None, validation_alias=AWS_NAMES["key_id"])
+    application_key: SecretStr | None = Field(
+        default=None, validation_alias=AWS_NAMES["application_key"]
+    )
+    session_token: SecretStr | None = Field(
+        default=None, validation_alias=AWS_NAMES["session_token"]
+    )
+    region: str | None = Field(default=None, validation_alias=AWS_NAMES["region"])
+    endpoint: str | None = Field(default=None, validation_alias=AWS_NAMES["endpoint"])
+    bucket_name: str | None = Field(default=None, validation_alias=AWS_NAMES["bucket_name"])

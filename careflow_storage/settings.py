@@ -116,37 +116,37 @@ class StorageSettings(BaseSettings):
     """Whether an ``http://`` endpoint is accepted that is not on this machine. Over http
     everyone on the way can read the recordings. Never accepted for B2."""
 
-    part_size: int = Field(8 * _MIB, ge=5 * _MIB, le=5 * _GB)
+    part_size: int = Field(default=8 * _MIB, ge=5 * _MIB, le=5 * _GB)
     """The bytes of one part of a multipart upload, at least. It grows with the file."""
 
-    multipart_threshold: int = Field(16 * _MIB, ge=1, le=5 * _GB)
+    multipart_threshold: int = Field(default=16 * _MIB, ge=1, le=5 * _GB)
     """From how many bytes on a file is uploaded in parts."""
 
-    transfer_concurrency: int = Field(4, ge=1, le=1000)
+    transfer_concurrency: int = Field(default=4, ge=1, le=1000)
     """How many parts of one transfer move at the same time."""
 
-    max_connections: int = Field(100, ge=1, le=10_000)
+    max_connections: int = Field(default=100, ge=1, le=10_000)
     """How many requests of this storage are in flight at the same time."""
 
-    memory_budget: int = Field(64 * _MIB, ge=8 * _MIB)
+    memory_budget: int = Field(default=64 * _MIB, ge=8 * _MIB)
     """How many bytes all transfers of this storage together may buffer."""
 
-    connect_timeout: _Seconds = Field(10.0, gt=0, le=3600)
+    connect_timeout: _Seconds = Field(default=10.0, gt=0, le=3600)
     """Seconds until a connection must stand."""
 
-    idle_timeout: _Seconds = Field(60.0, gt=0, le=86_400)
+    idle_timeout: _Seconds = Field(default=60.0, gt=0, le=86_400)
     """Seconds without any byte moving after which a request is given up."""
 
-    pool_timeout: _Seconds = Field(120.0, gt=0, le=86_400)
+    pool_timeout: _Seconds = Field(default=120.0, gt=0, le=86_400)
     """Seconds that a request waits for its turn when ``max_connections`` are in flight."""
 
-    retry_attempts: int = Field(8, ge=1, le=100)
+    retry_attempts: int = Field(default=8, ge=1, le=100)
     """How often a request is sent at most, the first time included. 1 means no retries."""
 
-    retry_base_delay: _Seconds = Field(1.0, ge=0, le=3600)
+    retry_base_delay: _Seconds = Field(default=1.0, ge=0, le=3600)
     """Seconds that the first retry waits at most; doubled for each further one."""
 
-    retry_max_delay: _Seconds = Field(64.0, ge=0, le=86_400)
+    retry_max_delay: _Seconds = Field(default=64.0, ge=0, le=86_400)
     """Seconds that any retry waits at most. A server that asks for more (``Retry-After``) is not
     asked again: its error comes out, with ``retry_after`` set."""
 
