@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -132,7 +132,7 @@ def _host(endpoint: str) -> str:
 class AwsVariables(BaseSettings):
     """What stands under AWS's names, by field."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_file_encoding="utf-8-sig",
         env_ignore_empty=True,
         extra="ignore",

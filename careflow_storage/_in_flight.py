@@ -319,8 +319,8 @@ class _Helper:
     __slots__ = ("helper", "outer")
 
     def __init__(self, outer: Running | _Helper) -> None:
-        self.helper = asyncio.current_task()
-        self.outer = outer
+        self.helper: asyncio.Task[Any] | None = asyncio.current_task()
+        self.outer: Running | _Helper = outer
 
     @property
     def task(self) -> asyncio.Task[Any] | None:

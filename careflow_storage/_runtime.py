@@ -42,7 +42,7 @@ class Runtime:
         self._closed = False
         self._opening = asyncio.Lock()
         self._closing: Closing | None = None
-        self.in_flight = InFlight()
+        self.in_flight: InFlight = InFlight()
 
     @property
     def state(self) -> str:

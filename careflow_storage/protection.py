@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import secrets
 from datetime import UTC, datetime
-from typing import Literal, NoReturn, Self
+from typing import ClassVar, Literal, NoReturn, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -122,7 +122,7 @@ class Retention(BaseModel):
     nobody.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     mode: RetentionMode
     retain_until: AwareDatetime

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -82,7 +82,7 @@ class StorageSettings(BaseSettings):
         InvalidInputError: The ``.env`` file or a secret is not UTF-8 text.
     """
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="BACKBLAZE_",
         env_file=".env",
         env_file_encoding="utf-8-sig",  # editors on Windows put a byte order mark in front

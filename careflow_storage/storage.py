@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.protection import CustomerKey, Encryption, Retention
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 
 class BackblazeStorage:
@@ -97,7 +97,9 @@ class BackblazeStorage:
         session: aioboto3.Session | AioSession | None = None,
     ) -> None:
         check_session(session)
-        self.settings = settings if settings is not None else settings_from_environment()
+        self.settings: StorageSettings = (
+            settings if settings is not None else settings_from_environment()
+        )
         self._runtime = Runtime(self.settings, session)
         self._clock = RecordingClock()
 

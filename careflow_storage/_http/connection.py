@@ -41,8 +41,8 @@ class Connection(asyncio.BufferedProtocol):
         on_lost: Callable[[Connection], None],
     ) -> None:
         """``turn`` is shared by all that send large bodies on this loop."""
-        self.idle_since = 0.0
-        self.reusable = True
+        self.idle_since: float = 0.0
+        self.reusable: bool = True
         self._loop = loop
         self._turn = turn
         self._on_lost = on_lost

@@ -81,8 +81,8 @@ class Pool:
         self._empty: asyncio.Future[None] | None = None
         # Through a proxy that sees the request, its target is the whole URL.
         seen_by_proxy = self._proxy is not None and tls is None
-        self.target_prefix = origin if seen_by_proxy else ""
-        self.proxy_headers = self._proxy.headers if self._proxy and seen_by_proxy else ""
+        self.target_prefix: str = origin if seen_by_proxy else ""
+        self.proxy_headers: str = self._proxy.headers if self._proxy and seen_by_proxy else ""
 
     @property
     def proxy(self) -> Proxy | None:

@@ -37,7 +37,7 @@ class Limiter:
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
-        self.free = limit
+        self.free: int = limit
         self._limit = limit
         self._timeout = timeout
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.parser import ResponseHead
+from careflow_storage._in_flight import InFlight
 from careflow_storage._s3.body_md5 import InThread, with_content_md5
 from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.headers.errors import (
@@ -75,8 +76,8 @@ class S3Requests:
     """The data plane of one bucket."""
 
     def __init__(self, transport: Transport, in_thread: InThread) -> None:
-        self.bucket = transport.session.bucket
-        self.in_flight = transport.session.in_flight
+        self.bucket: str = transport.session.bucket
+        self.in_flight: InFlight = transport.session.in_flight
         self._transport = transport
         self._in_thread = in_thread
         self._bucket_was_seen = False

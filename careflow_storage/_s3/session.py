@@ -99,13 +99,13 @@ class S3Session:
         if not settings.endpoint or not settings.region or not settings.bucket_name:
             raise NotConfiguredError(missing_settings(settings, session))
         self.settings = settings
-        self.bucket = settings.bucket_name
-        self.origin = settings.endpoint.rstrip("/")
-        self.host = host_header(self.origin)
-        self.signer = Signer(settings.region)
-        self.counter = RequestCounter()
-        self.in_flight = in_flight if in_flight is not None else InFlight()
-        self.limiter = Limiter(settings.max_connections, settings.pool_timeout)
+        self.bucket: str = settings.bucket_name
+        self.origin: str = settings.endpoint.rstrip("/")
+        self.host: str = host_header(self.origin)
+        self.signer: Signer = Signer(settings.region)
+        self.counter: RequestCounter = RequestCounter()
+        self.in_flight: InFlight = in_flight if in_flight is not None else InFlight()
+        self.limiter: Limiter = Limiter(settings.max_connections, settings.pool_timeout)
         self._given = session
         self._static = None if session is not None else _static_credentials(settings)
         self._tls: ssl.SSLContext | None = None
@@ -115,7 +115,7 @@ class S3Session:
         self._client_lock = asyncio.Lock()
         self._closed = False
         # Of every request of the data plane.
-        self.fixed_headers = f"host: {self.host}\r\nuser-agent: {_USER_AGENT}\r\n"
+        self.fixed_headers: str = f"host: {self.host}\r\nuser-agent: {_USER_AGENT}\r\n"
 
     async def open(self) -> None:
         """Make the connection pool; reading the CA certificates happens in a thread.

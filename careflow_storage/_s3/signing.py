@@ -135,8 +135,8 @@ class Signer:
     __slots__ = ("_keys", "_last", "_origin", "region", "service")
 
     def __init__(self, region: str, service: str = "s3") -> None:
-        self.region = region
-        self.service = service
+        self.region: str = region
+        self.service: str = service
         self._keys: dict[tuple[str, str], Mac] = {}
         self._last: _Moment | None = None
         self._origin = ("", "")

@@ -44,7 +44,7 @@ class _Commands(TyperGroup):
 
 
 # Without rich's tracebacks: they print local variables, and those may hold keys.
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="careflow-storage",
     help="Call recordings in Backblaze B2, or any S3-compatible store.",
     no_args_is_help=True,

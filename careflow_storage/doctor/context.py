@@ -25,7 +25,7 @@ from careflow_storage.doctor.leftovers import Leftovers
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 REQUEST_SECONDS = 6.0
 _CONNECT_SECONDS = 5.0
@@ -90,7 +90,7 @@ class DoctorContext:
     _raw_client: RawClient | None = None
 
     def __post_init__(self) -> None:
-        self.leftovers = Leftovers(new_folder(self.probe_prefix))
+        self.leftovers: Leftovers = Leftovers(new_folder(self.probe_prefix))
 
     @property
     def current(self) -> StorageSettings:

@@ -14,7 +14,7 @@ from careflow_storage.errors import NoSuchUploadError, StorageError
 # Else nothing would be left of the time for cleaning up.
 _LISTING_SECONDS = 4.0
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 
 class Leftovers:

@@ -32,7 +32,7 @@ from careflow_storage.keys.presets import KeyLimits
 
 T = TypeVar("T")
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _PAGE = 1000  # More is billed as several calls (apidocs/b2-list-keys).
 _CONNECT_SECONDS = 10.0

@@ -36,7 +36,7 @@ class Unanswered:
 
     def __init__(self, call: str) -> None:
         self._end = f"/{call}"
-        self.count = 0
+        self.count: int = 0
 
     def pre_request(self, method: str, url: str, headers: Mapping[str, str]) -> None:
         """b2sdk is about to send."""

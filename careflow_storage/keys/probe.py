@@ -20,7 +20,7 @@ from careflow_storage.keys.b2_api import to_its_end
 from careflow_storage.keys.models import KeyInfo
 from careflow_storage.settings import StorageSettings
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 PROVABLE = frozenset({"listFiles", "readFiles", "writeFiles"})
 """A key with none of these cannot use the S3 API for files: signing in must be proof enough."""

@@ -34,7 +34,7 @@ from careflow_storage.keys.probe import PROVABLE, Probe
 from careflow_storage.keys.sinks import Sink
 from careflow_storage.settings import StorageSettings
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 NEEDED = ("listKeys", "writeKeys", "deleteKeys")
 

@@ -50,7 +50,7 @@ class EnvFile:
     remembers = True
 
     def __init__(self, path: Path) -> None:
-        self.delivered = False
+        self.delivered: bool = False
         self._path = path
 
     async def prepare(self) -> str | None:
@@ -101,7 +101,7 @@ class Callback:
     remembers = False
 
     def __init__(self, function: Deliver) -> None:
-        self.delivered = False
+        self.delivered: bool = False
         self._function = function
 
     async def prepare(self) -> str | None:

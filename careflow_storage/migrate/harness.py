@@ -22,6 +22,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Model
+from careflow_storage.settings import StorageSettings
 
 _CLEANING_SECONDS = 30.0
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,64})</Code>")
@@ -97,10 +98,10 @@ class Harness:
     """Tries one thing after the other with a client, below one prefix."""
 
     def __init__(self, session: S3Session, client: Any, prefix: str) -> None:
-        self.settings = session.settings
+        self.settings: StorageSettings = session.settings
         self.client = client
-        self.bucket = session.bucket
-        self.key = f"{prefix}recording.webm"
+        self.bucket: str = session.bucket
+        self.key: str = f"{prefix}recording.webm"
         self._session = session
         self._prefix = prefix
 

@@ -29,7 +29,7 @@ from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.queue import Claim
 from careflow_storage.storage import BackblazeStorage
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 # These are about the key, the account or the bucket: the next recording would fare no better.
 _ABOUT_THE_BUCKET = (

@@ -28,7 +28,7 @@ from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.queue import EntryQueue
 from careflow_storage.recordings import RecordingClock, recording_key
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _BATCH_BYTES = 1024 * 1024
 _FIRST_RESERVE_BYTES = 256 * 1024

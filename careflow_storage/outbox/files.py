@@ -99,7 +99,7 @@ class SpoolFile:
         self._final = folder / entry_id
         self._path = folder / (entry_id + _PART)
         self._hash = hashlib.sha256()
-        self.size = 0
+        self.size: int = 0
         self._file: FileIO | None = None
         self._closed = False
         self._lock = threading.Lock()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage.models import ChecksumAlgorithm
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _PAGE_ENTRIES = 200
 

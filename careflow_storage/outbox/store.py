@@ -15,7 +15,7 @@ from careflow_storage.outbox.files import Spool, make_folder, make_private, sync
 from careflow_storage.outbox.process_locks import FileLock, ProcessLocks
 from careflow_storage.outbox.queue import EntryQueue
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _DATABASE = "outbox.sqlite3"
 
@@ -41,10 +41,10 @@ class OutboxStore:
         threads: Threads,
         rules: Rules,
     ) -> None:
-        self.queue = EntryQueue(database, owner, rules.max_bytes, rules.respite)
-        self.spool = Spool(folder / "spool")
+        self.queue: EntryQueue = EntryQueue(database, owner, rules.max_bytes, rules.respite)
+        self.spool: Spool = Spool(folder / "spool")
         self.threads = threads
-        self.enqueuer = Enqueuer(self.queue, self.spool, threads)
+        self.enqueuer: Enqueuer = Enqueuer(self.queue, self.spool, threads)
         self._process_locks = ProcessLocks(folder / "owners")
         self._database = database
         self._name = owner

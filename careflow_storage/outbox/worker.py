@@ -17,7 +17,7 @@ from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_h
 from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.queue import Claim, EntryQueue, Failure
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _SHORTEST_REST = 0.01
 

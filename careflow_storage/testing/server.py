@@ -64,7 +64,7 @@ class B2Server:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.bucket = bucket
-        self.faults = Faults()
+        self.faults: Faults = Faults()
         self._min_part_size = min_part_size
         self._tls = tls
         self._account = Account(region, tls=tls is not None)

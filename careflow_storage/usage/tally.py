@@ -49,7 +49,7 @@ class Groups:
     """
 
     def __init__(self, top: int, ahead: Mapping[str, Tally]) -> None:
-        self.count = 0
+        self.count: int = 0
         self._top = top
         self._ahead = dict(ahead)
         self._open: dict[str, Tally] = {}

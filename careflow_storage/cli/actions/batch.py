@@ -28,7 +28,9 @@ class Tally:
         self._verb = verb
         self._timed = timed
         self._started = time.perf_counter()
-        self.files = self.size = self.failed = 0
+        self.files: int = 0
+        self.size: int = 0
+        self.failed: int = 0
 
     def done(self, size: int) -> None:
         """One more file is done."""

@@ -39,8 +39,8 @@ class Output:
         self._options = tuple(options)
         _write_any_character(sys.stdout)
         _write_any_character(sys.stderr)
-        self.stdout = _console(stderr=False)
-        self.stderr = _console(stderr=True)
+        self.stdout: Console = _console(stderr=False)
+        self.stderr: Console = _console(stderr=True)
         fancy = self.stderr.encoding.lower().startswith("utf")
         self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
 

@@ -27,7 +27,7 @@ class RefusedError(Exception):
         self.status = status
         self.code = code
         self.message = message
-        self.headers = dict(headers or {})
+        self.headers: dict[str, str] = dict(headers or {})
 
     def response(self) -> Response:
         """Make the error document."""

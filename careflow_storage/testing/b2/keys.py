@@ -130,8 +130,8 @@ class KeyRing:
     """The keys of one account."""
 
     def __init__(self) -> None:
-        self.account_id = secrets.token_hex(6)
-        self.master = ApplicationKey(self.account_id, _new_secret(), CAPABILITIES)
+        self.account_id: str = secrets.token_hex(6)
+        self.master: ApplicationKey = ApplicationKey(self.account_id, _new_secret(), CAPABILITIES)
         self._keys: dict[str, ApplicationKey] = {}
         self._count = 0
 

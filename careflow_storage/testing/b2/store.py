@@ -148,7 +148,7 @@ class MotoStore:
     """The buckets of one emulator. One thread at a time may use it."""
 
     def __init__(self, min_part_size: int) -> None:
-        self.backend = _Backend(_REGION, _ACCOUNT)
+        self.backend: _Backend = _Backend(_REGION, _ACCOUNT)
         self.backend.min_part_size = min_part_size
         backend = self.backend
 

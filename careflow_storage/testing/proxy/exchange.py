@@ -124,12 +124,12 @@ class Listener:
         self._choose = choose
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
-        self.connections = 0
+        self.connections: int = 0
         self.log: list[Attempt] = [] if log is None else log
 
     async def start(self) -> str:
         """Listen on any free port; return the URL."""
-        self.server = await asyncio.start_server(
+        self.server: asyncio.Server = await asyncio.start_server(
             self._serve, "127.0.0.1", 0, ssl=self._tls, limit=LIMIT
         )
         port = self.server.sockets[0].getsockname()[1]

@@ -51,7 +51,7 @@ class FaultProxy:
 
     def __init__(self, upstream: str, *, tls: ssl.SSLContext | None = None) -> None:
         url = urlsplit(upstream)
-        self.url = ""
+        self.url: str = ""
         self._rules: list[Rule] = []
         self._listener = Listener(
             functools.partial(_Forwarding, (url.hostname, url.port)), self._choose, tls=tls
