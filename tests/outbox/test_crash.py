@@ -148,7 +148,7 @@ async def test_processes_that_put_at_once_never_share_a_key(
 def test_killed_at_random_moments_and_steps_it_loses_and_doubles_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.crash_outbox", "--json"),
+            *(sys.executable, "-m", "tests.support.crash_outbox", "--json"),
             *("--kills", "20", "--dir", str(tmp_path)),
         ],
         cwd=ROOT,

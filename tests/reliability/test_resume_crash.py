@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.crash_resume import Plan, crash_downloads, crash_uploads
 from careflow_storage.local import LocalServer
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy.proxy import FaultProxy, Rule
+from tests.support.crash_resume import Plan, crash_downloads, crash_uploads
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 

@@ -39,7 +39,7 @@ async def run_demo(
     """
     with contextlib.ExitStack() as files:
         if recording is None:
-            packaged = resources.files("careflow_storage.cli") / "data" / "greeting.webm"
+            packaged = resources.files("careflow_storage") / "testing/data/greeting.webm"
             recording = files.enter_context(resources.as_file(packaged))
         await _run(Screen(output), recording, LongCall(size), data_dir, local)
 

@@ -1,14 +1,14 @@
-"""Kill -9 at random moments: what an upload or download that resumes has to send again.
+"""Kill -9 at random moments: how many bytes a resumed transfer moves again.
 
 ::
 
-    python -m benchmarks.crash_resume --kills 50 --download-kills 20
+    python -m tests.support.crash_resume --kills 50 --download-kills 20
 
-A process of its own uploads (downloads) a file of 200 MiB with ``resume=True``, from (to) a real
-SeaweedFS behind a proxy that slows it down and counts. It is killed after a random time, and a
-new process goes on, until the transfer is complete; then the next one begins, until all kills
-are done. Every object and file is compared with its source by SHA-256, and no unfinished
-upload that holds bytes, and no file beside the target, may be left.
+A child process uploads (or downloads) a file of 200 MiB with ``resume=True``. The server is a
+SeaweedFS behind a proxy that limits the rate and counts bytes. The child is killed after a random
+time and a new child resumes, until the transfer is complete; then the next transfer begins, until
+all kills are done. Every object and file is compared with its source by SHA-256. No unfinished
+upload that holds bytes and no file beside the target may be left.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.files import random_file
-from benchmarks.model import MIB
 from careflow_storage import BackblazeStorage
 from careflow_storage.local import LocalServer
 from careflow_storage.models import Progress
 from careflow_storage.testing.proxy.proxy import FaultProxy
 
-_PACKAGE = Path(__file__).resolve().parent.parent
+MIB = 1024 * 1024
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How large, how often, how fast (bytes per second and request), how long until a kill."""
+    """Size of a file, number of kills, bytes per second and request, seconds until a kill."""
 
     size: int
     kills: int
@@ -50,7 +49,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One process: what was there before it, what it moved, and whether it was killed."""
+    """One child: bytes that were there before it, bytes that it moved, whether it was killed."""
 
     transfer: int
     killed: bool
@@ -61,7 +60,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All runs of one direction, and how many bytes it would have taken without kills."""
+    """All runs of one direction, and the bytes that are needed without kills."""
 
     direction: str
     runs: list[Run]
@@ -98,38 +97,38 @@ class Outcome:
         return "\n".join(lines)
 
 
-# --- the process that is killed -----------------------------------------------------------
+# --- the child ----------------------------------------------------------------------------
 
 
 async def child(direction: str, key: str, path: Path) -> None:
-    """Do one transfer, telling on stdout how far it is."""
+    """Do one transfer; print its progress."""
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         print(progress.transferred, flush=True)
 
     async with BackblazeStorage() as storage:
-        await storage.client()  # loaded now: what shall be killed is the transfer
+        await storage.client()  # loaded before the transfer, which is what the parent kills
         print(0, flush=True)
         if direction == "upload":
-            done = await storage.upload_file(key, path, progress=tell, resume=True)
+            done = await storage.upload_file(key, path, progress=report, resume=True)
             print(json.dumps({"reused": done.reused}), flush=True)
         else:
-            got = await storage.download_file(key, path, progress=tell, resume=True)
+            got = await storage.download_file(key, path, progress=report, resume=True)
             print(json.dumps({"reused": got.reused}), flush=True)
 
 
-# --- who kills it -------------------------------------------------------------------------
+# --- the parent ---------------------------------------------------------------------------
 
 
 async def run_child(
     direction: str, key: str, path: Path, environment: dict[str, str], seconds: float | None
 ) -> tuple[bool, int, int | None]:
-    """Run it, and kill it after so many seconds; return if it was, its last count, its reuse."""
+    """Run a child and kill it after ``seconds``; return whether, its last count, its reuse."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.crash_resume", "--child", direction, key, str(path)),
+        *(sys.executable, "-m", "tests.support.crash_resume", "--child", direction, key, str(path)),
         stdout=asyncio.subprocess.PIPE,
         env=environment,
-        cwd=_PACKAGE,
+        cwd=ROOT,
     )
     assert process.stdout is not None
     last = await process.stdout.readline()
@@ -171,8 +170,8 @@ async def crash_uploads(
             while killed:
                 before = await _stored_bytes(storage, key)
                 proxy.log.clear()
-                patience = chance.uniform(0, plan.longest_run) if kills < plan.kills else None
-                killed, _, reused = await run_child("upload", key, source, environment, patience)
+                seconds = chance.uniform(0, plan.longest_run) if kills < plan.kills else None
+                killed, _, reused = await run_child("upload", key, source, environment, seconds)
                 moved = sum(a.body_bytes for a in proxy.log if a.operation == "UploadPart")
                 runs.append(Run(transfer, killed, before, moved, reused))
                 kills += killed
@@ -204,9 +203,9 @@ async def crash_downloads(
             killed, target = True, place / f"file-{transfer}"
             while killed:
                 before = _journalled_bytes(place)
-                patience = chance.uniform(0, plan.longest_run) if kills < plan.kills else None
+                seconds = chance.uniform(0, plan.longest_run) if kills < plan.kills else None
                 killed, count, reused = await run_child(
-                    "download", "crash/download", target, environment, patience
+                    "download", "crash/download", target, environment, seconds
                 )
                 moved = max(0, count - before) if killed else plan.size - (reused or 0)
                 runs.append(Run(transfer, killed, before, moved, reused))
@@ -237,7 +236,7 @@ async def _stored_bytes(storage: BackblazeStorage, key: str) -> int:
 
 
 def _journalled_bytes(folder: Path) -> int:
-    """What the journal beside the target says is there."""
+    """Count the bytes that the journal beside the target lists."""
     total = 0
     for journal in folder.glob(".careflow-*.journal"):
         for line in journal.read_bytes().splitlines(keepends=True)[1:]:
@@ -247,9 +246,19 @@ def _journalled_bytes(folder: Path) -> int:
     return total
 
 
+def random_file(path: Path, size: int) -> Path:
+    """Fill a file with random bytes that repeat with a period that divides no part size."""
+    block = os.urandom(4 * MIB + 4099)
+    with path.open("wb") as file:
+        left = size
+        while left > 0:
+            left -= file.write(block[:left])
+    return path
+
+
 @contextlib.asynccontextmanager
 async def stage() -> AsyncIterator[tuple[LocalServer, Path]]:
-    """Give a server and a folder that are gone afterwards."""
+    """Yield a server and a folder; remove both afterwards."""
     with tempfile.TemporaryDirectory(prefix="careflow-crash-") as folder:
         async with LocalServer() as server:
             yield server, Path(folder)
@@ -282,7 +291,7 @@ async def main(arguments: argparse.Namespace) -> None:
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.crash_resume",
+        prog="python -m tests.support.crash_resume",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

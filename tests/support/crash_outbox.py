@@ -1,13 +1,13 @@
 """Kill -9 against the outbox: is any recording lost, or stored twice?
 
-    python -m benchmarks.crash_outbox [--kills 200] [--workers 3] [--seed 1] [--dir FOLDER]
+    python -m tests.support.crash_outbox [--kills 200] [--workers 3] [--seed 1] [--dir FOLDER]
 
-Workers put recordings into one shared outbox and deliver from it to a SeaweedFS. A third of them
-is killed from outside, at a random moment; the others kill themselves just before or just after
-their n-th step, with n going up from 1: a step is a job in a thread (a write, an fsync, a
-rename, an unlink, a hash), an SQL statement or an HTTP request. A worker tells what it has put
-only after `put_recording` has returned. At the end one last worker delivers what is left, and
-the bucket is compared with what was told.
+Worker processes put recordings into one shared outbox and deliver them to a SeaweedFS. The parent
+kills a third of them at random moments. The others kill themselves just before or just after
+their n-th step, with n rising from 1: a step is a job in a thread (a write, an fsync, a rename,
+an unlink, a hash), an SQL statement or an HTTP request. A worker reports a recording only after
+`put_recording` has returned. At the end one last worker delivers what is left, and the bucket is
+compared with the reports.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ import aiohttp
 import aiosqlite
 
 from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage._http.connection import Connection as HttpConnection
 from careflow_storage._transfer.workers import Workers
 from careflow_storage.local import LocalServer
 from careflow_storage.outbox import Outbox
@@ -46,18 +47,18 @@ _DRAIN_SECONDS = 300
 
 @dataclass
 class Report:
-    """What was found. ``lost`` and everything below it must be 0."""
+    """All counts. ``lost`` and everything below it must be 0."""
 
     kills: int = 0
-    kills_from_outside: int = 0
+    kills_by_parent: int = 0
     kills_at_a_step: int = 0
     accepted: int = 0
     accepted_mib: float = 0.0
     delivered: int = 0
-    accepted_unheard: int = 0  # put, and killed before it could tell
-    # Killed between the upload's beginning and its first part: `abort_stale_uploads` is for those.
+    accepted_unreported: int = 0  # put, and killed before the report
+    # Killed between creating the upload and its first part; `abort_stale_uploads` removes them.
     empty_uploads: int = 0
-    cut_off_versions: int = 0  # a PUT that died with its sender, stored by the server as it was
+    cut_off_versions: int = 0  # the server stored a PUT whose sender died in the middle
     seconds: float = 0.0
     lost: int = 0
     damaged: int = 0
@@ -68,7 +69,7 @@ class Report:
     unfinished_uploads: int = 0
 
     def failures(self) -> int:
-        """The sum of all that must not happen."""
+        """Return the sum of all counts that must be 0."""
         return (
             self.lost
             + self.damaged
@@ -80,18 +81,18 @@ class Report:
         )
 
     def table(self) -> str:
-        """All numbers, one a line."""
+        """Return all counts as a table."""
         lines = [
             f"| {name.replace('_', ' ')} | {value:,.10g} |" for name, value in vars(self).items()
         ]
         return "\n".join(["| what | count |", "|---|---:|", *lines])
 
 
-# --- in a worker ------------------------------------------------------------------------
+# --- the workers ------------------------------------------------------------------------
 
 
-class Suicide:
-    """Kills this process at its n-th step: odd ones before it, even ones after it."""
+class KillAtStep:
+    """Kills this process at its n-th step: before it if n is odd, after it if n is even."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -105,7 +106,7 @@ class Suicide:
     def install(self) -> None:
         start: Any = Workers.submit
         execute: Any = aiosqlite.Connection._execute
-        request: Any = aiohttp.ClientSession._request
+        clients = ((aiohttp.ClientSession, "_request"), (HttpConnection, "request"))
 
         def started(workers: Workers, job: Callable[[], Any]) -> Any:
             def surrounded() -> Any:
@@ -125,17 +126,21 @@ class Suicide:
 
             return await execute(connection, surrounded)
 
-        async def requested(*args: Any, **kwargs: Any) -> Any:
-            self.step()
-            answer = await request(*args, **kwargs)
-            self.step()
-            return answer
+        def counted(request: Any) -> Any:
+            async def requested(*args: Any, **kwargs: Any) -> Any:
+                self.step()
+                response = await request(*args, **kwargs)
+                self.step()
+                return response
 
-        patched: Any = {Workers: ("submit", started)}
-        patched[aiosqlite.Connection] = ("_execute", executed)
-        patched[aiohttp.ClientSession] = ("_request", requested)
-        for target, (name, function) in patched.items():
-            setattr(target, name, function)
+            return requested
+
+        # Through variables of type Any: to a type checker, methods cannot be assigned to.
+        workers: Any = Workers
+        connection: Any = aiosqlite.Connection
+        workers.submit, connection._execute = started, executed
+        for client, name in clients:
+            setattr(client, name, counted(getattr(client, name)))
 
 
 def body_for(chance: random.Random) -> bytes:
@@ -150,47 +155,47 @@ def body_for(chance: random.Random) -> bytes:
     return os.urandom(16) + chance.randbytes(size)
 
 
-def worker(told: Connection, folder: str, fields: dict[str, Any], seed: int, at: int) -> None:
+def worker(reports: Connection, folder: str, fields: dict[str, Any], seed: int, at: int) -> None:
     """Put and deliver until killed."""
     if at:
-        Suicide(at).install()
-    asyncio.run(_work(told, folder, StorageSettings(**fields), random.Random(seed)))
+        KillAtStep(at).install()
+    asyncio.run(_work(reports, folder, StorageSettings(**fields), random.Random(seed)))
 
 
 async def _work(
-    told: Connection, folder: str, settings: StorageSettings, chance: random.Random
+    reports: Connection, folder: str, settings: StorageSettings, chance: random.Random
 ) -> None:
     async with (
         BackblazeStorage(settings) as storage,
         Outbox(folder, storage, poll_interval=0.2, retry_base_delay=0.5) as outbox,
     ):
-        told.send(None)
+        reports.send(None)
         running = asyncio.create_task(outbox.run())
         for _ in range(25):
             body = body_for(chance)
-            # All for one call at one time: what collides if anything does.
+            # All for the same call at the same time, so that keys collide if they can.
             entry = await outbox.put_recording("CA1", body, "recording.webm")
-            told.send((entry.key, hashlib.sha256(body).hexdigest(), len(body)))
+            reports.send((entry.key, hashlib.sha256(body).hexdigest(), len(body)))
             await asyncio.sleep(chance.random() * 0.05)
         await running
 
 
-# --- the master -------------------------------------------------------------------------
+# --- the parent -------------------------------------------------------------------------
 
 
 @dataclass
 class Worker:
-    """One process; ``deadline`` is set when it is to be killed from outside."""
+    """One process; ``deadline`` is when the parent kills it."""
 
     process: ForkServerProcess
-    ear: Connection
+    reports: Connection
     at: int
     born: float = field(default_factory=time.monotonic)
     deadline: float | None = None
 
 
-class Master:
-    """Starts workers, kills them, and writes down what they tell."""
+class Parent:
+    """Starts workers, kills them, and records their reports."""
 
     def __init__(self, folder: Path, settings: StorageSettings, seed: int, report: Report) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -204,48 +209,48 @@ class Master:
         self.accepted: dict[str, tuple[str, int]] = {}
 
     def run(self, kills: int, workers: int) -> None:
-        """Kill until it is enough."""
-        living: list[Worker] = []
+        """Start and kill workers until there were ``kills``."""
+        alive: list[Worker] = []
         while self._report.kills < kills:
-            while len(living) < workers:
-                living.append(self._start())
-            self._listen(living)
-            for each in list(living):
+            while len(alive) < workers:
+                alive.append(self._start())
+            self._listen(alive)
+            for each in list(alive):
                 if self._is_over(each):
-                    living.remove(each)
+                    alive.remove(each)
                     print(f"\r{self._report.kills} kills", end="", file=sys.stderr, flush=True)
-        for each in living:
+        for each in alive:
             each.process.kill()
-            self._bury(each)
+            self._join(each)
         print(file=sys.stderr)
 
     def _start(self) -> Worker:
         number = next(self._numbers)
-        # Each step twice in different company; beyond a few hundred the worker has put all.
+        # Each step is tried twice; beyond a few hundred a worker has put everything.
         at = 0 if number % 3 == 0 else next(self._steps) % 400 + 1
-        ear, mouth = self._context.Pipe(duplex=False)
+        receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker,
-            args=(mouth, str(self._folder), self._fields, self._chance.getrandbits(32), at),
+            args=(sender, str(self._folder), self._fields, self._chance.getrandbits(32), at),
         )
         process.start()
-        mouth.close()
-        return Worker(process, ear, at)
+        sender.close()
+        return Worker(process, receiver, at)
 
-    def _listen(self, living: Sequence[Worker]) -> None:
-        for ear in wait([each.ear for each in living], timeout=0.01):
-            each = next(each for each in living if each.ear is ear)
-            self._hear(each)
+    def _listen(self, alive: Sequence[Worker]) -> None:
+        for reports in wait([each.reports for each in alive], timeout=0.01):
+            each = next(each for each in alive if each.reports is reports)
+            self._receive(each)
 
-    def _hear(self, each: Worker) -> bool:
+    def _receive(self, each: Worker) -> bool:
         try:
-            told = each.ear.recv()
+            report = each.reports.recv()
         except (EOFError, OSError):
             return False
-        if told is None:
+        if report is None:
             each.deadline = time.monotonic() + self._chance.random() * 1.5
         else:
-            key, sha256, size = told
+            key, sha256, size = report
             if key in self.accepted:
                 self._report.duplicate_keys += 1
             self.accepted[key] = (sha256, size)
@@ -256,29 +261,29 @@ class Master:
         due = each.at == 0 and each.deadline is not None and time.monotonic() > each.deadline
         if each.process.is_alive() and (late or due):
             each.process.kill()
-            self._report.kills_from_outside += 1
+            self._report.kills_by_parent += 1
             self._report.kills_at_a_step -= 1
         elif each.process.is_alive():
             return False
-        self._bury(each)
+        self._join(each)
         if each.process.exitcode != -signal.SIGKILL:
             raise RuntimeError(f"a worker ended by itself with {each.process.exitcode}")
         self._report.kills += 1
         self._report.kills_at_a_step += 1
         return True
 
-    def _bury(self, each: Worker) -> None:
+    def _join(self, each: Worker) -> None:
         each.process.join()
-        # What it told before it died is in the pipe.
-        while self._hear(each):
+        # Its last reports are still in the pipe.
+        while self._receive(each):
             pass
-        each.ear.close()
+        each.reports.close()
 
 
 async def check(
     folder: Path, settings: StorageSettings, accepted: dict[str, tuple[str, int]], report: Report
 ) -> None:
-    """Deliver what is left, and compare the bucket with what was told."""
+    """Deliver what is left, and compare the bucket with the reports."""
     async with (
         BackblazeStorage(settings) as storage,
         Outbox(folder, storage, poll_interval=0.2, retry_base_delay=0.5) as outbox,
@@ -296,7 +301,7 @@ async def check(
         report.accepted = len(accepted)
         report.accepted_mib = sum(size for _, size in accepted.values()) / _MIB
         report.delivered = status.delivered
-        report.accepted_unheard = len(entries.keys() - expected.keys())
+        report.accepted_unreported = len(entries.keys() - expected.keys())
         report.lost = len((expected.keys() | entries.keys()) - hashes.keys())
         wanted = {key: entry.sha256 for key, entry in entries.items()} | expected
         report.damaged = sum(hashes[key] != wanted.get(key) for key in hashes)
@@ -329,19 +334,21 @@ async def _count_versions(
 
 
 def crash(kills: int, *, workers: int = 3, seed: int = 1, folder: Path | None = None) -> Report:
-    """Do it all, with a server and a folder of its own."""
+    """Run the whole test on a new server and folder."""
     report, begun = Report(), time.monotonic()
     with LocalServer() as server, tempfile.TemporaryDirectory(dir=folder) as home:
         outbox, settings = Path(home) / "outbox", server.settings(retry_base_delay=0.01)
-        master = Master(outbox, settings, seed, report)
-        master.run(kills, workers)
-        asyncio.run(check(outbox, settings, master.accepted, report))
+        parent = Parent(outbox, settings, seed, report)
+        parent.run(kills, workers)
+        asyncio.run(check(outbox, settings, parent.accepted, report))
     report.seconds = round(time.monotonic() - begun, 1)
     return report
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.crash_outbox", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.support.crash_outbox", description=__doc__
+    )
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
