@@ -197,7 +197,7 @@ async def _marked_anyway(
 def set_unmarked(error: StorageError, stored: Stored) -> None:
     """Tell in ``error`` that an object is stored without its partial mark."""
     version = "" if stored.version_id is None else f", version {stored.version_id}"
-    error.message = f"The recording is stored, not marked as partial{version}: {error.message}"
+    error.message = f"The recording is stored, but not marked as partial{version}: {error.message}"
     error.stored_unmarked = True
     # The same call again would store it again, or find no upload any more.
     advice = "Treat it as a recording that was cut off; do not send it again."

@@ -165,7 +165,7 @@ async def keep_incomplete(
     except StorageError as error:
         if not error.stored_unmarked:
             set_unmarked(error, stored)
-        error.add_note(f"The recording {key!r} is stored, without the mark that it is partial.")
+        error.add_note(f"The recording {key!r} is stored, but not marked as partial.")
         raise
     await erase_unmarked(context, key, stored, marked)
     return Uploaded(

@@ -19,7 +19,7 @@ class Turns:
     def __init__(self) -> None:
         self._last = time.monotonic()
 
-    async def give(self) -> None:
+    async def yield_if_due(self) -> None:
         """Let the event loop go round, if the last time was some milliseconds ago."""
         if time.monotonic() - self._last >= _HOLD_SECONDS:
             await asyncio.sleep(0)

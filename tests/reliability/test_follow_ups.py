@@ -101,7 +101,7 @@ async def test_what_is_kept_but_not_marked_is_told(
     proxy.add(operation="GetObject", **FOLLOW_UPS[follow_up])
     with pytest.raises(StorageError) as caught:
         await storage.keep_incomplete_upload("key", upload_id)
-    assert "is stored, without the mark" in "".join(caught.value.__notes__)
+    assert "is stored, but not marked as partial" in "".join(caught.value.__notes__)
     assert (caught.value.stored_unmarked, caught.value.retryable) == (True, False)
     proxy.clear()
     assert await storage.get_file("key") == b"sound"

@@ -42,12 +42,12 @@ JOBS = f"""
 import asyncio, random
 from careflow_storage import BackblazeStorage
 from careflow_storage._transfer.upload import multipart
-from careflow_storage._transfer.live import writer
+from careflow_storage._transfer.live import ending
 
 KINDS = {KINDS!r}
 # A machine that runs tests may be too busy for what is enough elsewhere.
 BackblazeStorage.close.__defaults__ = (50.0,)
-writer._KEEP_SECONDS = multipart._ABORT_SECONDS_WHEN_CANCELLED = 50.0
+ending._KEEP_SECONDS = multipart._ABORT_SECONDS_WHEN_CANCELLED = 50.0
 
 def still(kind):
     print("still", kind, flush=True)

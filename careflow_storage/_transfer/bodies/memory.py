@@ -1,4 +1,4 @@
-"""The byte budget that all transfers of one storage share, and the buffers that it pays for."""
+"""The memory budget that all transfers of one storage share, and its buffers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from contextlib import asynccontextmanager
 
 
 class ByteBudget:
-    """At most ``total`` bytes of parts in memory, granted in the order of asking.
+    """Grants at most ``total`` bytes of memory at a time, in the order of the requests.
 
-    A share larger than the whole budget is granted when nothing else is out, so that one
-    huge part can still be sent.
+    A request for more than the whole budget is granted when all memory is free, so that one huge
+    part can still be sent.
 
-    Buffers that are given back are used again: fresh pages for every part cost more than
-    reading it. They count: what is lent and what is spare together stay within the budget,
-    and when nothing is lent any more, all memory goes back to the system.
+    Returned buffers are reused, because fresh pages for each part cost more than reading it.
+    Buffers in use and spare buffers together stay within the budget. When no buffer is in use,
+    all memory goes back to the system.
     """
 
     def __init__(self, total: int) -> None:
@@ -28,7 +28,7 @@ class ByteBudget:
         self._spare: list[mmap.mmap] = []
 
     async def acquire(self, size: int) -> int:
-        """Wait for a share of ``size`` bytes; return what to give back to `release`."""
+        """Wait for a share of ``size`` bytes; return the size to pass to `release`."""
         size = min(size, self.total)
         if not self._waiting and size <= self._free:
             self._free -= size
@@ -48,31 +48,31 @@ class ByteBudget:
         return size
 
     def acquire_now(self, size: int) -> bool:
-        """Take a share of ``size`` bytes if it is free and nobody waits for one."""
+        """Take a share of ``size`` bytes if it is free and no other task waits; return whether."""
         if self._waiting or size > self._free:
             return False
         self._free -= size
         return True
 
     def release(self, size: int) -> None:
-        """Give a share back."""
+        """Return a share."""
         self._free += size
         self._grant()
         self._trim()
 
     def take_buffer(self, size: int) -> mmap.mmap:
-        """Return a buffer of at least ``size`` bytes; its share is acquired already."""
+        """Return a buffer of at least ``size`` bytes, after `acquire`."""
         for index, buffer in enumerate(self._spare):
             if len(buffer) >= size:
                 return self._spare.pop(index)
         self._trim()
-        # Unlike those of a bytearray, its pages cost nothing before they are written to.
+        # Unlike the pages of a bytearray, these take no memory before the first write.
         if sys.platform == "win32":
             return mmap.mmap(-1, size)
         return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def give_buffer(self, buffer: mmap.mmap) -> None:
-        """Take a buffer back, before its share is released."""
+        """Return a buffer, before `release`."""
         self._spare.append(buffer)
 
     def _grant(self) -> None:
@@ -90,8 +90,8 @@ class ByteBudget:
 
 
 @asynccontextmanager
-async def lent(budget: ByteBudget, size: int) -> AsyncIterator[memoryview]:
-    """Wait for ``size`` bytes of the budget and give them, until the block is left."""
+async def reserved_memory(budget: ByteBudget, size: int) -> AsyncIterator[memoryview]:
+    """Wait for ``size`` bytes of the budget; yield a buffer that is valid within the block."""
     share = await budget.acquire(size)
     try:
         buffer = budget.take_buffer(size)

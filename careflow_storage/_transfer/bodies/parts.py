@@ -158,7 +158,7 @@ class Part:
             return digest_of(algorithm, self.body.view)
         return await threads.run(digest_of, algorithm, self.body.view)
 
-    async def proof(
+    async def request_checksum(
         self, algorithm: ChecksumAlgorithm, threads: Threads, about: Mapping[str, str]
     ) -> tuple[bytes, dict[str, str], str]:
         """Return the digest, the headers that make the server verify it, and the payload hash.

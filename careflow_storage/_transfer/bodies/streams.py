@@ -64,7 +64,7 @@ class StreamSource:
         """
         while not self._rest and not self._ended:
             # Before the chunk: a cancellation here loses none.
-            await self._turns.give()
+            await self._turns.yield_if_due()
             chunk = await self._next_chunk()
             if chunk is END:
                 self._ended = True

@@ -14,7 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from careflow_storage._in_flight import help_call
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
-from careflow_storage._transfer.bodies.memory import lent
+from careflow_storage._transfer.bodies.memory import reserved_memory
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.partial_file import PartialFile
 from careflow_storage._transfer.download.stream import FileStream
@@ -161,7 +161,7 @@ class _Download:
         """Have the range ``[start, end)`` in the file; return its MD5 if it is to be hashed."""
         help_call()
         try:
-            async with lent(self._context.budget, RANGE_MEMORY) as memory:
+            async with reserved_memory(self._context.budget, RANGE_MEMORY) as memory:
                 written = await self._written_before(start, end, hashed=hashed)
                 if written is None:
                     return await self._fetch(start, end, memory, hashed=hashed)

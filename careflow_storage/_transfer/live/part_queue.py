@@ -1,13 +1,10 @@
-"""The parts of a call in progress, on their way beside the task that writes it."""
+"""The parts of a recording in progress, uploaded by a task of their own."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable
 
-from careflow_storage._transfer.bodies.part_reader import Filling
 from careflow_storage._transfer.bodies.parts import Part
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.tasks import cancellation_as_failure, raised_by_task, wait_out
@@ -15,17 +12,17 @@ from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.scheduler import part_sender
 from careflow_storage.errors import StorageClosedError, StorageError
 
-logger = logging.getLogger("careflow_storage")
 
+class PartQueue:
+    """Uploads up to ``concurrency`` parts at once; one more may wait.
 
-class LiveParts:
-    """Sends full parts, ``concurrency`` at the same time, while one more may wait.
+    The first part starts a task that uploads all of them. `wait_for_room` and `finish` raise its
+    error.
 
-    One task does so from the first part on; what goes wrong there is raised to the writer.
-    With ``keeps`` a part that fails does not take those with it that are on their way: what is
-    stored without a gap can be kept. And the bytes of a part are held until it and all before
-    it are stored, so that nothing is lost with a part in the middle. A part leaves the window of
-    those on their way no sooner, which bounds what is held.
+    With ``keeps`` a failed part does not cancel the parts that are being sent: what is confirmed
+    without a gap can be kept. The bytes of a part stay available until this part and all parts
+    before it are confirmed, and so long it counts towards ``concurrency``, which bounds the
+    memory.
     """
 
     def __init__(
@@ -44,57 +41,57 @@ class LiveParts:
         self._beginning: asyncio.Task[None] | None = None
         self._waiting: deque[tuple[int, Part]] = deque()
         self._after: dict[int, asyncio.Task[None]] = {}
-        self._came = asyncio.Event()
-        self._went = asyncio.Event()
+        self._added = asyncio.Event()
+        self._taken = asyncio.Event()
         self._ended = False
         self._task: asyncio.Task[None] | None = None
-        # With ``keeps``: the parts that are not stored without a gap, by number.
-        self._in_hand: dict[int, Part] = {}
-        self._stored: set[int] = set()
-        self._moved = asyncio.Event()
+        # With ``keeps``: the parts from the first unconfirmed one on, by number.
+        self._unconfirmed: dict[int, Part] = {}
+        self._confirmed: set[int] = set()
+        self._released = asyncio.Event()
 
     @property
-    def in_hand(self) -> list[Part]:
-        """The parts that are not stored without a gap before them, in their order."""
-        return [self._in_hand[number] for number in sorted(self._in_hand)]
+    def unconfirmed(self) -> list[Part]:
+        """With ``keeps``: the parts from the first unconfirmed one on, in order."""
+        return [self._unconfirmed[number] for number in sorted(self._unconfirmed)]
 
     @property
-    def begun(self) -> bool:
-        """Whether there is a multipart upload, or will be."""
+    def has_upload(self) -> bool:
+        """Whether the multipart upload has begun, or a task is about to begin it."""
         return self._task is not None or self.upload.upload_id is not None
 
     def put(self, number: int, part: Part, *, after: asyncio.Task[None] | None) -> None:
-        """Take over a part; it is sent when ``after`` is over, and freed in any case."""
+        """Queue a part, which the queue then owns; send it when ``after`` has ended."""
         if self._keeps:
-            self._in_hand[number] = part
+            self._unconfirmed[number] = part
             part = part.borrowed()
         self._waiting.append((number, part))
         if after is not None:
             self._after[number] = after
-        self._came.set()
+        self._added.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run(self._progress))
-            self._task.add_done_callback(lambda _: self._went.set())
+            self._task.add_done_callback(lambda _: self._taken.set())
 
-    async def room(self) -> None:
-        """Wait until no part waits; raise what has gone wrong."""
-        while self._waiting and self._failure is None and not self._is_over():
-            self._went.clear()
-            await self._went.wait()
+    async def wait_for_room(self) -> None:
+        """Wait until no part waits to be sent; raise the error of the upload, if it failed."""
+        while self._waiting and self._failure is None and not self._has_stopped():
+            self._taken.clear()
+            await self._taken.wait()
         self._raise_failure()
 
     async def flush(self, number: int, part: Part) -> None:
-        """Send what there is of a part; a longer one of the same number replaces it.
+        """Upload a part that still grows; a later upload of the same number replaces it.
 
-        AWS "UploadPart" and B2 "b2_upload_part": the last one wins. The part stays the caller's.
+        AWS "UploadPart" and B2 "b2_upload_part": the last upload wins. The caller keeps the part.
         """
         await self._begin()
         await self.upload.send(number, part, Meter(None))
 
     async def send(self, number: int, part: Part, meter: Meter) -> None:
-        """Send a full part, for the `PartSender`."""
+        """Upload a full part; called by the `PartSender`."""
         if (flush := self._after.pop(number, None)) is not None:
-            # Overtaken by the full part, it would replace it.
+            # A flush that ended later would replace the full part.
             await asyncio.wait({flush})
         try:
             await self.upload.send(number, part, meter)
@@ -102,32 +99,32 @@ class LiveParts:
             if not self._keeps:
                 raise
             self._failure = self._failure or error
-            self._came.set()
-            self._went.set()
-            self._moved.set()
+            self._added.set()
+            self._taken.set()
+            self._released.set()
             return
         if self._keeps:
-            await self._settle(number)
+            await self._release_confirmed(number)
 
-    async def _settle(self, number: int) -> None:
-        """Free the parts that are stored without a gap; wait until this one is among them."""
-        self._stored.add(number)
-        while self._in_hand and (first := min(self._in_hand)) in self._stored:
-            await self._in_hand.pop(first).release()
-            self._moved.set()
-        while number in self._in_hand and self._failure is None:
-            self._moved.clear()
-            await self._moved.wait()
+    async def _release_confirmed(self, number: int) -> None:
+        """Free the parts that are confirmed without a gap; wait until ``number`` is one of them."""
+        self._confirmed.add(number)
+        while self._unconfirmed and (first := min(self._unconfirmed)) in self._confirmed:
+            await self._unconfirmed.pop(first).release()
+            self._released.set()
+        while number in self._unconfirmed and self._failure is None:
+            self._released.clear()
+            await self._released.wait()
 
     async def release(self) -> None:
-        """Free what is held, after `stop`."""
-        while self._in_hand:
-            await self._in_hand.popitem()[1].release()
+        """Free the bytes of all parts, after `stop`."""
+        while self._unconfirmed:
+            await self._unconfirmed.popitem()[1].release()
 
     async def finish(self) -> None:
-        """Wait until all parts are stored; raise what has gone wrong."""
+        """Wait until all parts are confirmed; raise the error of the upload, if it failed."""
         self._ended = True
-        self._came.set()
+        self._added.set()
         if self._task is not None:
             await asyncio.wait({self._task})
             if self._keeps and self._task.cancelled():
@@ -135,15 +132,15 @@ class LiveParts:
         self._raise_failure()
 
     async def _send_again(self) -> None:
-        """Send again what is in hand: at its end ``asyncio.run`` cancels all tasks, ours too."""
-        missing = sorted(set(self._in_hand) - self._stored)
-        self._waiting.extend((number, self._in_hand[number].borrowed()) for number in missing)
-        # What was told of the progress is not told again.
+        """Send the unconfirmed parts again: ``asyncio.run`` cancels all tasks when it ends."""
+        missing = sorted(set(self._unconfirmed) - self._confirmed)
+        self._waiting.extend((number, self._unconfirmed[number].borrowed()) for number in missing)
+        # Without progress: the callback has seen the bytes of these parts.
         self._task = asyncio.create_task(self._run(None))
         await asyncio.wait({self._task})
 
     async def stop(self) -> None:
-        """Drop what is not stored yet. Not to be cancelled."""
+        """Cancel what is being sent, and drop what waits. Must not be cancelled."""
         for task in (self._task, self._beginning):
             if task is not None:
                 task.cancel()
@@ -170,11 +167,11 @@ class LiveParts:
                 if self._failure is not None:
                     break
                 self._waiting.popleft()
-                self._went.set()
+                self._taken.set()
                 sender.send(*waiting)
 
     async def _begin(self) -> None:
-        """Begin the upload once, whoever asks first; whoever stops waiting does not stop it."""
+        """Begin the upload unless it has begun; a cancelled caller does not cancel this."""
         if self._beginning is None or (self._beginning.done() and self.upload.upload_id is None):
             self._beginning = asyncio.create_task(self.upload.begin())
         if not self._beginning.done() or self.upload.upload_id is None:
@@ -184,8 +181,8 @@ class LiveParts:
         while not self._waiting or self._failure is not None:
             if self._ended or self._failure is not None:
                 return None
-            self._came.clear()
-            await self._came.wait()
+            self._added.clear()
+            await self._added.wait()
         return self._waiting[0]
 
     async def _release_waiting(self) -> None:
@@ -196,7 +193,7 @@ class LiveParts:
             if self._waiting:
                 await self._release_waiting()
 
-    def _is_over(self) -> bool:
+    def _has_stopped(self) -> bool:
         return self._task is not None and self._task.done()
 
     def _raise_failure(self) -> None:
@@ -205,75 +202,6 @@ class LiveParts:
         if self._task is None or not self._task.done():
             return
         if self._task.cancelled():
-            raise StorageClosedError("The recording was given up.")
+            raise StorageClosedError("The recording was aborted.")
         if (failure := self._task.exception()) is not None:
             raise raised_by_task(failure)
-
-
-class Flusher:
-    """Sends what there is of the growing part, every ``interval`` seconds if more has come.
-
-    Never two at once. ``growing`` gives the part and its number, ``parts`` where to send it.
-    """
-
-    def __init__(
-        self,
-        key: str,
-        interval: float,
-        growing: Callable[[], tuple[int, Filling] | None],
-        parts: Callable[[bytes], LiveParts],
-    ) -> None:
-        self._key = key
-        self._interval = interval
-        self._growing = growing
-        self._parts = parts
-        self._flushed = (0, 0)
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ended = False
-
-    @property
-    def running(self) -> asyncio.Task[None] | None:
-        """The flush that is under way, if one is."""
-        return None if self._task is None or self._task.done() else self._task
-
-    def start(self) -> None:
-        """Flush for the first time after one interval."""
-        self._flush_at(asyncio.get_running_loop().time() + self._interval)
-
-    def end(self) -> None:
-        """Begin no flush any more."""
-        self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _flush_at(self, when: float) -> None:
-        if not self._ended:
-            self._timer = asyncio.get_running_loop().call_at(when, self._begin)
-
-    def _begin(self) -> None:
-        again = asyncio.get_running_loop().time() + self._interval
-        growing = self._growing()
-        if growing is None or self._flushed == (growing[0], growing[1].filled):
-            self._flush_at(again)
-            return
-        self._task = asyncio.create_task(self._flush(*growing))
-        self._task.add_done_callback(lambda _: self._flush_at(again))
-
-    async def _flush(self, number: int, filling: Filling) -> None:
-        try:
-            part = await filling.snapshot()
-            if part is None:
-                return
-            try:
-                await self._parts(part.head).flush(number, part)
-                self._flushed = (number, part.size)
-            finally:
-                await part.release()
-        except StorageError as error:
-            logger.warning(
-                "A flush failed; the next one is due in %g s: %s",
-                self._interval,
-                error,
-                extra={"key": self._key, "code": error.code},
-            )

@@ -149,7 +149,7 @@ class MultipartUpload:
 
         The part stays the caller's, who releases it.
         """
-        digest, headers, payload_hash = await part.proof(
+        digest, headers, payload_hash = await part.request_checksum(
             self._algorithm, self._context.threads, self._headers
         )
         headers |= key_headers_of(self._headers)

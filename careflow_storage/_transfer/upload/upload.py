@@ -321,7 +321,7 @@ class _Upload:
         algorithm = self._options.checksum
         try:
             check_size(self._source.size, part.size, ended=True, key=self._key)
-            digest, check, payload_hash = await part.proof(
+            digest, check, payload_hash = await part.request_checksum(
                 algorithm, self._context.threads, self._headers
             )
             headers = {**self._headers, **check}

@@ -13,7 +13,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
-from careflow_storage._transfer.bodies import part_reader
+from careflow_storage._transfer.bodies import growing_part
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.parts import (
     MAX_OBJECT_BYTES,
@@ -62,7 +62,7 @@ async def until_free(storage: BackblazeStorage, size: int) -> None:
 async def test_given_a_call_that_pauses_when_its_part_is_not_full_then_it_gives_its_memory_back(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
     data = noise(PART + 1000)
     call = Trickle(data[:300_000], data[300_000:])
     async with BackblazeStorage(tight) as storage:
@@ -81,7 +81,7 @@ async def test_given_a_call_that_pauses_when_its_part_is_not_full_then_it_gives_
 async def test_given_a_short_call_that_pauses_then_it_is_stored_whole_by_one_put(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
     call = Trickle(b"OggS" + bytes(100), noise(100_000))
     async with BackblazeStorage(tight) as storage:
         upload = asyncio.create_task(storage.upload_recording("CA1", call, "call"))
@@ -96,7 +96,7 @@ async def test_given_a_short_call_that_pauses_then_it_is_stored_whole_by_one_put
 async def test_given_a_paused_call_when_cancelled_then_memory_and_file_are_back(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     call = Trickle(bytes(1000), b"")
     async with BackblazeStorage(tight) as storage:
@@ -114,7 +114,7 @@ async def test_given_a_paused_call_when_cancelled_then_memory_and_file_are_back(
 async def test_given_no_memory_when_a_stream_comes_then_it_goes_by_the_disk(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(part_reader, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
     data = noise(2 * PART + 7)
 
     async def chunks() -> AsyncIterator[bytes]:

@@ -192,7 +192,7 @@ async def test_outside_its_block_a_writer_says_so(storage: BackblazeStorage) -> 
     with pytest.raises(StorageClosedError, match="not open"):
         await writer.write(b"early")
     async with writer:
-        with pytest.raises(StorageClosedError, match="Nothing is yet stored"):
+        with pytest.raises(StorageClosedError, match="Nothing is stored yet"):
             _ = writer.result
     with pytest.raises(StorageClosedError, match="closed"):
         await writer.write(b"late")

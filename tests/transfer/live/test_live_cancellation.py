@@ -11,7 +11,8 @@ import pytest
 
 from careflow_storage import AccessDeniedError, BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._transfer import copy
-from careflow_storage._transfer.live import writer
+from careflow_storage._transfer.live import ending
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import (
     NOTHING_HELD,
@@ -51,7 +52,7 @@ async def call(
     data: bytes = LONG,
     then: Callable[[], Awaitable[Any]] | None = None,
     **options: Any,
-) -> writer.RecordingWriter:
+) -> RecordingWriter:
     """Record ``data``, do ``then``, and return the writer."""
     writer = storage.open_recording("CA1", "call.webm", **options)
     async with writer:
@@ -150,7 +151,7 @@ async def test_a_call_whose_completion_hangs_stays_as_an_incomplete_upload(
     caplog: pytest.LogCaptureFixture,
     cancellations: int,
 ) -> None:
-    monkeypatch.setattr(writer, "_KEEP_SECONDS", 30.0 if cancellations == 2 else 0.3)
+    monkeypatch.setattr(ending, "_KEEP_SECONDS", 30.0 if cancellations == 2 else 0.3)
     completing = proxy.add(method="POST", path="uploadId=", cut="hang")
 
     async def fall() -> None:
@@ -246,7 +247,7 @@ async def test_a_call_that_cannot_be_marked_is_kept_all_the_same(
         await call(storage, LONG, hang_up, on_error="keep")
     found = await storage.get_file_metadata(await only_key(storage))
     assert (found.partial, found.size) == (False, len(LONG))
-    assert "without its partial mark" in "".join(caught.value.__notes__)
+    assert "is stored, but not marked as partial" in "".join(caught.value.__notes__)
     assert "not marked as partial" in caplog.text
 
 

@@ -26,7 +26,7 @@ from careflow_storage import (
 )
 from careflow_storage._transfer import incomplete
 from careflow_storage._transfer.bodies import spool as spooling
-from careflow_storage._transfer.live import kept
+from careflow_storage._transfer.live import kept_file
 from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import (
@@ -317,7 +317,7 @@ async def test_where_keep_dir_fails_the_file_is_in_the_temporary_folder(
 ) -> None:
     folder = tmp_path / "kept"
     folder.mkdir()
-    monkeypatch.setattr(kept, "FileIO", FullDisk)
+    monkeypatch.setattr(kept_file, "FileIO", FullDisk)
     monkeypatch.setattr(FullDisk, "full", () if fault == "removed" else (folder,))
     monkeypatch.setattr(FullDisk, "room", 0 if fault == "full at once" else len(data) // 3)
     proxy.add(operation="PutObject", **REFUSED)
@@ -352,7 +352,7 @@ async def test_where_both_folders_are_full_one_file_has_what_fits_and_tells_how_
 ) -> None:
     folder = tmp_path / "kept"
     folder.mkdir()
-    monkeypatch.setattr(kept, "FileIO", FullDisk)
+    monkeypatch.setattr(kept_file, "FileIO", FullDisk)
     monkeypatch.setattr(FullDisk, "full", (folder, temporary))
     proxy.add(operation="PutObject", **REFUSED)
     writer, error = await record(storage, SHORT, keep_dir=folder if keep_dir else None)
@@ -362,7 +362,7 @@ async def test_where_both_folders_are_full_one_file_has_what_fits_and_tells_how_
     assert (file.start, file.end) == (0, FullDisk.room)
     assert file.path.read_bytes() == SHORT[: FullDisk.room]
     assert in_folders(folder, temporary) == [file.path]
-    told = f"those from there to {len(SHORT)} are lost"
+    told = f"bytes {file.end} to {len(SHORT)} are lost"
     assert told in "".join(error.__notes__)
     assert told in caplog.text
 
@@ -466,11 +466,11 @@ async def test_what_is_stored_without_its_partial_mark_is_told(
     assert stored.version_id == writer.result.version_id
     if ends == "raises":
         assert isinstance(error, ZeroDivisionError)
-        assert "without its partial mark" in "".join(error.__notes__)
+        assert "is stored, but not marked as partial" in "".join(error.__notes__)
         return
     assert isinstance(error, StorageError)
     assert (error.stored_unmarked, error.retryable) == (True, False)
-    assert "stored, not marked as partial" in str(error)
+    assert "stored, but not marked as partial" in str(error)
     assert error.key == writer.key
     assert str(writer.result.version_id) in str(error) or writer.result.version_id is None
     assert await storage.list_incomplete_uploads() == []

@@ -1,4 +1,4 @@
-"""What a recording could not bring to the server, saved in a local file."""
+"""A local file for the bytes of a recording that did not reach the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from careflow_storage._transfer.bodies.part_reader import Filling
+from careflow_storage._transfer.bodies.growing_part import GrowingPart
 from careflow_storage._transfer.bodies.parts import Part
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import StorageError
@@ -23,10 +23,11 @@ _LONGEST_NAME = 80
 
 
 class KeptFile(NamedTuple):
-    """The bytes ``[start, end)`` of a recording, in a file that its user alone may read.
+    """The bytes ``[start, end)`` of a recording, in a file that only its owner can read.
 
-    The server has the first ``start`` bytes, and may have more: take that many from it, then the
-    file. Where the upload is gone from the server, the notes of the exception say so.
+    The server holds at least the first ``start`` bytes. To restore the recording, take exactly
+    ``start`` bytes from the server and append the file. If the server no longer has the upload,
+    the notes of the exception say so.
     """
 
     path: Path
@@ -34,14 +35,16 @@ class KeptFile(NamedTuple):
     end: int
 
 
-async def pieces_of(parts: Iterable[Part], filling: Filling | None) -> AsyncGenerator[memoryview]:
-    """Yield the bytes of these parts, and of one that grows, in this order."""
+async def bytes_of(
+    parts: Iterable[Part], growing: GrowingPart | None
+) -> AsyncGenerator[memoryview]:
+    """Yield the bytes of ``parts``, then those of ``growing``."""
     for part in parts:
         async with aclosing(part.body.slices()) as slices:
             async for piece in slices:
                 yield piece
-    if filling is not None:
-        async with aclosing(filling.contents()) as contents:
+    if growing is not None:
+        async with aclosing(growing.contents()) as contents:
             async for content in contents:
                 yield content
 
@@ -53,11 +56,13 @@ async def save(
     name: str,
     start: int,
 ) -> tuple[KeptFile | None, list[str]]:
-    """Write the bytes of a recording from ``start`` on to a new file; not to be cancelled.
+    """Write the bytes of a recording from ``start`` on to a new file. Must not be cancelled.
 
-    Where ``directory`` fails, all of them are written to the temporary folder instead. Returns
-    the file, unless nothing could be written, and what went wrong in which folder. Where both
-    folders fail, the file with more of the bytes stays.
+    If writing to ``directory`` fails, write all bytes to the temporary folder instead. If both
+    fail, the file with more bytes stays.
+
+    Returns the file, or None if no byte could be written, and the error of each folder that
+    failed.
     """
     kept: KeptFile | None = None
     failures: list[str] = []
@@ -90,7 +95,7 @@ async def _write(
             async with aclosing(pieces()) as contents:
                 async for piece in contents:
                     rest = piece
-                    # A disk that is nearly full takes a part of it, and refuses the next one.
+                    # A disk that is almost full writes part of a piece, then refuses the next.
                     while rest.nbytes:
                         written = await threads.run(file.write, rest)
                         end += written
@@ -98,7 +103,7 @@ async def _write(
             await threads.run(_sync, file)
         finally:
             await threads.run(file.close)
-    except Exception as error:  # noqa: BLE001 - told beside the error that led here
+    except Exception as error:  # noqa: BLE001 - reported in the notes of the first error
         if path is not None and end == start:
             await threads.run(_remove, path)
             path = None
@@ -110,11 +115,11 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("%s, which is not needed, could not be removed: %s", path, error)
+        logger.warning("The unneeded file %s could not be removed: %s", path, error)
 
 
 def _create(directory: Path | None, name: str) -> tuple[Path, FileIO]:
-    # mkstemp: readable by its user alone, and no other file or link of this name is followed.
+    # mkstemp creates a new file that only its owner can read, and follows no existing link.
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", name)[-_LONGEST_NAME:]
     descriptor, path = tempfile.mkstemp(suffix=f"-{safe}", prefix="careflow-kept-", dir=directory)
     return Path(path), FileIO(descriptor, "wb")
@@ -124,7 +129,7 @@ def _sync(file: FileIO) -> None:
     os.fsync(file.fileno())
 
 
-def tell_kept(
+def report_kept(
     error: BaseException,
     kept: KeptFile | None,
     failures: list[str],
@@ -132,15 +137,18 @@ def tell_kept(
     key: str,
     size: int,
 ) -> None:
-    """Tell in ``error`` and in the log where the rest of a recording of ``size`` bytes is."""
+    """Add to ``error`` and to the log where the unsent rest of the recording is.
+
+    ``size`` is the number of bytes of the whole recording.
+    """
     if kept is not None:
         text = f"Bytes {kept.start} to {kept.end} of the recording {key!r} are in {kept.path}"
         if kept.end < size:
-            text += f", those from there to {size} are lost"
+            text += f"; bytes {kept.end} to {size} are lost"
         if isinstance(error, StorageError):
             error.kept_file, error.kept_start = str(kept.path), kept.start
     else:
-        text = f"The rest of the recording {key!r}, which has {size} bytes, is lost"
+        text = f"The unsent rest of the recording {key!r} ({size} bytes in total) is lost"
     if failures:
         text += f"; writing the file failed in {', and in '.join(failures)}"
     error.add_note(f"{text}.")
@@ -152,11 +160,11 @@ def tell_kept(
     )
 
 
-def tell_lost(error: BaseException, end: int, *, key: str) -> None:
-    """Tell in ``error`` and in the log that the upload with the first ``end`` bytes is gone."""
+def report_lost(error: BaseException, end: int, *, key: str) -> None:
+    """Add to ``error`` and to the log that the server no longer has the first ``end`` bytes."""
     text = (
-        f"Bytes 0 to {end} of the recording {key!r} are lost, unless another process completed "
-        "the upload: it is gone from the server."
+        f"Bytes 0 to {end} of the recording {key!r} are lost, unless another process has "
+        "completed the upload: the server no longer has it."
     )
     if isinstance(error, StorageError):
         error.message += f" {text}"
