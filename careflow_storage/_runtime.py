@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
-from careflow_storage._s3.boto.client import ControlPlane
+from careflow_storage._s3.control_plane import ControlPlane
 from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
@@ -22,8 +22,7 @@ from careflow_storage.errors import NotConfiguredError, StorageClosedError, Wron
 from careflow_storage.settings import StorageSettings
 
 if TYPE_CHECKING:
-    import aioboto3
-    from aiobotocore.session import AioSession
+    from careflow_storage._s3.session import GivenSession
 
 logger = logging.getLogger("careflow_storage")
 
@@ -31,9 +30,7 @@ logger = logging.getLogger("careflow_storage")
 class Runtime:
     """Makes the engine of a storage, and gives it to nobody who may not use it."""
 
-    def __init__(
-        self, settings: StorageSettings, session: aioboto3.Session | AioSession | None
-    ) -> None:
+    def __init__(self, settings: StorageSettings, session: GivenSession | None) -> None:
         self._settings = settings
         self._given = session
         self._context: TransferContext | None = None

@@ -54,10 +54,8 @@ from careflow_storage.recordings import (
 from careflow_storage.settings import StorageSettings, settings_from_environment
 
 if TYPE_CHECKING:
-    import aioboto3
-    from aiobotocore.session import AioSession
-
     from careflow_storage._s3.objects import ObjectHead, S3Requests
+    from careflow_storage._s3.session import GivenSession
     from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
@@ -94,7 +92,7 @@ class BackblazeStorage:
         self,
         settings: StorageSettings | None = None,
         *,
-        session: aioboto3.Session | AioSession | None = None,
+        session: GivenSession | None = None,
     ) -> None:
         check_session(session)
         self.settings: StorageSettings = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from careflow_storage._s3.boto.client import ControlPlane
 from careflow_storage._s3.boto.pages import nothing
+from careflow_storage._s3.control_plane import ControlPlane
 from careflow_storage._s3.headers.encryption import (
     read_hold,
     read_protection,

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from careflow_storage._executor import in_thread
 from careflow_storage._http.connection import Connection
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
 
     from careflow_storage.settings import StorageSettings
+
+    GivenSession: TypeAlias = aioboto3.Session | AioSession
 
 # Backblaze announces Keep-Alive: timeout=5; reusing a connection later races with its close.
 _KEEPALIVE_SECONDS = 4.0
@@ -73,9 +75,7 @@ def check_session(session: object) -> None:
     )
 
 
-def missing_settings(
-    settings: StorageSettings, session: aioboto3.Session | AioSession | None
-) -> tuple[str, ...]:
+def missing_settings(settings: StorageSettings, session: GivenSession | None) -> tuple[str, ...]:
     """Name the variables that are missing; a session brings the credentials itself."""
     return tuple(
         name
@@ -93,7 +93,7 @@ class S3Session:
     def __init__(
         self,
         settings: StorageSettings,
-        session: aioboto3.Session | AioSession | None = None,
+        session: GivenSession | None = None,
         in_flight: InFlight | None = None,
     ) -> None:
         if not settings.endpoint or not settings.region or not settings.bucket_name:

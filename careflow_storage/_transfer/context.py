@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from careflow_storage._in_flight import InFlight
-from careflow_storage._s3.boto.client import ControlPlane
+from careflow_storage._s3.control_plane import ControlPlane
 from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from careflow_storage._s3.boto.client import CopySource
+from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
 from careflow_storage._s3.objects import Stored

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from careflow_storage._s3.boto.client import CopySource
+from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
 from careflow_storage._s3.headers.metadata import (
     META_PREFIX,

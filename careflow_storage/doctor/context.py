@@ -20,8 +20,8 @@ from careflow_storage._s3.boto.hardening import by_proxy
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.session import tls_context
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage.doctor.b2_probes.raw_client import RawClient, Reply
 from careflow_storage.doctor.leftovers import Leftovers
+from careflow_storage.doctor.raw_client import RawClient, Reply
 from careflow_storage.errors import StorageError
 from careflow_storage.settings import StorageSettings
 

@@ -8,7 +8,7 @@ import logging
 
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage.doctor.b2_probes.raw_client import RawClient
+from careflow_storage.doctor.raw_client import RawClient
 from careflow_storage.errors import NoSuchUploadError, StorageError
 
 # Else nothing would be left of the time for cleaning up.

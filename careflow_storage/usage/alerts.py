@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
@@ -13,9 +13,6 @@ from careflow_storage.usage.cost import estimate
 from careflow_storage.usage.models import UsageReport
 from careflow_storage.usage.prices import B2_TODAY, Prices
 from careflow_storage.usage.sizes import decimal_size, money
-
-if TYPE_CHECKING:
-    from careflow_storage.admin.client import StorageAdmin
 
 Watched = Literal["bytes", "monthly_cost", "unfinished_bytes", "hidden_share"]
 
@@ -45,9 +42,18 @@ class Alert(Model):
     sentence: str
 
 
-class _HasAdmin(Protocol):
+class _Admin(Protocol):
+    async def usage(
+        self,
+        prefix: str = "",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as `StorageAdmin.usage` has it
+    ) -> UsageReport: ...
+
+
+class _Storage(Protocol):
     @property
-    def admin(self) -> StorageAdmin: ...
+    def admin(self) -> _Admin: ...
 
 
 def check_thresholds(
@@ -77,7 +83,7 @@ def check_thresholds(
 
 
 async def watch(
-    storage: _HasAdmin,
+    storage: _Storage,
     thresholds: Thresholds,
     on_alert: Callable[[Alert], Awaitable[None] | None],
     *,
@@ -97,9 +103,9 @@ async def watch(
     report = await storage.admin.usage(prefix, timeout=timeout)
     alerts = check_thresholds(report, thresholds, prices=prices)
     for alert in alerts:
-        told = on_alert(alert)
-        if inspect.isawaitable(told):
-            await told
+        pending = on_alert(alert)
+        if inspect.isawaitable(pending):
+            await pending
     return alerts
 
 

@@ -20,7 +20,7 @@ from careflow_storage import (
     SizeMismatchError,
     StorageSettings,
 )
-from careflow_storage._s3.boto import client
+from careflow_storage._s3 import control_plane
 from careflow_storage._transfer import copy
 from careflow_storage.protection import CustomerKey
 from careflow_storage.testing import B2Server
@@ -428,7 +428,7 @@ async def test_a_large_copy_may_take_longer_than_other_calls(
     b2_settings: StorageSettings, b2_server: B2Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the server copied 100 bytes a second: ten seconds are granted.
-    monkeypatch.setattr(client, "_COPIED_BYTES_PER_SECOND", 100)
+    monkeypatch.setattr(control_plane, "_COPIED_BYTES_PER_SECOND", 100)
     patient = b2_settings.model_copy(update={"idle_timeout": 0.3})
     async with BackblazeStorage(patient) as storage:
         await storage.upload_file("a", b"x" * 1000)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from careflow_storage._http.errors import NotHttpError, ProtocolError, ProxyError, TlsError
+from careflow_storage._http.proxy import Proxy
 from careflow_storage._s3.redaction import MAX_CODE, printable
 from careflow_storage._s3.responses.check import refusal
 from careflow_storage._s3.responses.connection_errors import explain_failure
@@ -20,18 +21,24 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     error_from_response,
 )
+from careflow_storage.settings import StorageSettings
 
-if TYPE_CHECKING:
-    from careflow_storage._s3.session import S3Session
+
+class Route(Protocol):
+    """How requests reach the server; an `S3Session` is one."""
+
+    host: str
+    settings: StorageSettings
+    proxy: Proxy | None
 
 
 def explain(
-    error: Exception, where: dict[str, Any], session: S3Session | None = None
+    error: Exception, where: dict[str, Any], route: Route | None = None
 ) -> StorageError | None:
     """Return our error for one of botocore's; None for what is none of its own.
 
-    ``where`` has the operation, the bucket and the key. With ``session`` a failed connection is
-    explained as those of the data plane are.
+    ``where`` has the operation, the bucket and the key. With ``route`` a failed connection is
+    explained like one of the data plane.
     """
     # Imported here since importing botocore is what the light import avoids.
     from botocore import exceptions as botocore
@@ -53,9 +60,9 @@ def explain(
             **where,
         )
     below = _below(error)
-    if below is not None and session is not None:
+    if below is not None and route is not None:
         return explain_failure(
-            below, where, host=session.host, settings=session.settings, proxy=session.proxy
+            below, where, host=route.host, settings=route.settings, proxy=route.proxy
         )
     if isinstance(error, botocore.SSLError):
         return ConnectionFailedError(

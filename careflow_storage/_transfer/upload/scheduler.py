@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from careflow_storage._transfer.bodies.part_reader import PartReader
 from careflow_storage._transfer.bodies.parts import Part, check_size
+from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._transfer.upload.multipart import MultipartUpload

@@ -16,10 +16,10 @@ from careflow_storage._s3.headers.encryption import (
 from careflow_storage._s3.headers.metadata import encode_metadata, is_header_value
 from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.checksums import verify_stored
-from careflow_storage._transfer.bodies.part_reader import PartReader
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload

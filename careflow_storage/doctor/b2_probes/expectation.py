@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from careflow_storage._s3.redaction import printable
-from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.explain import in_words
 from careflow_storage.doctor.models import Outcome, passed, warned
+from careflow_storage.doctor.raw_client import Reply
 
 _CAUSE = (
     "This library takes something else for granted, from Backblaze's documents and reports of "

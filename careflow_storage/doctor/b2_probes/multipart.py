@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
-from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext
 from careflow_storage.doctor.models import Outcome, passed
+from careflow_storage.doctor.raw_client import Reply
 
 _UPLOAD_ID = re.compile(rb"<UploadId>([^<]{1,1024})</UploadId>")
 _ETAG = re.compile(rb"<ETag>([^<]{1,200})</ETag>")

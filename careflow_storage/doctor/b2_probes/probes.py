@@ -20,9 +20,9 @@ from careflow_storage._s3.xml.documents import (
 )
 from careflow_storage.doctor.b2_probes import browser, multipart
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
-from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext
 from careflow_storage.doctor.models import Outcome, passed
+from careflow_storage.doctor.raw_client import Reply
 
 _META = "100%25  of two"
 _ENCODING = re.compile(rb"<EncodingType>\s*url\s*</EncodingType>")

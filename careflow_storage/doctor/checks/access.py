@@ -12,7 +12,6 @@ from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import explain_nonsense, is_marked
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import parse_listing, unquote_etag
-from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.checks.locked import locks, wants_md5
 from careflow_storage.doctor.checks.refusals import GRANT, denied, nothing_to_read, refused, whose
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext
@@ -28,6 +27,7 @@ from careflow_storage.doctor.explain import (
     outcome_of,
 )
 from careflow_storage.doctor.models import Outcome, failed, passed, skipped, warned
+from careflow_storage.doctor.raw_client import Reply
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,

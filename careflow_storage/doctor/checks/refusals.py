@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from careflow_storage.doctor.b2_probes.raw_client import Reply
 from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.explain import (
     NOT_S3_CAUSE,
@@ -12,6 +11,7 @@ from careflow_storage.doctor.explain import (
     outcome_of,
 )
 from careflow_storage.doctor.models import Outcome, failed, skipped, warned
+from careflow_storage.doctor.raw_client import Reply
 from careflow_storage.errors import AccessDeniedError, CapExceededError
 
 GRANT = (

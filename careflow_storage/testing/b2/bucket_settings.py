@@ -8,18 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from careflow_storage._s3.xml.reader import decoded
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.testing.b2.errors import RefusedError, Response, invalid
-from careflow_storage.testing.b2.listings import document
-
-if TYPE_CHECKING:
-    from careflow_storage.testing.b2.operations import Target
-    from careflow_storage.testing.b2.store import MotoStore
+from careflow_storage.testing.b2.store import MotoStore
+from careflow_storage.testing.b2.xml import document
+from careflow_storage.testing.proxy.operations import Target
 
 MAX_RULES = 100
 _MAX_CORS_DOCUMENT = 100_000
@@ -27,7 +25,6 @@ _MAX_CORS_RULE = 1000
 _MAX_AGE = 86_400
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 _XML = {"Content-Type": "application/xml"}
-_ENCRYPTED = {"Rule": {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}}
 # An action of S3, the element with its days, and the clock of B2 that it is.
 _CLOCKS = (
     ("Expiration", "Days", "hide"),
@@ -67,11 +64,6 @@ def handlers(
         "PutBucketEncryption": partial(_put_encryption, ask),
         "DeleteBucket": partial(_delete_bucket, store, ask),
     }
-
-
-def encrypt(bucket: Any) -> None:
-    """New buckets encrypt (docs/cloud-storage-server-side-encryption-with-the-native-api)."""
-    bucket.encryption = _ENCRYPTED
 
 
 def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call) -> Response:

@@ -19,10 +19,11 @@ from careflow_storage.testing.b2 import bucket_settings, limits, listings, live_
 from careflow_storage.testing.b2.errors import RefusedError, Response, denied, unsupported
 from careflow_storage.testing.b2.keys import ApplicationKey, KeyRing
 from careflow_storage.testing.b2.native import NativeApi
-from careflow_storage.testing.b2.operations import NATIVE_PATH, Target, read_target
 from careflow_storage.testing.b2.payload import verified_body
 from careflow_storage.testing.b2.protection import ObjectProtection
 from careflow_storage.testing.b2.signatures import authenticate
+from careflow_storage.testing.b2.xml import document
+from careflow_storage.testing.proxy.operations import NATIVE_PATH, Target, read_target
 
 if TYPE_CHECKING:
     from careflow_storage.testing.b2.store import MotoStore, Upload
@@ -246,14 +247,14 @@ class Emulator:
 
     def _delete_many(self, call: _Call) -> Response:
         """Up to 1000 entries, each allowed or denied by itself (apidocs/s3-delete-objects)."""
-        document = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
-        entries = document.records_of("Object")
+        request = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
+        entries = request.records_of("Object")
         if not 1 <= len(entries) <= _MAX_ENTRIES or any("Key" not in each for each in entries):
             raise _malformed()
         lines = [self._delete_one(call, each["Key"], each.get("VersionId")) for each in entries]
-        if document.fields.get("Quiet") == "true":
+        if request.fields.get("Quiet") == "true":
             lines = [line for line in lines if line.startswith("<Error>")]
-        return Response(200, _XML, listings.document("DeleteResult", "".join(lines)))
+        return Response(200, _XML, document("DeleteResult", "".join(lines)))
 
     def _delete_one(self, call: _Call, key: str, version_id: str | None) -> str:
         bucket = call.target.bucket

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
-if TYPE_CHECKING:
-    from careflow_storage.testing.b2.store import Upload
+from careflow_storage.testing.b2.store import Upload
+from careflow_storage.testing.b2.xml import document, element
 
-_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _MAX_ENTRIES = 1000
-
-
-def document(root: str, content: str) -> bytes:
-    """Wrap what is XML already."""
-    head = '<?xml version="1.0" encoding="UTF-8"?>\n'
-    return f'{head}<{root} xmlns="{_NAMESPACE}">{content}</{root}>'.encode()
 
 
 NO_TAGS = document("Tagging", "<TagSet></TagSet>")
 """GetObjectTagging responds with this for every object (stv0g/gose#42)."""
-
-
-def _element(name: str, value: object) -> str:
-    return f"<{name}>{escape(str(value))}</{name}>"
 
 
 def parts(upload: Upload, bucket: str, query: Mapping[str, str]) -> bytes:
@@ -33,17 +20,17 @@ def parts(upload: Upload, bucket: str, query: Mapping[str, str]) -> bytes:
     limit = min(_number(query.get("max-parts"), _MAX_ENTRIES), _MAX_ENTRIES)
     left = sorted(number for number in upload.parts if number > marker)
     shown, truncated = left[:limit], len(left) > limit
-    content = _element("Bucket", bucket) + _element("Key", upload.key_name)
-    content += _element("UploadId", upload.id) + _element("PartNumberMarker", marker)
+    content = element("Bucket", bucket) + element("Key", upload.key_name)
+    content += element("UploadId", upload.id) + element("PartNumberMarker", marker)
     if shown:
-        content += _element("NextPartNumberMarker", shown[-1])
-    content += _element("MaxParts", limit) + _element("IsTruncated", str(truncated).lower())
+        content += element("NextPartNumberMarker", shown[-1])
+    content += element("MaxParts", limit) + element("IsTruncated", str(truncated).lower())
     for number in shown:
         part = upload.parts[number]
         content += (
-            f"<Part>{_element('PartNumber', number)}"
-            f"{_element('LastModified', part.last_modified_ISO8601)}"
-            f"{_element('ETag', part.etag)}{_element('Size', part.contentsize)}</Part>"
+            f"<Part>{element('PartNumber', number)}"
+            f"{element('LastModified', part.last_modified_ISO8601)}"
+            f"{element('ETag', part.etag)}{element('Size', part.contentsize)}</Part>"
         )
     return document("ListPartsResult", content)
 
@@ -55,18 +42,18 @@ def uploads(found: Sequence[Upload], bucket: str, query: Mapping[str, str]) -> b
     left = [each for each in found if each.key_name.startswith(prefix)]
     left = _behind(left, query.get("key-marker", ""), query.get("upload-id-marker", ""))
     shown, truncated = left[:limit], len(left) > limit
-    content = _element("Bucket", bucket) + _element("Prefix", prefix)
-    content += _element("KeyMarker", query.get("key-marker", ""))
-    content += _element("UploadIdMarker", query.get("upload-id-marker", ""))
+    content = element("Bucket", bucket) + element("Prefix", prefix)
+    content += element("KeyMarker", query.get("key-marker", ""))
+    content += element("UploadIdMarker", query.get("upload-id-marker", ""))
     if truncated:
-        content += _element("NextKeyMarker", shown[-1].key_name)
-        content += _element("NextUploadIdMarker", shown[-1].id)
-    content += _element("MaxUploads", limit) + _element("IsTruncated", str(truncated).lower())
+        content += element("NextKeyMarker", shown[-1].key_name)
+        content += element("NextUploadIdMarker", shown[-1].id)
+    content += element("MaxUploads", limit) + element("IsTruncated", str(truncated).lower())
     for each in shown:
         initiated = f"{each.initiated:%Y-%m-%dT%H:%M:%S}.{each.initiated.microsecond // 1000:03d}Z"
         content += (
-            f"<Upload>{_element('Key', each.key_name)}{_element('UploadId', each.id)}"
-            f"{_element('Initiated', initiated)}</Upload>"
+            f"<Upload>{element('Key', each.key_name)}{element('UploadId', each.id)}"
+            f"{element('Initiated', initiated)}</Upload>"
         )
     return document("ListMultipartUploadsResult", content)
 

@@ -17,10 +17,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from careflow_storage.testing.b2 import listings
 from careflow_storage.testing.b2.errors import RefusedError, Response, denied, invalid
 from careflow_storage.testing.b2.keys import ApplicationKey
-from careflow_storage.testing.b2.operations import Target
+from careflow_storage.testing.b2.xml import document
+from careflow_storage.testing.proxy.operations import Target
 
 if TYPE_CHECKING:
     from careflow_storage.testing.b2.store import MotoStore
@@ -125,7 +125,7 @@ class ObjectProtection:
             mode, days = default
             retention = f"<Mode>{mode}</Mode><Days>{days}</Days>"
             content += f"<Rule><DefaultRetention>{retention}</DefaultRetention></Rule>"
-        return Response(200, _XML, listings.document("ObjectLockConfiguration", content))
+        return Response(200, _XML, document("ObjectLockConfiguration", content))
 
     def _configure(self, bucket: str, headers: Mapping[str, str], body: str) -> Response:
         """An existing bucket needs a token (backblaze-labs/b2-mcp, CHANGELOG 1.5.1)."""
@@ -321,12 +321,12 @@ def _retention(version: Any) -> Response:
         )
     until = f"<RetainUntilDate>{version.lock_until}</RetainUntilDate>"
     content = f"<Mode>{version.lock_mode}</Mode>{until}"
-    return Response(200, _XML, listings.document("Retention", content))
+    return Response(200, _XML, document("Retention", content))
 
 
 def _legal_hold(version: Any) -> Response:
     status = version.lock_legal_status or "OFF"
-    return Response(200, _XML, listings.document("LegalHold", f"<Status>{status}</Status>"))
+    return Response(200, _XML, document("LegalHold", f"<Status>{status}</Status>"))
 
 
 def _field(body: bytes | str, name: str) -> str:

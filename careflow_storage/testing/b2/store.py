@@ -19,10 +19,9 @@ from moto.core.request import Request
 from moto.s3 import models, responses
 from moto.s3.exceptions import S3ClientError
 
-from careflow_storage.testing.b2.bucket_settings import encrypt
 from careflow_storage.testing.b2.errors import RefusedError, Response
-from careflow_storage.testing.b2.operations import Target
 from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
+from careflow_storage.testing.proxy.operations import Target
 
 if not hasattr(Request, "from_primitives"):
     raise ImportError("at least moto 5.2.4")
@@ -30,6 +29,8 @@ if not hasattr(Request, "from_primitives"):
 _ACCOUNT = "123456789012"
 _REGION = "us-east-1"  # moto's; clients never see it
 _CREDENTIAL = f"AWS4-HMAC-SHA256 Credential=any/20200101/{_REGION}/s3/aws4_request"
+# New buckets encrypt (docs/cloud-storage-server-side-encryption-with-the-native-api).
+_ENCRYPTED = {"Rule": {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}}
 # Checked before moto is asked, or not moto's business.
 _HIDDEN = ("authorization", "content-md5", "expect", "host", "transfer-encoding")
 
@@ -90,7 +91,7 @@ class _Backend(models.S3Backend):
             bucket = _Bucket(bucket_name, self.account_id, self.region_name)
         models.s3_backends.bucket_accounts.pop(bucket_name, None)
         bucket.versioning_status = "Enabled"
-        encrypt(bucket)
+        bucket.encryption = _ENCRYPTED
         self.buckets[bucket_name] = bucket
         return bucket
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from xml.sax.saxutils import escape
 
-from careflow_storage.testing.b2.operations import read_target
 from careflow_storage.testing.proxy.http1 import (
     CHUNK,
     CutError,
@@ -25,6 +24,7 @@ from careflow_storage.testing.proxy.http1 import (
     write_chunk,
     write_end,
 )
+from careflow_storage.testing.proxy.operations import read_target
 from careflow_storage.testing.proxy.rule import Attempt, Rule
 
 LIMIT = 2**18
