@@ -54,6 +54,7 @@ from careflow_storage.models import (
     SignedRequest,
     UploadResult,
 )
+from careflow_storage.options import CommonOptions, ObjectOptions
 from careflow_storage.protection import CustomerKey, Encryption, Retention
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
@@ -67,6 +68,7 @@ __all__ = [
     "CapExceededError",
     "Checksum",
     "ChecksumMismatchError",
+    "CommonOptions",
     "ConnectionFailedError",
     "CustomerKey",
     "DeleteResult",
@@ -94,6 +96,7 @@ __all__ = [
     "NoSuchUploadError",
     "NotConfiguredError",
     "NotSupportedError",
+    "ObjectOptions",
     "PoolTimeoutError",
     "PreconditionFailedError",
     "Progress",

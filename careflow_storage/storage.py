@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._operation import Call
@@ -30,8 +30,9 @@ from careflow_storage._transfer.incomplete import (
 )
 from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage._transfer.purge import purge_key
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.signed import sign_upload
-from careflow_storage._transfer.upload.upload import Uploaded, UploadOptions, upload
+from careflow_storage._transfer.upload.upload import Uploaded, upload
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
     DeleteResult,
@@ -42,6 +43,7 @@ from careflow_storage.models import (
     SignedRequest,
     UploadResult,
 )
+from careflow_storage.options import CommonOptions, ObjectOptions, check_options
 from careflow_storage.protection import check_customer_key, check_encryption
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
-    from careflow_storage.models import ChecksumAlgorithm
     from careflow_storage.protection import CustomerKey, Encryption, Retention
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
@@ -99,6 +100,7 @@ class BackblazeStorage:
             settings if settings is not None else settings_from_environment()
         )
         self._runtime = Runtime(self.settings, session)
+        self._context = self._runtime.context
         self._clock = RecordingClock()
 
     def __repr__(self) -> str:
@@ -165,7 +167,7 @@ class BackblazeStorage:
 
     def request_counts(self) -> dict[str, int]:
         """Return how many requests this storage has sent, by S3 operation, retries included."""
-        return self._runtime.context().session.counter.by_operation()
+        return self._context().session.counter.by_operation()
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.
@@ -173,7 +175,7 @@ class BackblazeStorage:
         It is made on first use, in a thread, and closed with the storage. Its own retries are
         off, and it raises botocore's exceptions.
         """
-        return await self._runtime.context().session.client()
+        return await self._context().session.client()
 
     async def upload_file(
         self,
@@ -181,18 +183,12 @@ class BackblazeStorage:
         body: UploadBody,
         content_type: str | None = None,
         *,
-        metadata: dict[str, str] | None = None,
-        cache_control: str | None = None,
-        content_disposition: str | None = None,
         size: int | None = None,
-        checksum: ChecksumAlgorithm | None = None,
         overwrite: bool = True,
         resume: bool = False,
-        encryption: Encryption | None = None,
-        retention: Retention | None = None,
-        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
+        **options: Unpack[CommonOptions],
     ) -> UploadResult:
         """Store ``body`` under ``key`` and return when the server has confirmed all of it.
 
@@ -207,63 +203,52 @@ class BackblazeStorage:
             body: Bytes, text (``str`` is stored as UTF-8, it is never the name of a file), a
                 ``Path``, a binary file object, sync or async, a response of an HTTP client, or
                 an iterable of bytes. docs/bodies.md has the whole contract.
-            content_type: Told by the first bytes and the key's ending when None.
-            metadata: Names and values of your own, 1960 bytes together. Not encrypted: no
-                personal data.
-            cache_control: The ``Cache-Control`` that downloads get.
-            content_disposition: The ``Content-Disposition`` that downloads get.
-            size: The length in bytes of a stream, if known: it is then held to it, and its
-                parts are equal.
-            checksum: What the server verifies: ``md5`` (any S3 server does), ``crc32`` (a
-                fifth of the CPU) or ``sha256``. The settings' when None.
-            overwrite: With False an existing key raises `PreconditionFailedError` (1 request
-                more). B2 has no conditional PUT: of two writers at the same moment both may
-                succeed there; the older stays as a version. AWS S3 lets one of them win.
-                SeaweedFS does so for a single PUT, not for a multipart upload.
-            resume: Whether to go on where an earlier upload of the same bytes to this key was
-                interrupted, by a crash too: parts that the server holds already are compared by
-                their MD5, not sent again. With it a failed upload is not aborted either, so that
-                the next call can go on; `abort_stale_uploads` cleans up what nobody resumes.
-                Not with a `CustomerKey`.
-            encryption: What the server encrypts the bytes with: ``"SSE-B2"`` for keys of its
-                own (so do new buckets of B2 by themselves), or your `CustomerKey` (SSE-C),
-                which every later call for this file must be given again. Metadata and the key
-                itself are never encrypted.
-            retention: Until when nobody can erase this version. The bucket must have object
-                lock, the application key writeFileRetentions. Extends, but never shortens,
-                what a resumed upload has.
-            legal_hold: Whether nobody can erase this version until
-                `admin.set_legal_hold` takes the hold off (writeFileLegalHolds).
-            progress: Called with `Progress` events, cumulative; may be async. What it raises
-                aborts the upload.
-            timeout: The seconds that the whole call may take, retries included; then
-                `StorageTimeoutError`. Every method that asks the server has it.
+            content_type: Default: detected by the first bytes, then by the key's ending.
+            size: The length of a stream in bytes, if known. A body of another length is
+                refused; the parts of a known length are equal.
+            overwrite: Whether to replace an existing object. With False an existing key raises
+                `PreconditionFailedError` (1 request more). B2 has no conditional PUT: when two
+                writers store the same key at the same moment, both may succeed there, and the
+                older object stays as a version. AWS S3 lets one of them win. SeaweedFS does so
+                for a single PUT, not for a multipart upload.
+            resume: Whether to continue an interrupted upload of the same bytes to this key,
+                after a crash too. Parts that the server holds are compared by their MD5 and not
+                sent again. A failed upload is not aborted, so that the next call can continue
+                it; `abort_stale_uploads` removes uploads that are never resumed. Not with a
+                `CustomerKey`.
+            progress: Called with `Progress` events, whose bytes are cumulative; may be async. An
+                exception that it raises aborts the upload.
+            timeout: The seconds that the whole call may take, retries included; then it raises
+                `StorageTimeoutError`. Every method that sends requests takes it.
+            options: What is stored with the object, see `ObjectOptions`: ``metadata``,
+                ``cache_control``, ``content_disposition``, ``checksum``, ``encryption``,
+                ``retention``, ``legal_hold``.
 
         Raises:
-            InvalidInputError: Before any request, for what cannot be stored; or the bucket
-                cannot lock files. Then nothing is stored.
+            InvalidInputError: The arguments cannot be stored, or the bucket cannot lock files.
+                Nothing is stored.
             SizeMismatchError: The body had more or fewer bytes than it declared.
             BodyChangedError: The file was written to while it was read; nothing is stored.
             ChecksumMismatchError: The bytes were damaged on their way.
-            StorageError: See `careflow_storage.errors`; what the body raised comes out as it is.
+            StorageError: See `careflow_storage.errors`. Exceptions of the body are not wrapped.
         """
-        options = UploadOptions(
+        check_options("BackblazeStorage.upload_file", options)
+        upload_options = UploadOptions(
             content_type=content_type,
-            cache_control=cache_control,
-            content_disposition=content_disposition,
-            metadata=metadata,
+            **options,
             size=size,
-            checksum=checksum or self.settings.checksum,
             overwrite=overwrite,
             resume=resume,
-            encryption=encryption,
-            retention=retention,
-            legal_hold=legal_hold,
+            default_checksum=self.settings.checksum,
         )
         async with self._call("upload_file", key, timeout):
-            context = self._runtime.context()
             done = await upload(
-                context, validate_key(key), body, options, name=key, progress=progress
+                self._context(),
+                validate_key(key),
+                body,
+                upload_options,
+                name=key,
+                progress=progress,
             )
             return self._result(key, done)
 
@@ -273,41 +258,40 @@ class BackblazeStorage:
         body: UploadBody,
         filename: str,
         *,
-        content_type: str | None = None,
         recorded_at: datetime | None = None,
-        metadata: dict[str, str] | None = None,
         size: int | None = None,
-        checksum: ChecksumAlgorithm | None = None,
+        overwrite: bool = True,
         resume: bool = False,
-        encryption: Encryption | None = None,
-        retention: Retention | None = None,
-        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
+        **options: Unpack[ObjectOptions],
     ) -> UploadResult:
         """Store a recording as ``recordings/{call_id}/{epoch_ms}-{filename}``.
 
-        As `upload_file`, with a key that is made here. ``call_id`` and ``filename`` must not
-        leave their folder: no slashes, ``..`` or control characters.
+        Like `upload_file`, with a key that is made of the arguments. ``call_id`` and
+        ``filename`` must not leave their folder: no slashes, ``..`` or control characters.
 
         Args:
-            recorded_at: An aware datetime; now when None. Recordings of now never share a key
-                within one storage. Upload again with the same time, and the key is the same.
+            recorded_at: An aware datetime. Default: now, and no two recordings of this storage
+                get the same key. The same time, call and filename give the same key: pass it
+                when you ``resume``, or with ``overwrite=False`` to store a recording once.
+            options: See `ObjectOptions`; ``content_type``, ``metadata``, ``cache_control``,
+                ``content_disposition``, ``checksum``, ``encryption``, ``retention``,
+                ``legal_hold``.
         """
-        options = UploadOptions(
-            content_type=content_type,
-            metadata=metadata,
+        check_options("BackblazeStorage.upload_recording", options)
+        upload_options = UploadOptions(
+            **options,
             size=size,
-            checksum=checksum or self.settings.checksum,
+            overwrite=overwrite,
             resume=resume,
-            encryption=encryption,
-            retention=retention,
-            legal_hold=legal_hold,
+            default_checksum=self.settings.checksum,
         )
         async with self._call("upload_recording", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
-            context = self._runtime.context()
-            done = await upload(context, key, body, options, name=filename, progress=progress)
+            done = await upload(
+                self._context(), key, body, upload_options, name=filename, progress=progress
+            )
             return self._result(key, done)
 
     def open_recording(
@@ -315,21 +299,16 @@ class BackblazeStorage:
         call_id: str,
         filename: str,
         *,
-        content_type: str | None = None,
         recorded_at: datetime | None = None,
-        metadata: dict[str, str] | None = None,
-        checksum: ChecksumAlgorithm | None = None,
         on_error: Literal["abort", "keep"] = "abort",
         flush_interval: float | None = None,
         live_read: bool = False,
-        encryption: Encryption | None = None,
-        retention: Retention | None = None,
-        legal_hold: bool = False,
         progress: ProgressCallback | None = None,
         explicit_finish: bool = False,
         keep_dir: str | os.PathLike[str] | None = None,
+        **options: Unpack[ObjectOptions],
     ) -> RecordingWriter:
-        """Return a writer for a call in progress; its bytes go out while they come.
+        """Return a writer for a call in progress, which uploads the bytes as they come.
 
         ::
 
@@ -341,36 +320,31 @@ class BackblazeStorage:
         A call that is shorter than one part becomes one PUT. See `RecordingWriter`.
 
         Args:
-            on_error: What becomes of the bytes when an exception or a cancellation leaves the
-                block: ``abort`` stores nothing, ``keep`` stores what came and marks it as
+            recorded_at: As for `upload_recording`.
+            on_error: What happens to the bytes when an exception or a cancellation leaves the
+                block: ``abort`` stores nothing, ``keep`` stores what arrived and marks it as
                 partial in its metadata.
-            flush_interval: Send what came at least every so many seconds, so that not even a
-                killed process loses more: `keep_incomplete_upload` makes a recording of it.
-                Every flush sends the unfinished part again, from its beginning.
-            live_read: Ask B2 for Live Read: what is uploaded can be read during the call.
-            encryption: As for `upload_file`; so are ``retention`` and ``legal_hold``. A locked
-                recording in parts that is cut off is kept twice, with its mark and without,
-                until the lock ends.
-            explicit_finish: Only a recording whose `RecordingWriter.finish` was called is
-                complete. A block that ends without it, as a loop does when the other side is cut
-                off, is stored as partial.
-            keep_dir: The folder, on a disk that outlives the process, for what
-                ``on_error="keep"`` cannot bring to the server. Default: the temporary folder.
+            flush_interval: Send what arrived at least every that many seconds, so that a killed
+                process loses no more: `keep_incomplete_upload` makes a recording of it. Every
+                flush sends the unfinished part again, from its beginning.
+            live_read: Use B2's Live Read: uploaded parts can be read during the call.
+            progress: As for `upload_file`.
+            explicit_finish: Treat only a recording whose `RecordingWriter.finish` was called as
+                complete. A block that ends without it, as a loop does when the connection is
+                lost, is stored as partial.
+            keep_dir: The folder, on a disk that outlives the process, for bytes that
+                ``on_error="keep"`` cannot upload. Default: the temporary folder.
+            options: See `ObjectOptions`; as for `upload_recording`. A locked recording in parts
+                that is cut off is kept twice, with its partial mark and without, until the lock
+                ends.
         """
+        check_options("BackblazeStorage.open_recording", options)
         with self._call("open_recording"):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
-            options = UploadOptions(
-                content_type=content_type,
-                metadata=metadata,
-                checksum=checksum or self.settings.checksum,
-                encryption=encryption,
-                retention=retention,
-                legal_hold=legal_hold,
-            )
             return RecordingWriter(
-                self._runtime.context(),
+                self._context(),
                 key,
-                options,
+                UploadOptions(**options, default_checksum=self.settings.checksum),
                 name=filename,
                 on_error=on_error,
                 flush_interval=flush_interval,
@@ -394,68 +368,64 @@ class BackblazeStorage:
         allow_private_addresses: bool = False,
         max_redirects: int = 5,
         use_proxy: bool = False,
-        content_type: str | None = None,
         recorded_at: datetime | None = None,
-        metadata: dict[str, str] | None = None,
-        checksum: ChecksumAlgorithm | None = None,
-        encryption: Encryption | None = None,
-        retention: Retention | None = None,
-        legal_hold: bool = False,
+        overwrite: bool = True,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
+        **options: Unpack[ObjectOptions],
     ) -> UploadResult:
-        """Store what a URL gives as a recording, without holding it: e.g. Twilio's.
+        """Store the response of a URL as a recording, e.g. one of Twilio's.
 
-        As `upload_recording`, with the body streamed from ``url`` (http or https). A source
-        that breaks in the middle is asked for the rest by Range, held to the same ETag; 5xx,
-        429 and lost connections are tried again as the settings say. The length is always
-        verified. On any error nothing is stored. Costs 1 request to the source (and 1 per
-        redirect or resume) beside those of the upload; memory is that of any stream.
+        Like `upload_recording`, with the body streamed from ``url`` (http or https). When the
+        source breaks off, the rest is requested with Range, for the same ETag; 5xx, 429 and
+        lost connections are retried as the settings say. The length is always verified. On any
+        error nothing is stored. Costs 1 request to the source (and 1 per redirect or resume)
+        beside those of the upload, and the memory of any stream.
 
-        Only public addresses are connected to, whatever the name or a redirect says. Cookies and
-        ``.netrc`` are not used, nor proxies unless you ask for them.
+        Connects to public addresses only, also after DNS and redirects. Cookies and ``.netrc``
+        are not used, proxies only with ``use_proxy``.
 
         Args:
             auth: User and password (Basic). At Twilio: account SID and auth token, or API key
-                and secret. Over https only, and never sent on to another origin by a redirect.
-            headers: More headers for the source. They stay with the URL's origin, too.
-            max_size: The most bytes to take; None for no limit.
-            content_types: What the source may say it is, as ``audio/*`` or ``audio/wav``. None
-                takes anything. A web page or JSON that calls itself audio is refused as well.
+                and secret. Sent over https only, and not to another origin after a redirect.
+            headers: More headers for the source. They are not sent to another origin either.
+            max_size: The most bytes to store; None for no limit.
+            content_types: The content types that the source may declare, as ``audio/*`` or
+                ``audio/wav``; None for any. A web page or JSON that is declared as audio is
+                refused as well.
             allow_private_addresses: Whether addresses of this machine and of private networks
-                may be reached, and ``auth`` may go over http. Only for URLs of your own.
-            max_redirects: How many redirects are followed.
-            use_proxy: Whether to go through the proxy of the environment (``HTTPS_PROXY``,
-                ``NO_PROXY``). It looks names up itself: that they lead to public addresses is
-                then the proxy's to ensure.
-            content_type: What is stored; told by the first bytes, the filename's ending and
-                then by the source when None.
+                may be used, and ``auth`` be sent over http. Only for URLs of your own.
+            max_redirects: The most redirects to follow.
+            use_proxy: Whether to use the proxy of the environment (``HTTPS_PROXY``,
+                ``NO_PROXY``). The proxy resolves names: it must refuse private addresses then.
+            recorded_at: As for `upload_recording`.
+            overwrite: As for `upload_file`. The source is requested before the key is looked up.
+            progress: As for `upload_file`.
+            timeout: As for `upload_file`.
+            options: See `ObjectOptions`; as for `upload_recording`. ``content_type`` defaults to
+                what the first bytes, the filename's ending or the source say, in this order.
 
         Raises:
             InvalidInputError: Before any request, for a URL or header that cannot be used.
             SourceError: The source failed or is refused; ``status``, ``retryable``, ``hint``.
         """
-        # The only transfer that needs a general HTTP client, whose import is not cheap.
+        # The only transfer that needs a general HTTP client, whose import is slow.
         from careflow_storage._transfer.remote.upload import SourceRequest, upload_from_url
 
         source_request = SourceRequest(url, auth, headers)
-        # An error that leaves here keeps this frame, and error trackers record what it holds.
+        # The traceback of an error keeps this frame, and error trackers record its variables.
         del url, auth, headers
-        options = UploadOptions(
-            content_type=content_type,
-            metadata=metadata,
-            checksum=checksum or self.settings.checksum,
-            encryption=encryption,
-            retention=retention,
-            legal_hold=legal_hold,
+        check_options("BackblazeStorage.upload_from_url", options)
+        upload_options = UploadOptions(
+            **options, overwrite=overwrite, default_checksum=self.settings.checksum
         )
         async with self._call("upload_from_url", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
             done = await upload_from_url(
-                self._runtime.context(),
+                self._context(),
                 key,
                 source_request,
-                options,
+                upload_options,
                 name=filename,
                 max_size=max_size,
                 content_types=content_types,
@@ -502,7 +472,7 @@ class BackblazeStorage:
                 encryption=encryption,
             )
             checked = validate_key(key) if method == "PUT" else existing_key(key)
-            urls = await presign(self._runtime.context().session, [checked], grant)
+            urls = await presign(self._context().session, [checked], grant)
             return urls[0]
 
     async def get_signed_urls(
@@ -520,7 +490,7 @@ class BackblazeStorage:
             grant = Grant.checked(
                 expires_in, method, content_type=content_type, encryption=encryption
             )
-            return await presign(self._runtime.context().session, _checked_keys(keys), grant)
+            return await presign(self._context().session, _checked_keys(keys), grant)
 
     async def sign_upload(
         self,
@@ -572,9 +542,8 @@ class BackblazeStorage:
                 retention=retention,
                 legal_hold=legal_hold,
             )
-            context = self._runtime.context()
             return await sign_upload(
-                context, validate_key(key), options, md5=md5, expires_in=expires_in
+                self._context(), validate_key(key), options, md5=md5, expires_in=expires_in
             )
 
     async def get_file(
@@ -625,7 +594,7 @@ class BackblazeStorage:
         with self._call("stream_file", key):
             check_customer_key(encryption, self.settings.endpoint)
             return FileStream(
-                self._runtime.context(),
+                self._context(),
                 existing_key(key),
                 start=start,
                 end=end,
@@ -670,7 +639,7 @@ class BackblazeStorage:
         async with self._call("download_file", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
             return await download(
-                self._runtime.context(),
+                self._context(),
                 existing_key(key),
                 path,
                 version_id=version_id,
@@ -696,8 +665,7 @@ class BackblazeStorage:
         """
         async with self._call("open_file", key, timeout):
             head = await self._head(key, version_id, encryption)
-            context = self._runtime.context()
-            return FileReader(context, head, encryption=encryption, timeout=timeout)
+            return FileReader(self._context(), head, encryption=encryption, timeout=timeout)
 
     async def delete_file(
         self, key: str, *, version_id: str | None = None, timeout: float | None = None
@@ -709,7 +677,7 @@ class BackblazeStorage:
         them. Deleting what is not there succeeds, as S3 does it.
         """
         async with self._call("delete_file", key, timeout):
-            requests = self._runtime.context().requests
+            requests = self._context().requests
             found, marker = await requests.delete_object(existing_key(key), version_id=version_id)
         return DeleteResult(
             key=key, deleted=True, version_id=found or version_id, delete_marker=marker
@@ -725,7 +693,7 @@ class BackblazeStorage:
         before it, the error's ``results`` tell of each key what became of it.
         """
         async with self._call("delete_files", timeout=timeout):
-            return await delete_keys(self._runtime.context().requests, _checked_keys(keys))
+            return await delete_keys(self._context().requests, _checked_keys(keys))
 
     async def purge_file(self, key: str, *, timeout: float | None = None) -> PurgeResult:
         """Erase every version and delete marker of a key, and its unfinished uploads.
@@ -738,7 +706,7 @@ class BackblazeStorage:
             StorageError: A version could not be erased for another reason; others are gone.
         """
         async with self._call("purge_file", key, timeout):
-            return await purge_key(self._runtime.context(), existing_key(key))
+            return await purge_key(self._context(), existing_key(key))
 
     def list_files(
         self, prefix: str = "", max_keys: int | None = None, *, timeout: float | None = None
@@ -804,7 +772,7 @@ class BackblazeStorage:
         """
         async with self._call("file_exists", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
-            requests = self._runtime.context().requests
+            requests = self._context().requests
             return await requests.object_exists(existing_key(key), key_headers(encryption))
 
     async def list_incomplete_uploads(
@@ -816,12 +784,12 @@ class BackblazeStorage:
         per 1000.
         """
         async with self._call("list_incomplete_uploads", timeout=timeout):
-            return await list_incomplete(self._runtime.context(), prefix)
+            return await list_incomplete(self._context(), prefix)
 
     async def abort_upload(self, key: str, upload_id: str, *, timeout: float | None = None) -> None:
         """Abort one multipart upload: its parts are erased. One that is gone is no error."""
         async with self._call("abort_upload", key, timeout):
-            await abort_upload(self._runtime.context(), existing_key(key), upload_id)
+            await abort_upload(self._context(), existing_key(key), upload_id)
 
     async def abort_stale_uploads(
         self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
@@ -833,7 +801,7 @@ class BackblazeStorage:
         part. A day is a good choice. What this storage is working on is left alone.
         """
         async with self._call("abort_stale_uploads", timeout=timeout):
-            return await abort_stale(self._runtime.context(), older_than, prefix)
+            return await abort_stale(self._context(), older_than, prefix)
 
     async def keep_incomplete_upload(
         self,
@@ -856,15 +824,14 @@ class BackblazeStorage:
         """
         async with self._call("keep_incomplete_upload", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
-            context = self._runtime.context()
-            done = await keep_incomplete(context, existing_key(key), upload_id, encryption)
+            done = await keep_incomplete(self._context(), existing_key(key), upload_id, encryption)
             return self._result(key, done)
 
     async def _head(
         self, key: str, version_id: str | None, encryption: CustomerKey | None
     ) -> ObjectHead:
         check_customer_key(encryption, self.settings.endpoint)
-        requests = self._runtime.context().requests
+        requests = self._context().requests
         return await requests.head_object(
             existing_key(key), version_id=version_id, headers=key_headers(encryption)
         )
@@ -872,7 +839,7 @@ class BackblazeStorage:
     def _requests_of(self, operation: str) -> Callable[[], S3Requests]:
         def requests() -> S3Requests:
             with self._call(operation):
-                return self._runtime.context().requests
+                return self._context().requests
 
         return requests
 

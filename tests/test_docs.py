@@ -334,6 +334,11 @@ class TestTheReference:
             assert code_names(row[1]) == list(model.model_fields)
 
 
+def test_the_table_of_the_options_has_all_of_them() -> None:
+    documented = [code_names(row[0])[0] for row in rows(ROOT / "docs/reference.md", "Option")]
+    assert set(documented) == careflow_storage.ObjectOptions.__optional_keys__
+
+
 def test_the_migration_covers_the_whole_node_class() -> None:
     text = read(ROOT / "docs/migration-from-node.md")
     for name in NODE_METHODS:

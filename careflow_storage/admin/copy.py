@@ -19,7 +19,7 @@ from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
 from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
-from careflow_storage._transfer.upload.upload import UploadOptions
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.errors import (
     ChecksumMismatchError,
     InvalidInputError,

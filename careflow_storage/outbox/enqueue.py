@@ -18,7 +18,7 @@ from careflow_storage._transfer.bodies.sources import (
     open_source,
 )
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
-from careflow_storage._transfer.upload.upload import UploadOptions
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.errors import BodyChangedError, PreconditionFailedError, StorageError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.outbox.database import to_its_end

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
-from careflow_storage._transfer.upload.upload import UploadOptions
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.errors import (
     InvalidInputError,
     NotConfiguredError,

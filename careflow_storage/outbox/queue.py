@@ -21,7 +21,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from careflow_storage._transfer.upload.upload import UploadOptions
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.outbox.database import FULL_HINT, Database
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus

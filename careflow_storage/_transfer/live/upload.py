@@ -17,7 +17,8 @@ from careflow_storage._transfer.live.part_queue import PartQueue
 from careflow_storage._transfer.progress import ProgressCallback, metered
 from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.upload.multipart import MultipartUpload
-from careflow_storage._transfer.upload.upload import Uploaded, UploadOptions, put_part
+from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage._transfer.upload.upload import Uploaded, put_part
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type
@@ -69,7 +70,7 @@ class LiveUpload:
         self._context = context
         self._headers = options.headers(context.settings.endpoint)
         self._encryption = options.encryption
-        self._algorithm = options.checksum
+        self._algorithm = options.algorithm
         self._to_result = to_result
         self._keeps = keeps
         self._live_read = live_read

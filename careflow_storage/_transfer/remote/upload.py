@@ -16,7 +16,8 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
-from careflow_storage._transfer.upload.upload import Uploaded, UploadOptions, upload
+from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage._transfer.upload.upload import Uploaded, upload
 from careflow_storage.errors import InvalidInputError, SourceError
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,

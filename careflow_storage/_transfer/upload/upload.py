@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import logging
-import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
-from careflow_storage._s3.headers.encryption import (
-    encryption_headers,
-    key_headers_of,
-    lock_headers,
-)
-from careflow_storage._s3.headers.metadata import encode_metadata, is_header_value
+from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
@@ -23,6 +16,7 @@ from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.resume import ResumableUpload
 from careflow_storage._transfer.upload.scheduler import send_all
 from careflow_storage.errors import (
@@ -33,71 +27,10 @@ from careflow_storage.errors import (
     ServiceUnavailableError,
     StorageError,
 )
-from careflow_storage.models import Checksum, ChecksumAlgorithm
-from careflow_storage.protection import (
-    CustomerKey,
-    Encryption,
-    Retention,
-    check_encryption,
-    check_lock,
-)
-from careflow_storage.recordings import HEAD_BYTES, detect_content_type, refuse_disguise
+from careflow_storage.models import Checksum
+from careflow_storage.recordings import HEAD_BYTES, detect_content_type
 
 logger = logging.getLogger("careflow_storage")
-
-
-@dataclass(frozen=True, slots=True)
-class UploadOptions:
-    """What is stored with the bytes, and how they are sent and checked."""
-
-    content_type: str | None = None
-    cache_control: str | None = None
-    content_disposition: str | None = None
-    metadata: Mapping[str, str] | None = None
-    size: int | None = None
-    checksum: ChecksumAlgorithm = "md5"
-    overwrite: bool = True
-    resume: bool = False
-    encryption: Encryption | None = None
-    retention: Retention | None = None
-    legal_hold: bool = False
-
-    def headers(self, endpoint: str | None = None) -> dict[str, str]:
-        """Return the object's headers; raise `InvalidInputError` for what cannot be sent.
-
-        ``endpoint`` is where: a customer's key goes over https alone.
-        """
-        if self.checksum not in get_args(ChecksumAlgorithm):
-            raise InvalidInputError(
-                f"checksum must be one of {', '.join(get_args(ChecksumAlgorithm))}, "
-                f"not {self.checksum!r}."
-            )
-        headers = encode_metadata(self.metadata or {})
-        for name in ("content_type", "cache_control", "content_disposition"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not is_header_value(value):
-                raise InvalidInputError(
-                    f"{name} must be printable ASCII, not {value!r}.",
-                    hint="For other characters use the form filename*=UTF-8''... (RFC 8187).",
-                )
-            if "%" in value:
-                refuse_disguise(name, urllib.parse.unquote(value))
-            headers[name.replace("_", "-")] = value
-        return headers | self._protection_headers(endpoint)
-
-    def _protection_headers(self, endpoint: str | None) -> dict[str, str]:
-        check_encryption(self.encryption, endpoint)
-        check_lock(self.retention, self.legal_hold)
-        if self.resume and isinstance(self.encryption, CustomerKey):
-            raise InvalidInputError(
-                "resume=True and a customer's key exclude each other.",
-                hint="With such a key the server tells no MD5 of the parts that it has, so nobody "
-                "can tell whether they are of these bytes. Upload without resume.",
-            )
-        lock = lock_headers(self.retention, self.legal_hold)
-        return encryption_headers(self.encryption) | lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +175,7 @@ class _Upload:
             return await self._resume(size)
         if not self._options.overwrite:
             await _refuse_existing(context, self._key, self._headers)
-        reader = PartReader(self._source, context, self._options.checksum)
+        reader = PartReader(self._source, context, self._options.algorithm)
         if size is not None and not in_parts:
             # One byte more than declared shows a body that is too long.
             return await self._put(await reader.read(size + 1))
@@ -267,7 +200,7 @@ class _Upload:
             self._source,
             self._meter,
             size=size,
-            algorithm=self._options.checksum,
+            algorithm=self._options.algorithm,
             overwrite=self._options.overwrite,
         )
         try:
@@ -290,7 +223,7 @@ class _Upload:
             self._key,
             self._headers,
             sizes,
-            algorithm=self._options.checksum,
+            algorithm=self._options.algorithm,
             conditional=self._conditional,
         )
         try:
@@ -318,7 +251,7 @@ class _Upload:
 
     async def _put(self, part: Part) -> Uploaded:
         self._tell_content_type(part)
-        algorithm = self._options.checksum
+        algorithm = self._options.algorithm
         try:
             check_size(self._source.size, part.size, ended=True, key=self._key)
             digest, check, payload_hash = await part.request_checksum(
