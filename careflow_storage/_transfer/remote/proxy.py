@@ -1,4 +1,4 @@
-"""The proxy between this machine and a source, where the caller wants one."""
+"""The proxy through which a source is requested, with ``use_proxy``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from careflow_storage.errors import InvalidInputError
 
 
 class SourceProxies:
-    """Tells the proxy of each URL that a source leads to; none unless ``used``."""
+    """Finds the proxy for each URL of a source; none unless ``used``."""
 
     def __init__(self, *, used: bool) -> None:
         self._used = used
@@ -24,16 +24,16 @@ class SourceProxies:
         """Return the environment's proxy for this URL.
 
         Raises:
-            InvalidInputError: The environment names what is no HTTP proxy.
+            InvalidInputError: The environment variable does not name an HTTP proxy.
         """
         return environment_proxy(str(url.origin())) if self._used else None
 
     def options(self, url: URL, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Return the arguments with which aiohttp asks for ``url``."""
+        """Return the arguments for aiohttp to request ``url``."""
         return by_proxy(self.of(url), str(url), headers)
 
     def problem(self, error: BaseException, url: URL) -> tuple[str, int | None] | None:
-        """Say what the proxy did, with its status, if this failure is the proxy's."""
+        """Return the problem and the status of a failure of the proxy; None for other failures."""
         proxy = self.of(url)
         if proxy is None:
             return None
@@ -44,7 +44,7 @@ class SourceProxies:
         return None
 
     def hint(self, url: URL, status: int | None = None) -> str | None:
-        """Tell of a proxy that may be the way, or in it."""
+        """Return a hint about the proxy: one that may be at fault, or one that may be needed."""
         if self._used:
             proxy = self.of(url)
             if proxy is None:
@@ -62,6 +62,6 @@ class SourceProxies:
         if proxy is None:
             return None
         return (
-            f"{proxy.variable} names a proxy, which sources are not asked through. If it is the "
-            "only way out, pass use_proxy=True."
+            f"{proxy.variable} names a proxy, which is not used for sources. If it is the only way "
+            "out, pass use_proxy=True."
         )

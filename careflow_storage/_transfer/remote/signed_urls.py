@@ -1,4 +1,4 @@
-"""What the query of a presigned URL tells about when it ends: S3's, CloudFront's and Azure's."""
+"""Detects presigned URLs and their expiry: S3, Google, CloudFront and Azure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SIGNATURES: Final = ("x-amz-signature", "x-goog-signature", "signature", "sig")
 
 
 def is_presigned(query: Mapping[str, str]) -> bool:
-    """Whether a URL carries its permission itself."""
+    """Whether the query of a URL contains a signature."""
     names = {name.lower() for name in query}
     return any(name in names for name in _SIGNATURES)
 
 
-def end_of(query: Mapping[str, str]) -> datetime | None:
-    """The moment from which on a presigned URL is refused; None if it does not tell."""
+def expiry_of(query: Mapping[str, str]) -> datetime | None:
+    """Return when a presigned URL expires; None if its query does not say."""
     fields = {name.lower(): value for name, value in query.items()}
     try:
         for vendor in ("x-amz", "x-goog"):
@@ -30,20 +30,20 @@ def end_of(query: Mapping[str, str]) -> datetime | None:
             end = datetime.fromisoformat(fields["se"])
             return end if end.tzinfo else end.replace(tzinfo=UTC)
     except (ValueError, OverflowError, OSError):
-        pass  # it is somebody else's parameter
+        pass  # A parameter of the same name, with another meaning.
     return None
 
 
-def why_refused(query: Mapping[str, str], now: datetime) -> tuple[str, str] | None:
-    """What a refused presigned URL may have, and what to do; None for another URL."""
+def refusal_of(query: Mapping[str, str], now: datetime) -> tuple[str, str] | None:
+    """Return the likely cause of a 4xx response and a hint; None for a URL without signature."""
     if not is_presigned(query):
         return None
-    end = end_of(query)
+    end = expiry_of(query)
     if end is not None and end <= now:
-        told = f"the presigned URL has expired, at {end.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        return told, "Ask its owner for a new URL, and fetch it before it ends."
+        problem = f"the presigned URL expired at {end.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return problem, "Ask its owner for a new URL, and fetch it before it expires."
     return (
         "the server refuses the presigned URL",
-        "It may have expired or been changed on its way, or the server's key that signed it was "
-        "deleted: ask its owner for a new URL. It needs no auth=.",
+        "It may have expired or been altered, or the key that signed it was deleted: ask its owner "
+        "for a new URL. It needs no auth=.",
     )

@@ -1,15 +1,14 @@
-"""A file behind a URL, read once from its start to its end, whatever breaks in between."""
+"""Reads the file behind a URL once, and resumes after broken connections."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -19,44 +18,23 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from careflow_storage._executor import in_thread
-from careflow_storage._retry_after import seconds_to_wait
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage._transfer.remote.failures import ResumableError, SourceFailures
 from careflow_storage._transfer.remote.proxy import SourceProxies
-from careflow_storage._transfer.remote.signed_urls import why_refused
-from careflow_storage._transfer.remote.ssrf import AddressGuard, parse_url, shown
+from careflow_storage._transfer.remote.ssrf import AddressGuard, parse_url
 from careflow_storage._version import __version__
-from careflow_storage.errors import SourceError, StorageClosedError
+from careflow_storage.errors import StorageClosedError
 
 logger = logging.getLogger("careflow_storage")
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_TRY_AGAIN = (408, 429, 500, 502, 503, 504)
-_UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 _READ_BUFFER_BYTES = 128 * 1024
-_NOT_PUBLIC = "its address is not a public one"
-_PRIVATE_HINT = "For a server of your own network pass allow_private_addresses=True."
-_HINTS = {
-    401: "Pass auth=(user, password).",
-    403: "Check auth= and that the URL has not expired.",
-    404: (
-        "Twilio responds like this until the recording is ready: wait for its status callback "
-        "'completed', or try again later."
-    ),
-}
-
-
-class _BrokenError(Exception):
-    """This attempt failed in a way that is worth another one."""
-
-    def __init__(self, failure: SourceError) -> None:
-        super().__init__()
-        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteRules:
-    """How to ask, and what is accepted. ``headers`` are for the URL's own origin only."""
+    """The caller's options. ``headers`` are sent to the origin of the URL only."""
 
     headers: Mapping[str, str] = field(repr=False)
     max_size: int | None
@@ -66,13 +44,17 @@ class RemoteRules:
 
 
 class RemoteFile:
-    """The bytes of ``url`` as an async iterator, under ``async with``.
+    """An async iterator over the bytes of ``url``, used with ``async with``.
 
-    One session and at most one connection, both gone when the block ends. A broken transfer
-    goes on where it stopped (RFC 9110, section 14), pinned to the same ETag. Memory: what the
-    connection buffers, 256 KiB.
+    Uses one session and at most one connection, and closes both at the end of the block. After a
+    broken connection it requests the rest with a range request, pinned to the same ETag (RFC
+    9110, section 14). Memory: the buffer of the connection, 256 KiB.
 
-    Raises `SourceError`. ``size`` is None where the source does not tell it.
+    Raises `SourceError`.
+
+    Attributes:
+        size: The size of the file; None if the server does not send it.
+        content_type: The ``Content-Type`` that the server sends.
     """
 
     def __init__(self, context: TransferContext, url: URL, rules: RemoteRules) -> None:
@@ -84,6 +66,7 @@ class RemoteFile:
         self._rules = rules
         self._guard = AddressGuard(allow_private=rules.allow_private)
         self._proxies = SourceProxies(used=rules.use_proxy)
+        self._failures = SourceFailures(self._guard, self._proxies)
         self._http: aiohttp.ClientSession | None = None
         self._response: aiohttp.ClientResponse | None = None
         self._peeked: deque[bytes] = deque()
@@ -95,7 +78,7 @@ class RemoteFile:
     async def __aenter__(self) -> Self:
         tls: ssl.SSLContext | bool = True
         if self._settings.ca_file is not None:
-            tls = await in_thread(_trust_also, str(self._settings.ca_file))
+            tls = await in_thread(_tls_context, str(self._settings.ca_file))
         self._http = aiohttp.ClientSession(
             connector=self._guard.connector(tls),
             timeout=aiohttp.ClientTimeout(
@@ -134,7 +117,7 @@ class RemoteFile:
         return chunk
 
     async def peek(self, size: int) -> bytes:
-        """Return the first ``size`` bytes, or all there are; the iteration gives them again."""
+        """Return up to ``size`` bytes from the start; the iteration still yields them."""
         while sum(map(len, self._peeked)) < size and (chunk := await self._next()):
             self._peeked.append(chunk)
         return b"".join(self._peeked)[:size]
@@ -147,13 +130,15 @@ class RemoteFile:
                 chunk = await self._read_on()
                 if chunk or self._ended:
                     return chunk
-            except _BrokenError as broken:
-                failure = broken.failure
+            except ResumableError as error:
+                failure = error.failure
             else:
                 continue
             self._drop_response()
             if begun and self._pin is None:
-                failure.hint = "It gives no ETag, so that the rest cannot be asked for: try again."
+                failure.hint = (
+                    "The server sends no ETag, so the rest cannot be requested: try again."
+                )
                 raise failure
             failures += 1
             pause = self._retry.pause_after(failure, failures)
@@ -164,12 +149,13 @@ class RemoteFile:
         return b""
 
     async def _read_on(self) -> bytes:
-        """Return new bytes; none at the end, and while old ones are passed over."""
+        """Return new bytes; none at the end, or while bytes that were read before are skipped."""
         response = self._response or await self._open()
         chunk = await self._receive(response)
         if not chunk:
             if self.size is not None:
-                raise self._broken(f"it ended after {self._position} of {self.size} bytes")
+                problem = f"it ended after {self._position} of {self.size} bytes"
+                raise ResumableError(self._failures.error(problem, self._url, retryable=True))
             if self._skip:
                 self._refuse_changed()
             if not self._position:
@@ -184,7 +170,7 @@ class RemoteFile:
         self._check_size(self._position)
         if self.size is not None and self._position >= self.size:
             if self._position > self.size:
-                self._refuse(f"it goes on after its {self.size} bytes")
+                self._refuse(f"it sends more than its {self.size} bytes")
             self._ended = True
             self._drop_response()
         return chunk
@@ -195,35 +181,37 @@ class RemoteFile:
             async with asyncio.timeout(self._settings.idle_timeout):
                 while True:
                     chunk, is_chunk_end = await response.content.readchunk()
-                    # The end of a chunk of the chunked encoding is not yet the body's.
+                    # An empty read can be the end of a chunk, which is not the end of the body.
                     if chunk or not is_chunk_end:
                         return chunk
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
-            failure = self._explain(error, self._url)
-        # Out here: what aiohttp raises may hold the URL with its query.
+            failure = self._failures.of_exception(error, self._url, position=self._position)
+        # Raised outside of the handler: the exception of aiohttp may contain the URL and its query.
         raise failure
 
     async def _open(self) -> aiohttp.ClientResponse:
-        """Ask for what is still missing, through all redirects."""
+        """Request the bytes that are still missing; follow redirects."""
         url, headers = self._url, dict(self._rules.headers)
         for _ in range(self._rules.max_redirects + 1):
             response = self._response = await self._get(url, headers)
             if response.status not in _REDIRECTS:
-                self._check_status(response, url, kept=bool(headers) or not self._rules.headers)
+                dropped = bool(self._rules.headers) and not headers
+                self._check_status(response, url, credentials_dropped=dropped)
                 self._check_response(response)
                 return response
             self._drop_response()
             target = self._target(url, response)
             if target.origin() != url.origin():
-                # For good: a redirect back would send them where a stranger says.
+                # Not sent again even after a redirect back, which another server has chosen.
                 headers = {}
             url = target
-        raise self._failure(f"it redirects more than {self._rules.max_redirects} times", self._url)
+        problem = f"it redirects more than {self._rules.max_redirects} times"
+        raise self._failures.error(problem, self._url)
 
     def _target(self, url: URL, response: aiohttp.ClientResponse) -> URL:
         location = response.headers.get("Location", "")
         if not location:
-            self._refuse("it redirects to nowhere", url, status=response.status)
+            self._refuse("it redirects to no URL", url, status=response.status)
         try:
             target = parse_url(str(url.join(URL(location, encoded=location.isascii()))))
         except ValueError:
@@ -232,63 +220,47 @@ class RemoteFile:
             if (url.scheme, target.scheme) != ("https", "http"):
                 return target
             problem = "it redirects from https to http"
-        raise self._failure(problem, url, status=response.status)
+        raise self._failures.error(problem, url, status=response.status)
 
     async def _get(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         if self._http is None:
             raise StorageClosedError("The source is not open.")
-        asked = dict(headers)
+        sent = dict(headers)
         if self._position and self._pin is not None:
-            asked |= {"Range": f"bytes={self._position}-", "If-Range": self._pin[1]}
-        options = self._proxies.options(url, asked)
+            sent |= {"Range": f"bytes={self._position}-", "If-Range": self._pin[1]}
+        options = self._proxies.options(url, sent)
         proxied = "proxy" in options
         self._guard.reset(proxied=proxied)
         if proxied and not self._guard.allows(url):
-            self._refuse_address(url)
+            raise self._failures.private_address(url)
         failure: Exception
         try:
             async with asyncio.timeout(self._settings.idle_timeout):
                 return await self._http.get(url, allow_redirects=False, **options)
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
-            failure = self._explain(error, url)
+            failure = self._failures.of_exception(error, url, position=self._position)
         raise failure
 
-    def _check_status(self, response: aiohttp.ClientResponse, url: URL, *, kept: bool) -> None:
+    def _check_status(
+        self, response: aiohttp.ClientResponse, url: URL, *, credentials_dropped: bool
+    ) -> None:
         status = response.status
         if status == 200 or (status == 206 and self._position):
             return
         if status == 416 and self._position:
             self._refuse_changed()
-        problem, hint = f"it answered HTTP {status}", _HINTS.get(status)
-        refused = why_refused(url.query, datetime.now(UTC)) if status in (400, 401, 403) else None
-        if refused is not None:
-            problem, hint = f"{problem}: {refused[0]}", refused[1]
-        elif status in (401, 403) and not kept:
-            hint = "It is reached by a redirect to another origin, where no credentials go."
-        if status == 407:
-            hint = self._proxies.hint(url, status)
-        failure = self._failure(
-            problem,
-            url,
-            status=status,
-            retryable=status in _TRY_AGAIN,
-            retry_after=seconds_to_wait(
-                response.headers.get("Retry-After"), response.headers.get("Date")
-            ),
-            hint=hint,
-        )
-        raise _BrokenError(failure) if failure.retryable else failure
+        raise self._failures.of_status(response, url, credentials_dropped=credentials_dropped)
 
     def _check_response(self, response: aiohttp.ClientResponse) -> None:
         headers = response.headers
         encoding = headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            self._refuse(f"it sends {encoding!r:.40} though only plain bytes were asked for")
+            self._refuse(f"its Content-Encoding is {encoding!r:.40}, which was not requested")
         framing = headers.get("Transfer-Encoding", "chunked").strip().lower()
         if framing != "chunked":
-            self._refuse(f"it sends {framing!r:.40} though only plain bytes were asked for")
+            self._refuse(f"its Transfer-Encoding is {framing!r:.40}, which was not requested")
         if self._position == 0:
-            self._learn(response)
+            self._accept_first(response)
             return
         if self._pin is None or headers.get(self._pin[0]) != self._pin[1]:
             self._refuse_changed()
@@ -296,8 +268,8 @@ class RemoteFile:
             total = self._total_of_range(headers)
             self._skip = 0
         else:
-            # It knows no ranges, but it is the same file: what is known already is passed over.
-            self._refuse_unasked_range(headers)
+            # The server ignores ranges, but the file is the same: skip the bytes read before.
+            self._refuse_unrequested_range(headers)
             length = self._length_of(headers)
             total = self.size if length is None else length
             self._skip = self._position
@@ -307,33 +279,33 @@ class RemoteFile:
         self._check_size(total or 0)
 
     def _total_of_range(self, headers: CIMultiDictProxy[str]) -> int | None:
-        # The bytes that come are counted, so what the Content-Length says beside decides nothing.
-        told = {"content-range": headers["content-range"]} if "content-range" in headers else {}
+        # Without the Content-Length: the bytes are counted as they arrive.
+        sent = {"content-range": headers["content-range"]} if "content-range" in headers else {}
         try:
-            check_range(206, told, self._position, None)
-            return parse_content_range(told["content-range"]).total
+            check_range(206, sent, self._position, None)
+            return parse_content_range(sent["content-range"]).total
         except ValueError:
-            self._refuse("it sends another range than it was asked for")
+            self._refuse("it sends another range than the requested one")
 
     def _length_of(self, headers: CIMultiDictProxy[str]) -> int | None:
-        told = headers.get("Content-Length")
+        length = headers.get("Content-Length")
         try:
-            return None if told is None else parse_size(told)
+            return None if length is None else parse_size(length)
         except ValueError:
-            self._refuse("it tells of more bytes than any object can have")
+            self._refuse("its Content-Length is larger than any object")
 
-    def _refuse_unasked_range(self, headers: CIMultiDictProxy[str]) -> None:
+    def _refuse_unrequested_range(self, headers: CIMultiDictProxy[str]) -> None:
         if "Content-Range" in headers:
-            self._refuse("it sends a range though the whole was asked for")
+            self._refuse("it sends a range, which was not requested")
 
-    def _learn(self, response: aiohttp.ClientResponse) -> None:
+    def _accept_first(self, response: aiohttp.ClientResponse) -> None:
         headers = response.headers
-        self._refuse_unasked_range(headers)
+        self._refuse_unrequested_range(headers)
         self.size = self._length_of(headers)
         self.content_type = headers.get("Content-Type")
         self._pin = _strong_validator(headers)
         if self.size is None and "Transfer-Encoding" not in headers:
-            self._refuse("it tells neither its length nor where it ends")
+            self._refuse("it sends neither a Content-Length nor chunks, so its end is unknown")
         if self.size == 0:
             self._refuse("it is empty")
         self._check_size(self.size or 0)
@@ -341,7 +313,7 @@ class RemoteFile:
     def _check_size(self, size: int) -> None:
         if self._rules.max_size is not None and size > self._rules.max_size:
             self._refuse(
-                f"it has more than the {self._rules.max_size} bytes that are allowed",
+                f"it is larger than max_size ({self._rules.max_size} bytes)",
                 hint="Raise max_size.",
             )
 
@@ -349,50 +321,7 @@ class RemoteFile:
         self._refuse(f"it changed after {self._position} bytes were read", retryable=True)
 
     def _refuse(self, problem: str, url: URL | None = None, **fields: Any) -> NoReturn:
-        raise self._failure(problem, url or self._url, **fields)
-
-    def _broken(self, problem: str) -> _BrokenError:
-        return _BrokenError(self._failure(problem, self._url, retryable=True))
-
-    def _refuse_address(self, url: URL) -> NoReturn:
-        raise self._failure(_NOT_PUBLIC, url, hint=_PRIVATE_HINT)
-
-    def _failure(self, problem: str, url: URL, **fields: Any) -> SourceError:
-        return SourceError(f"The source {shown(url)} cannot be used: {problem}.", **fields)
-
-    def _explain(self, error: BaseException, url: URL) -> _BrokenError | SourceError:
-        """Make our exception of what aiohttp or the operating system raised."""
-        if self._guard.refused_all:
-            return self._failure(_NOT_PUBLIC, url, hint=_PRIVATE_HINT)
-        of_proxy = self._proxies.problem(error, url)
-        if of_proxy is not None:
-            problem, status = of_proxy
-            again = status is None or status in _TRY_AGAIN
-            failure = self._failure(
-                problem, url, status=status, retryable=again, hint=self._proxies.hint(url, status)
-            )
-            return _BrokenError(failure) if again else failure
-        if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
-            return self._failure("there is no trusted TLS connection to it", url)
-        if isinstance(error, aiohttp.ClientResponseError | aiohttp.InvalidURL):
-            return self._failure("its response is no HTTP", url)
-        if isinstance(error, aiohttp.ClientConnectorDNSError) and (
-            error.os_error.errno in _UNKNOWN_NAME
-        ):
-            return self._failure("there is no such host", url, hint=self._proxies.hint(url))
-        if isinstance(error, TimeoutError):
-            hint = None if self._position else self._proxies.hint(url)
-            return _BrokenError(
-                self._failure("nothing moved in time", url, retryable=True, hint=hint)
-            )
-        return self._broken_connection(error, url)
-
-    def _broken_connection(self, error: BaseException, url: URL) -> _BrokenError:
-        problem = f"the connection failed ({type(error).__name__})"
-        if self._position:
-            problem += f" after {self._position} bytes"
-        hint = None if self._position else self._proxies.hint(url)
-        return _BrokenError(self._failure(problem, url, retryable=True, hint=hint))
+        raise self._failures.error(problem, url or self._url, **fields)
 
     def _drop_response(self) -> None:
         response, self._response = self._response, None
@@ -401,7 +330,7 @@ class RemoteFile:
 
 
 def _strong_validator(headers: CIMultiDictProxy[str]) -> tuple[str, str] | None:
-    """Return what can tell this content from any other (RFC 9110, section 8.8.1)."""
+    """Return the name and value of a strong validator, if there is one (RFC 9110, 8.8.1)."""
     etag = headers.get("ETag", "")
     if etag.startswith('"'):
         return "ETag", etag
@@ -410,11 +339,11 @@ def _strong_validator(headers: CIMultiDictProxy[str]) -> tuple[str, str] | None:
         age = parsedate_to_datetime(headers.get("Date", "")) - parsedate_to_datetime(modified)
     except (TypeError, ValueError):
         return None
-    # A time of whole seconds is strong once its second is over (section 8.8.2.2).
+    # A timestamp in whole seconds is strong once its second is over (section 8.8.2.2).
     return ("Last-Modified", modified) if age >= timedelta(seconds=1) else None
 
 
-def _trust_also(ca_file: str) -> ssl.SSLContext:
+def _tls_context(ca_file: str) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(ca_file)
     return context

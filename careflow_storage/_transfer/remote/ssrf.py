@@ -1,8 +1,8 @@
-"""Which URLs of somebody else may be asked, and which addresses they may lead to: public ones.
+"""Protects against server-side request forgery: only public addresses are contacted.
 
-The list is IANA's of special-purpose addresses (https://www.iana.org/assignments/
-iana-ipv4-special-registry, iana-ipv6-special-registry; RFC 6890), written out, since what the
-standard library calls private differs between Python's releases.
+The list of non-public networks is IANA's of special-purpose addresses (https://www.iana.org/assignments/
+iana-ipv4-special-registry, iana-ipv6-special-registry; RFC 6890). It is written out because
+``ipaddress.is_private`` differs between Python versions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NOT_PUBLIC_V4 = tuple(
         "240.0.0.0/4",  # reserved, and broadcast
     )
 )
-# All that is public is in here. Outside are loopback, ULA, link- and site-local, multicast.
+# All public addresses are in here; loopback, ULA, link- and site-local and multicast are not.
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = tuple(
     ipaddress.IPv6Network(network)
@@ -53,25 +53,25 @@ _NOT_PUBLIC_V6 = tuple(
         "3fff::/20",
     )
 )
-# Where these lead is said by the IPv4 address in their last 32 bits: RFC 4291, RFC 6052. With
-# NAT64 (a network without IPv4) they are the only way to an IPv4 server.
+# The last 32 bits are the IPv4 address that is reached: RFC 4291, RFC 6052. With NAT64 (in a
+# network without IPv4) there is no other way to an IPv4 server.
 _EMBEDDING = (ipaddress.IPv6Network("::ffff:0:0/96"), ipaddress.IPv6Network("64:ff9b::/96"))
 
 
 def parse_url(text: str) -> URL:
-    """Understand an absolute URL, byte for byte where it is one already.
+    """Parse an absolute URL; one that is quoted already keeps every byte.
 
     Raises:
-        ValueError: It cannot be used. The message does not repeat it: it may hold a secret.
+        ValueError: The URL is invalid. The message does not contain it: it may hold a secret.
     """
     if _NOT_IN_A_URL.search(text):
-        raise ValueError("it has a blank, backslash or control character in it")
+        raise ValueError("it contains a space, backslash or control character")
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Quoting would leave it out, so that another URL would be asked.
-        raise ValueError("it has half of a surrogate pair in it") from None
-    # Quoting anew could change the bytes that a signature in the query is made of.
+        # Quoting would drop it, and request another URL.
+        raise ValueError("it contains a lone surrogate") from None
+    # Quoting again could change bytes that a signature in the query covers.
     try:
         url = URL(text, encoded=text.isascii())
         host, port = url.raw_host or "", url.port
@@ -80,7 +80,7 @@ def parse_url(text: str) -> URL:
     if url.scheme not in ("http", "https"):
         raise ValueError("it does not begin with http:// or https://")
     if "@" in url.raw_authority:
-        raise ValueError("it holds a user name or password; pass auth=(user, password)")
+        raise ValueError("it contains a user name or password; pass auth=(user, password)")
     address = literal_address(host)
     named = "[" not in url.raw_authority and _HOST.fullmatch(host)
     if not port or not (address or named):
@@ -89,13 +89,13 @@ def parse_url(text: str) -> URL:
 
 
 def shown(url: URL) -> str:
-    """Give a URL as errors may show it: without query and fragment."""
+    """Return a URL for error messages: without credentials, query and fragment."""
     text = f"{url.scheme}://{url.raw_authority.rpartition('@')[2]}{url.raw_path}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the address is one of the internet's, so that anybody could reach it."""
+    """Whether the address is public."""
     if isinstance(address, IPv6Address):
         if any(address in network for network in _EMBEDDING):
             return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
@@ -104,10 +104,10 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def literal_address(host: str) -> IPv4Address | IPv6Address | None:
-    """Return the address that the host of a URL is, None for a name.
+    """Return the IP address in the host of a URL; None for a host name.
 
     Raises:
-        ValueError: It is an address in a disguise that the C library accepts: ``127.1``,
+        ValueError: It is an IPv4 address in a form that only the C library accepts: ``127.1``,
             ``0x7f000001``, ``2130706433``.
     """
     try:
@@ -122,10 +122,10 @@ def literal_address(host: str) -> IPv4Address | IPv6Address | None:
 
 
 class AddressGuard:
-    """Makes the sockets of a connector, and none that would reach an address not public.
+    """Makes the sockets of a connector; refuses addresses that are not public.
 
-    It sees the very address that is connected to next, after all resolving: a name that
-    responds with another address the second time (DNS rebinding) wins nothing.
+    It checks the very address that is connected to, after name resolution. So a name that
+    resolves to another address the second time (DNS rebinding) gains nothing.
     """
 
     def __init__(self, *, allow_private: bool) -> None:
@@ -136,21 +136,21 @@ class AddressGuard:
 
     @property
     def refused_all(self) -> bool:
-        """Whether no address that was tried since the last `reset` was a public one."""
+        """Whether all addresses tried since the last `reset` were refused."""
         return self._refused > 0 and self._allowed == 0
 
     def reset(self, *, proxied: bool = False) -> None:
-        """Forget what was tried. With ``proxied`` the next address is that of a proxy."""
+        """Forget the addresses tried. With ``proxied`` the next address is that of a proxy."""
         self._allowed = self._refused = 0
         self._proxied = proxied
 
     def allows(self, url: URL) -> bool:
-        """Whether the address in a URL may be reached; of a name only its resolver can tell."""
+        """Whether a URL may be requested, if its host is an address; host names are allowed."""
         address = literal_address(url.host or "")
         return address is None or self._allow_private or is_public(address)
 
     def connector(self, tls: ssl.SSLContext | bool) -> aiohttp.TCPConnector:
-        """Make a connector for one transfer, without pool, cache of names or proxy."""
+        """Make a connector for one transfer, without connection pool and DNS cache."""
         return aiohttp.TCPConnector(
             limit=0,
             force_close=True,

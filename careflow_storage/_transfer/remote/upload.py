@@ -1,4 +1,4 @@
-"""An upload whose bytes come from a URL: what may be asked of whom, and what is not stored."""
+"""Uploads from a URL, and the checks of its options and of the source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from careflow_storage.recordings import (
 _UNKNOWN_TYPE = "application/octet-stream"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TYPE_PATTERN = re.compile(r"(\*/\*|[a-z0-9!#$&^_.+-]+/(\*|[a-z0-9!#$&^_.+-]+))", re.IGNORECASE)
-# What frames the request, what the resume needs, and what would change the response's meaning.
+# Headers that frame the request, that resuming needs, or that change the response.
 _OUR_HEADERS = re.compile(
     r"host|content-.*|transfer-encoding|connection|keep-alive|te|trailer|upgrade|expect"
     r"|accept-encoding|range|if-.*|proxy-.*",
@@ -42,7 +42,7 @@ _MAX_TYPE_LENGTH = 255
 
 
 class SourceRequest:
-    """The URL and what is sent to it: all may be secrets, so it has no repr of its own."""
+    """The URL, credentials and headers. They may be secrets, so the repr shows none of them."""
 
     __slots__ = ("auth", "headers", "url")
 
@@ -68,11 +68,11 @@ async def upload_from_url(
     use_proxy: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Uploaded:
-    """Upload to ``key`` what a URL gives; ``name`` helps to tell its content type.
+    """Upload the file behind a URL to ``key``; ``name`` helps to detect its content type.
 
-    The source needs no request slot: waiting for it holds up no other transfer.
+    Reading the source takes no request slot, so a slow source does not delay other transfers.
     """
-    options.headers(context.settings.endpoint)  # refuses before the source is asked
+    options.headers(context.settings.endpoint)  # validates before the source is requested
     rules = RemoteRules(
         headers=_request_headers(source_request.auth, source_request.headers),
         max_size=_whole("max_size", max_size) if max_size is not None else None,
@@ -81,10 +81,10 @@ async def upload_from_url(
         use_proxy=use_proxy,
     )
     accepted = _checked_patterns(content_types)
-    place = _checked_url(source_request.url, rules)
-    async with RemoteFile(context, place, rules) as source:
+    url = _checked_url(source_request.url, rules)
+    async with RemoteFile(context, url, rules) as source:
         head = await source.peek(HEAD_BYTES)
-        _check_type(source, head, accepted, place)
+        _check_type(source, head, accepted, url)
         content_type = options.content_type or _content_type(name, head, source.content_type)
         options = replace(options, size=source.size, content_type=content_type)
         return await upload(context, key, source, options, name=name, progress=progress)
@@ -102,13 +102,13 @@ def _checked_url(text: object, rules: RemoteRules) -> URL:
         if address is not None and not rules.allow_private and not is_public(address):
             raise InvalidInputError(
                 f"The address in {shown(url)} is not a public one.",
-                hint="For a server of your own network pass allow_private_addresses=True.",
+                hint="For a server in your own network pass allow_private_addresses=True.",
             )
         secret = any(name.lower() in ("authorization", "cookie") for name in rules.headers)
         if url.scheme == "http" and secret and not rules.allow_private:
             raise InvalidInputError(
-                "Credentials are not sent over http://, where everyone on the way reads them.",
-                hint="Use https://. In a network of your own pass allow_private_addresses=True.",
+                "Credentials are not sent over http://, which is not encrypted.",
+                hint="Use https://. In your own network pass allow_private_addresses=True.",
             )
         return url
     raise InvalidInputError(f"The URL cannot be used: {problem}.")
@@ -120,23 +120,25 @@ def _request_headers(auth: object, headers: Mapping[Any, Any] | None) -> dict[st
     checked: dict[str, str] = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise InvalidInputError(f"{name!r} is not the name of a header.")
+            raise InvalidInputError(f"{name!r} is not a valid header name.")
         if _OUR_HEADERS.fullmatch(name):
-            raise InvalidInputError(f"The header {name} is set by the transfer itself.")
-        # The value may be a secret: no error repeats it.
+            raise InvalidInputError(
+                f"The header {name} is set by the transfer and cannot be overridden."
+            )
+        # The value may be a secret: no error contains it.
         if not is_header_value(value):
             raise InvalidInputError(f"The value of the header {name} must be printable ASCII.")
         checked[name] = value
     if auth is None:
         return checked
     if any(name.lower() == "authorization" for name in checked):
-        raise InvalidInputError("Give either auth or the header Authorization, not both.")
+        raise InvalidInputError("Pass either auth or the header Authorization, not both.")
     if not (isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(x, str) for x in auth)):
         raise InvalidInputError("auth must be a tuple of two str: user and password.")
     user, password = auth
     if not user or ":" in user or _UNPRINTABLE.search(user + password):
         raise InvalidInputError(
-            "The user in auth is empty or has a ':', or one of the two has a control character."
+            "The user in auth is empty or contains ':', or auth contains a control character."
         )
     token = base64.b64encode(f"{user}:{password}".encode()).decode()  # RFC 7617
     return {**checked, "Authorization": f"Basic {token}"}
@@ -144,7 +146,7 @@ def _request_headers(auth: object, headers: Mapping[Any, Any] | None) -> dict[st
 
 def _whole(name: str, value: int) -> int:
     if type(value) is not int or value < 0:
-        raise InvalidInputError(f"{name} must be a whole number, not {value!r}.")
+        raise InvalidInputError(f"{name} must be an int of 0 or more, not {value!r}.")
     return value
 
 
@@ -152,33 +154,34 @@ def _checked_patterns(content_types: Collection[Any] | None) -> frozenset[str] |
     if content_types is None:
         return None
     if isinstance(content_types, str):
-        raise InvalidInputError("content_types must be several, e.g. ('audio/*',), not one str.")
+        raise InvalidInputError(
+            "content_types must be a collection such as ('audio/*',), not a str."
+        )
     for pattern in content_types:
         if not isinstance(pattern, str) or not _TYPE_PATTERN.fullmatch(pattern):
             raise InvalidInputError(
-                f"{pattern!r} is not a content type.", hint="Such as audio/wav, audio/* or */*."
+                f"{pattern!r} is not a content type.",
+                hint="Valid are for example audio/wav, audio/* and */*.",
             )
     return frozenset(pattern.lower() for pattern in content_types)
 
 
-def _check_type(
-    source: RemoteFile, head: bytes, accepted: frozenset[str] | None, place: URL
-) -> None:
-    """Refuse what is no recording by its name, or by its bytes whatever its name."""
+def _check_type(source: RemoteFile, head: bytes, accepted: frozenset[str] | None, url: URL) -> None:
+    """Refuse a content type that is not accepted, both the declared one and that of the bytes."""
     if accepted is None:
         return
     declared = _essence(source.content_type)
     if not _accepts(accepted, declared):
-        _refuse_type(place, f"it is {declared!r:.80}")
-    text = _kind_of_text(head)
+        _refuse_type(url, f"its content type is {declared!r:.80}")
+    text = _text_type(head)
     if text is not None and not _accepts(accepted, text):
-        _refuse_type(place, f"it says that it is {declared!r:.80}, but it begins as {text}")
+        _refuse_type(url, f"it is declared as {declared!r:.80}, but its bytes are {text}")
 
 
-def _refuse_type(place: URL, problem: str) -> NoReturn:
+def _refuse_type(url: URL, problem: str) -> NoReturn:
     raise SourceError(
-        f"The source {shown(place)} gives no recording: {problem}.",
-        hint="It may be a login or an error page; else pass content_types=.",
+        f"The source {shown(url)} is not a recording: {problem}.",
+        hint="It may be a login or an error page. If it is a recording, pass content_types=.",
     )
 
 
@@ -188,17 +191,17 @@ def _accepts(accepted: frozenset[str], essence: str) -> bool:
 
 
 def _essence(content_type: str | None) -> str:
-    # Who says nothing may mean anything: RFC 9110, section 8.3.
+    # Without a Content-Type the type is unknown: RFC 9110, section 8.3.
     return (content_type or _UNKNOWN_TYPE).partition(";")[0].strip().lower()
 
 
-def _kind_of_text(head: bytes) -> str | None:
-    """Tell web pages, XML and JSON by their first bytes; None for all else, as sound is."""
+def _text_type(head: bytes) -> str | None:
+    """Return the type of HTML, XML or JSON by its first bytes; None for all else, such as audio."""
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
     if start not in (b"<", b"{", b"["):
         return None
     try:
-        # Not final: the last character may have been cut in two.
+        # Incremental: the last character may be cut in two.
         text = codecs.getincrementaldecoder("utf-8-sig")().decode(head).lstrip()
     except UnicodeDecodeError:
         return None

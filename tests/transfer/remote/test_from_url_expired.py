@@ -63,7 +63,7 @@ async def refusal(query: str, status: int) -> SourceError:
 @pytest.mark.parametrize("query", EXPIRED.values(), ids=EXPIRED.keys())
 async def test_an_expired_url_is_told_as_expired(query: str, status: int) -> None:
     error = await refusal(query, status)
-    assert "has expired, at 2" in error.message
+    assert "expired at 2" in error.message
     assert "auth=" not in str(error.hint)
     assert "new URL" in str(error.hint)
 

@@ -238,7 +238,7 @@ async def test_given_a_body_longer_than_its_range_says_then_nothing_is_stored(
 
         scene.source.routes["/call"] = too_long
         scene.proxy.add(method="GET", cut="fin", at=CUT, times=1)
-        assert "goes on after" in str(await scene.refused(small_parts))
+        assert "it sends more than its" in str(await scene.refused(small_parts))
 
 
 async def test_given_a_source_that_is_gone_after_the_break_then_its_status_is_told(
