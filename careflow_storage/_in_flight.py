@@ -360,6 +360,5 @@ def checked_grace(grace: object) -> float:
                 return seconds
     raise InvalidInputError(
         "grace must be a finite number of seconds, 0 or more.",
-        operation="close",
         hint="0 cancels and closes at once.",
     )

@@ -149,7 +149,6 @@ class Runtime:
         if self._loop is not None and not self._loop.is_closed():
             raise WrongLoopError(
                 "The storage was opened in another event loop.",
-                operation="close",
                 hint="Close it in the loop that opened it, before that loop is closed.",
             )
         if self._closed:

@@ -52,7 +52,10 @@ class StorageError(Exception):
 
     Attributes:
         message: What happened, in one sentence.
-        operation: The S3 operation or the method, e.g. ``PutObject``.
+        method: The public method that was called, e.g. ``upload_recording``. While you iterate over
+            what a method returned (``list_files``, ``stream_file``) it is that method.
+        operation: The S3 operation that failed, e.g. ``PutObject``, or the operation of B2's
+            native API (``b2_create_key``); None when no request failed.
         bucket: The bucket's name.
         key: The object's key.
         code: The S3 error code, e.g. ``NoSuchKey``.
@@ -78,6 +81,7 @@ class StorageError(Exception):
         self,
         message: str,
         *,
+        method: str | None = None,
         operation: str | None = None,
         bucket: str | None = None,
         key: str | None = None,
@@ -91,6 +95,7 @@ class StorageError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.method = method
         self.operation = operation
         self.bucket = bucket
         self.key = key
@@ -121,7 +126,11 @@ class StorageError(Exception):
             )
             if value is not None
         ]
-        text = f"{self.operation}: {self.message}" if self.operation else self.message
+        text = self.message
+        if self.method and self.operation:
+            text = f"{self.method} ({self.operation}): {text}"
+        elif self.method or self.operation:
+            text = f"{self.method or self.operation}: {text}"
         if where:
             text += f" [{', '.join(where)}]"
         if self.hint:

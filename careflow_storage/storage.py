@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
-from careflow_storage._operation import Call
+from careflow_storage._method_call import MethodCall
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.deletion import delete_keys
 from careflow_storage._s3.headers.encryption import key_headers
@@ -120,7 +120,8 @@ class BackblazeStorage:
         if missing := self._runtime.missing:
             logger.warning("Storage is not configured: %s missing.", ", ".join(missing))
             return False
-        await self._runtime.open()
+        with self._call("initialize"):
+            await self._runtime.open()
         return True
 
     async def __aenter__(self) -> Self:
@@ -156,7 +157,8 @@ class BackblazeStorage:
             WrongLoopError: Another event loop opened it, which is not closed yet. Where that one
                 is closed, what needs no loop is released.
         """
-        await self._runtime.close(grace)
+        with self._call("close"):
+            await self._runtime.close(grace)
 
     @cached_property
     def admin(self) -> StorageAdmin:
@@ -167,7 +169,8 @@ class BackblazeStorage:
 
     def request_counts(self) -> dict[str, int]:
         """Return how many requests this storage has sent, by S3 operation, retries included."""
-        return self._context().session.counter.by_operation()
+        with self._call("request_counts"):
+            return self._context().session.counter.by_operation()
 
     async def client(self) -> Any:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.
@@ -175,7 +178,8 @@ class BackblazeStorage:
         It is made on first use, in a thread, and closed with the storage. Its own retries are
         off, and it raises botocore's exceptions.
         """
-        return await self._context().session.client()
+        with self._call("client"):
+            return await self._context().session.client()
 
     async def upload_file(
         self,
@@ -602,6 +606,7 @@ class BackblazeStorage:
                 verify=verify,
                 encryption=encryption,
                 timeout=timeout,
+                method="stream_file",
             )
 
     async def download_file(
@@ -836,15 +841,18 @@ class BackblazeStorage:
             existing_key(key), version_id=version_id, headers=key_headers(encryption)
         )
 
-    def _requests_of(self, operation: str) -> Callable[[], S3Requests]:
+    def _requests_of(self, method: str) -> Callable[[], S3Requests]:
         def requests() -> S3Requests:
-            with self._call(operation):
+            with self._call(method):
                 return self._context().requests
 
         return requests
 
-    def _call(self, operation: str, key: str | None = None, timeout: float | None = None) -> Call:
-        return Call(operation, self.settings.bucket_name, key, timeout, self._runtime.in_flight)
+    def _call(
+        self, method: str, key: str | None = None, timeout: float | None = None
+    ) -> MethodCall:
+        in_flight = self._runtime.in_flight
+        return MethodCall(method, self.settings.bucket_name, key, timeout, in_flight)
 
     def _result(self, key: str, done: Uploaded) -> UploadResult:
         bucket = str(self.settings.bucket_name)

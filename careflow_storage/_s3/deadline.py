@@ -8,16 +8,20 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from careflow_storage._in_flight import InFlight
-from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageTimeoutError
+from careflow_storage.errors import InvalidInputError, StorageError, StorageTimeoutError
 
 T = TypeVar("T")
 
 
 class Deadline:
-    """``timeout`` seconds from the first waiting on; None for no end.
+    """``timeout`` seconds, counted from the first wait; None for no limit.
 
-    ``where`` is what the error then tells: operation, bucket, key. ``in_flight`` is the storage
-    that closing takes it from, for what no `Call` surrounds.
+    For iterators, and other work in several steps between which the caller's code runs, which
+    no `MethodCall` can surround.
+
+    Args:
+        in_flight: The storage's calls; closing the storage cancels what `wait` awaits.
+        where: The method, bucket and key to add to errors that lack them.
 
     Raises:
         InvalidInputError: ``timeout`` is not a number of seconds above 0.
@@ -43,30 +47,37 @@ class Deadline:
         return asyncio.timeout_at(self._end)
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
-        """Await something; raise `StorageTimeoutError` when the time is up.
+        """Await one step, until the time is up.
 
-        For what is done in several steps between which the caller has the floor, as iterators.
-        Raises `StorageClosedError` when the storage is closed meanwhile, or was before.
+        Raises:
+            StorageTimeoutError: The time is up.
+            StorageClosedError: The storage is closed, or was closed meanwhile.
         """
+        try:
+            return await self._while_open(awaitable)
+        except StorageError as error:
+            self.describe(error)
+            raise
+
+    def describe(self, error: StorageError) -> None:
+        """Add the method, bucket and key to an error that lacks them."""
+        for name, value in self._where.items():
+            if getattr(error, name) is None:
+                setattr(error, name, value)
+
+    async def _while_open(self, awaitable: Awaitable[T]) -> T:
         if self._in_flight is None:
             return await self._in_time(awaitable)
         if self._in_flight.refuses:
             # Python warns of a coroutine that is not awaited.
             if (close := getattr(awaitable, "close", None)) is not None:
                 close()
-            where: dict[str, Any] = dict(self._where)
-            raise self._in_flight.closed_error(**where)
+            raise self._in_flight.closed_error()
         running = self._in_flight.enter()
         if running is None:
             return await self._in_time(awaitable)
-        try:
-            with running:
-                return await self._in_time(awaitable)
-        except StorageClosedError as error:
-            for name, value in self._where.items():
-                if getattr(error, name) is None:
-                    setattr(error, name, value)
-            raise
+        with running:
+            return await self._in_time(awaitable)
 
     async def _in_time(self, awaitable: Awaitable[T]) -> T:
         if self.timeout is None:

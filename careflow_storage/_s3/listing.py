@@ -10,7 +10,7 @@ from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.paging import Progress
 from careflow_storage._s3.xml.documents import ListPage
-from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageError
+from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileInfo, FolderContents
 
 PAGE_KEYS = 1000
@@ -62,9 +62,9 @@ class FileListing:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
         deadline = Deadline(
-            self._timeout, requests.in_flight, operation="list_files", bucket=requests.bucket
+            self._timeout, requests.in_flight, method="list_files", bucket=requests.bucket
         )
-        pages = _pages(requests, "list_files", deadline, self._prefix, max_keys=self._max_keys)
+        pages = _pages(requests, deadline, self._prefix, max_keys=self._max_keys)
         async with aclosing(pages):
             async for page in pages:
                 if page.files:
@@ -113,9 +113,9 @@ class FolderListing:
         """Yield up to 1000 files and common prefixes at a time; nothing for an empty folder."""
         requests = self._requests()
         deadline = Deadline(
-            self._timeout, requests.in_flight, operation="list_folder", bucket=requests.bucket
+            self._timeout, requests.in_flight, method="list_folder", bucket=requests.bucket
         )
-        pages = _pages(requests, "list_folder", deadline, self._prefix, delimiter=self._delimiter)
+        pages = _pages(requests, deadline, self._prefix, delimiter=self._delimiter)
         last = ""
         async with aclosing(pages):
             async for page in pages:
@@ -136,7 +136,6 @@ class FolderListing:
 
 async def _pages(
     requests: S3Requests,
-    operation: str,
     deadline: Deadline,
     prefix: str,
     *,
@@ -148,16 +147,14 @@ async def _pages(
     progress = Progress("ListObjectsV2", requests.bucket)
     while True:
         wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
+        page = await deadline.wait(
+            requests.list_objects(prefix, delimiter=delimiter, max_keys=wanted, token=token)
+        )
         try:
-            page = await deadline.wait(
-                requests.list_objects(prefix, delimiter=delimiter, max_keys=wanted, token=token)
-            )
-        except StorageError as error:
-            # What cannot be parsed does not know where it came from.
-            error.operation = error.operation or operation
-            error.bucket = error.bucket or requests.bucket
+            _check_page(page, prefix, delimiter)
+        except ServerResponseError as error:
+            deadline.describe(error)
             raise
-        _check_page(page, prefix, delimiter)
         last = page.files[-1].key if page.files else None
         folder = page.common_prefixes[-1] if page.common_prefixes else None
         if left is not None:
@@ -167,7 +164,11 @@ async def _pages(
         if page.next_token is None or (left is not None and left <= 0):
             return
         token = page.next_token
-        progress.go_on(token, last, folder)
+        try:
+            progress.go_on(token, last, folder)
+        except ServerResponseError as error:
+            deadline.describe(error)
+            raise
 
 
 def _check_page(page: ListPage, prefix: str, delimiter: str | None) -> None:

@@ -153,8 +153,10 @@ class S3Requests:
         A HEAD response has no body to tell why it failed. One GET of a single byte is spent to
         learn it, except for a 404 once the bucket is known to exist.
         """
-        with refusals_explained(headers or {}):
+        with refusals_explained(headers or {}, reads=True):
             head = await self._head_or_reason(key, _version_query(version_id), headers)
+        if is_web_page(head.headers):
+            await self._require_s3(key)
         self._bucket_was_seen = True
         return head
 
@@ -173,8 +175,6 @@ class S3Requests:
             if isinstance(error, NoSuchKeyError) and self._bucket_was_seen:
                 raise
             head = await self._head_by_get(key, query, headers, failures)
-        if is_web_page(head.headers):
-            await self._require_s3(key)
         return head
 
     async def _head(
@@ -225,7 +225,9 @@ class S3Requests:
         that asks for one tells by that that it is there.
         """
         try:
-            await self._head_or_reason(key, "", headers)
+            head = await self._head_or_reason(key, "", headers)
+            if is_web_page(head.headers):
+                await self._require_s3(key)
         except NoSuchKeyError:
             return False
         except CapExceededError:
@@ -282,13 +284,14 @@ class S3Requests:
             if check is not None:
                 check(head)
 
-        with refusals_explained(asked):
+        with refusals_explained(asked, reads=True):
             stream = await self._transport.open(request, believed, failures)
-            if is_web_page(stream.headers):
-                # It holds a slot, of which there may be one only.
-                await stream.aclose()
-                await self._require_s3(key)
-                settled = True
+        if is_web_page(stream.headers):
+            # It holds a slot, of which there may be one only.
+            await stream.aclose()
+            await self._require_s3(key)
+            settled = True
+            with refusals_explained(asked, reads=True):
                 stream = await self._transport.open(request, believed, failures)
         self._bucket_was_seen = True
         return stream

@@ -263,7 +263,7 @@ class Transport:
         )
         if (body := request.body) is not None:
             size = len(body) if isinstance(body, bytes) else body.size
-            allow_another_attempt(error, size)
+            allow_another_attempt(error, request.operation, size)
         return error
 
 

@@ -139,7 +139,6 @@ async def keep_incomplete(
     if upload_id in context.living:
         raise InvalidInputError(
             f"The upload {upload_id} is in progress in this storage.",
-            operation="keep_incomplete_upload",
             key=key,
             hint="Keep what was left by a process that has ended.",
         )
@@ -149,7 +148,6 @@ async def keep_incomplete(
         raise NoSuchUploadError(
             "The upload has no first part: there is nothing to keep.",
             hint="abort_upload() drops it.",
-            operation="keep_incomplete_upload",
             key=key,
         )
     algorithm = parts[0].checksum[0] if parts[0].checksum is not None else "md5"

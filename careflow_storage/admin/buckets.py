@@ -227,7 +227,6 @@ async def _refuse_unless_empty(context: TransferContext, bucket: str) -> None:
         if any(page.get(name) for name in entries):
             raise BucketNotEmptyError(
                 f"The bucket still holds {what}; it was not deleted.",
-                operation="delete_bucket",
                 bucket=bucket,
                 hint="Deleting a file only hides it. A storage of this bucket counts what is there "
                 "by purge_files('', dry_run=True), and shows it by list_file_versions() and "

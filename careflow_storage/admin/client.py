@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from careflow_storage._lazy import LazyModule, is_loaded
-from careflow_storage._operation import Call
+from careflow_storage._method_call import MethodCall
 from careflow_storage._runtime import Runtime
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.version_listing import VersionListing
@@ -706,18 +706,18 @@ class StorageAdmin:
 
     def _call(
         self,
-        operation: str,
+        method: str,
         part: ModuleType | None = None,
         key: str | None = None,
         timeout: float | None = None,
-    ) -> Call:
+    ) -> MethodCall:
         """The context of one method, which needs ``part``."""
         name = part.__name__ if part is not None else None
         bucket = self._settings.bucket_name
-        return _PartCall(name, self._runtime, operation, bucket, key, timeout)
+        return _PartCall(name, self._runtime, method, bucket, key, timeout)
 
 
-class _PartCall(Call):
+class _PartCall(MethodCall):
     """A call that loads its module first, off the event loop."""
 
     __slots__ = ("_part", "_runtime")
@@ -726,12 +726,12 @@ class _PartCall(Call):
         self,
         part: str | None,
         lifecycle: Runtime,
-        operation: str,
+        method: str,
         bucket: str | None,
         key: str | None,
         timeout: float | None,
     ) -> None:
-        super().__init__(operation, bucket, key, timeout, lifecycle.in_flight)
+        super().__init__(method, bucket, key, timeout, lifecycle.in_flight)
         self._part = part
         self._runtime = lifecycle
 

@@ -119,7 +119,6 @@ async def move_file(
         if (now.version_id, now.etag) != (before.version_id, before.etag):
             raise PreconditionFailedError(
                 "The source was overwritten while it was copied: it was not hidden.",
-                operation="move_file",
                 key=source,
             )
         await context.requests.delete_object(source)
@@ -145,7 +144,7 @@ async def _copy_version(
     file = head.file
     if not overwrite and await context.requests.object_exists(target):
         raise PreconditionFailedError(
-            "The key exists already.", operation="copy_file", key=target, status=412
+            "The key exists already.", operation="HeadObject", key=target, status=412
         )
     pinned = version_id or file.version_id
     source = CopySource(file.key, pinned, file.size, file.etag, source_encryption)
@@ -231,14 +230,12 @@ async def _verify(
     if made.file.size != source.file.size:
         raise SizeMismatchError(
             f"{where}: it has {made.file.size} bytes, not {source.file.size}.",
-            operation="copy_file",
             key=target,
         )
     md5s = is_md5(source.file.etag, source.headers) and is_md5(made.file.etag, made.headers)
     if md5s and made.file.etag != source.file.etag:
         raise ChecksumMismatchError(
             f"{where}: its MD5 differs.",
-            operation="copy_file",
             key=target,
             hint="Copy again."
             if copied.stored.version_id is None

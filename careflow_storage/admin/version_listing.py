@@ -10,7 +10,7 @@ from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.versions import version_pages
-from careflow_storage.errors import InvalidInputError, StorageError
+from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import FileVersion
 
 
@@ -53,19 +53,13 @@ class VersionListing:
         deadline = Deadline(
             self._timeout,
             requests.in_flight,
-            operation="list_file_versions",
+            method="list_file_versions",
             bucket=requests.bucket,
         )
         pages = version_pages(requests, self._prefix, limit=self._max_versions)
         async with aclosing(pages):
             while True:
-                try:
-                    page = await deadline.wait(anext(pages, None))
-                except StorageError as error:
-                    # What cannot be parsed does not know where it came from.
-                    error.operation = error.operation or "list_file_versions"
-                    error.bucket = error.bucket or requests.bucket
-                    raise
+                page = await deadline.wait(anext(pages, None))
                 if page is None:
                     return
                 yield page

@@ -94,7 +94,6 @@ async def restore(
         how = "unhidden"
     raise TransferError(
         "The file is hidden again and again while it is being restored.",
-        operation="restore_file",
         bucket=context.requests.bucket,
         key=key,
         retryable=True,

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage._lazy import LazyModule, is_loaded
-from careflow_storage._operation import Call
+from careflow_storage._method_call import MethodCall
 from careflow_storage.errors import InvalidInputError, NotConfiguredError
 from careflow_storage.settings import StorageSettings
 
@@ -119,7 +119,7 @@ class ApplicationKeys:
             NoSuchBucketError: The account has no such bucket.
             AccessDeniedError: The key that signs in lacks writeKeys or listBuckets.
         """
-        with Call("create_key", bucket):
+        with MethodCall("create", bucket):
             await _load()
             presets.checked_name(name)
             wanted = presets.checked_capabilities(capabilities)
@@ -137,7 +137,7 @@ class ApplicationKeys:
         1 request per 1000 keys; and 1, with listBuckets, if some are limited to buckets whose
         names are not known yet.
         """
-        with Call("list_keys", None):
+        with MethodCall("list", None):
             await _load()
             return await self._native.list_keys()
 
@@ -149,7 +149,7 @@ class ApplicationKeys:
         Raises:
             NoSuchApplicationKeyError: There is no such key.
         """
-        with Call("delete_key", None):
+        with MethodCall("delete", None):
             await _load()
             return await self._native.delete_key(_checked_text("key_id", key_id))
 
@@ -196,7 +196,7 @@ class ApplicationKeys:
             AccessDeniedError: The key that signs in lacks listKeys, writeKeys or deleteKeys; or
                 the new key may not do what its capabilities say.
         """
-        with Call("rotate_key", None):
+        with MethodCall("rotate", None):
             await _load()
             if settings is not None and settings.key_id is not None:
                 self._in_use.add(settings.key_id)
@@ -229,7 +229,7 @@ class ApplicationKeys:
         Raises:
             NoSuchApplicationKeyError: There is no such key.
         """
-        with Call("finish_rotation", None):
+        with MethodCall("finish_rotation", None):
             await _load()
             return await rotation.finish(self._native, _checked_text("key_id", key_id))
 

@@ -193,7 +193,7 @@ class Harness:
         try:
             response: dict[str, Any] = await call(**where)
         except Exception as error:
-            if explain(error, self._where("clean_up")) is None:
+            if explain(error, self._where()) is None:
                 raise
             left.add(what)
             return {}
@@ -201,13 +201,13 @@ class Harness:
 
     def _explained(self, error: Exception, attempt: CodeCheck) -> StorageError:
         """Say what a client's error means; raise what is none of its own."""
-        explained = explain(error, self._where(attempt.code))
+        explained = explain(error, self._where())
         if explained is None:
             raise error
         return explained
 
-    def _where(self, operation: str) -> dict[str, str | None]:
-        return {"operation": operation, "bucket": self.bucket, "key": None}
+    def _where(self) -> dict[str, str | None]:
+        return {"operation": None, "bucket": self.bucket, "key": None}
 
 
 def _response(error: StorageError) -> str:

@@ -108,7 +108,6 @@ class Enqueuer:
                 return earlier
             raise PreconditionFailedError(
                 "The outbox has another recording of this call, time and filename.",
-                operation="put_recording",
                 key=key,
                 status=412,
                 hint="The first one stays. Give the second another time or filename.",

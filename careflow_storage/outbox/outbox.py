@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Generator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
+from careflow_storage._method_call import MethodCall
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.errors import (
     InvalidInputError,
@@ -177,7 +178,10 @@ class Outbox:
             InvalidInputError: ``grace`` is not a number of seconds, 0 or more.
             WrongLoopError: Another event loop opened it, which is not closed yet.
         """
-        grace = checked_grace(grace)
+        with self._call("close"):
+            await self._close(checked_grace(grace))
+
+    async def _close(self, grace: float) -> None:
         store, home = self._open, self._home
         if store is None or home is None:
             self._closed = True
@@ -187,7 +191,6 @@ class Outbox:
         elif home[1] is not _running_loop() and not home[1].is_closed():
             raise WrongLoopError(
                 "The outbox was opened in another event loop.",
-                operation="close",
                 hint="Close it in the loop that opened it.",
             )
         else:
@@ -233,7 +236,7 @@ class Outbox:
             size=size,
             checksum=checksum or "md5",
         )
-        with self._running():
+        async with self._call("put_recording"):
             entry = await self._store().enqueuer.put(
                 Name(call_id, filename, recorded_at), body, options, checksum
             )
@@ -247,7 +250,8 @@ class Outbox:
             OutboxError: The database is damaged, or the folder is gone.
             StorageClosedError: The outbox or the storage is not open, or was closed meanwhile.
         """
-        await self._deliver(until_empty=False)
+        async with self._call("run"):
+            await self._deliver(until_empty=False)
 
     async def drain(self) -> OutboxStatus:
         """Deliver until nothing waits any more, here or in another process; say how it stands.
@@ -255,8 +259,9 @@ class Outbox:
         It waits as long as that takes: bound it with ``asyncio.timeout``. Dead letters are
         not waited for.
         """
-        await self._deliver(until_empty=True)
-        return await self.status()
+        async with self._call("drain"):
+            await self._deliver(until_empty=True)
+            return await self._store().queue.status()
 
     async def _deliver(self, *, until_empty: bool) -> None:
         store = self._store()
@@ -281,26 +286,29 @@ class Outbox:
             tidy=store.tidy,
         )
         try:
-            with self._running():
-                await self._worker.run(until_empty=until_empty)
+            await self._worker.run(until_empty=until_empty)
         finally:
             self._worker = None
 
     async def status(self) -> OutboxStatus:
         """Say how the outbox stands, for all processes together. Sends no request."""
-        return await self._store().queue.status()
+        with self._call("status"):
+            return await self._store().queue.status()
 
     async def get(self, entry_id: str) -> OutboxEntry | None:
         """Return an entry by its ID; None when it was discarded, or delivered long ago."""
-        return await self._store().queue.get(entry_id)
+        with self._call("get"):
+            return await self._store().queue.get(entry_id)
 
     def entries(self, state: OutboxState | None = None) -> EntryListing:
         """List entries in the order in which they came: await it, or iterate over it."""
-        return EntryListing(self._store(), state)
+        with self._call("entries"):
+            return EntryListing(self._store(), state)
 
     def dead_letters(self) -> EntryListing:
         """List the recordings that were given up; their bytes are kept."""
-        return self.entries("dead")
+        with self._call("dead_letters"):
+            return EntryListing(self._store(), "dead", "dead_letters")
 
     async def retry(self, entry_id: str) -> OutboxEntry:
         """Make a dead letter, or a recording that waits, due now.
@@ -308,23 +316,25 @@ class Outbox:
         Raises:
             InvalidInputError: There is none with this ID, or it is being delivered, or was.
         """
-        queue = self._store().queue
-        if not await queue.retry(entry_id):
-            raise _not_there(entry_id, "waits or was given up")
-        self._hurry()
-        entry = await queue.get(entry_id)
-        if entry is None:
-            raise _not_there(entry_id, "waits or was given up")
-        return entry
+        with self._call("retry"):
+            queue = self._store().queue
+            if not await queue.retry(entry_id):
+                raise _not_there(entry_id, "waits or was given up")
+            self._hurry()
+            entry = await queue.get(entry_id)
+            if entry is None:
+                raise _not_there(entry_id, "waits or was given up")
+            return entry
 
     async def retry_all(self) -> int:
         """Make all dead letters, and all recordings that wait, due now; return how many.
 
         For when the key, the cap or the network is mended.
         """
-        ids = await self._store().queue.retry(None)
-        self._hurry()
-        return len(ids)
+        with self._call("retry_all"):
+            ids = await self._store().queue.retry(None)
+            self._hurry()
+            return len(ids)
 
     async def discard(self, entry_id: str) -> None:
         """Erase a dead letter and its bytes. This cannot be undone.
@@ -332,21 +342,22 @@ class Outbox:
         Raises:
             InvalidInputError: There is no dead letter with this ID.
         """
-        store = self._store()
+        with self._call("discard"):
+            store = self._store()
 
-        async def erase() -> bool:
-            erased = await store.queue.discard(entry_id)
-            if erased:
-                await store.remove(entry_id)
-            return erased
+            async def erase() -> bool:
+                erased = await store.queue.discard(entry_id)
+                if erased:
+                    await store.remove(entry_id)
+                return erased
 
-        if not await to_its_end(erase()):
-            raise _not_there(entry_id, "is a dead letter")
+            if not await to_its_end(erase()):
+                raise _not_there(entry_id, "is a dead letter")
         logger.warning("The dead letter %s was discarded.", entry_id, extra={"entry": entry_id})
 
-    def _running(self) -> AbstractContextManager[None]:
-        running = self._in_flight.enter()
-        return running if running is not None else nullcontext()
+    def _call(self, method: str) -> MethodCall:
+        bucket = None if self._storage is None else self._storage.settings.bucket_name
+        return MethodCall(method, bucket, in_flight=self._in_flight)
 
     def _hurry(self) -> None:
         if self._worker is not None:
@@ -369,9 +380,12 @@ class Outbox:
 class EntryListing:
     """Entries of an outbox: ``await`` it for a list, or iterate with ``async for``."""
 
-    def __init__(self, store: OutboxStore, state: OutboxState | None) -> None:
+    def __init__(
+        self, store: OutboxStore, state: OutboxState | None, method: str = "entries"
+    ) -> None:
         self._store = store
         self._state = state
+        self._method = method
 
     def __await__(self) -> Generator[Any, None, list[OutboxEntry]]:
         return self._all().__await__()
@@ -382,7 +396,8 @@ class EntryListing:
     async def __aiter__(self) -> AsyncIterator[OutboxEntry]:
         last = 0
         while True:
-            entries, last = await self._store.queue.page(self._state, last, _PAGE_ENTRIES)
+            with MethodCall(self._method, None):
+                entries, last = await self._store.queue.page(self._state, last, _PAGE_ENTRIES)
             for entry in entries:
                 yield entry
             if len(entries) < _PAGE_ENTRIES:

@@ -93,7 +93,7 @@ def _draw(report: UsageReport, prices: Prices | None) -> bytes:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingExtraError("charts", operation="draw_growth") from error
+        raise MissingExtraError("charts", method="draw_growth") from error
     figure = Figure(figsize=(10, 5.6), dpi=160, facecolor="white")
     canvas: Any = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.085, 0.15, 0.82 if prices else 0.885, 0.63))

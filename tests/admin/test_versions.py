@@ -175,7 +175,7 @@ async def test_given_no_such_bucket_or_no_time_when_listed_then_the_error_says_s
     async with BackblazeStorage(b2_server.settings()) as storage:
         with pytest.raises(StorageTimeoutError) as caught:
             await storage.admin.list_file_versions(timeout=0.05)
-        assert caught.value.operation == "list_file_versions"
+        assert caught.value.method == "list_file_versions"
 
 
 # --- pages that cannot be true ----------------------------------------------------------

@@ -111,7 +111,7 @@ async def test_a_server_that_never_responds_is_left_when_the_time_is_up(
     with pytest.raises(StorageTimeoutError, match=r"Not done within 0\.2 s") as caught:
         await CALLS[name](storage, tmp_path, SOON)
     error = caught.value
-    assert error.operation
+    assert error.method
     assert error.bucket == storage.settings.bucket_name
     assert error.retryable
     proxy.clear()

@@ -181,7 +181,7 @@ async def test_given_a_running_call_when_closed_then_it_is_cleaned_up_and_says_s
     with pytest.raises(StorageClosedError) as caught:
         await task
     assert "closed" in caught.value.message
-    assert caught.value.operation
+    assert caught.value.method
     assert not caught.value.retryable
     assert caught.value.unfinished_upload_id is None
     assert_clean(world, call, caplog)
@@ -236,7 +236,7 @@ class TestGrace:
     ) -> None:
         with pytest.raises(InvalidInputError) as caught:
             await world.storage.close(grace)
-        assert caught.value.operation == "close"
+        assert caught.value.method == "close"
         assert await world.storage.get_file(THERE) == LONG
         await world.storage.close()
 
@@ -385,7 +385,7 @@ class TestOtherTransfers:
         await world.storage.close(PATIENT)
         with pytest.raises(StorageClosedError) as caught:
             await task
-        assert caught.value.operation == "upload_from_url"
+        assert caught.value.method == "upload_from_url"
         source.close()
         await source.wait_closed()
         assert_clean(world, STOPPED["put"], caplog)
@@ -452,7 +452,7 @@ class TestNewCalls:
                 await writer.write(SHORT)
                 await world.storage.close()
         assert (writer.result.partial, writer.result.size) == (True, len(SHORT))
-        assert (caught.value.operation, caught.value.key) == ("open_recording", writer.key)
+        assert (caught.value.method, caught.value.key) == ("open_recording", writer.key)
 
     async def test_given_an_exception_in_the_block_of_a_recording_then_that_comes_out(
         self, world: World
@@ -615,7 +615,7 @@ class TestTasksMadeWithinACall:
         if outer_goes_on:
             with pytest.raises(StorageClosedError) as caught:
                 await outer
-            assert caught.value.operation == "upload_file"
+            assert caught.value.method == "upload_file"
         assert world.server.incomplete_uploads() == []
         assert "could not" not in caplog.text
         assert "have not ended" not in caplog.text
@@ -669,7 +669,7 @@ class TestTasksMadeWithinACall:
         await world.storage.close(PATIENT)
         with pytest.raises(StorageClosedError) as caught:
             await outer
-        assert (caught.value.operation, caught.value.key) == ("upload_file", "new")
+        assert (caught.value.method, caught.value.key) == ("upload_file", "new")
         assert_clean(world, STOPPED["put"], caplog)
 
     @pytest.mark.parametrize("closer", ["child", "its body", "made in its call"])
@@ -867,7 +867,7 @@ class TestOtherLoops:
             runner.run(storage.initialize())
             with pytest.raises(WrongLoopError) as caught:
                 _run_in_thread(lambda: asyncio.run(storage.close()))
-            assert caught.value.operation == "close"
+            assert caught.value.method == "close"
             runner.run(storage.upload_file("a", b"x"))
             runner.run(storage.close())
 

@@ -21,7 +21,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 
-_READS = ("GetObject", "HeadObject")
 _VAGUE_CODES = ("InvalidRequest", "InvalidArgument", "BadRequest")
 _about_encryption = re.compile(r"encrypt|customer.?(provided.)?key|sse-?c", re.IGNORECASE).search
 _about_bucket_lock = re.compile(r"(object|file).?lock", re.IGNORECASE).search
@@ -30,12 +29,16 @@ _not_encrypted = re.compile(r"not applicable", re.IGNORECASE).search
 
 
 class refusals_explained:  # noqa: N801 - used as a function; a generator would cost every request
-    """Raise what a refusal within means for a request, or an object, with these headers."""
+    """Raise what a refusal within means for a request, or an object, with these headers.
 
-    __slots__ = ("_headers",)
+    ``reads`` is for a GET or HEAD, whose headers may hold a customer's key; the others store.
+    """
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    __slots__ = ("_explain", "_headers")
+
+    def __init__(self, headers: Mapping[str, str], *, reads: bool = False) -> None:
         self._headers = headers
+        self._explain = _of_key if reads else _of_lock
 
     def __enter__(self) -> None:
         pass
@@ -45,8 +48,7 @@ class refusals_explained:  # noqa: N801 - used as a function; a generator would 
     ) -> None:
         if not isinstance(error, StorageError):
             return
-        explain = _of_key if error.operation in _READS else _of_lock
-        explained = explain(error, self._headers)
+        explained = self._explain(error, self._headers)
         if explained is not error:
             raise explained from error
 

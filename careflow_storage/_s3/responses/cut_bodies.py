@@ -15,23 +15,26 @@ _CUT_STATUSES = frozenset({400, 408, 411})
 _SMALLEST_PART_BYTES = 5_000_000
 
 
-def allow_another_attempt(error: StorageError, size: int) -> None:
-    """Make ``error`` retryable if it blames a body of ``size`` bytes that was sent whole."""
-    if error.retryable or not _is_disproved(error, size):
+def allow_another_attempt(error: StorageError, operation: str, size: int) -> None:
+    """Make ``error`` retryable if it blames a body that was sent whole.
+
+    ``operation`` is what the request asked for, ``size`` the number of bytes of its body.
+    """
+    if error.retryable or not _is_disproved(error, operation, size):
         return
     error.retryable = True
     if error.hint is None:
         error.hint = BODY_CUT_HINT
 
 
-def _is_disproved(error: StorageError, size: int) -> bool:
+def _is_disproved(error: StorageError, operation: str, size: int) -> bool:
     if error.code is None:
         return error.status in _CUT_STATUSES
     if error.code == "MalformedXML":
-        return error.operation in _OWN_DOCUMENTS
+        return operation in _OWN_DOCUMENTS
     if error.code == "EntityTooSmall" and isinstance(error, TransferError):
         # There is no smallest object, and whether a part is too small is told at the end.
-        return error.operation == "PutObject" or (
-            error.operation == "UploadPart" and size >= _SMALLEST_PART_BYTES
+        return operation == "PutObject" or (
+            operation == "UploadPart" and size >= _SMALLEST_PART_BYTES
         )
     return False

@@ -66,7 +66,6 @@ def check_size(declared: int | None, read: int, *, ended: bool, key: str) -> Non
     more = "more than" if read > declared else f"only {read} of"
     raise SizeMismatchError(
         f"The body has {more} the {declared} bytes that were declared; nothing was stored.",
-        operation="upload_file",
         key=key,
         hint="It may have changed while it was read.",
     )

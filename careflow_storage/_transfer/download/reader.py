@@ -67,10 +67,12 @@ class FileReader:
 
     async def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to ``offset`` from the start, the position or the end; return the position."""
-        self._refuse_closed()
+        self._refuse_closed("seek")
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
         if base is None or base + offset < 0:
-            raise InvalidInputError(f"Cannot seek to {offset} (whence={whence}).")
+            raise InvalidInputError(
+                f"Cannot seek to {offset} (whence={whence}).", method="seek", key=self.metadata.key
+            )
         target = base + offset
         ahead = target - self._position
         if 0 <= ahead <= len(self._rest):
@@ -82,13 +84,13 @@ class FileReader:
 
     async def read(self, size: int = -1) -> bytes:
         """Return ``size`` bytes, fewer only at the end; all that is left when negative."""
-        self._refuse_closed()
+        self._refuse_closed("read")
         left = max(0, self.size - self._position)
         wanted = left if size < 0 else min(size, left)
         pieces: list[bytes] = []
         missing = wanted
         in_flight, key = self._context.in_flight, self.metadata.key
-        deadline = Deadline(self._timeout, in_flight, operation="open_file", key=key)
+        deadline = Deadline(self._timeout, in_flight, method="read", key=key)
         try:
             while missing:
                 if not self._rest:
@@ -112,11 +114,12 @@ class FileReader:
         self._closed = True
         await self._drop_stream()
 
-    def _refuse_closed(self) -> None:
+    def _refuse_closed(self, method: str) -> None:
+        key = self.metadata.key
         if self._closed:
-            raise StorageClosedError("The reader is closed.", key=self.metadata.key)
+            raise StorageClosedError("The reader is closed.", method=method, key=key)
         if self._context.in_flight.refuses:
-            raise self._context.in_flight.closed_error(operation="open_file", key=self.metadata.key)
+            raise self._context.in_flight.closed_error(method=method, key=key)
 
     async def _next_chunk(self) -> bytes:
         if self._chunks is None:

@@ -14,7 +14,7 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage._transfer.download.range_reader import Piece, RangeReader, Take
 from careflow_storage._transfer.download.verify import EtagHasher, check_digests, part_ends
-from careflow_storage.errors import InvalidInputError, StorageClosedError
+from careflow_storage.errors import ChecksumMismatchError, InvalidInputError, StorageClosedError
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import CustomerKey
 
@@ -63,13 +63,14 @@ class FileStream:
         verify: bool = True,
         encryption: CustomerKey | None = None,
         timeout: float | None = None,
+        method: str | None = None,
     ) -> None:
         """``head`` is what a HEAD has told; no response may then contradict it."""
         check_range(start, end)
         self._deadline = Deadline(
             timeout,
             context.in_flight,
-            operation="stream_file",
+            method=method,
             bucket=context.requests.bucket,
             key=key,
         )
@@ -92,9 +93,7 @@ class FileStream:
         """The object's metadata, known once the stream is open; ``size`` is the whole's."""
         head = self._object.head
         if head is None:
-            raise StorageClosedError(
-                "The stream is not open yet.", key=self._key, hint="Use it with 'async with'."
-            )
+            raise self._closed_error("The stream is not open yet.", "Use it with 'async with'.")
         return head.file
 
     async def __aenter__(self) -> Self:
@@ -135,10 +134,15 @@ class FileStream:
 
     def _begin(self) -> None:
         if self._closed:
-            raise StorageClosedError("The stream is closed.", key=self._key)
+            raise self._closed_error("The stream is closed.")
         if self._begun_already:
-            raise StorageClosedError("The stream was read already.", key=self._key)
+            raise self._closed_error("The stream was read already.")
         self._begun_already = True
+
+    def _closed_error(self, message: str, hint: str | None = None) -> StorageClosedError:
+        error = StorageClosedError(message, hint=hint)
+        self._deadline.describe(error)
+        return error
 
     async def aclose(self) -> None:
         """Give up the rest and free the connection. Safe to call twice."""
@@ -227,7 +231,11 @@ class FileStream:
                     f"it has {head.file.size} bytes, but the object has {found.file.size}",
                     retryable=False,
                 )
-        check_digests(self.metadata.etag, digests, key=self._key)
+        try:
+            check_digests(self.metadata.etag, digests, key=self._key)
+        except ChecksumMismatchError as error:
+            self._deadline.describe(error)
+            raise
 
 
 async def _take_block(response: ResponseStream) -> bytes:

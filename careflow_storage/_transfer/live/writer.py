@@ -173,7 +173,7 @@ class RecordingWriter:
             closed = self._state == "closed"
             raise StorageClosedError(
                 "Nothing was stored." if closed else "Nothing is stored yet.",
-                operation="open_recording",
+                method="result",
                 key=self._key,
                 hint="The result is available when the 'async with' block has succeeded.",
             )
@@ -196,26 +196,30 @@ class RecordingWriter:
             StorageClosedError: The block is not open, or `finish` was called.
             StorageError: The storage still failed after all retries.
         """
-        view, upload = _checked_view(data), self._upload
-        async with upload.lock:
-            # Before any byte is accepted: a cancellation here accepts none.
-            await self._context.turns.yield_if_due()
-            while True:
-                self._check_writable()
-                if upload.growing is not None and upload.part_is_full:
-                    await upload.queue_part(upload.growing)
-                    continue
-                if upload.queue is not None:
-                    try:
-                        await upload.queue.wait_for_room()
-                    except StorageClosedError:
-                        self._check_open()
-                        raise
-                if not view.nbytes:
-                    return
-                view = view[await upload.append(view) :]
-                if view.nbytes:
-                    await self._context.turns.yield_if_due()
+        try:
+            view, upload = _checked_view(data), self._upload
+            async with upload.lock:
+                # Before any byte is accepted: a cancellation here accepts none.
+                await self._context.turns.yield_if_due()
+                while True:
+                    self._check_writable()
+                    if upload.growing is not None and upload.part_is_full:
+                        await upload.queue_part(upload.growing)
+                        continue
+                    if upload.queue is not None:
+                        try:
+                            await upload.queue.wait_for_room()
+                        except StorageClosedError:
+                            self._check_open("write")
+                            raise
+                    if not view.nbytes:
+                        return
+                    view = view[await upload.append(view) :]
+                    if view.nbytes:
+                        await self._context.turns.yield_if_due()
+        except StorageError as error:
+            self._describe(error, "write")
+            raise
 
     def finish(self) -> None:
         """Declare the recording complete. Nothing can be written to it afterwards.
@@ -227,7 +231,7 @@ class RecordingWriter:
         Raises:
             StorageClosedError: The block is not open.
         """
-        self._check_open()
+        self._check_open("finish")
         self._finished = True
 
     def mark_partial(self, reason: str) -> None:
@@ -241,19 +245,19 @@ class RecordingWriter:
             InvalidInputError: ``reason`` is not a str, or is empty.
             StorageClosedError: The block is not open.
         """
-        self._check_open()
+        self._check_open("mark_partial")
         self._partial_reason = _checked_reason(reason)
 
     async def __aenter__(self) -> Self:
         if self._state != "not open":
             raise StorageClosedError(
                 f"The recording is {self._state}.",
-                operation="open_recording",
+                method="open_recording",
                 key=self._key,
                 hint="Open each recording once.",
             )
         if self._context.in_flight.refuses:
-            raise self._context.in_flight.closed_error(operation="open_recording", key=self._key)
+            raise self._context.in_flight.closed_error(method="open_recording", key=self._key)
         self._state = "open"
         self._context.in_flight.add(self)
         self._upload.start_flushing()
@@ -273,6 +277,9 @@ class RecordingWriter:
         try:
             with running if running is not None else nullcontext():
                 await self._end.run(exc, self._partial_headers(exc))
+        except StorageError as error:
+            self._describe(error, "open_recording")
+            raise
         finally:
             self._context.in_flight.discard(self)
 
@@ -281,7 +288,7 @@ class RecordingWriter:
         if self._state != "open":
             return  # The block is ending already.
         self._state = "closed"
-        error.operation, error.key = "open_recording", self._key
+        error.method, error.key = "open_recording", self._key
         self._closed_by = error
         try:
             await self._end.run(error, self._partial_headers(error))
@@ -314,21 +321,25 @@ class RecordingWriter:
         if interrupted is not None and not isinstance(exc, asyncio.CancelledError):
             raise interrupted from exc
 
-    def _check_open(self) -> None:
+    def _check_open(self, method: str) -> None:
         if self._closed_by is not None:
-            raise self._context.in_flight.closed_error(operation="write", key=self._key)
+            raise self._context.in_flight.closed_error(method=method, key=self._key)
         if self._state != "open":
             raise StorageClosedError(
                 f"The recording is {self._state}.",
-                operation="write",
+                method=method,
                 key=self._key,
                 hint="Write to it within its 'async with' block.",
             )
 
+    def _describe(self, error: StorageError, method: str) -> None:
+        error.method = error.method or method
+        error.key = error.key or self._key
+
     def _check_writable(self) -> None:
-        self._check_open()
+        self._check_open("write")
         if self._finished:
-            raise StorageClosedError("The recording is finished.", operation="write", key=self._key)
+            raise StorageClosedError("The recording is finished.", method="write", key=self._key)
 
     def _partial_headers(self, exc: BaseException | None) -> dict[str, str] | None:
         """Return the headers that a partial recording gets; None if it is complete."""
@@ -365,7 +376,7 @@ def _check(on_error: str, flush_interval: float | None, live_read: bool) -> None
 def _checked_reason(reason: object) -> str:
     if not isinstance(reason, str) or not reason:
         raise InvalidInputError(
-            f"reason must be a non-empty str, not {reason!r}.", operation="mark_partial"
+            f"reason must be a non-empty str, not {reason!r}.", method="mark_partial"
         )
     return reason
 
@@ -383,6 +394,6 @@ def _checked_view(data: Buffer) -> memoryview:
     view = view_of(data)
     if view is None:
         raise InvalidInputError(
-            f"write() takes bytes, not {type(data).__name__}.", operation="write"
+            f"write() takes bytes, not {type(data).__name__}.", method="write"
         )
     return view

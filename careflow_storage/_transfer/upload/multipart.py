@@ -32,6 +32,7 @@ from careflow_storage.errors import (
     NoSuchUploadError,
     NotSupportedError,
     PreconditionFailedError,
+    ServiceUnavailableError,
     StorageError,
 )
 from careflow_storage.models import Checksum, ChecksumAlgorithm
@@ -67,6 +68,7 @@ class MultipartUpload:
         fingerprint: Stands for ``headers``; see `UploadMarker`.
         unfinished: What was told of it when it was neither completed nor aborted.
         gone: Whether the server said that it has no such upload (any more).
+        part_refused: Whether a busy server (503) has refused a part, after all retries.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class MultipartUpload:
         self.fingerprint = fingerprint_of(headers, algorithm)
         self.unfinished: str | None = None
         self.gone = False
+        self.part_refused = False
         # The ETag of a part that the server copied is not its MD5 everywhere (SeaweedFS's is not):
         # downloads must not expect what its size would tell them.
         told = PartSizes(0, 0) if copied else sizes
@@ -166,6 +169,9 @@ class MultipartUpload:
             )
         except NoSuchUploadError:
             self.gone = True
+            raise
+        except ServiceUnavailableError as error:
+            self.part_refused = error.status == 503
             raise
         part_meter.reach(part.size)
         verify_stored(

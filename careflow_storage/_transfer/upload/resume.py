@@ -90,12 +90,16 @@ class ResumableUpload:
         self._fingerprint = fingerprint_of(headers, algorithm)
         self._anew = False
         self.upload: MultipartUpload | None = None
+        # Whether it ended, or is, where it looks at what is stored under the key.
+        self.checking_key = False
 
     async def run(self) -> Resumed:
         """Upload what is missing, complete it, and see to it that the headers are those asked."""
         for left in reversed(range(_ROUNDS)):
+            self.checking_key = True
             if done := await self._stored_before():
                 return done
+            self.checking_key = False
             adopted = None if self._anew else await self._unfinished()
             upload = self.upload = adopted or self._new(self._own_sizes())
             reused = upload.size
@@ -179,7 +183,7 @@ class ResumableUpload:
                 return done
         if not self._overwrite:
             raise PreconditionFailedError(
-                "The key exists already.", operation="upload_file", key=self._key, status=412
+                "The key exists already.", operation="HeadObject", key=self._key, status=412
             )
         return None
 

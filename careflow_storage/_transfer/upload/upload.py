@@ -102,7 +102,7 @@ def _check_resumable(source: Source) -> None:
 async def _refuse_existing(context: TransferContext, key: str, headers: Mapping[str, str]) -> None:
     if await context.requests.object_exists(key, key_headers_of(headers)):
         raise PreconditionFailedError(
-            "The key exists already.", operation="upload_file", key=key, status=412
+            "The key exists already.", operation="HeadObject", key=key, status=412
         )
 
 
@@ -125,6 +125,8 @@ class _Upload:
         self._source = source
         self._meter = meter
         self._upload: MultipartUpload | None = None
+        # Whether the last attempt ended while it looked at what is stored under the key.
+        self._checking_key = False
         # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
         self._conditional = not options.overwrite and not context.settings.is_b2
 
@@ -142,7 +144,7 @@ class _Upload:
             try:
                 return await self._once()
             except StorageError as second:
-                if second.operation != "HeadObject":
+                if not self._checking_key:
                     raise
                 # Nothing was sent: what ended the upload is what the caller should see.
                 error.add_note(f"It was not begun anew: {second}")
@@ -155,7 +157,8 @@ class _Upload:
             return not self._options.resume and error.__cause__ is None
         # All parts of one upload go to one vault of B2: when that stays busy, only a new upload
         # is routed elsewhere.
-        busy_vault = error.operation == "UploadPart" and error.status == 503
+        upload = self._upload
+        busy_vault = upload is not None and upload.part_refused and error.status == 503
         return busy_vault and self._context.retry.pause_after(error, 1) is not None
 
     def tell_unfinished(self, error: BaseException) -> None:
@@ -174,7 +177,9 @@ class _Upload:
         if size is not None and in_parts and self._options.resume:
             return await self._resume(size)
         if not self._options.overwrite:
+            self._checking_key = True
             await _refuse_existing(context, self._key, self._headers)
+            self._checking_key = False
         reader = PartReader(self._source, context, self._options.algorithm)
         if size is not None and not in_parts:
             # One byte more than declared shows a body that is too long.
@@ -207,6 +212,7 @@ class _Upload:
             done = await resumable.run()
         finally:
             self._upload = resumable.upload
+            self._checking_key = resumable.checking_key
         return Uploaded(
             done.stored,
             done.size,

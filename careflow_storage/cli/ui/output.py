@@ -285,7 +285,7 @@ def described(error: Exception) -> dict[str, Any]:
     known = {
         name: getattr(error, name)
         for name in (
-            *("operation", "bucket", "key", "code", "status", "request_id", "retryable"),
+            *("method", "operation", "bucket", "key", "code", "status", "request_id", "retryable"),
             *("hint", "unfinished_upload_id"),
         )
         if getattr(error, name) is not None

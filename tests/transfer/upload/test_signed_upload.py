@@ -274,7 +274,7 @@ class TestWhatIsRefused:
     ) -> None:
         with pytest.raises(InvalidInputError, match=named) as caught:
             await emulated.sign_upload("a.webm", **({"content_type": "audio/webm"} | wrong))
-        assert (caught.value.operation, caught.value.key) == ("sign_upload", "a.webm")
+        assert (caught.value.method, caught.value.key) == ("sign_upload", "a.webm")
 
     async def test_given_a_bad_key_or_a_closed_storage_then_nothing_is_signed(
         self, emulated: BackblazeStorage

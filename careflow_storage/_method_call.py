@@ -1,4 +1,4 @@
-"""One call of a public method: its deadline, and which call it was, told in every error."""
+"""One call of a public method: its deadline, and its name in every error."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from careflow_storage._s3.redaction import scrub
 from careflow_storage.errors import StorageError
 
 
-class Call:
+class MethodCall:
     """The context in which a public method does its work.
 
-    ``async with`` holds it to its ``timeout``, and lets closing the storage cancel it: it raises
-    `StorageClosedError` then. Plain ``with`` is for methods that send nothing themselves. An
-    error that leaves it names the method, the bucket and the key, where it does not do so by
-    itself. No local variable of what has ended is left in its traceback: error trackers record
-    them, and URLs, headers and tokens lie there.
+    Adds the method, the bucket and the key to every `StorageError` that lacks them. Clears the
+    local variables in the traceback: error trackers record them, and they hold URLs, headers and
+    tokens.
+
+    ``async with`` also enforces ``timeout``, and lets `close` cancel the call, which then raises
+    `StorageClosedError`. Plain ``with`` is for methods that send no request.
     """
 
     __slots__ = (
@@ -26,20 +27,20 @@ class Call:
         "_deadline",
         "_in_flight",
         "_key",
-        "_operation",
+        "_method",
         "_running",
         "_scope",
     )
 
     def __init__(
         self,
-        operation: str,
+        method: str,
         bucket: str | None,
         key: str | None = None,
         timeout: float | None = None,
         in_flight: InFlight | None = None,
     ) -> None:
-        self._operation = operation
+        self._method = method
         self._bucket = bucket
         self._key = key
         self._scope: asyncio.Timeout | None = None
@@ -61,7 +62,7 @@ class Call:
             return
         scrub(exc)
         if isinstance(exc, StorageError):
-            exc.operation = exc.operation or self._operation
+            exc.method = exc.method or self._method
             exc.bucket = exc.bucket or self._bucket
             exc.key = exc.key or self._key
 
