@@ -183,7 +183,6 @@ class LiveUpload:
         if self._number > MAX_PARTS:
             raise InvalidInputError(
                 f"A recording can have at most {MAX_PARTS} parts.",
-                method="write",
                 key=self.key,
                 hint="With live_read parts do not grow: raise BACKBLAZE_PART_SIZE.",
             )

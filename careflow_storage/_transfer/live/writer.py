@@ -339,7 +339,7 @@ class RecordingWriter:
     def _check_writable(self) -> None:
         self._check_open("write")
         if self._finished:
-            raise StorageClosedError("The recording is finished.", method="write", key=self._key)
+            raise StorageClosedError("The recording is finished.")
 
     def _partial_headers(self, exc: BaseException | None) -> dict[str, str] | None:
         """Return the headers that a partial recording gets; None if it is complete."""
@@ -393,7 +393,5 @@ def _checked_folder(path: str | os.PathLike[str] | None) -> Path | None:
 def _checked_view(data: Buffer) -> memoryview:
     view = view_of(data)
     if view is None:
-        raise InvalidInputError(
-            f"write() takes bytes, not {type(data).__name__}.", method="write"
-        )
+        raise InvalidInputError(f"write() takes bytes, not {type(data).__name__}.", method="write")
     return view
