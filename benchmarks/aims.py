@@ -1,4 +1,4 @@
-"""What this SDK sets out to reach beside its peers, and whether it did: a function of a report.
+"""The aims of this SDK beside its peers, judged from a report.
 
 An aim is told as ours divided by theirs, and met where that is no more than the limit.
 """
@@ -17,7 +17,7 @@ from benchmarks.stats import ratio
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``met`` is None where the report does not hold the numbers."""
+    """An aim and its verdict; ``met`` is None where the report lacks the numbers."""
 
     aim: str
     measured: str
@@ -26,7 +26,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """Our need against that of one row: at most so much of it."""
+    """Judge whether ours needs at most this share of what a row needs."""
 
     what: str
     section: str
@@ -55,7 +55,7 @@ _UNKNOWN = "ours, part size unknown"
 
 
 def judge(report: Report) -> list[Verdict]:
-    """All aims, in the order of the workloads."""
+    """Return all verdicts, in the order of the workloads."""
     return [*_small(report), *_signing_and_listing(report), *_transfers(report), *_rest(report)]
 
 
@@ -125,7 +125,7 @@ def _at_most(aim: str, results: Results | None, section: str, label: str) -> Ver
 def _one(
     aim: str, results: Results | None, label: str, see: Callable[[Results, str], tuple[str, bool]]
 ) -> Verdict:
-    if results is None or not results.answers.get(label):
+    if results is None or not results.measurements.get(label):
         return Verdict(aim, "not measured", None)
     text, met = see(results, label)
     return Verdict(aim, text, met)
@@ -139,7 +139,7 @@ def _no_growth(results: Results, label: str) -> tuple[str, bool]:
 
 
 def render_aims(report: Report) -> str:
-    """The table of the aims."""
+    """Return the verdicts as a table."""
     words = {True: "yes", False: "NO", None: "-"}
     lines = [[one.aim, one.measured, words[one.met]] for one in judge(report)]
     return f"## Aims\n\n{table(('aim (ours / theirs)', 'measured', 'met'), lines)}"

@@ -1,4 +1,4 @@
-"""A given time, shared out between groups by what they are expected to take."""
+"""A time budget, divided between groups by their expected durations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.plan import Group, Scale, estimate, rounds_of
 
 
 class Budget:
-    """Says whether there is time for one more round. The first one is always measured."""
+    """Decides whether there is time for one more round. The first one always runs."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Budget:
         self._begun = 0.0
 
     def begin(self, group: Group) -> None:
-        """A group gets its share of what is left; what it does not use is for the others."""
+        """Start a group with its share of the remaining time. Unused time goes to the others."""
         self._begun = self._clock()
         if self._deadline is None:
             return
@@ -37,7 +37,7 @@ class Budget:
         self._until = self._begun + share * max(0.0, self._deadline - self._begun)
 
     def another(self, done: int) -> bool:
-        """Whether a round that takes as long as the ``done`` ones before it would fit."""
+        """Return whether another round fits, if it takes as long as the ``done`` ones."""
         if done == 0 or self._deadline is None:
             return True
         now = self._clock()

@@ -40,7 +40,7 @@ _DPI = 100
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row: what it needs, and how often ours fits into it."""
+    """One row: its value, and that value divided by ours."""
 
     label: str
     value: float
@@ -49,7 +49,7 @@ class Bar:
 
 
 def bars(results: Results, section: str, metric: Metric) -> list[Bar]:
-    """The rows that have a number, in the order of the table."""
+    """Return the rows that have a number, in the order of the table."""
     base = results.base()
     ours = results.middle(base, section, metric.pick) if base else None
     found = []
@@ -64,7 +64,7 @@ def bars(results: Results, section: str, metric: Metric) -> list[Bar]:
 
 
 def new_figure(rows: int, columns: int, height: float) -> tuple[Any, Any]:
-    """An empty figure of the documentation's width, without a display."""
+    """Return an empty figure of the documentation's width, which needs no display."""
     mpl.use("agg")
     mpl.rcParams.update(cast("Any", _STYLE))
     from matplotlib import pyplot
@@ -75,13 +75,13 @@ def new_figure(rows: int, columns: int, height: float) -> tuple[Any, Any]:
 
 
 def give_title(figure: Any, title: str, legend: str = _LEGEND) -> None:
-    """What was measured, and how to read it."""
+    """Add a title and how to read the chart."""
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.03)
     figure.suptitle(f"{title}\n{legend}", fontsize=10, x=0.02, ha="left")
 
 
 def save(figure: Any, folder: Path, name: str) -> Iterator[Path]:
-    """As SVG and PNG, with nothing in them that changes from day to day."""
+    """Save as SVG and PNG, without dates, so that equal charts are equal files."""
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def save(figure: Any, folder: Path, name: str) -> Iterator[Path]:
 
 
 def draw_bars(axes: Any, drawn: Sequence[Bar], metric: Metric, title: str) -> None:
-    """Horizontal bars with their values, and how many times ours each is."""
+    """Draw horizontal bars with their values and their ratios to ours."""
     places = range(len(drawn))
     values = [max(0.0, bar.value) for bar in drawn]
     axes.barh(places, values, color=[bar.colour for bar in drawn], height=0.72)
@@ -126,7 +126,7 @@ def _panels(results: Results, section: str) -> list[tuple[Metric, list[Bar]]]:
 
 
 def _by_metric(results: Results, section: str, name: str, folder: Path) -> Iterator[Path]:
-    """One section: a panel for each metric."""
+    """Draw one section: a panel for each metric."""
     panels = _panels(results, section)
     if not panels:
         return
@@ -146,7 +146,7 @@ def _by_metric(results: Results, section: str, name: str, folder: Path) -> Itera
 def _by_section(
     results: Results, sections: Sequence[str], name: str, folder: Path
 ) -> Iterator[Path]:
-    """Several sections: a panel for each, of the metric that tells most."""
+    """Draw several sections: a panel for each, with the most telling metric."""
     metric = METRICS[results.workload][0]
     panels = [(one, found) for one in sections if (found := bars(results, one, metric))]
     if not panels:

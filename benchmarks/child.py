@@ -1,4 +1,4 @@
-"""The client process: reads a job from stdin, measures it, writes the answer to stdout.
+"""The client process: reads a job from stdin, measures it, writes the measurement to stdout.
 
 Nothing but the standard library is imported before the client, so that the cost of its import
 can be told.
@@ -16,7 +16,7 @@ from typing import cast
 
 from benchmarks.clients.protocol import Adapter
 from benchmarks.measure import cpu_seconds, peak_rss_mib
-from benchmarks.model import Answer, Job
+from benchmarks.model import Job, Measurement
 from benchmarks.workloads import make_workload
 
 
@@ -29,7 +29,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
     return asyncio.new_event_loop
 
 
-async def perform(job: Job, adapter: Adapter, import_s: float, import_cpu_s: float) -> Answer:
+async def perform(job: Job, adapter: Adapter, import_s: float, import_cpu_s: float) -> Measurement:
     cpu, wall = cpu_seconds(), time.perf_counter()
     async with adapter.open_client(job) as client:
         workload = make_workload(job, client)
@@ -37,7 +37,7 @@ async def perform(job: Job, adapter: Adapter, import_s: float, import_cpu_s: flo
         ready_s, ready_cpu_s = time.perf_counter() - wall, cpu_seconds() - cpu
         early_peak = peak_rss_mib()
         sections = await workload.run()
-    return Answer(
+    return Measurement(
         import_s=import_s,
         import_cpu_s=import_cpu_s,
         ready_s=ready_s,
@@ -53,8 +53,8 @@ def main() -> None:
     adapter = cast("Adapter", importlib.import_module(f"benchmarks.clients.{job.client}_client"))
     import_s, import_cpu_s = time.perf_counter() - wall, cpu_seconds() - cpu
     with asyncio.Runner(loop_factory=loop_factory(job.loop)) as runner:
-        answer = runner.run(perform(job, adapter, import_s, import_cpu_s))
-    print(answer.to_json(), flush=True)
+        measurement = runner.run(perform(job, adapter, import_s, import_cpu_s))
+    print(measurement.to_json(), flush=True)
     # All is said and closed. obstore 0.12 sometimes aborts while the interpreter shuts down.
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Starting the measured processes: one for each sample."""
+"""Start the measured processes, one for each sample."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.model import Answer, Job
+from benchmarks.model import Job, Measurement
 
 ROOT = Path(__file__).resolve().parent.parent
 _TIMEOUT_S = 900.0
@@ -27,7 +27,7 @@ def run_python(
     timeout_s: float = _TIMEOUT_S,
     python: str = sys.executable,
 ) -> str:
-    """Run an interpreter; give the last line that it wrote.
+    """Run an interpreter; return the last line that it wrote.
 
     Raises:
         RuntimeError: It failed or took too long. Whatever it had started is gone, too.
@@ -57,13 +57,15 @@ def run_python(
     return lines[-1]
 
 
-def run_child(job: Job, python: str = sys.executable) -> Answer:
-    """Measure a job in a process of its own, by this interpreter or another."""
+def run_child(job: Job, python: str = sys.executable) -> Measurement:
+    """Measure a job in a new process of this interpreter or another."""
     if job.workload == "import":
-        return Answer.from_json(run_python(["-m", "benchmarks.imports", job.client]))
+        return Measurement.from_json(run_python(["-m", "benchmarks.imports", job.client]))
     if job.workload == "cold":
         # The monotonic clock is the system's, so the child can tell how long ago it was started.
-        return Answer.from_json(
+        return Measurement.from_json(
             run_python(["-m", "benchmarks.cold", str(time.monotonic())], job.to_json())
         )
-    return Answer.from_json(run_python(["-m", "benchmarks.child"], job.to_json(), python=python))
+    return Measurement.from_json(
+        run_python(["-m", "benchmarks.child"], job.to_json(), python=python)
+    )

@@ -1,4 +1,4 @@
-"""The process of a cold start: open a client, get one small object, tell how long it took.
+"""The process of a cold start: open a client, get one small object, report the time.
 
 The interpreter's start counts, and so does the little that is imported here, for every client
 alike.
@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from benchmarks.measure import peak_rss_mib
-from benchmarks.model import Answer, Job, Sample
+from benchmarks.model import Job, Measurement, Sample
 
 if TYPE_CHECKING:
     from benchmarks.clients.protocol import Adapter, Objects
@@ -49,8 +49,8 @@ def main() -> None:
     adapter = cast("Adapter", importlib.import_module(f"benchmarks.clients.{job.client}_client"))
     import_s = time.monotonic() - start
     sample = asyncio.run(_first_byte(job, adapter, float(sys.argv[1])))
-    answer = Answer(import_s, 0.0, 0.0, 0.0, sample.peak_rss_mib, {"first byte": sample})
-    print(answer.to_json(), flush=True)
+    measurement = Measurement(import_s, 0.0, 0.0, 0.0, sample.peak_rss_mib, {"first byte": sample})
+    print(measurement.to_json(), flush=True)
     # All is said and closed. obstore 0.12 sometimes aborts while the interpreter shuts down.
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.faults``: round trips while a share of all requests goes wrong.
+"""``python -m benchmarks.faults``: round trips while a share of all requests fails.
 
 Each round trip uploads, gets back and compares; then another client, past the faults, looks at
 what the bucket holds. A call that ends with a `StorageError` is made again, as an application
@@ -57,7 +57,7 @@ def _in_request(cut: str) -> Make:
     return make
 
 
-def _in_answer(**fields: Any) -> Make:
+def _in_response(**fields: Any) -> Make:
     def make(dice: random.Random, attempt: Attempt) -> dict[str, Any] | None:
         if attempt.method != "GET":
             return None
@@ -79,8 +79,8 @@ def _of_objects(make: Make) -> Make:
     return lambda dice, attempt: make(dice, attempt) if attempt.operation == "GetObject" else None
 
 
-def _unanswered(body: bytes) -> Make:
-    # An answer without a body, as that to a deletion, cannot tell this from success.
+def _empty_success(body: bytes) -> Make:
+    # An response without a body, as that to a deletion, cannot tell this from success.
     return lambda dice, attempt: None if attempt.method in ("DELETE", "HEAD") else {"body": body}
 
 
@@ -101,25 +101,25 @@ KINDS: dict[str, Make] = {
     "end before the request": _always(cut="fin", at="head"),
     "reset in the request": _in_request("rst"),
     "end in the request": _in_request("fin"),
-    "lost answer": _always(cut="rst", at="resp"),
-    "reset in the answer": _in_answer(cut="rst"),
-    "end in the answer": _in_answer(cut="fin"),
-    "answer cut, length agrees": _of_objects(_in_answer(short=AT)),
-    "bit flipped in the answer": _of_objects(_in_answer(corrupt=AT)),
+    "lost response": _always(cut="rst", at="resp"),
+    "reset in the response": _in_response(cut="rst"),
+    "end in the response": _in_response(cut="fin"),
+    "response cut, length agrees": _of_objects(_in_response(short=AT)),
+    "bit flipped in the response": _of_objects(_in_response(corrupt=AT)),
     "bit flipped in the request": _damaged_upload,
     "silence before": _always(cut="hang", at="head"),
     "silence after": _always(cut="hang", at="resp"),
     "silence in the request": _in_request("hang"),
-    "silence in the answer": _in_answer(cut="hang"),
+    "silence in the response": _in_response(cut="hang"),
     "slow drip": lambda dice, attempt: {"rate": 4e6, "upload_rate": 8e6, "delay": 0.05},
-    "200 with an Error": _unanswered(b"<Error><Code>InternalError</Code></Error>"),
-    "200 and nothing": _unanswered(b""),
+    "200 with an Error": _empty_success(b"<Error><Code>InternalError</Code></Error>"),
+    "200 and nothing": _empty_success(b""),
     "reset while idle": _always(cut="rst", at="idle"),
 }
 
 
 class Careless(FaultProxy):
-    """Lets this share of all requests go wrong, each in one of these ways."""
+    """Makes this share of all requests fail, each in one of these ways."""
 
     def __init__(self, upstream: str, rate: float, seed: int, kinds: list[str]) -> None:
         super().__init__(upstream)
@@ -141,7 +141,7 @@ class Careless(FaultProxy):
 
 @dataclass
 class Tally:
-    """What happened in one run."""
+    """The counts of one run."""
 
     kind: str
     trips: int = 0
@@ -160,7 +160,7 @@ class Tally:
 
 
 class Server:
-    """What the requests reach: its settings, and another client that looks past the faults."""
+    """A server: its settings, and a client that does not pass through the faults."""
 
     def __init__(self, settings: StorageSettings) -> None:
         self.settings = settings
@@ -175,17 +175,17 @@ class Server:
 
     async def content(self, key: str) -> bytes | None:
         path = f"/{self.settings.bucket_name}/{key}"
-        answer = await asyncio.to_thread(self._client.request, "GET", path)
-        return answer.body if answer.status == 200 else None
+        response = await asyncio.to_thread(self._client.request, "GET", path)
+        return response.body if response.status == 200 else None
 
     async def unfinished(self) -> int:
         path = f"/{self.settings.bucket_name}"
-        answer = await asyncio.to_thread(self._client.request, "GET", path, {"uploads": ""})
-        return len(re.findall(rb"<UploadId>", answer.body))
+        response = await asyncio.to_thread(self._client.request, "GET", path, {"uploads": ""})
+        return len(re.findall(rb"<UploadId>", response.body))
 
 
 class Trips:
-    """Round trips on one storage."""
+    """Makes round trips on one storage."""
 
     def __init__(
         self, storage: BackblazeStorage, server: Server, folder: Path, tally: Tally
@@ -260,7 +260,7 @@ async def _stream(body: bytes) -> AsyncIterator[bytes]:
 
 
 def sizes(dice: random.Random, count: int, large: int) -> list[int]:
-    """Half of them large, so in parts; the other half from nothing to a few MiB."""
+    """Return sizes: half of them large, so sent in parts; the rest from 0 to a few MiB."""
     small = [0, 1, 17, 1000, 64 * 1024, MIB, 4 * MIB, 5 * MIB]
     return [
         dice.randrange(large, large * 3 // 2) if number % 2 else dice.choice(small)
@@ -316,7 +316,7 @@ def show(tallies: list[Tally]) -> None:
 
 @contextlib.contextmanager
 def _servers(name: str) -> Any:
-    """Give a function that makes a `Server` with a new bucket."""
+    """Return a function that makes a `Server` with a new bucket."""
     if name == "b2":
         with B2Server(region=REGION) as emulator:
 

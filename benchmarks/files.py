@@ -9,7 +9,7 @@ from benchmarks.model import MIB
 
 
 def random_file(path: Path, size: int) -> Path:
-    """Fill a file with random bytes that repeat with a period which no part size divides."""
+    """Fill a file with random bytes that repeat with a period that divides no part size."""
     block = os.urandom(4 * MIB + 4099)
     with path.open("wb") as file:
         left = size

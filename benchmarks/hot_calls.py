@@ -37,12 +37,12 @@ CALLS = {
 
 
 def mark() -> None:
-    """Valgrind is told to write down its count when this function of CPython is entered."""
+    """Valgrind writes its count down when CPython enters this function."""
     gc.get_threshold()
 
 
 def _page() -> bytes:
-    """A page of 1000 keys, as the servers write it."""
+    """Return a page of 1000 keys, as servers write it."""
     entries = "".join(
         f"<Contents><Key>recordings/CA{number:032x}/{1_750_000_000_000 + number}-call.webm</Key>"
         "<LastModified>2026-01-01T00:00:00.000Z</LastModified>"

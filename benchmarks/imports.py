@@ -1,4 +1,4 @@
-"""``python -m benchmarks.imports MODULE``: what one import costs an interpreter.
+"""``python -m benchmarks.imports MODULE``: the cost of one import.
 
 Modules of the standard library that are loaded here already cost nobody anything.
 """
@@ -10,12 +10,12 @@ import sys
 import time
 
 from benchmarks.measure import peak_rss_mib, rss_mib
-from benchmarks.model import Answer, Sample
+from benchmarks.model import Measurement, Sample
 
 _HEAVY = ("aioboto3", "boto3", "botocore", "aiohttp", "pydantic", "rich")
 
 
-def measure_import(module: str) -> Answer:
+def measure_import(module: str) -> Measurement:
     """Import ``module`` into this interpreter. The peak is what it added, in MiB."""
     modules, memory = len(sys.modules), rss_mib()
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -37,7 +37,7 @@ def measure_import(module: str) -> Answer:
     )
     brings = ", ".join(sorted(set(_HEAVY) & set(sys.modules)))
     peak = peak_rss_mib()
-    return Answer(sample.wall_s, sample.cpu_s, 0.0, 0.0, peak, {"import": sample}, brings)
+    return Measurement(sample.wall_s, sample.cpu_s, 0.0, 0.0, peak, {"import": sample}, brings)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def _command(valgrind: str, output: Path) -> list[str]:
 
 
 def count(valgrind: str, endpoint: Endpoint, folder: Path) -> dict[str, float]:
-    """Instructions of one call of each kind."""
+    """Return the instructions of one call of each kind."""
     done = subprocess.run(
         _command(valgrind, folder / "callgrind"),
         input=json.dumps(asdict(endpoint)),
@@ -69,7 +69,7 @@ def count(valgrind: str, endpoint: Endpoint, folder: Path) -> dict[str, float]:
 
 
 def _dumps(folder: Path) -> list[int]:
-    """What was counted between the marks, in their order. The last file is of the end."""
+    """Return the counts between the marks, in order. The last file holds the end."""
     counts = []
     for place in range(1, 10_000):
         path = folder / f"callgrind.{place}"
@@ -83,7 +83,7 @@ def _dumps(folder: Path) -> list[int]:
 
 
 def per_call(runs: Mapping[str, int], counts: Sequence[int]) -> dict[str, float]:
-    """From the counts between marks: before the first call, then two for each, and a gap.
+    """Divide the counts between the marks: one before the first call, then two a call and a gap.
 
     Args:
         runs: How many calls of each kind the shorter run made, in order.
@@ -99,7 +99,7 @@ def per_call(runs: Mapping[str, int], counts: Sequence[int]) -> dict[str, float]
 
 
 def change(now: float, before: float | None) -> float | None:
-    """Percent more than before."""
+    """Return by how many percent it rose."""
     return None if not before else 100 * (now - before) / before
 
 
@@ -125,7 +125,7 @@ def render(
 def least_and_spread(
     runs: Sequence[Mapping[str, float]],
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The least of each, which is the run that was disturbed least, and percent between runs."""
+    """Return the least of each, from the least disturbed run, and the percent between runs."""
     least = {name: min(run[name] for run in runs) for name in runs[0]}
     apart = {
         name: 100 * (max(run[name] for run in runs) - value) / value

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.live_calls``: what a thousand calls in progress cost.
+"""``python -m benchmarks.live_calls``: the cost of a thousand calls in progress.
 
 Each row is a process of its own: so many writers at once, each of which writes 16 KiB chunks at
 a steady pace, so that all together write about ``--rate`` MiB per second. The server is another
@@ -34,7 +34,7 @@ PROBE_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one process measured."""
+    """The numbers of one process."""
 
     calls: int
     mib_each: float
@@ -51,12 +51,12 @@ class Row:
 
 
 class Watch:
-    """Looks every tenth of a second at what has no high-water mark of its own."""
+    """Samples every 0.1 s the values of which the system keeps no peak."""
 
     def __init__(self, storage: BackblazeStorage) -> None:
         self.spool_bytes = 0
         self.descriptors = 0
-        self._spool = storage._lifecycle.engine().spool
+        self._spool = storage._runtime.context().spool
 
     async def run(self) -> None:
         while True:

@@ -19,7 +19,7 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What this process, all its threads and all processes that it has waited for have used."""
+    """Return what this process, its threads and its finished children have used."""
 
     user_s: float
     system_s: float
@@ -39,13 +39,13 @@ class Usage:
 
 
 def cpu_seconds() -> float:
-    """User and system seconds so far, of all threads and of the processes waited for."""
+    """Return user and system seconds so far, of all threads and finished children."""
     usage = Usage.now()
     return usage.user_s + usage.system_s
 
 
 def largest_child_mib() -> float:
-    """Peak resident memory of the largest process waited for so far; it cannot be reset.
+    """Return the peak resident memory of the largest finished child; it cannot be reset.
 
     Never less than this process had when it started that one: between the two system calls
     that start a program the kernel counts its parent's memory as its own.
@@ -62,13 +62,13 @@ def _status_mib(name: str) -> float | None:
 
 
 def rss_mib() -> float:
-    """Resident memory now; the peak so far where the system tells no more."""
+    """Return resident memory, or the peak so far where the system reports no more."""
     now = _status_mib("VmRSS")
     return peak_rss_mib() if now is None else now
 
 
 def peak_rss_mib() -> float:
-    """Peak resident memory since the start of the process or the last reset."""
+    """Return the peak of resident memory since the start or the last reset."""
     peak = _status_mib("VmHWM")
     if peak is not None:
         return peak
@@ -76,7 +76,7 @@ def peak_rss_mib() -> float:
 
 
 def reset_peak_rss() -> bool:
-    """Start the peak afresh from what is resident now. False where the kernel refuses."""
+    """Reset the peak to the memory in use now. Return False where the kernel refuses."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -85,7 +85,7 @@ def reset_peak_rss() -> bool:
 
 
 class LoopProbe:
-    """A task that sleeps for an interval again and again and notes how late it was woken.
+    """A task that sleeps for an interval again and again and records how late it wakes.
 
     The lateness is what any other task of the loop, a request handler say, would have waited.
     A wake-up is never less than a fraction of a millisecond late, since the selector counts in

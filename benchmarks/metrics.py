@@ -1,4 +1,4 @@
-"""Which numbers of a sample a table shows. Of all that are compared, less is better."""
+"""The columns of the tables. Of every compared metric, less is better."""
 
 from __future__ import annotations
 

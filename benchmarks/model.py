@@ -1,4 +1,4 @@
-"""What the parent asks of a client process, and what it hears back.
+"""What the parent and a client process exchange.
 
 Both travel as JSON through the child's stdin and stdout, so that every sample is taken in a
 process that has imported one client and nothing else.
@@ -30,7 +30,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The knobs that are set alike for every client. Sizes are bytes."""
+    """The options that every client gets alike. Sizes are bytes."""
 
     part_size: int = 8 * MIB
     concurrency: int = 4
@@ -107,12 +107,12 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Measurement:
     """All that one client process measured.
 
     ``ready_s`` and ``ready_cpu_s`` cover opening the client and its warm-up, after the import.
     ``process_peak_mib`` is the peak of the whole process, import and warm-up included.
-    ``note`` is for a reader.
+    ``note`` is text for the report.
     """
 
     import_s: float
@@ -127,10 +127,10 @@ class Answer:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Answer:
+    def from_json(cls, text: str) -> Measurement:
         return cls.from_dict(json.loads(text))
 
     @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> Answer:
+    def from_dict(cls, raw: dict[str, Any]) -> Measurement:
         sections = {name: Sample(**one) for name, one in raw["sections"].items()}
         return cls(**{**raw, "sections": sections})

@@ -17,7 +17,7 @@ SERVERS = ("rclone", "seaweed", "null")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the command line asked for. ``read`` names results to show instead of measuring.
+    """The parsed command line. ``read`` names results to show instead of measuring.
 
     ``pythons`` are interpreters of clients that cannot live in one environment with the others.
     """
@@ -90,12 +90,12 @@ def _groups(chosen: argparse.Namespace) -> list[Group]:
 
 
 def _without_guests(group: Group, own: Container[str]) -> Group:
-    """Without clients that need an interpreter of their own and were given none."""
+    """Leave out clients that need an interpreter of their own and have none."""
     rows = (row for row in group.rows if row.client not in GUESTS or row.client in own)
     return replace(group, rows=tuple(rows))
 
 
 def default_folder() -> Path:
-    """Shared memory where there is any, so that no disk is measured."""
+    """Return shared memory where there is any, so that no disk is measured."""
     memory = Path("/dev/shm")  # noqa: S108
     return memory if memory.is_dir() else Path(tempfile.gettempdir())

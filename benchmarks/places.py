@@ -16,12 +16,12 @@ from benchmarks.servers import null_server, rclone_server, seaweed_server
 
 
 def say(text: str) -> None:
-    """Progress, apart from the tables."""
+    """Print progress to stderr, apart from the tables."""
     print(text, file=sys.stderr, flush=True)
 
 
 def end_cleanly() -> None:
-    """Whoever ends this process from outside has servers and data cleared away, too."""
+    """Turn SIGTERM into an exception, so that servers and data are cleared away."""
 
     def leave(*_: object) -> None:
         raise SystemExit(143)
@@ -31,7 +31,7 @@ def end_cleanly() -> None:
 
 @contextmanager
 def work_folder(parent: Path) -> Iterator[Path]:
-    """A folder that is gone afterwards, whatever happens: memory-backed files cost memory."""
+    """Yield a folder and remove it afterwards: files in shared memory cost memory."""
     folder = Path(tempfile.mkdtemp(prefix="careflow-bench-", dir=parent))
     try:
         yield folder
@@ -40,7 +40,7 @@ def work_folder(parent: Path) -> Iterator[Path]:
 
 
 def serve(place: Place, folder: Path, keys: int = 1000) -> AbstractContextManager[Endpoint]:
-    """The server of a place."""
+    """Yield the server of a place."""
     match place.server:
         case "rclone":
             return rclone_server(folder, tls=place.tls)

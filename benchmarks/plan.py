@@ -1,4 +1,4 @@
-"""What is measured: the workloads, the servers they run on, their rows, their sizes."""
+"""The plan: workloads, the servers they run on, their rows, their sizes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Stable, since files are named after it: ``upload-tls``, ``small-http-seaweed``."""
+        """Return the name of its files: ``upload-tls``, ``small-http-seaweed``."""
         if not self.workload.places:
             return self.workload.name
         place, usual = self.place, self.workload.places[0].server
@@ -71,7 +71,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of it. Sizes are bytes, times seconds."""
+    """The size of a plan. Sizes are bytes, times seconds."""
 
     transfer: int = 1024 * MIB
     warm: int = 24 * MIB
@@ -124,7 +124,7 @@ WORKLOADS = {
             "web",
             "Scheduled requests of a web app beside an upload",
             15,
-            # On a real server its queue decides how late the slowest answers come, not the client.
+            # On a real server its queue delays the slowest responses, not the client.
             (_NEAR[0], Place("rclone", tls=True)),
             (Place("rclone"), *_FAR),
         ),
@@ -144,7 +144,7 @@ def groups(
     *,
     full: bool = False,
 ) -> list[Group]:
-    """Everything that is to be measured, in order. Further loops are for the usual places only."""
+    """Return all groups, in order. Further event loops run at the usual places only."""
     return [
         group
         for loop in loops
@@ -169,7 +169,7 @@ def make_group(
     *,
     full: bool = False,
 ) -> Group:
-    """The rows that take part. What has no event loop is measured with the first loop alone."""
+    """Return the rows that take part. A client without event loop runs with the first alone."""
     rows = tuple(
         row
         for row in ROWS[workload.name]
@@ -183,7 +183,7 @@ def make_group(
 def elsewhere(
     group: Group, server: str | None, tls: bool | None, rtt_ms: float, mbit: float
 ) -> Group:
-    """The same at another place. Where it is far, only the null server can be."""
+    """Return the group at another place. Only the null server can be far away."""
     if not group.workload.places:
         return group
     place = group.place
@@ -197,8 +197,9 @@ def elsewhere(
 
 
 def settled(chosen: Sequence[Group]) -> list[Group]:
-    """Without groups that became the same once their place was changed, and without rows that
-    their place cannot serve.
+    """Leave out groups that became equal when their place changed.
+
+    Rows that their place cannot serve go, too.
     """
     named = {group.name: group for group in chosen}
     fitting = (
@@ -210,14 +211,14 @@ def settled(chosen: Sequence[Group]) -> list[Group]:
 
 @dataclass(slots=True)
 class Estimate:
-    """How long the plan takes; ``per_round`` in seconds by the group's name."""
+    """Return how long the plan takes; ``per_round`` is in seconds by the group's name."""
 
     per_round: dict[str, float] = field(default_factory=dict)
     total: float = 0.0
 
 
 def estimate(chosen: Sequence[Group], scale: Scale) -> Estimate:
-    """From the seconds of each workload; a small scale takes a tenth of them."""
+    """Estimate from the seconds of each workload; a small scale takes a tenth."""
     factor = 1.0 if scale.transfer >= FULL.transfer else 0.15
     found = Estimate()
     for group in chosen:

@@ -86,7 +86,7 @@ def _middles(results: Results, line: Line) -> list[float | None]:
 
 
 def screen(report: Report, before: Report | None = None) -> str:
-    """The table: ours, then each peer with its ratio to ours."""
+    """Return the table: ours, then each peer with its ratio to ours."""
     lines: list[list[str]] = []
     for line in LINES:
         results = report.of(line.workload)

@@ -13,7 +13,7 @@ from benchmarks.stats import Spread, ratio, spread
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns are aligned: the first left, the others right."""
+    """Return a Markdown table: the first column aligned left, the others right."""
     widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
 
     def join(cells: Sequence[str]) -> str:
@@ -36,7 +36,7 @@ def times(value: float | None) -> str:
 
 
 def spread_text(found: Spread | None, digits: int) -> str:
-    """The median, and the least and greatest where there is more than one value."""
+    """Return the median, with least and greatest where there are several values."""
     if found is None:
         return "-"
     middle = number(found.middle, digits)
@@ -56,7 +56,7 @@ def _cell(results: Results, row: RowFacts, section: str, metric: Metric) -> str:
 
 
 def _columns(results: Results, section: str) -> list[Metric]:
-    """Those that somebody has a number for."""
+    """Return the metrics for which a row has a number."""
     return [
         metric
         for metric in METRICS[results.workload]
@@ -79,7 +79,7 @@ def section_table(results: Results, section: str) -> str:
 
 
 def best_peer(results: Results, section: str, metric: Metric) -> tuple[str, float] | None:
-    """The peer that needs least, and how much."""
+    """Return the peer that needs least, and how much."""
     found = [
         (row.label, value)
         for row in results.peers()
@@ -89,7 +89,7 @@ def best_peer(results: Results, section: str, metric: Metric) -> tuple[str, floa
 
 
 def best_line(results: Results, section: str) -> str:
-    """For each metric the best peer, and ours divided by it: less than 1 means ours is better."""
+    """Return for each metric the best peer and our ratio to it; below 1, ours is better."""
     base = results.base()
     parts = []
     for metric in _columns(results, section):
@@ -104,18 +104,18 @@ def best_line(results: Results, section: str) -> str:
 
 
 def _ready_table(results: Results) -> str:
-    """What came before the measured section: import, opening, warm-up."""
+    """Return the costs before the measured section: import, opening, warm-up."""
     lines = []
     for row in results.rows:
-        answers = results.answers.get(row.label)
-        if not answers:
+        measurements = results.measurements.get(row.label)
+        if not measurements:
             continue
         lines.append(
             [
                 row.label,
-                spread_text(spread([one.import_cpu_s for one in answers]), 2),
-                spread_text(spread([one.ready_cpu_s for one in answers]), 2),
-                spread_text(spread([one.process_peak_mib for one in answers]), 0),
+                spread_text(spread([one.import_cpu_s for one in measurements]), 2),
+                spread_text(spread([one.ready_cpu_s for one in measurements]), 2),
+                spread_text(spread([one.process_peak_mib for one in measurements]), 0),
             ]
         )
     head = ("client", "import CPU s", "open and warm-up CPU s", "peak RSS MiB of the whole process")
@@ -124,11 +124,11 @@ def _ready_table(results: Results) -> str:
 
 def _notes(results: Results) -> list[str]:
     notes = [
-        f"{label} brings {answers[-1].note}."
-        for label, answers in results.answers.items()
-        if answers and answers[-1].note
+        f"{label} brings {measurements[-1].note}."
+        for label, measurements in results.measurements.items()
+        if measurements and measurements[-1].note
     ]
-    counts = sorted({len(answers) for answers in results.answers.values()})
+    counts = sorted({len(measurements) for measurements in results.measurements.values()})
     if counts:
         many = "-".join(str(count) for count in counts)
         notes.append(f"{many} round(s): median (least-greatest); ratio: theirs / ours.")
@@ -139,7 +139,7 @@ def _notes(results: Results) -> list[str]:
 
 
 def _memory_lines(results: Results) -> list[str]:
-    """Of each row that was watched over many operations: all readings, and what they say."""
+    """Return the memory readings of each row that ran many operations, and a verdict."""
     lines = []
     for row in results.rows:
         for one in results.samples(row.label, "soak")[-1:]:
@@ -150,7 +150,7 @@ def _memory_lines(results: Results) -> list[str]:
 
 
 def render(results: Results) -> str:
-    """The group's tables, with headings."""
+    """Return the group's tables, with headings."""
     sections = results.sections()
     parts = [f"## {results.name}: {results.title}"]
     for section in sections:
@@ -159,6 +159,6 @@ def render(results: Results) -> str:
         parts.append(section_table(results, section))
         if line := best_line(results, section):
             parts.append(line)
-    if results.workload in ("upload", "download", "stream") and results.answers:
+    if results.workload in ("upload", "download", "stream") and results.measurements:
         parts += ["Before the measured section:", _ready_table(results)]
     return "\n\n".join([*parts, *_memory_lines(results), *_notes(results)])

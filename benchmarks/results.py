@@ -1,4 +1,4 @@
-"""What was measured, as it is written to JSON and read from it again."""
+"""The results, as they are written to JSON and read from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.model import Answer, Sample
+from benchmarks.model import Measurement, Sample
 from benchmarks.plan import Group, Place
 from benchmarks.rows import OURS
 from benchmarks.stats import Spread, spread
@@ -18,7 +18,7 @@ Pick = Callable[[Sample], float | None]
 
 @dataclass(frozen=True, slots=True)
 class RowFacts:
-    """What a table says of a row beside its numbers."""
+    """The text of a row beside its numbers."""
 
     label: str
     client: str
@@ -42,7 +42,7 @@ class Results:
     place: Place
     loop: str
     rows: list[RowFacts]
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    measurements: dict[str, list[Measurement]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     trouble: str = ""
 
@@ -57,36 +57,40 @@ class Results:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> Results:
         rows = [RowFacts(**row) for row in raw["rows"]]
-        answers = {
-            label: [Answer.from_dict(answer) for answer in answers]
-            for label, answers in raw["answers"].items()
+        measurements = {
+            label: [Measurement.from_dict(measurement) for measurement in measurements]
+            for label, measurements in raw["measurements"].items()
         }
-        changed = {"place": Place(**raw["place"]), "rows": rows, "answers": answers}
+        changed = {"place": Place(**raw["place"]), "rows": rows, "measurements": measurements}
         return cls(**{**raw, **changed})
 
     def sections(self) -> list[str]:
-        """The measured sections, in the order in which they ran."""
+        """Return the measured sections, in the order in which they ran."""
         names: dict[str, None] = {}
-        for answers in self.answers.values():
-            for answer in answers:
-                names.update(dict.fromkeys(answer.sections))
+        for measurements in self.measurements.values():
+            for measurement in measurements:
+                names.update(dict.fromkeys(measurement.sections))
         return list(names)
 
     def samples(self, label: str, section: str) -> list[Sample]:
-        answers = self.answers.get(label, [])
-        return [answer.sections[section] for answer in answers if section in answer.sections]
+        measurements = self.measurements.get(label, [])
+        return [
+            measurement.sections[section]
+            for measurement in measurements
+            if section in measurement.sections
+        ]
 
     def spread(self, label: str, section: str, pick: Pick) -> Spread | None:
         values = [pick(sample) for sample in self.samples(label, section)]
         return spread([value for value in values if value is not None])
 
     def middle(self, label: str, section: str, pick: Pick) -> float | None:
-        """The median, None where nothing was measured."""
+        """Return the median, None where nothing was measured."""
         found = self.spread(label, section, pick)
         return found.middle if found else None
 
     def base(self) -> str | None:
-        """The row that all others are compared with: ours, with its defaults."""
+        """Return the row that all others are compared with: ours, with its defaults."""
         return next((row.label for row in self.rows if row.ours), None)
 
     def peers(self) -> Iterator[RowFacts]:
@@ -95,7 +99,7 @@ class Results:
 
 @dataclass(slots=True)
 class Report:
-    """A whole run. ``about`` tells where and with what the numbers were taken."""
+    """A whole run. ``about`` describes the machine and the versions."""
 
     about: dict[str, Any]
     groups: list[Results] = field(default_factory=list)
@@ -109,14 +113,14 @@ class Report:
         return cls(raw["about"], [Results.from_dict(group) for group in raw["groups"]])
 
     def write(self, path: Path) -> None:
-        """Replace the file at once, so that a run that is stopped leaves a whole one."""
+        """Replace the file atomically, so that a stopped run leaves a complete one."""
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(path.name + ".new")
         beside.write_text(self.to_json(), encoding="utf-8")
         beside.replace(path)
 
     def of(self, workload: str, loop: str = "asyncio", **place: Any) -> Results | None:
-        """The first group of a workload whose place has these properties."""
+        """Return the first group of a workload whose place has these properties."""
         for results in self.groups:
             fits = all(getattr(results.place, name) == value for name, value in place.items())
             if results.workload == workload and results.loop == loop and fits:
@@ -125,6 +129,6 @@ class Report:
 
 
 def merged(reports: Sequence[Report]) -> Report:
-    """Several runs as one: of a group that is in more than one, the last counts."""
+    """Merge runs; of a group that is in several, the last counts."""
     groups = {group.name: group for report in reports for group in report.groups}
     return Report(reports[-1].about, list(groups.values()))

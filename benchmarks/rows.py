@@ -1,4 +1,4 @@
-"""Who takes part in which workload, and what each of them verifies there."""
+"""The clients of each workload, and what each of them verifies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _peer(client: str, verifies: str, tls: str = "", *, looped: bool = True) -> 
 
 
 def _b2sdk(verifies: str) -> Row:
-    """It speaks B2's native API, which of these servers only the null server does."""
+    """Return whether the client speaks B2's native API; only the null server has it."""
     return replace(_peer("b2sdk", verifies, looped=False), not_on=("rclone", "seaweed"))
 
 
@@ -64,7 +64,7 @@ _UPLOADS = (
     _peer("s3fs", _SHA256),
     _peer("aiohttp_s3_client", _SHA256),
     _BOTO3_UP,
-    # It cannot read rclone's answer to the beginning of a multipart upload.
+    # It cannot read rclone's response to the beginning of a multipart upload.
     replace(_peer("awscrt", _NOTHING, looped=False), not_on=("rclone",)),
     _peer("s5cmd", "Content-MD5, SHA-256", looped=False),
     _peer("rclone", "Content-MD5, MD5 of the file", looped=False),

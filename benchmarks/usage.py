@@ -31,7 +31,7 @@ _NO_UPLOADS = (
 
 
 def _entry(number: int) -> str:
-    """A version: of 10 one is hidden, of 50 one is a delete marker."""
+    """Return a version: one in 10 is hidden, one in 50 is a delete marker."""
     key = f"recordings%2FCA{number // _PER_CALL:032x}%2F{1_700_000_000_000 + number}-recording.webm"
     head = (
         f"<Key>{key}</Key><VersionId>4_z27c88f1d182b150646ff0b16_f1{number:017x}</VersionId>"
@@ -62,7 +62,7 @@ def _page(start: int, versions: int) -> Iterator[str]:
 
 
 def _serve(versions: int, ready: Connection) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 target = head.split(b" ", 2)[1].decode()
@@ -85,7 +85,7 @@ def _serve(versions: int, ready: Connection) -> None:
             writer.close()
 
     async def serve() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
         ready.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

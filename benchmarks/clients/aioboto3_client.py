@@ -1,7 +1,7 @@
 """aioboto3: aiobotocore's client with ``upload_file`` and ``download_file`` injected.
 
 Verifies up: SHA-256 of every object and part, in the signature, over https too. Down: nothing but
-that each range is as long as its answer said (aiohttp).
+that each range is as long as its response said (aiohttp).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """aiobotocore, configured as Backblaze B2 asks for it.
 
 Verifies up: SHA-256 of every object, in the signature, over https too. Down: nothing but that the
-body is as long as the answer said (aiohttp).
+body is as long as the response said (aiohttp).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class AiobotocoreClient:
         await self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
 
     async def get(self, key: str) -> int:
-        answer = await self.client.get_object(Bucket=self.bucket, Key=key)
-        async with answer["Body"] as body:
+        response = await self.client.get_object(Bucket=self.bucket, Key=key)
+        async with response["Body"] as body:
             return len(await body.read())
 
     async def head(self, key: str) -> int:
-        answer = await self.client.head_object(Bucket=self.bucket, Key=key)
-        return int(answer["ContentLength"])
+        response = await self.client.head_object(Bucket=self.bucket, Key=key)
+        return int(response["ContentLength"])
 
     async def delete(self, key: str) -> None:
         await self.client.delete_object(Bucket=self.bucket, Key=key)

@@ -1,7 +1,7 @@
 """aiohttp-s3-client: a thin client on a session of aiohttp that the caller opens.
 
 Verifies up: SHA-256 of every part of a file, in the signature; small objects go unsigned. Down:
-nothing but that each body is as long as its answer said (aiohttp); ranges carry If-Match.
+nothing but that each body is as long as its response said (aiohttp); ranges carry If-Match.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ class AiohttpS3Client:
         )
 
     async def put(self, key: str, body: bytes) -> None:
-        async with self._client.put(key, body) as answer:
-            answer.raise_for_status()
+        async with self._client.put(key, body) as response:
+            response.raise_for_status()
 
     async def get(self, key: str) -> int:
-        async with self._client.get(key) as answer:
-            answer.raise_for_status()
-            return len(await answer.read())
+        async with self._client.get(key) as response:
+            response.raise_for_status()
+            return len(await response.read())
 
     async def head(self, key: str) -> int:
-        async with self._client.head(key) as answer:
-            answer.raise_for_status()
-            return int(answer.headers["Content-Length"])
+        async with self._client.head(key) as response:
+            response.raise_for_status()
+            return int(response.headers["Content-Length"])
 
     async def delete(self, key: str) -> None:
-        async with self._client.delete(key) as answer:
-            answer.raise_for_status()
+        async with self._client.delete(key) as response:
+            response.raise_for_status()
 
     async def listing(self, prefix: str) -> int:
         pages = self._client.list_objects_v2(prefix=prefix)

@@ -1,7 +1,7 @@
 """boto3 in threads, as a web application calls it from coroutines.
 
 Verifies up: SHA-256 of every object and part, in the signature, over https too. Down: nothing but
-that each range is the one that was asked for and as long as its answer said; ranges carry If-Match.
+that each range is the requested one and as long as its response said; ranges carry If-Match.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Boto3Client:
             return len(body.read())
 
     async def head(self, key: str) -> int:
-        answer = await asyncio.to_thread(self._client.head_object, Bucket=self._bucket, Key=key)
-        return int(answer["ContentLength"])
+        response = await asyncio.to_thread(self._client.head_object, Bucket=self._bucket, Key=key)
+        return int(response["ContentLength"])
 
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self._client.delete_object, Bucket=self._bucket, Key=key)

@@ -1,7 +1,7 @@
 """miniopy-async: MinIO's client on aiohttp.
 
 Verifies up: SHA-256 of every object and part, in the signature, over http; Content-MD5 and an
-unsigned payload over https. Down: nothing but that the body is as long as the answer said.
+unsigned payload over https. Down: nothing but that the body is as long as the response said.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class MiniopyAsyncClient:
         await self._client.put_object(self._bucket, key, io.BytesIO(body), len(body))
 
     async def get(self, key: str) -> int:
-        answer = await self._client.get_object(self._bucket, key)
-        async with answer:
-            return len(await answer.read())
+        response = await self._client.get_object(self._bucket, key)
+        async with response:
+            return len(await response.read())
 
     async def head(self, key: str) -> int:
         return int((await self._client.stat_object(self._bucket, key)).size or 0)

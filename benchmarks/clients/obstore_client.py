@@ -59,9 +59,9 @@ class ObstoreClient:
         )
 
     async def download(self, key: str, path: Path) -> None:
-        answer = await obstore.get_async(self._store, key)
+        response = await obstore.get_async(self._store, key)
         with path.open("wb") as file:
-            async for chunk in answer.stream():
+            async for chunk in response.stream():
                 file.write(chunk)
 
     async def upload_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
@@ -77,8 +77,8 @@ class ObstoreClient:
         await obstore.put_async(self._store, key, body)
 
     async def get(self, key: str) -> int:
-        answer = await obstore.get_async(self._store, key)
-        return len(await answer.bytes_async())
+        response = await obstore.get_async(self._store, key)
+        return len(await response.bytes_async())
 
     async def head(self, key: str) -> int:
         return (await obstore.head_async(self._store, key))["size"]

@@ -1,6 +1,6 @@
 """careflow-storage, with its defaults but for part size and concurrency.
 
-Verifies up: Content-MD5 of every object and part, checked by the server, and the ETag it answers
+Verifies up: Content-MD5 of every object and part, checked by the server, and the ETag it returns
 (option ``checksum``: CRC32, or SHA-256 that is in the signature, too, in place of it). Down:
 length; MD5 where the ETag tells it, which is of small objects and of what was uploaded with the
 same part size.

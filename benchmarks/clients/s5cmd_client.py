@@ -1,7 +1,7 @@
 """s5cmd, a process for each call.
 
 Verifies up: Content-MD5 and SHA-256 (in the signature) of every part, over https too. Down:
-nothing but that each range is as long as its answer said.
+nothing but that each range is as long as its response said.
 """
 
 from __future__ import annotations

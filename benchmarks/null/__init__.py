@@ -1,7 +1,7 @@
-"""A server that discards what it is sent and makes up what it is asked for.
+"""A server that discards uploads and generates downloads.
 
 It is there to make the client the limit: bodies that arrive are read into one scratch buffer and
-forgotten, bodies that leave are slices of one block of noise, answers are ready-made bytes. It
+forgotten, bodies that leave are slices of one block of noise, responses are ready-made bytes. It
 verifies nothing, not even signatures. ``python -m benchmarks.null --help`` tells the options,
 `benchmarks.servers.null_server` starts it.
 

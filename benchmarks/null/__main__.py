@@ -54,7 +54,7 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(number, stopped.set)
     print(server.sockets[0].getsockname()[1], flush=True)
     parent = os.getppid()
-    # Whoever started it may have been killed and stop nothing any more.
+    # The parent may have been killed and cannot stop this process any more.
     while not stopped.is_set() and os.getppid() == parent:
         s3.tick()
         with contextlib.suppress(TimeoutError):
@@ -64,7 +64,7 @@ async def _serve(options: argparse.Namespace) -> None:
 
 def main() -> None:
     options = _arguments()
-    # Requests leave no cycles behind, so looking for them would only cost time.
+    # Requests leave no reference cycles, so the collector would only cost time.
     gc.freeze()
     gc.set_threshold(100_000)
     factory = None

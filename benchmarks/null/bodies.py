@@ -1,4 +1,4 @@
-"""The body of a request on its way to nowhere."""
+"""Read the body of a request, and keep none or a few bytes of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST_LINE: Final = 16 * 1024
 
 
 class Chunks:
-    """Reads ``Transfer-Encoding: chunked`` and tells where it ends.
+    """Reads ``Transfer-Encoding: chunked`` and finds its end.
 
     ``feed`` takes what arrived and gives the slice of it that is data, and how far it read:
     one stretch at a time, so that nothing is copied.
@@ -26,7 +26,7 @@ class Chunks:
         self.ended = False
 
     def feed(self, data: memoryview, begin: int, end: int) -> tuple[int, int]:
-        """Read from ``begin``; give where the data after it begins and ends.
+        """Read from ``begin``; return where the data after it begins and ends.
 
         The two are the same where there was framing only. The next call begins at the second.
         """
@@ -63,7 +63,7 @@ class Chunks:
 
 
 class Body:
-    """What is left to come of a body. The last ``keep`` bytes of it are kept in ``tail``."""
+    """The rest of a body. ``tail`` holds its last ``keep`` bytes."""
 
     __slots__ = ("_chunks", "_keep", "droppable", "left", "size", "tail")
 
@@ -72,7 +72,7 @@ class Body:
         self.tail = bytearray()
         self._keep = keep
         self._chunks = Chunks() if length is None else None
-        # Whether it is enough to count down what is left.
+        # A length is known, and no bytes are kept: counting is enough.
         self.droppable = not keep and length is not None
 
     @property
@@ -80,7 +80,7 @@ class Body:
         return self.left == 0 if self._chunks is None else self._chunks.ended
 
     def feed(self, data: memoryview, begin: int, end: int) -> int:
-        """Take what belongs to the body; give where the rest begins."""
+        """Take the bytes of the body; return where the rest begins."""
         while begin < end and not self.ended:
             if self._chunks is None:
                 stop = min(end, begin + self.left)

@@ -1,7 +1,7 @@
-"""The network that is not there: round trips and bandwidth, made of timers.
+"""A simulated network: round trips and bandwidth, made of timers.
 
-The model. An answer's first byte leaves one round trip after the last byte of its request was
-taken in; so does a ``100 Continue``. The first answer on a connection waits for one round trip
+The model. A response's first byte leaves one round trip after the last byte of its request was
+taken in; so does a ``100 Continue``. The first response on a connection waits for one round trip
 more, which is TCP's handshake, or for two more, with that of TLS 1.3. In either direction a
 connection moves one window per round trip, the first window at once. All connections together
 move ``--mbit`` in each direction, in the order in which they come.
@@ -9,7 +9,7 @@ move ``--mbit`` in each direction, in the order in which they come.
 What it leaves out: slow start and every other move of congestion control, loss, jitter, the
 bytes of headers, TCP and TLS, the round trips of names and of closing, resumed TLS sessions.
 What the kernel buffers on loopback has left the client before it was taken in here, so a client
-sees its first megabytes gone sooner than on a real line, and the answer as late as there.
+sees its first megabytes gone sooner than on a real line, and the response as late as there.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Final
 
 PIECE: Final = 64 * 1024
-"""How much leaves at once where bandwidth is limited."""
+"""The most bytes that leave at once where bandwidth is limited."""
 
-# Event loops wake in whole milliseconds. What is due sooner than half of one is due.
+# Event loops wake in whole milliseconds, so less than half of one is no wait.
 _TICK_S: Final = 0.001
 _LATENESS_S: Final = 0.005
 
@@ -31,7 +31,7 @@ now: Final = time.monotonic
 
 
 class Bucket:
-    """A rate, and how much may come at once after a pause."""
+    """A token bucket: a rate, and the burst after a pause."""
 
     __slots__ = ("_at", "_burst_s", "_per_byte")
 
@@ -41,14 +41,14 @@ class Bucket:
         self._at = 0.0
 
     def take(self, size: int, moment: float) -> float:
-        """Take so many bytes; give the moment from which on they may move."""
+        """Take ``size`` bytes; return the moment from which they may move."""
         self._at = max(self._at, moment - self._burst_s) + size * self._per_byte
         return self._at
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """What all connections share. Nought means no limit."""
+    """The limits that all connections share. 0 means no limit."""
 
     rtt_s: float
     window: int
@@ -57,7 +57,7 @@ class Network:
 
     @classmethod
     def of(cls, rtt_ms: float, mbit: float, window_mib: float) -> Network | None:
-        """The network of these options; None where there is nothing to wait for."""
+        """Return the network of these options; None without any delay or limit."""
         if rtt_ms <= 0 and mbit <= 0:
             return None
         rate = mbit * 1e6 / 8
@@ -80,19 +80,19 @@ class Line:
         self._leaving = [bucket for bucket in (own[1], network.leaving) if bucket]
         self._owed = network.rtt_s * (2 if tls else 1)
 
-    def answer_at(self, taken_in: float) -> float:
-        """When the answer's first byte is there, for a request that was complete then."""
+    def response_at(self, taken_in: float) -> float:
+        """Return when the first byte of the response to a complete request arrives."""
         due = max(taken_in, now()) + self._network.rtt_s + self._owed
         self._owed = 0.0
         return due
 
     def arrived(self, size: int) -> float:
-        """When so many more bytes have come over the line."""
+        """Return when this many more bytes have come over the line."""
         moment = now()
         return max((bucket.take(size, moment) for bucket in self._arriving), default=moment)
 
     def leaves(self, size: int) -> float:
-        """When so many more bytes may go."""
+        """Return when this many more bytes may go."""
         moment = now()
         return max((bucket.take(size, moment) for bucket in self._leaving), default=moment)
 
@@ -102,7 +102,7 @@ def is_due(moment: float) -> bool:
 
 
 class Alarm:
-    """Calls once, never before its moment: event loops may be early by their resolution."""
+    """Calls once, never too early: event loops may be early by their resolution."""
 
     __slots__ = ("_call", "_loop", "_moment", "_timer")
 

@@ -1,4 +1,4 @@
-"""The recordings that listings show, none of which is kept anywhere: each follows from its number.
+"""The recordings of the listings. None is stored: each is computed from its number.
 
 Keys are those of careflow-storage, ``recordings/CA<32 hex>/<epoch ms>-call.webm``, fifty to a
 call's folder, numbered in byte order. So a page is a range of numbers, and a continuation token
@@ -31,7 +31,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Keys and common prefixes; ``following`` is the number to go on with, if there are more."""
+    """Keys and common prefixes; ``following`` is the number of the next page, if any."""
 
     entries: list[Entry]
     prefixes: list[bytes]
@@ -39,7 +39,7 @@ class Page:
 
 
 class Recordings:
-    """So many keys."""
+    """``count`` recordings."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -53,11 +53,11 @@ class Recordings:
         return b"%b%d-call.webm" % (self._folder(folder), _moment(folder, place))
 
     def number_after(self, key: bytes) -> int:
-        """The number of the first key behind this one, whether it is there or not."""
+        """Return the number of the first key after this one, which need not exist."""
         return bisect_right(range(self.count), key, key=self.key)
 
     def page(self, prefix: bytes, delimiter: bytes, begin: int, most: int) -> Page:
-        """What follows from number ``begin`` on, below a prefix."""
+        """Return the page from number ``begin`` on, below a prefix."""
         begin = max(begin, self.number_of(prefix))
         end = self.number_of(prefix + b"\xff")
         if delimiter:
@@ -67,7 +67,7 @@ class Recordings:
         return Page(entries, [], stop if stop < end else None)
 
     def number_of(self, key: bytes) -> int:
-        """The number of this key or, where it is not there, of the first one behind it."""
+        """Return the number of this key or, if it does not exist, of the first after it."""
         return bisect_left(range(self.count), key, key=self.key)
 
     def _entries(self, begin: int, stop: int) -> Iterator[Entry]:
@@ -94,17 +94,17 @@ class Recordings:
         return Page(entries, prefixes, number if number < numbers.stop else None)
 
     def _behind(self, common: bytes, number: int) -> int:
-        """The number of the first key that does not begin like this one."""
+        """Return the number of the first key that does not begin like this one."""
         following = min((number // PER_FOLDER + 1) * PER_FOLDER, self.count)
         if not self._begins(following, common) and self._begins(following - 1, common):
-            return following  # a folder, which is what is asked for nearly always
+            return following  # a folder, as in nearly all requests
         return self.number_of(common + b"\xff")
 
     def _begins(self, number: int, common: bytes) -> bool:
         return number < self.count and self.key(number).startswith(common)
 
     def _folder(self, folder: int) -> bytes:
-        # The first digits grow with the number and fill the range, the others are any.
+        # The first digits grow with the number and fill the range; the others are arbitrary.
         first = (folder << 32) // self._folders
         rest = hashlib.sha256(b"%d" % folder).hexdigest()[:24].encode()
         return b"%bCA%08x%b/" % (_ROOT, first, rest)
@@ -115,12 +115,12 @@ def _moment(folder: int, place: int) -> int:
 
 
 def iso_time(milliseconds: int) -> bytes:
-    """A time as listings have it, to the second."""
+    """Return a time as listings have it, to the second."""
     minute, second = divmod(milliseconds // 1000, 60)
     return b"%b:%02d.000Z" % (_minute(minute), second)
 
 
 @functools.lru_cache(maxsize=1024)
 def _minute(minute: int) -> bytes:
-    # To format a time takes longer than all else of an entry, and a folder's are close together.
+    # Formatting a time takes longer than the rest of an entry, and those of a folder are close.
     return datetime.fromtimestamp(minute * 60, UTC).strftime("%FT%H:%M").encode()

@@ -1,7 +1,7 @@
-"""What B2's native API would have answered, to b2sdk, beside S3 on the same port.
+"""B2's native API for b2sdk, beside S3 on the same port.
 
-A bucket's ID is its name, and a file's ID holds its path, so that there is nothing to look up.
-As with B2, what was uploaded in one piece has a SHA-1 to verify it by when it is read; here those
+A bucket's ID is its name, and a file's ID holds its path, so that nothing is looked up. As with
+B2, an object that was uploaded in one piece has a SHA-1, by which a reader verifies it; here those
 are the objects of up to 1 MiB.
 """
 
@@ -47,7 +47,7 @@ JsonDict = dict[str, Any]
 
 
 class Native:
-    """Answers the native API's requests, and leaves the others to S3."""
+    """Responds to requests of the native API, and passes the others to S3."""
 
     def __init__(self, s3: S3, *, tls: bool) -> None:
         self._s3 = s3
@@ -75,9 +75,9 @@ class Native:
             return MOST_KEPT
         return _SHA1_LENGTH if request.field(CONTENT_SHA1) == b"hex_digits_at_end" else 0
 
-    def answer(self, request: Request, size: int, kept: bytes) -> Reply:
+    def respond(self, request: Request, size: int, kept: bytes) -> Reply:
         if not request.path.startswith(_PREFIXES):
-            return self._s3.answer(request, size, kept)
+            return self._s3.respond(request, size, kept)
         if request.path.startswith(b"/file/"):
             return self._download(request, request.path.removeprefix(b"/file"))
         found = _CALL.fullmatch(request.path)
@@ -207,7 +207,7 @@ class Native:
         following = None if page.following is None else recordings.key(page.following).decode()
         return json.dumps({"files": files, "nextFileName": following}).encode()
 
-    # --- answers ------------------------------------------------------------------------
+    # --- responses ----------------------------------------------------------------------
 
     def _json(self, document: JsonDict) -> bytes:
         return self._s3.typed(b"application/json", json.dumps(document).encode())

@@ -12,12 +12,12 @@ from benchmarks.null.listing import Page, Recordings, iso_time
 DECLARATION: Final = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 NAMESPACE: Final = b'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 _PAGE: Final = 1000
-# Enough for a million keys, which take a quarter of a GiB.
+# Holds a million keys, which take a quarter of a GiB.
 _CACHED_BYTES: Final = 512 * 1024 * 1024
 
 
 def escaped(text: bytes) -> bytes:
-    """Text in XML."""
+    """Escape text for XML."""
     return (
         text.replace(b"&", b"&amp;")
         .replace(b"<", b"&lt;")
@@ -27,20 +27,20 @@ def escaped(text: bytes) -> bytes:
 
 
 def parameters(query: bytes) -> dict[str, bytes]:
-    """The parameters of a query, decoded."""
+    """Return the decoded parameters of a query."""
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
     return {name: value.encode("latin-1") for name, value in pairs}
 
 
 class Cache:
-    """The documents that were asked for last, up to a number of bytes."""
+    """The documents that were requested last, up to a number of bytes."""
 
     def __init__(self) -> None:
         self._documents: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
 
     def get(self, name: bytes, render: Callable[[], bytes]) -> bytes:
-        """The document of this name, rendered if need be."""
+        """Return the document of this name; render it if it is not cached."""
         if (cached := self._documents.get(name)) is not None:
             self._documents.move_to_end(name)
             return cached
@@ -57,13 +57,13 @@ class Pages:
     def __init__(self, recordings: Recordings, size: int, etag: bytes) -> None:
         self._recordings = recordings
         self._cache = Cache()
-        # The same for all keys: what GET and HEAD answer for them.
+        # The same for all keys, as in the responses to GET and HEAD.
         self._tail = (
             b"<ETag>%b</ETag><Size>%d</Size><StorageClass>STANDARD</StorageClass></Contents>"
         ) % (escaped(etag), size)
 
     def listing(self, bucket: bytes, target: bytes, query: bytes) -> bytes:
-        """The document for a target, which says all that matters."""
+        """Return the document for a target, which holds all parameters."""
         return self._cache.get(target, lambda: self._render(bucket, parameters(query)))
 
     def _render(self, bucket: bytes, given: dict[str, bytes]) -> bytes:
@@ -71,7 +71,7 @@ class Pages:
         return self._second(bucket, given) if second else self._first(bucket, given)
 
     def _second(self, bucket: bytes, given: dict[str, bytes]) -> bytes:
-        """ListObjectsV2."""
+        """Return a page of ListObjectsV2."""
         token, after = given.get("continuation-token"), given.get("start-after", b"")
         if token:
             begin = int(token) if token.isdigit() else self._recordings.number_after(token)
@@ -87,10 +87,10 @@ class Pages:
         return self._document(bucket, given, page, most, fields)
 
     def _first(self, bucket: bytes, given: dict[str, bytes]) -> bytes:
-        """ListObjects, whose pages go on behind the last name of the page before."""
+        """Return a page of ListObjects, which begins after the last name of the page before."""
         marker = given.get("marker", b"")
         delimiter = given.get("delimiter", b"")
-        # A common prefix as marker has been shown, with all that is below it.
+        # A common prefix as marker: the keys below it are in the page before.
         behind = marker + b"\xff" if delimiter and marker.endswith(delimiter) else marker
         begin = self._recordings.number_after(behind) if behind else 0
         page, most = self._page(given, begin)
@@ -142,7 +142,7 @@ class Pages:
 
 
 def _written(text: bytes, given: dict[str, bytes]) -> bytes:
-    """A name as the client wants it written. Our own keys look the same either way."""
+    """Return a name in the requested encoding. Our own keys are the same in both."""
     if given.get("encoding-type") == b"url":
         return quote_from_bytes(text, safe="/").encode()
     return escaped(text)

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for one connection, as short a way through Python as there is."""
+"""HTTP/1.1 for one connection, with as little Python as possible."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _LONGEST_HEAD: Final = 64 * 1024
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BAD_REQUEST: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
-# All connections read into the same buffer: what is in it is dealt with before the event loop
-# reads again. It is small enough to stay in the processor's cache.
+# All connections read into the same buffer, which is empty before the event loop reads again.
+# It is small enough to stay in the processor's cache.
 _SCRATCH: Final = bytearray(256 * 1024)
 _VIEW: Final = memoryview(_SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
 class MadeUp:
-    """An answer with a body of noise: its head, and which bytes of the object follow."""
+    """A response with a body of noise: its head, and which bytes of the object follow."""
 
     head: bytes
     start: int
@@ -36,17 +36,17 @@ Reply = bytes | MadeUp
 
 
 class Application(Protocol):
-    """Who knows the answers."""
+    """Makes the responses."""
 
     def keep(self, request: Request) -> int:
-        """How many of the last bytes of a POST's body are needed for its answer."""
+        """Return how many of the last bytes of a body the response depends on."""
 
-    def answer(self, request: Request, size: int, kept: bytes) -> Reply:
-        """The whole answer to a request with a body of so many bytes."""
+    def respond(self, request: Request, size: int, kept: bytes) -> Reply:
+        """Return the response to a request with a body of ``size`` bytes."""
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Reads a request, gets it answered, and the next. Pipelined requests wait their turn."""
+    """Reads requests and sends responses, one at a time. Pipelined requests wait."""
 
     def __init__(
         self, application: Application, network: Network | None, *, tls: bool = False
@@ -56,9 +56,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
         self._request: Request | None = None
         self._body: Body | None = None  # while one is being received
-        self._ahead = b""  # what came before it could be dealt with
-        self._answering = False
-        self._full = False  # the transport wants no more for now
+        self._ahead = b""  # bytes that came while a response was under way
+        self._responding = False
+        self._full = False  # the transport's buffer is full
         self._position = self._left = 0  # of a body of noise that is being sent
         self._taken_in = 0.0
         self._alarm: Alarm | None = None
@@ -111,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
             self._ahead = b""
         begin = 0
         while begin < size:
-            if self._answering:
+            if self._responding:
                 self._ahead = bytes(_VIEW[begin:size])
                 self._transport.pause_reading()
                 return
@@ -133,16 +133,16 @@ class Connection(asyncio.BufferedProtocol):
         keep = self._application.keep(request) if request.method == b"POST" else 0
         body = Body(length, keep)
         if body.ended:
-            self._answer(request, body)
+            self._respond(request, body)
             return
         self._body = body
-        # Who has begun to send the body waits for nothing.
+        # A client that has begun to send the body waits for no 100 Continue.
         if not more and request.expects_continue():
             if self._line is None:
                 self._transport.write(_CONTINUE)
             else:
                 go_on = functools.partial(self._transport.write, _CONTINUE)
-                self._at(self._line.answer_at(0.0), go_on)
+                self._at(self._line.response_at(0.0), go_on)
 
     def _receive_body(self, body: Body, begin: int, size: int) -> int:
         stop = body.feed(_VIEW, begin, size)
@@ -151,18 +151,18 @@ class Connection(asyncio.BufferedProtocol):
         if body.ended:
             assert self._request is not None
             self._body = None
-            self._answer(self._request, body)
+            self._respond(self._request, body)
         return stop
 
     def _hold_back(self, line: Line, size: int) -> None:
-        """Take in no more before these bytes would have come over the line."""
+        """Pause reading until these bytes would have come over the line."""
         self._taken_in = line.arrived(size)
         if not is_due(self._taken_in):
             self._transport.pause_reading()
             self._at(self._taken_in, self._transport.resume_reading)
 
     def _at(self, moment: float, call: Callable[[], None]) -> None:
-        """Call it then, after whatever else is waiting."""
+        """Call it at that time, after all that waits already."""
         before = self._alarm
 
         def ring() -> None:
@@ -175,26 +175,26 @@ class Connection(asyncio.BufferedProtocol):
 
     # --- out ----------------------------------------------------------------------------
 
-    def _answer(self, request: Request, body: Body) -> None:
-        self._answering = True
-        reply = self._application.answer(request, body.size, bytes(body.tail))
+    def _respond(self, request: Request, body: Body) -> None:
+        self._responding = True
+        reply = self._application.respond(request, body.size, bytes(body.tail))
         if self._line is None:
             self._send(reply)
             return
-        due = self._line.answer_at(self._taken_in)
+        due = self._line.response_at(self._taken_in)
         self._at(due, functools.partial(self._send, reply))
 
     def _send(self, reply: Reply) -> None:
         if isinstance(reply, bytes):
             self._transport.write(reply)
-            self._answered()
+            self._finished()
             return
         self._position, self._left = reply.start, reply.size
         if self._line is None and reply.size <= CHUNK:
-            # One write, and with TLS one flight, of what is small.
+            # A small response is one write, and with TLS one record.
             self._transport.writelines((reply.head, piece(reply.start, reply.size)))
             self._left = 0
-            self._answered()
+            self._finished()
             return
         self._transport.write(reply.head)
         self._send_more()
@@ -206,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
         while self._left and not self._full:
             self._send_piece(min(self._left, CHUNK))
         if not self._left:
-            self._answered()
+            self._finished()
 
     def _send_paced(self, line: Line) -> None:
         while self._left and not self._full:
@@ -217,7 +217,7 @@ class Connection(asyncio.BufferedProtocol):
                 return
             self._send_piece(size)
         if not self._left:
-            self._answered()
+            self._finished()
 
     def _send_then_more(self, size: int) -> None:
         self._send_piece(size)
@@ -228,8 +228,8 @@ class Connection(asyncio.BufferedProtocol):
         self._position += size
         self._left -= size
 
-    def _answered(self) -> None:
-        self._answering = False
+    def _finished(self) -> None:
+        self._responding = False
         assert self._request is not None
         if self._request.closes():
             self._transport.close()

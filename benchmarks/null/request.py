@@ -1,12 +1,12 @@
-"""The head of a request, of which only what somebody asks for is taken apart."""
+"""The head of a request, parsed as far as its fields are read."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-# Fields are searched for by these in the head in lower case. A dictionary of all of them would
-# take longer to make than the rest of the answer.
+# The needles by which fields are found in the head in lower case. A dictionary of all fields
+# would take longer to make than the rest of the response.
 CONTENT_LENGTH: Final = b"\r\ncontent-length:"
 CONTENT_MD5: Final = b"\r\ncontent-md5:"
 TRANSFER_ENCODING: Final = b"\r\ntransfer-encoding:"
@@ -28,7 +28,7 @@ _CHECKSUM_FIELD = re.compile(
 
 
 class BadRequestError(Exception):
-    """What came is no request that this server understands."""
+    """The request is malformed."""
 
 
 class Request:
@@ -37,7 +37,7 @@ class Request:
     __slots__ = ("head", "lower", "method", "path", "query", "target")
 
     def __init__(self, head: bytes) -> None:
-        """Take the request line apart; ``head`` ends before its empty line."""
+        """Parse the request line; ``head`` ends before its empty line."""
         line_end = head.find(b"\r\n")
         words = (head if line_end < 0 else head[:line_end]).split(b" ")
         if len(words) != 3 or not words[1].startswith(b"/"):
@@ -48,7 +48,7 @@ class Request:
         self.lower = head.lower()
 
     def field(self, name: bytes) -> bytes | None:
-        """The value of a field, by one of the names above."""
+        """Return the value of a field, by one of the names above."""
         at = self.lower.find(name)
         if at < 0:
             return None
@@ -57,7 +57,7 @@ class Request:
         return (self.head[at:] if end < 0 else self.head[at:end]).strip()
 
     def checksums(self) -> bytes:
-        """The checksum fields, as lines to send back."""
+        """Return the checksum fields, as lines to send back."""
         if CHECKSUM not in self.lower:
             return b""
         found: list[bytes] = _CHECKSUM_FIELD.findall(self.head + b"\r\n")
@@ -67,11 +67,11 @@ class Request:
         return EXPECT in self.lower
 
     def closes(self) -> bool:
-        """Whether the client wants no further answer on this connection."""
+        """Return whether the client closes the connection after this response."""
         return (self.field(CONNECTION) or b"").lower() == b"close"
 
     def length(self) -> int | None:
-        """The length of the body, or None where it comes in chunks."""
+        """Return the length of the body, or None where it comes in chunks."""
         length = self.field(CONTENT_LENGTH)
         if length is not None:
             if not length.isdigit():

@@ -1,4 +1,4 @@
-"""What S3 would have answered. Nothing is looked up, next to nothing is remembered."""
+"""The responses of S3. Only the sizes of a few written objects are stored."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from benchmarks.null.request import (
     Request,
 )
 
-# No client takes it for an MD5, plain or of a multipart upload, and compares. It has no hyphen,
-# behind which AWS's CRT reads the number of parts, and waits for ever when there is none.
+# No client takes it for an MD5, plain or of a multipart upload. It has no hyphen: AWS's CRT reads
+# the number of parts after it, and hangs when there is none.
 ETAG: Final = b'"madeupbythenullserver00000000001"'
 REGION: Final = b"us-east-1"
 
 _REMEMBERED: Final = 200_000
 _UPLOADS: Final = 20_000
 _SIZE = re.compile(rb"/(?:size|md5)-(\d{1,15})(?:\.\w+)?")
-# Everything exists but the folders of the listing: tools that find an object there list nothing.
+# Every object exists except the folders of the listing: some tools list nothing below an object.
 _FOLDER = re.compile(rb"/[^/]+/recordings(?:/CA[0-9a-f]{32})?")
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 _DELETED_KEY = re.compile(rb"<Key>([^<]*)</Key>")
@@ -55,7 +55,7 @@ class S3:
         self._size = size
         self.recordings = Recordings(keys)
         self._pages = Pages(self.recordings, size, ETAG)
-        # Sizes of keys that were written and do not have the size that they would have anyway.
+        # Sizes of written keys, unless the name already holds the size.
         self._sizes: OrderedDict[bytes, int] = OrderedDict()
         self._uploads: OrderedDict[bytes, dict[bytes, int]] = OrderedDict()
         self._upload_number = 0
@@ -63,7 +63,7 @@ class S3:
         self.tick()
 
     def tick(self) -> None:
-        """Set the clock of the answers' Date, once a second."""
+        """Set the Date of the responses, once a second."""
         fields = (
             b"\r\nDate: %b\r\nServer: null\r\n"
             b"x-amz-request-id: 4b1d0c0ffee0c0de\r\n"
@@ -76,7 +76,7 @@ class S3:
         """DeleteObjects names its keys in the body; no other body matters."""
         return MOST_KEPT if request.query.startswith(b"delete") else 0
 
-    def answer(self, request: Request, size: int, kept: bytes) -> Reply:
+    def respond(self, request: Request, size: int, kept: bytes) -> Reply:
         method = request.method
         if method == b"PUT":
             return self._put(request, size)
@@ -99,7 +99,7 @@ class S3:
     # --- objects ------------------------------------------------------------------------
 
     def size_of(self, path: bytes) -> int:
-        """How many bytes the object has: as many as were written, else as its name says."""
+        """Return the object's size: that of the written one, else the one in its name."""
         if (size := self._sizes.get(path)) is not None:
             return size
         if found := _SIZE.fullmatch(path, path.rfind(b"/")):
@@ -107,7 +107,7 @@ class S3:
         return self._size
 
     def remember(self, path: bytes, size: int) -> None:
-        """Note that the object at a path has been written."""
+        """Record the size of a written object."""
         self._sizes.pop(path, None)
         if size != self.size_of(path):
             self._sizes[path] = size
@@ -134,7 +134,7 @@ class S3:
         return b"%b%b\r\n%b\r\n" % (self._stored, etag, request.checksums())
 
     def object(self, request: Request, path: bytes, fields: bytes = b"") -> Reply:
-        """The object at a path, or the wanted range of it, or its head alone."""
+        """Return the object at a path, a range of it, or its head alone."""
         size = self.size_of(path)
         etag = ETAG if b"/md5-" not in path else b'"%b"' % digest("md5", size)
         wanted = request.field(RANGE)
@@ -156,7 +156,7 @@ class S3:
         return MadeUp(head, start, stop - start)
 
     def _refused(self, request: Request, status: int, code: bytes) -> bytes:
-        if request.method == b"HEAD":  # whose answers have no body to say why
+        if request.method == b"HEAD":  # a response without a body, so without a reason
             return self._lines[status] + b"Content-Length: 0\r\n\r\n"
         return self.refusal(status, code)
 
@@ -224,19 +224,19 @@ class S3:
         deleted = b"".join([b"<Deleted><Key>%b</Key></Deleted>" % key for key in keys])
         return self.document(b"<DeleteResult %b>%b</DeleteResult>" % (NAMESPACE, deleted))
 
-    # --- answers ------------------------------------------------------------------------
+    # --- responses ----------------------------------------------------------------------
 
     def document(self, xml: bytes, *, status: int = 200, declared: bool = False) -> bytes:
-        """An answer that is XML."""
+        """Return a response in XML."""
         return self.typed(b"application/xml", xml if declared else DECLARATION + xml, status)
 
     def typed(self, content_type: bytes, body: bytes, status: int = 200) -> bytes:
-        """An answer of any type."""
+        """Return a response of any type."""
         fields = b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n" % (content_type, len(body))
         return self._lines[status] + fields + body
 
     def refusal(self, status: int, code: bytes) -> bytes:
-        """An error as S3 words it."""
+        """Return an error as S3 words it."""
         return self.document(
             b"<Error><Code>%b</Code><Message>The null server does not do this.</Message>"
             b"<RequestId>4b1d0c0ffee0c0de</RequestId></Error>" % code,

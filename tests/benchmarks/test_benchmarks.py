@@ -12,7 +12,7 @@ from benchmarks.budget import Budget
 from benchmarks.children import run_child
 from benchmarks.instructions import change, least_and_spread, per_call
 from benchmarks.metrics import METRICS
-from benchmarks.model import Answer, Endpoint, Job, Sample
+from benchmarks.model import Endpoint, Job, Measurement, Sample
 from benchmarks.options import parse
 from benchmarks.plan import (
     FULL,
@@ -51,8 +51,8 @@ def sample(cpu_s: float, *, ops: int = 1, wall_s: float = 1.0, **extra: float) -
     )
 
 
-def answer(section: str, one: Sample) -> Answer:
-    return Answer(0.1, 0.1, 0.2, 0.2, 95.0, {section: one})
+def measurement(section: str, one: Sample) -> Measurement:
+    return Measurement(0.1, 0.1, 0.2, 0.2, 95.0, {section: one})
 
 
 def measured(name: str, section: str, samples: dict[str, list[Sample]], **place: object) -> Results:
@@ -61,7 +61,7 @@ def measured(name: str, section: str, samples: dict[str, list[Sample]], **place:
     results = Results.of(replace(group, place=replace(group.place, **place)))  # type: ignore[arg-type]
     for label, ones in samples.items():
         assert label in {row.label for row in results.rows}
-        results.answers[label] = [answer(section, one) for one in ones]
+        results.measurements[label] = [measurement(section, one) for one in ones]
     return results
 
 
@@ -311,7 +311,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
 
 def test_of_several_runs_the_last_counts() -> None:
     before, after = Report({"n": 1}, [uploads()]), Report({"n": 2}, [uploads()])
-    after.groups[0].answers.clear()
+    after.groups[0].measurements.clear()
     assert merged([before, after]) == after
 
 
@@ -409,5 +409,5 @@ def test_a_row_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     group = replace(group, rows=(broken, *group.rows))
     results = run_group(group, scale, tmp_path, Budget([group], scale, None))
     assert "no_such" in results.failures["broken"]
-    assert len(results.answers["ours"]) == 2
+    assert len(results.measurements["ours"]) == 2
     assert list(tmp_path.iterdir()) == []

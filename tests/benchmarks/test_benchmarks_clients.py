@@ -153,8 +153,8 @@ async def test_a_signed_url_opens_the_object(client: object, storage: BackblazeS
     assert all(re.search("[?&]X-Amz-Signature=[0-9a-f]{64}", url) for url in urls)
     assert "/recordings/CA2/other.webm?" in urls[2]
     for url in urls[:2]:
-        with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
-            assert answer.read() == b"recording"
+        with await asyncio.to_thread(urllib.request.urlopen, url) as response:
+            assert response.read() == b"recording"
 
 
 @_who(Lives)

@@ -1,4 +1,4 @@
-"""The benchmarks' null server answers as S3 would, whatever it throws away and makes up."""
+"""The benchmarks' null server responds as S3 would, although it stores no bytes."""
 
 from __future__ import annotations
 
@@ -140,16 +140,16 @@ class TestAiobotocore:
         assert not re.fullmatch(r'"[0-9a-f]{32}(-\d+)?"', stored["ETag"])
         assert head["ContentLength"] == 1000
 
-    async def test_given_a_range_when_asked_then_just_that_is_answered(
+    async def test_given_a_range_when_asked_then_just_that_gets_a_response(
         self, plain: Endpoint
     ) -> None:
         async with open_aiobotocore(plain) as client:
-            answer = await client.get_object(
+            response = await client.get_object(
                 Bucket="b", Key="size-3000000.webm", Range="bytes=1048570-2999999"
             )
-            body = await answer["Body"].read()
-        assert answer["ResponseMetadata"]["HTTPStatusCode"] == 206
-        assert answer["ContentRange"] == "bytes 1048570-2999999/3000000"
+            body = await response["Body"].read()
+        assert response["ResponseMetadata"]["HTTPStatusCode"] == 206
+        assert response["ContentRange"] == "bytes 1048570-2999999/3000000"
         assert body == expected(1_048_570, 3_000_000)
 
     @pytest.mark.parametrize("version", ["list_objects", "list_objects_v2"])

@@ -26,8 +26,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
         yield endpoint
 
 
-async def exchange(endpoint: Endpoint, *pieces: bytes, answers: int = 1) -> list[bytes]:
-    """Send the pieces one after another; give the heads of that many answers, with bodies."""
+async def exchange(endpoint: Endpoint, *pieces: bytes, responses: int = 1) -> list[bytes]:
+    """Send the pieces one after another; give the heads of the responses, with their bodies."""
     host, port = endpoint.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -35,13 +35,13 @@ async def exchange(endpoint: Endpoint, *pieces: bytes, answers: int = 1) -> list
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
-        return [await read_answer(reader) for _ in range(answers)]
+        return [await read_response(reader) for _ in range(responses)]
     finally:
         writer.close()
         await writer.wait_closed()
 
 
-async def read_answer(reader: asyncio.StreamReader) -> bytes:
+async def read_response(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     _, _, rest = head.partition(b"\r\nContent-Length: ")
     length = int(rest.split(b"\r\n")[0]) if rest else 0
@@ -49,18 +49,18 @@ async def read_answer(reader: asyncio.StreamReader) -> bytes:
 
 
 class TestHttp:
-    async def test_given_a_request_byte_by_byte_when_sent_then_it_is_answered(
+    async def test_given_a_request_byte_by_byte_when_sent_then_it_gets_a_response(
         self, plain: Endpoint
     ) -> None:
         request = b"PUT /b/k HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde"
-        (answer,) = await exchange(plain, *(bytes([byte]) for byte in request))
-        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        (response,) = await exchange(plain, *(bytes([byte]) for byte in request))
+        assert response.startswith(b"HTTP/1.1 200 OK\r\n")
 
-    async def test_given_two_requests_at_once_when_sent_then_both_are_answered_in_order(
+    async def test_given_two_requests_at_once_when_sent_then_both_get_a_response_in_order(
         self, plain: Endpoint
     ) -> None:
         get = b"GET /b/size-%d HTTP/1.1\r\nHost: x\r\n\r\n"
-        large, small = await exchange(plain, get % 5_000_000 + get % 10, answers=2)
+        large, small = await exchange(plain, get % 5_000_000 + get % 10, responses=2)
         assert large.endswith(b"\r\n\r\n" + expected(0, 5_000_000))
         assert small.endswith(b"\r\n\r\n" + expected(0, 10))
 
@@ -68,8 +68,8 @@ class TestHttp:
         self, plain: Endpoint
     ) -> None:
         head = b"PUT /b/k HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
-        (answer,) = await exchange(plain, head)
-        assert answer == b"HTTP/1.1 100 Continue\r\n\r\n"
+        (response,) = await exchange(plain, head)
+        assert response == b"HTTP/1.1 100 Continue\r\n\r\n"
 
     async def test_given_a_chunked_body_when_put_then_its_decoded_length_is_remembered(
         self, plain: Endpoint
@@ -83,11 +83,11 @@ class TestHttp:
             for piece in pieces:
                 writer.write(piece)
                 await writer.drain()
-            await read_answer(reader)
-            answer = await reader.readuntil(b"\r\n\r\n")
+            await read_response(reader)
+            response = await reader.readuntil(b"\r\n\r\n")
             writer.close()
             await writer.wait_closed()
-            assert b"\r\nContent-Length: 21\r\n" in answer
+            assert b"\r\nContent-Length: 21\r\n" in response
 
     async def test_given_aws_chunked_when_put_then_the_decoded_length_counts(
         self, plain: Endpoint
@@ -97,8 +97,8 @@ class TestHttp:
             b"X-Amz-Decoded-Content-Length: 1234\r\n\r\nabcd"
         )
         await exchange(plain, put)
-        answer = (await exchange(plain, b"GET /b/aws HTTP/1.1\r\n\r\n"))[0]
-        assert answer.endswith(b"\r\n\r\n" + expected(0, 1234))
+        response = (await exchange(plain, b"GET /b/aws HTTP/1.1\r\n\r\n"))[0]
+        assert response.endswith(b"\r\n\r\n" + expected(0, 1234))
 
     async def test_given_content_md5_when_put_then_the_etag_is_its_hex(
         self, plain: Endpoint
@@ -106,15 +106,15 @@ class TestHttp:
         md5 = hashlib.md5(b"x", usedforsecurity=False)
         encoded = base64.b64encode(md5.digest())
         put = b"PUT /b/k HTTP/1.1\r\nContent-MD5: %b\r\nContent-Length: 1\r\n\r\nx" % encoded
-        (answer,) = await exchange(plain, put)
-        assert b'\r\nETag: "%b"\r\n' % md5.hexdigest().encode() in answer
+        (response,) = await exchange(plain, put)
+        assert b'\r\nETag: "%b"\r\n' % md5.hexdigest().encode() in response
 
     async def test_given_a_range_behind_the_end_when_asked_then_it_is_refused(
         self, plain: Endpoint
     ) -> None:
         get = b"GET /b/size-10 HTTP/1.1\r\nRange: bytes=10-\r\n\r\n"
-        (answer,) = await exchange(plain, get)
-        assert answer.startswith(b"HTTP/1.1 416 ")
+        (response,) = await exchange(plain, get)
+        assert response.startswith(b"HTTP/1.1 416 ")
 
     @pytest.mark.parametrize(
         "nonsense",
@@ -128,12 +128,12 @@ class TestHttp:
     async def test_given_nonsense_when_sent_then_it_is_refused(
         self, plain: Endpoint, nonsense: bytes
     ) -> None:
-        (answer,) = await exchange(plain, nonsense)
-        assert answer.startswith(b"HTTP/1.1 400 ")
+        (response,) = await exchange(plain, nonsense)
+        assert response.startswith(b"HTTP/1.1 400 ")
 
 
 class TestNetwork:
-    async def test_given_a_round_trip_when_asked_twice_then_neither_answer_is_early(
+    async def test_given_a_round_trip_when_asked_twice_then_neither_response_is_early(
         self, tmp_path: Path
     ) -> None:
         with null_server(tmp_path, rtt_ms=40) as endpoint:
@@ -143,7 +143,7 @@ class TestNetwork:
             for _ in range(2):
                 begun = time.monotonic()
                 writer.write(b"GET /b/size-10 HTTP/1.1\r\n\r\n")
-                await read_answer(reader)
+                await read_response(reader)
                 waited.append(time.monotonic() - begun)
             writer.close()
             await writer.wait_closed()
