@@ -1,11 +1,13 @@
-"""Async storage for call recordings on Backblaze B2 and any S3-compatible store."""
+"""Async storage for call recordings on Backblaze B2 and any S3-compatible store.
+
+Each class is loaded when it is first used, so that ``import careflow_storage`` takes little time.
+"""
 
 from __future__ import annotations
 
-from careflow_storage._s3.listing import FileListing, FolderListing
-from careflow_storage._transfer.download.reader import FileReader
-from careflow_storage._transfer.download.stream import FileStream
-from careflow_storage._transfer.live.writer import RecordingWriter
+from typing import TYPE_CHECKING
+
+from careflow_storage._lazy import lazy_exports
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -41,23 +43,63 @@ from careflow_storage.errors import (
     TransferError,
     WrongLoopError,
 )
-from careflow_storage.models import (
-    Checksum,
-    DeleteResult,
-    DownloadResult,
-    FileInfo,
-    FileMetadata,
-    FolderContents,
-    IncompleteUpload,
-    Progress,
-    PurgeResult,
-    SignedRequest,
-    UploadResult,
-)
-from careflow_storage.options import CommonOptions, ObjectOptions
-from careflow_storage.protection import CustomerKey, Encryption, Retention
-from careflow_storage.settings import StorageSettings
-from careflow_storage.storage import BackblazeStorage
+
+if TYPE_CHECKING:
+    from careflow_storage._s3.listing import FileListing, FolderListing
+    from careflow_storage._s3.presign import SignedMethod
+    from careflow_storage._transfer.bodies.sources import (
+        UploadBody,
+    )
+    from careflow_storage._transfer.download.reader import FileReader
+    from careflow_storage._transfer.download.stream import FileStream
+    from careflow_storage._transfer.live.writer import OnError, RecordingWriter
+    from careflow_storage._transfer.progress import ProgressCallback
+    from careflow_storage.models import (
+        Checksum,
+        ChecksumAlgorithm,
+        DeleteResult,
+        DownloadResult,
+        FileInfo,
+        FileMetadata,
+        FolderContents,
+        IncompleteUpload,
+        Progress,
+        PurgeResult,
+        SignedRequest,
+        UploadResult,
+    )
+    from careflow_storage.options import CommonOptions, ObjectOptions
+    from careflow_storage.protection import CustomerKey, Encryption, Retention, RetentionMode
+    from careflow_storage.settings import StorageSettings
+    from careflow_storage.storage import BackblazeStorage
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            "careflow_storage._s3.listing": ("FileListing", "FolderListing"),
+            "careflow_storage._s3.presign": ("SignedMethod",),
+            "careflow_storage._transfer.bodies.sources": ("UploadBody",),
+            "careflow_storage._transfer.download.reader": ("FileReader",),
+            "careflow_storage._transfer.download.stream": ("FileStream",),
+            "careflow_storage._transfer.live.writer": ("OnError", "RecordingWriter"),
+            "careflow_storage._transfer.progress": ("ProgressCallback",),
+            "careflow_storage.models": (
+                *("Checksum", "ChecksumAlgorithm", "DeleteResult", "DownloadResult"),
+                *("FileInfo", "FileMetadata", "FolderContents", "IncompleteUpload", "Progress"),
+                *("PurgeResult", "SignedRequest", "UploadResult"),
+            ),
+            "careflow_storage.options": ("CommonOptions", "ObjectOptions"),
+            "careflow_storage.protection": (
+                "CustomerKey",
+                "Encryption",
+                "Retention",
+                "RetentionMode",
+            ),
+            "careflow_storage.settings": ("StorageSettings",),
+            "careflow_storage.storage": ("BackblazeStorage",),
+        },
+        submodules=("models", "options", "protection", "recordings", "settings", "storage"),
+    )
 
 __all__ = [
     "AccessDeniedError",
@@ -67,6 +109,7 @@ __all__ = [
     "BucketNotEmptyError",
     "CapExceededError",
     "Checksum",
+    "ChecksumAlgorithm",
     "ChecksumMismatchError",
     "CommonOptions",
     "ConnectionFailedError",
@@ -97,14 +140,18 @@ __all__ = [
     "NotConfiguredError",
     "NotSupportedError",
     "ObjectOptions",
+    "OnError",
     "PoolTimeoutError",
     "PreconditionFailedError",
     "Progress",
+    "ProgressCallback",
     "PurgeResult",
     "RecordingWriter",
     "Retention",
+    "RetentionMode",
     "ServerResponseError",
     "ServiceUnavailableError",
+    "SignedMethod",
     "SignedRequest",
     "SizeMismatchError",
     "SourceError",
@@ -113,6 +160,7 @@ __all__ = [
     "StorageSettings",
     "StorageTimeoutError",
     "TransferError",
+    "UploadBody",
     "UploadResult",
     "WrongLoopError",
     "__version__",

@@ -1,4 +1,4 @@
-"""Names that are loaded when first used, off the event loop where a call needs them."""
+"""Modules and names that are loaded when they are first used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class LazyModule:
-    """Stands for a module of which nothing is loaded until an attribute is asked for."""
+    """Stand-in for a module, which is imported at the first access to an attribute."""
 
     def __init__(self, name: str) -> None:
         self.__name__ = name
@@ -20,7 +20,7 @@ class LazyModule:
 
 
 def is_loaded(name: str) -> bool:
-    """Whether importing a module costs nothing any more."""
+    """Whether a module is imported already, so that importing it again is free."""
     module = sys.modules.get(name)
     return module is not None and not getattr(module.__spec__, "_initializing", False)
 
@@ -29,10 +29,15 @@ def lazy_exports(
     package: str,
     homes: Mapping[str, tuple[str, ...]],
     moved: Mapping[str, tuple[str, ...]] | None = None,
-) -> Callable[[str], Any]:
-    """Make a package's ``__getattr__``: load each name from its module when it is first used.
+    submodules: tuple[str, ...] = (),
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Make a package's ``__getattr__`` and ``__dir__``: each name is loaded when first used.
 
-    The names of ``moved`` have a new public path; they load from there, with a warning.
+    Args:
+        package: The package's name.
+        homes: Module names, each with the names that it defines.
+        moved: The same for names with a new public path. They load from there, with a warning.
+        submodules: Modules of the package that are attributes of it without an import.
     """
     home_of = {name: home for home, names in homes.items() for name in names}
     new_home_of = {name: home for home, names in (moved or {}).items() for name in names}
@@ -41,6 +46,8 @@ def lazy_exports(
         if home := new_home_of.get(name):
             _warn_moved(f"{package}.{name}", f"{home}.{name}")
             return getattr(import_module(home), name)
+        if name in submodules:
+            return import_module(f"{package}.{name}")
         home = home_of.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -48,11 +55,14 @@ def lazy_exports(
         setattr(sys.modules[package], name, value)
         return value
 
-    return load
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *home_of, *submodules})
+
+    return load, names
 
 
 def moved_package(old: str, new: str) -> Callable[[str], Any]:
-    """Make the ``__getattr__`` of a package that has moved: load its names, and warn."""
+    """Make the ``__getattr__`` of a package that has moved: it loads the names, and warns."""
 
     def load(name: str) -> Any:
         if name.startswith("__"):
@@ -65,5 +75,5 @@ def moved_package(old: str, new: str) -> Callable[[str], Any]:
 
 
 def _warn_moved(old: str, new: str) -> None:
-    # 3: the line that imports or uses the name.
+    # Level 3 is the line that imports or uses the name.
     warnings.warn(f"{old} has moved to {new}.", DeprecationWarning, stacklevel=3)

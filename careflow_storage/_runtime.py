@@ -19,10 +19,10 @@ from careflow_storage._transfer.bodies.spool import Spool
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
-from careflow_storage.settings import StorageSettings
 
 if TYPE_CHECKING:
     from careflow_storage._s3.session import GivenSession
+    from careflow_storage.settings import StorageSettings
 
 logger = logging.getLogger("careflow_storage")
 

@@ -30,6 +30,7 @@ from careflow_storage._transfer.incomplete import (
 )
 from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage._transfer.purge import purge_key
+from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.signed import sign_upload
 from careflow_storage._transfer.upload.upload import Uploaded, upload
@@ -53,7 +54,6 @@ from careflow_storage.recordings import (
     recording_key,
     validate_key,
 )
-from careflow_storage.settings import StorageSettings, settings_from_environment
 
 if TYPE_CHECKING:
     from careflow_storage._s3.objects import ObjectHead, S3Requests
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.protection import CustomerKey, Encryption, Retention
+    from careflow_storage.settings import StorageSettings
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
@@ -96,9 +97,12 @@ class BackblazeStorage:
         session: GivenSession | None = None,
     ) -> None:
         check_session(session)
-        self.settings: StorageSettings = (
-            settings if settings is not None else settings_from_environment()
-        )
+        if settings is None:
+            # Settings that are passed in have loaded it already; the import is not cheap.
+            from careflow_storage.settings import settings_from_environment
+
+            settings = settings_from_environment()
+        self.settings: StorageSettings = settings
         self._runtime = Runtime(self.settings, session)
         self._context = self._runtime.context
         self._clock = RecordingClock()
@@ -413,9 +417,6 @@ class BackblazeStorage:
             InvalidInputError: Before any request, for a URL or header that cannot be used.
             SourceError: The source failed or is refused; ``status``, ``retryable``, ``hint``.
         """
-        # The only transfer that needs a general HTTP client, whose import is slow.
-        from careflow_storage._transfer.remote.upload import SourceRequest, upload_from_url
-
         source_request = SourceRequest(url, auth, headers)
         # The traceback of an error keeps this frame, and error trackers record its variables.
         del url, auth, headers
@@ -425,8 +426,11 @@ class BackblazeStorage:
         )
         async with self._call("upload_from_url", timeout=timeout):
             key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
-            done = await upload_from_url(
-                self._context(),
+            context = self._context()
+            # The only transfer that needs a general HTTP client, whose import is slow.
+            remote = await context.threads.load("careflow_storage._transfer.remote.upload")
+            done: Uploaded = await remote.upload_from_url(
+                context,
                 key,
                 source_request,
                 upload_options,

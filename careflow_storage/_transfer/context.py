@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import InFlight
 from careflow_storage._s3.control_plane import ControlPlane
@@ -14,7 +15,9 @@ from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.spool import Spool
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
-from careflow_storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from careflow_storage.settings import StorageSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from importlib import import_module
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
+from careflow_storage._lazy import is_loaded
 from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.workers import Outcome, Workers
 
@@ -62,6 +64,10 @@ class Threads:
             await wait_out(job)
             raise
         return outcome.result()
+
+    async def load(self, module: str) -> Any:
+        """Return a module; a thread imports it if it is not loaded yet."""
+        return sys.modules[module] if is_loaded(module) else await self.run(import_module, module)
 
     async def run_apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Await ``function(...)``; when cancelled, leave it behind: it may never end.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.models import FileVersion
 else:
-    __getattr__ = lazy_exports(
+    __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "careflow_storage.admin.buckets": ("BucketInfo",),

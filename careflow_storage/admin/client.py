@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
-from careflow_storage._lazy import LazyModule, is_loaded
+from careflow_storage._lazy import LazyModule
 from careflow_storage._method_call import MethodCall
 from careflow_storage._runtime import Runtime
 from careflow_storage._transfer.context import TransferContext
@@ -737,10 +736,10 @@ class _PartCall(MethodCall):
 
     async def __aenter__(self) -> None:
         await super().__aenter__()
-        if self._part is None or is_loaded(self._part):
+        if self._part is None:
             return
         try:
-            await self._runtime.context().threads.run(import_module, self._part)
+            await self._runtime.context().threads.load(self._part)
         except BaseException as error:
             await self.__aexit__(type(error), error, error.__traceback__)
             raise

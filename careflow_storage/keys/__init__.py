@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
     from careflow_storage.keys.presets import CAPABILITIES, PRESETS, Preset
 else:
-    __getattr__ = lazy_exports(
+    __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "careflow_storage.keys.client": ("ApplicationKeys",),

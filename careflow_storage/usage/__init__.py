@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         load_prices,
     )
 else:
-    __getattr__ = lazy_exports(
+    __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "careflow_storage.usage.chart": ("draw_growth",),

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
-import os
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,51 +12,24 @@ import careflow_storage.admin
 import careflow_storage.keys
 import careflow_storage.usage
 from careflow_storage.testing import B2Server
+from tests.support.first_calls import imports_of
 
-SCRIPT = """
-import asyncio, importlib.abc, json, sys, threading, time
-from careflow_storage import BackblazeStorage, StorageSettings
-
-on_loop, elsewhere = [], []
-
-
-class Watch(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        here = threading.current_thread() is threading.main_thread()
-        (on_loop if here else elsewhere).append(name)
-        return None
-
-
-async def main():
-    async with BackblazeStorage(StorageSettings()) as storage:
-        await storage.upload_file("key", b"voice")
-        sys.meta_path.insert(0, Watch())
-        began = time.thread_time()
-        admin = storage.admin
-        own = time.thread_time() - began
-        {call}
-        sys.meta_path.pop(0)
-    print(json.dumps({{"on_loop": on_loop, "elsewhere": elsewhere, "seconds": own}}))
-
-
-asyncio.run(main())
-"""
 CALLS = {
-    "buckets": "await admin.list_buckets()",
-    "head": "await admin.head_bucket()",
-    "encryption": "await admin.get_bucket_encryption()",
-    "cors": "await admin.get_cors_rules()",
-    "allow": "await admin.allow_browser_uploads(['https://app.example'], 'put')",
-    "preflight": "await admin.check_cors('https://app.example')",
-    "lifecycle": "await admin.get_lifecycle_rules()",
-    "expire": "await admin.expire_recordings()",
-    "versions": "await admin.list_file_versions()",
-    "restore": "await admin.restore_file('key')",
-    "purge": "await admin.purge_file('key', confirm='key')",
-    "copy": "await admin.copy_file('key', 'copy')",
-    "lock": "await admin.get_object_lock()",
-    "usage": "await admin.usage()",
-    "keys": "await admin.keys.list()",
+    "buckets": "await storage.admin.list_buckets()",
+    "head": "await storage.admin.head_bucket()",
+    "encryption": "await storage.admin.get_bucket_encryption()",
+    "cors": "await storage.admin.get_cors_rules()",
+    "allow": "await storage.admin.allow_browser_uploads(['https://app.example'], 'put')",
+    "preflight": "await storage.admin.check_cors('https://app.example')",
+    "lifecycle": "await storage.admin.get_lifecycle_rules()",
+    "expire": "await storage.admin.expire_recordings()",
+    "versions": "await storage.admin.list_file_versions()",
+    "restore": "await storage.admin.restore_file('stored')",
+    "purge": "await storage.admin.purge_file('stored', confirm='stored')",
+    "copy": "await storage.admin.copy_file('stored', 'copy')",
+    "lock": "await storage.admin.get_object_lock()",
+    "usage": "await storage.admin.usage()",
+    "keys": "await storage.admin.keys.list()",
 }
 _QUICK = ("cors",)
 # What a first use may load while the loop stands still: its own names, and no models.
@@ -81,19 +49,6 @@ def running() -> Iterator[B2Server]:
         yield server
 
 
-def first_call(server: B2Server, call: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT).format(call=call)],
-        env={**os.environ, **server.environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -104,13 +59,13 @@ def first_call(server: B2Server, call: str) -> dict[str, Any]:
 )
 def test_a_first_call_loads_what_it_needs_in_a_thread(running: B2Server, call: str) -> None:
     running.reset()
-    found = first_call(running, call)
-    ours = {name for name in found["on_loop"] if name.startswith("careflow_storage")}
+    found = imports_of(running, call)
+    ours = {name for name in found.on_loop if name.startswith("careflow_storage")}
     assert ours <= LIGHT
-    others = {name.partition(".")[0] for name in found["on_loop"]} - {"careflow_storage"}
+    others = {name.partition(".")[0] for name in found.on_loop} - {"careflow_storage"}
     assert not others & {"b2sdk", "aioboto3", "aiobotocore", "botocore", "matplotlib", "aiohttp"}
     # The doctor, prices and the migration are none of these calls' business.
-    loaded = {*found["on_loop"], *found["elsewhere"]}
+    loaded = found.on_loop | found.elsewhere
     for heavy in ("doctor", "migrate", "usage.chart", "usage.prices"):
         assert f"careflow_storage.{heavy}" not in loaded
 

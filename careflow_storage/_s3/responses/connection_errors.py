@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from careflow_storage._http.errors import (
     ConnectTimeoutError,
@@ -24,7 +24,9 @@ from careflow_storage.errors import (
     StorageError,
     StorageTimeoutError,
 )
-from careflow_storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from careflow_storage.settings import StorageSettings
 
 _DESCRIPTORS_HINT: Final = (
     "Raise the limit (ulimit -n), lower BACKBLAZE_MAX_CONNECTIONS, or look for files and "

@@ -15,6 +15,7 @@ from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
+from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import Uploaded, upload
@@ -39,19 +40,6 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _MARKUP = re.compile(r"<(!doctype html|html|head|body|script)\b", re.IGNORECASE)
 _MAX_TYPE_LENGTH = 255
-
-
-class SourceRequest:
-    """The URL, credentials and headers. They may be secrets, so the repr shows none of them."""
-
-    __slots__ = ("auth", "headers", "url")
-
-    def __init__(
-        self, url: str, auth: tuple[str, str] | None, headers: Mapping[str, str] | None
-    ) -> None:
-        self.url = url
-        self.auth = auth
-        self.headers = headers
 
 
 async def upload_from_url(
