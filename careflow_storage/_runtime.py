@@ -15,7 +15,7 @@ from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session, missing_settings
 from careflow_storage._s3.transport import Transport
 from careflow_storage._transfer.bodies.memory import ByteBudget
-from careflow_storage._transfer.bodies.spool import Spool
+from careflow_storage._transfer.bodies.spool import SharedSpool
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
@@ -87,7 +87,7 @@ class Runtime:
             retry=retry,
             threads=threads,
             budget=ByteBudget(settings.memory_budget),
-            spool=Spool(),
+            spool=SharedSpool(),
             in_flight=self.in_flight,
         )
 

@@ -12,7 +12,7 @@ from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._transfer.bodies.memory import ByteBudget
-from careflow_storage._transfer.bodies.spool import Spool
+from careflow_storage._transfer.bodies.spool import SharedSpool
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
 
@@ -36,7 +36,7 @@ class TransferContext:
     retry: RetryPolicy
     threads: Threads
     budget: ByteBudget
-    spool: Spool
+    spool: SharedSpool
     in_flight: InFlight
     living: set[str] = field(default_factory=set)
     turns: Turns = field(default_factory=Turns)

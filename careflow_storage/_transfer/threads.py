@@ -14,7 +14,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from careflow_storage._lazy import is_loaded
 from careflow_storage._transfer.tasks import wait_out
-from careflow_storage._transfer.workers import Outcome, Workers
+from careflow_storage._transfer.workers import JobResult, Workers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Threads:
 
     def start_of_caller(
         self, context: contextvars.Context, function: Callable[[], T]
-    ) -> asyncio.Future[Outcome[T]]:
+    ) -> asyncio.Future[JobResult[T]]:
         """Start the caller's own code, for those who do not only wait for its end."""
         return self._callers.submit(partial(context.run, function))
 

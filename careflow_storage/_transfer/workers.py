@@ -48,7 +48,7 @@ class Workers:
         """Await ``function()`` in a thread. Cancelled, the caller does not wait for its end."""
         return (await self.submit(function)).result()
 
-    def submit(self, function: Callable[[], T]) -> asyncio.Future[Outcome[T]]:
+    def submit(self, function: Callable[[], T]) -> asyncio.Future[JobResult[T]]:
         """Start a job; cancelling the future drops the job if it has not begun.
 
         Raises:
@@ -160,7 +160,7 @@ def _no_thread(error: RuntimeError) -> StorageError:
     )
 
 
-class Outcome(Generic[T]):
+class JobResult(Generic[T]):
     """What a job returned or raised. A future cannot hold every exception: StopIteration."""
 
     __slots__ = ("_error", "_value")
@@ -182,7 +182,7 @@ class Outcome(Generic[T]):
 
 class _Job(Generic[T]):
     def __init__(self, function: Callable[[], T], loop: asyncio.AbstractEventLoop) -> None:
-        self.future: asyncio.Future[Outcome[T]] = loop.create_future()
+        self.future: asyncio.Future[JobResult[T]] = loop.create_future()
         self._function: Callable[[], T] | None = function
         self._loop = loop
 
@@ -191,16 +191,16 @@ class _Job(Generic[T]):
         function, self._function = self._function, None
         if function is None or self.future.cancelled():
             return
-        outcome: Outcome[T]
+        outcome: JobResult[T]
         try:
-            outcome = Outcome(function(), None)
+            outcome = JobResult(function(), None)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
-            outcome = Outcome(None, error)
+            outcome = JobResult(None, error)
         del function
         # When the loop is closed no task waits any more.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, outcome)
 
-    def _settle(self, outcome: Outcome[T]) -> None:
+    def _settle(self, outcome: JobResult[T]) -> None:
         if not self.future.done():
             self.future.set_result(outcome)

@@ -1,4 +1,4 @@
-"""Bytes in the caller's memory: which objects have them, and who may change them until when."""
+"""Access to the caller's memory, without a copy where that is safe."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ _BYTES_HINT = "Pass bytes: the object's own tobytes(), or bytes(...) of it."
 
 
 def view_of(data: Any) -> memoryview | None:
-    """Return the memory of ``data`` as plain bytes, without a copy; None if it exposes none.
+    """Return a view of the bytes of ``data``, without a copy; None if it is not a buffer.
 
-    Takes everything with the buffer protocol: bytearray, memoryview, array, ctypes, mmap, numpy.
+    Accepts every object with the buffer protocol: bytearray, memoryview, array, ctypes, mmap,
+    numpy.
 
     Raises:
-        InvalidInputError: The memory has gaps or another order than its items, it holds
-            references to objects, or it was released.
+        InvalidInputError: The memory is not contiguous, contains references to Python objects,
+            or was released.
     """
     try:
         view = memoryview(data)
@@ -27,25 +28,24 @@ def view_of(data: Any) -> memoryview | None:
     if view.format == "B" and view.ndim == 1 and view.c_contiguous:
         return view
     if not view.c_contiguous:
-        raise _refusal(data, "its memory is not contiguous, in the order of its items")
+        raise _refusal(data, "its memory is not contiguous in item order")
     if "O" in view.format:
-        raise _refusal(data, "it holds references to Python objects")
-    # memoryview.cast knows the formats of one letter only: not those of ctypes and numpy.
+        raise _refusal(data, "it contains references to Python objects")
+    # memoryview.cast accepts formats of one letter only, not those of ctypes and numpy.
     from pickle import PickleBuffer
 
     return PickleBuffer(view).raw()
 
 
 def is_immutable(view: memoryview) -> bool:
-    """Whether no code can change these bytes."""
+    """Whether the bytes cannot be changed."""
     return isinstance(view.obj, bytes)
 
 
-def owned(chunk: Any) -> memoryview:
-    """Return a chunk's bytes as they are now, whatever becomes of its memory.
+def copy_unless_immutable(chunk: Any) -> memoryview:
+    """Return the bytes of a chunk; copy them unless the chunk is ``bytes``.
 
-    The body may use that memory again as soon as it is asked for the next chunk. So everything
-    but ``bytes`` is copied.
+    The body may reuse its memory as soon as the next chunk is requested.
 
     Raises:
         InvalidInputError: The chunk is not bytes-like.
@@ -56,7 +56,7 @@ def owned(chunk: Any) -> memoryview:
     if view is None:
         hint = "Open the file in binary mode ('rb')." if isinstance(chunk, str) else None
         raise InvalidInputError(
-            f"The body gave {type(chunk).__name__} where bytes were expected.", hint=hint
+            f"The body returned {type(chunk).__name__} instead of bytes.", hint=hint
         )
     return view if is_immutable(view) else memoryview(bytes(view))
 

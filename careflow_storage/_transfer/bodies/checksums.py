@@ -1,4 +1,4 @@
-"""Checksums of what is sent, and the proof that it arrived."""
+"""Checksums of uploads, and their verification."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 class Hasher(Protocol):
-    """What hashlib's objects have in common with our `Crc32`."""
+    """The interface that hashlib's objects and `Crc32` share."""
 
     def update(self, data: bytes | memoryview, /) -> None: ...
 
@@ -28,7 +28,7 @@ class Hasher(Protocol):
 
 
 class Crc32:
-    """zlib's CRC-32 with the face of a hashlib object; S3 sends it big-endian."""
+    """CRC-32 with the interface of a hashlib object. S3 encodes it big-endian."""
 
     def __init__(self) -> None:
         self._value = 0
@@ -41,7 +41,7 @@ class Crc32:
 
 
 def new_hasher(algorithm: ChecksumAlgorithm) -> Hasher:
-    """Start a hash; MD5 is here against damage, not against attackers."""
+    """Return a new hasher. MD5 protects against damage, not against attackers."""
     if algorithm == "md5":
         return hashlib.md5(usedforsecurity=False)
     if algorithm == "sha256":
@@ -50,17 +50,17 @@ def new_hasher(algorithm: ChecksumAlgorithm) -> Hasher:
 
 
 def digest_of(algorithm: ChecksumAlgorithm, data: bytes | memoryview) -> bytes:
-    """Hash one buffer."""
+    """Return the digest of one buffer."""
     hasher = new_hasher(algorithm)
     hasher.update(data)
     return hasher.digest()
 
 
 def request_headers(algorithm: ChecksumAlgorithm, digest: bytes) -> tuple[dict[str, str], str]:
-    """Return the headers that let the server verify a body, and its payload hash.
+    """Return the headers with which the server verifies a body, and the payload hash.
 
-    B2 verifies ``Content-MD5`` (a mismatch is 400 BadDigest). With it, or a CRC, the signature
-    covers the headers only, so that the body is not hashed twice.
+    B2 verifies ``Content-MD5``: a mismatch is 400 BadDigest. With an MD5 or a CRC, the signature
+    covers only the headers, so the body is not hashed twice.
     """
     encoded = binascii.b2a_base64(digest, newline=False).decode("ascii")
     if algorithm == "md5":
@@ -79,7 +79,11 @@ def verify_stored(
     operation: str,
     key: str,
 ) -> None:
-    """Compare what the server says it stored with what was sent, with the headers ``sent``."""
+    """Compare the checksum in a response with ``digest``; ``sent`` are the request headers.
+
+    Raises:
+        ChecksumMismatchError: The server stored other bytes.
+    """
     if algorithm == "md5":
         known = is_md5(stored.etag, stored.headers) and is_md5(stored.etag, sent)
         intact = not known or stored.etag == digest.hex()
@@ -88,42 +92,42 @@ def verify_stored(
         intact = echoed is None or base64.b64decode(echoed) == digest
     if not intact:
         raise ChecksumMismatchError(
-            f"The server stored other bytes than were sent ({algorithm} differs).",
+            f"The server stored different bytes: their {algorithm} differs.",
             operation=operation,
             key=key,
-            hint=f"Upload again. {_what_erases(key, stored.version_id)}",
+            hint=f"Upload again. {_hint_to_erase(key, stored.version_id)}",
         )
 
 
-def _what_erases(key: str, version_id: str | None) -> str:
-    """Name the one version: without its ID the new upload would be deleted."""
+def _hint_to_erase(key: str, version_id: str | None) -> str:
+    """Name the damaged version. Without its ID the call would delete the new upload."""
     if version_id is None:
-        return "The server gave the damaged object no version ID: the upload replaces it."
+        return "The damaged object has no version ID, so the new upload replaces it."
     return f"delete_file({key!r}, version_id={version_id!r}) erases the damaged version."
 
 
 def is_md5(etag: str, headers: Mapping[str, str]) -> bool:
     """Whether an ETag is the MD5 of the object's bytes."""
-    return _PLAIN_MD5.fullmatch(etag) is not None and tells_md5s(headers)
+    return _PLAIN_MD5.fullmatch(etag) is not None and has_md5_etag(headers)
 
 
-def tells_md5s(headers: Mapping[str, str]) -> bool:
-    """Whether an object's ETag is made of MD5s of its bytes, as far as its headers tell.
+def has_md5_etag(headers: Mapping[str, str]) -> bool:
+    """Whether the ETag of an object is computed from MD5s, according to its headers.
 
-    With keys of a customer or of a KMS it is not (Amazon S3 API reference, "Object").
+    With SSE-C or KMS keys it is not (Amazon S3 API reference, "Object").
     """
     kms = headers.get("x-amz-server-side-encryption", "AES256") != "AES256"
     return not kms and not has_customer_key(headers)
 
 
 def composite(algorithm: ChecksumAlgorithm, digests: Sequence[bytes]) -> Checksum:
-    """Return the checksum of a multipart object: the hash of its parts' hashes."""
+    """Return the checksum of a multipart object: the hash of the hashes of its parts."""
     value = digest_of(algorithm, b"".join(digests)).hex()
     return Checksum(algorithm=algorithm, value=value, parts=len(digests))
 
 
 def composite_etag(etags: Sequence[str]) -> str | None:
-    """Return the ETag of the object made of parts with these ETags; None if they are no MD5s."""
+    """Return the ETag of an object of parts with these ETags; None if they are not MD5s."""
     if not all(_PLAIN_MD5.fullmatch(etag) for etag in etags):
         return None
     digests = [bytes.fromhex(etag) for etag in etags]

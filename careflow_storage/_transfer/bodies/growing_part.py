@@ -11,7 +11,7 @@ from typing import Self
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.part_buffer import PartBuffer
 from careflow_storage._transfer.bodies.parts import FileBody, MemoryBody, Part
-from careflow_storage._transfer.bodies.spool import Area, Spool
+from careflow_storage._transfer.bodies.spool import SharedSpool, SpoolArea
 from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import StorageError
@@ -48,7 +48,7 @@ class GrowingPart:
     def __init__(
         self,
         threads: Threads,
-        spool: Spool,
+        spool: SharedSpool,
         buffer: PartBuffer | None = None,
         *,
         budget: ByteBudget | None = None,
@@ -57,7 +57,7 @@ class GrowingPart:
         self.size = 0
         self.head = b""
         self._threads = threads
-        self._area = Area(spool, threads)
+        self._area = SpoolArea(spool, threads)
         self._buffer: PartBuffer | None = None
         self._budget = budget
         self._capacity = capacity
@@ -72,7 +72,9 @@ class GrowingPart:
             self._use_buffer(buffer)
 
     @classmethod
-    async def begin(cls, threads: Threads, spool: Spool, budget: ByteBudget, size: int) -> Self:
+    async def begin(
+        cls, threads: Threads, spool: SharedSpool, budget: ByteBudget, size: int
+    ) -> Self:
         """Return an empty part in a buffer of ``size`` bytes.
 
         If the budget has no room for it within a second, the part has no buffer.

@@ -1,4 +1,4 @@
-"""A regular file of the caller, read by position from threads, and held to what it was."""
+"""A regular file of the caller, read by position from threads, and checked for changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from careflow_storage.errors import (
 )
 
 BLOCK_BYTES = 1024 * 1024
-# A FIFO is opened without waiting for its other side, a terminal without becoming ours.
+# O_NONBLOCK: do not wait for the writer of a FIFO. O_NOCTTY: do not adopt a terminal.
 _FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_BINARY", 0)
@@ -32,20 +32,22 @@ _FLAGS = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_NONBLOCK", 0)
 )
-_CHANGED_HINT = "Upload it when no program writes to it any more, or upload a copy of it."
-# Positioned reads share a descriptor with the caller without moving its position.
+_CHANGED_HINT = "Upload it when no program writes to it, or upload a copy."
+# Positioned reads do not move the position of a descriptor that is shared with the caller.
 _POSITIONED = hasattr(os, "preadv")
 
 
-class LocalFile:
-    """An open regular file, from ``start`` on. All methods are for threads.
+class RegularFile:
+    """An open regular file, from ``start`` on. Call all methods from threads.
 
-    ``original`` is the caller's file object that it was made from, if it was.
-    ``size`` is what follows ``start``; None where the system does not tell (files of /proc).
-    ``wait_seconds`` is how long to wait before the first read, so that a later change is seen.
+    Attributes:
+        original: The file object of the caller that it duplicates, if there is one.
+        size: The number of bytes after ``start``; None for files of /proc.
+        wait_seconds: How long to wait before the first read, so that every later change alters
+            the modification time.
 
-    `close` does not wait for a read that never ends: the descriptor is freed when the last read
-    is over, so that no read ever meets another file of the same number.
+    `close` does not wait for a read that never ends. The descriptor is closed after the last
+    read, so that no read uses a reused descriptor number.
     """
 
     def __init__(self, descriptor: int, name: str, start: int = 0, original: Any = None) -> None:
@@ -55,25 +57,25 @@ class LocalFile:
         self._shown = repr(name)
         self._start = start
         self._lock = threading.Lock()
-        # Where reads move the position, there is one at a time.
+        # Without positioned reads, one read at a time.
         self._turn = threading.Lock()
         self._readers = 0
         self._closing = False
-        self._begun = os.fstat(descriptor)
-        self.wait_seconds = _seconds_until_distinct(self._begun)
-        self.size: int | None = max(0, self._begun.st_size - start)
-        if self._begun.st_size == 0 and self._read(0, 1):
+        self._status_at_start = os.fstat(descriptor)
+        self.wait_seconds = _seconds_until_distinct(self._status_at_start)
+        self.size: int | None = max(0, self._status_at_start.st_size - start)
+        if self._status_at_start.st_size == 0 and self._read(0, 1):
             self.size = None
 
     def read_into(self, position: int, buffer: memoryview, hasher: Hasher | None = None) -> int:
-        """Fill ``buffer``; fewer bytes than it holds mean the end, of a file that is unchanged.
+        """Fill ``buffer``; return how many bytes. Fewer than its size mean the end.
 
-        They are hashed while the processor's cache still holds them.
+        Blocks are hashed while they are in the processor's cache.
 
         Raises:
-            LocalFileError: The system cannot read the file.
-            SizeMismatchError: The file has become longer or shorter.
-            BodyChangedError: The file was written to.
+            LocalFileError: The file cannot be read.
+            SizeMismatchError: The size of the file changed.
+            BodyChangedError: The file was modified.
         """
         filled = 0
         with self._reading():
@@ -89,7 +91,7 @@ class LocalFile:
         return filled
 
     def read_at(self, position: int, size: int) -> bytes:
-        """Return exactly ``size`` bytes; raises as `read_into` does."""
+        """Return exactly ``size`` bytes; raise the errors of `read_into`."""
         buffer = bytearray(size)
         if self.read_into(position, memoryview(buffer)) < size:
             raise SizeMismatchError(
@@ -98,34 +100,34 @@ class LocalFile:
         return bytes(buffer)
 
     def read_block(self, position: int) -> bytes:
-        """Return up to 1 MiB; nothing at the end."""
+        """Return up to 1 MiB; no bytes at the end."""
         buffer = memoryview(bytearray(BLOCK_BYTES))
         return bytes(buffer[: self.read_into(position, buffer)])
 
     def check_unchanged(self) -> None:
-        """Raise `SizeMismatchError` or `BodyChangedError` if it is not what it was at first."""
+        """Raise `SizeMismatchError` or `BodyChangedError` if the file changed after opening."""
         with self._reading():
             now = os.fstat(self._descriptor)
-        was = self._begun
+        was = self._status_at_start
         if now.st_size != was.st_size:
             raise SizeMismatchError(
-                f"{self._shown} had {was.st_size} bytes when the upload began and has "
-                f"{now.st_size} now; nothing was stored.",
+                f"{self._shown} had {was.st_size} bytes when the upload began, and now has "
+                f"{now.st_size}; nothing was stored.",
                 hint=_CHANGED_HINT,
             )
         if (now.st_mtime_ns, now.st_ino, now.st_dev) != (was.st_mtime_ns, was.st_ino, was.st_dev):
             raise BodyChangedError(
-                f"{self._shown} was written to while it was read; nothing was stored.",
+                f"{self._shown} was modified while it was read; nothing was stored.",
                 retryable=True,
                 hint=_CHANGED_HINT,
             )
 
     def move_behind(self) -> None:
-        """Leave the caller's own file object as reading it leaves it."""
+        """Move the position of the caller's file object to the end, as reading it does."""
         move(self.original, self._start + (self.size or 0))
 
     def close(self) -> None:
-        """Close it, after the last running read. Safe to call twice."""
+        """Close the file after the last running read. Safe to call twice."""
         with self._lock:
             closed, self._closing = self._closing, True
             if not closed and not self._readers:
@@ -158,7 +160,7 @@ class LocalFile:
             return bytes(buffer[: self._read_into(position, memoryview(buffer))])
 
     def _read_into(self, position: int, buffer: memoryview) -> int:
-        # An upload that has ended does not read on.
+        # Reading stops when the upload has ended.
         self._refuse_closed()
         if _POSITIONED:
             return os.preadv(self._descriptor, [buffer], self._start + position)
@@ -169,12 +171,12 @@ class LocalFile:
             return len(data)
 
 
-def open_path(path: os.PathLike[str] | os.PathLike[bytes]) -> LocalFile:
-    """Open a regular file, and nothing else: it is looked at before it is opened, and after.
+def open_path(path: os.PathLike[str] | os.PathLike[bytes]) -> RegularFile:
+    """Open a regular file. Its kind is checked before and after opening.
 
     Raises:
-        InvalidPathError: The system cannot open it.
-        InvalidInputError: It is no regular file, or no path.
+        InvalidPathError: The file cannot be opened.
+        InvalidInputError: It is not a regular file, or not a path.
     """
     try:
         name = os.fspath(path)
@@ -189,19 +191,19 @@ def open_path(path: os.PathLike[str] | os.PathLike[bytes]) -> LocalFile:
     except OSError as error:
         raise local_file_error(error, "read", shown, error_class=InvalidPathError) from error
     except ValueError as error:
-        # A NUL, or a character that the file system's encoding does not have.
+        # A NUL, or a character outside the encoding of the file system.
         raise InvalidInputError(f"{shown!r} cannot be a path: {error}.") from error
     return _opened(descriptor, shown)
 
 
-def open_copy(file: Any) -> LocalFile | None:
-    """Open the regular file below a file object once more; None if there is none to be sure of.
+def open_copy(file: Any) -> RegularFile | None:
+    """Duplicate the regular file of a file object; None if it is not certain to be one.
 
-    Only the standard library's own classes are believed: ``fileno()`` of a GzipFile, for
-    instance, is that of the compressed file. Its position stays.
+    Only classes of the standard library are accepted: for example, ``fileno()`` of a GzipFile is
+    that of the compressed file. The position of the file object does not move.
 
     Raises:
-        InvalidInputError: It is closed, or not open for reading, or stands at its end.
+        InvalidInputError: The file is closed, not open for reading, or at its end.
     """
     file = _unwrapped(file)
     raw = file.raw if type(file) in (io.BufferedReader, io.BufferedRandom) else file
@@ -227,9 +229,9 @@ def open_copy(file: Any) -> LocalFile | None:
 
 
 def snapshot_of(file: Any) -> memoryview | None:
-    """Return what follows in a file in memory, as it is now; None if it is another file.
+    """Return the bytes of a `BytesIO` from its position on; None for another file.
 
-    Python copies the bytes only if they are written to later.
+    Python copies the bytes only if the file is modified later.
     """
     file = _unwrapped(file)
     if type(file) is not io.BytesIO:
@@ -240,23 +242,23 @@ def snapshot_of(file: Any) -> memoryview | None:
 
 
 def move(file: Any, position: int) -> None:
-    """Move a file object, unless the caller has closed it meanwhile."""
+    """Move the position of a file object, unless the caller has closed it."""
     with suppress(ValueError):
         file.seek(position)
 
 
 def refuse_end(start: int, following: int | None) -> None:
-    """Refuse a file that stands at its end: mostly it was just written, or uploaded before."""
+    """Refuse a file that is at its end: usually it was just written, or already uploaded."""
     if start > 0 and following == 0:
         raise InvalidInputError(
-            f"The file stands at its end (byte {start}): nothing would be stored.",
-            hint="A file is read from where it stands. Call file.seek(0) first; to store nothing, "
-            "pass b''.",
+            f"The file is at its end (byte {start}); nothing would be stored.",
+            hint="A file is read from its current position. Call file.seek(0) first. To store an "
+            "empty object, pass b''.",
         )
 
 
 def _unwrapped(file: Any) -> Any:
-    """The file that tempfile's own wrappers hold."""
+    """Return the file that a wrapper of tempfile holds."""
     if type(file) is tempfile.SpooledTemporaryFile:
         return getattr(file, "_file", file)
     if type(file).__module__ == "tempfile":
@@ -264,10 +266,10 @@ def _unwrapped(file: Any) -> Any:
     return file
 
 
-def _opened(descriptor: int, name: str, start: int = 0, original: Any = None) -> LocalFile:
+def _opened(descriptor: int, name: str, start: int = 0, original: Any = None) -> RegularFile:
     try:
         _check_kind(os.fstat(descriptor), name)
-        return LocalFile(descriptor, name, start, original)
+        return RegularFile(descriptor, name, start, original)
     except BaseException:
         os.close(descriptor)
         raise
@@ -279,14 +281,14 @@ def _check_kind(about: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(about.st_mode):
         raise InvalidInputError(
             f"{name!r} is not a regular file.",
-            hint="For a pipe or a device pass the opened file: it is read until its end.",
+            hint="For a pipe or a device, pass the opened file: it is read to its end.",
         )
 
 
 def _seconds_until_distinct(about: os.stat_result) -> float:
-    """How long a change could still get the modification time that the file has already.
+    """Return how long a change could still leave the modification time as it is.
 
-    The kernel stamps files with a clock that ticks every few milliseconds.
+    The kernel sets it from a clock that advances every few milliseconds.
     """
     clock = getattr(time, "CLOCK_REALTIME_COARSE", None)
     if clock is None:

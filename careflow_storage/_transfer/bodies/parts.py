@@ -1,4 +1,4 @@
-"""Parts: how large they are, and their bytes, in memory or in a file."""
+"""The sizes of parts, and their bytes in memory or in a file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ MIB = 1024 * 1024
 MAX_PARTS = 10_000
 MAX_PART_BYTES = 5_000_000_000
 MAX_OBJECT_BYTES = 10_000_000_000_000
-# Known to readers of the mark of older objects: never change it.
+# The upload markers of stored objects depend on it: never change it.
 _GROWTH_STEP = 900
 _FILE_BLOCK_BYTES = 512 * 1024
-# A larger one makes asyncio copy what the socket did not take at once.
+# Of a larger slice, asyncio copies the bytes that the socket does not accept at once.
 SLICE_BYTES = 256 * 1024
 
 
 class PartSizes:
-    """The sizes of an upload's parts, so that 10,000 of them hold the whole object.
+    """The part sizes of an upload, chosen so that 10,000 parts hold the whole object.
 
-    An object of known size gets equal parts (Live Read and resume want them): the smallest
-    number of MiB that is enough. Of a stream nobody knows the length: its parts double every
-    900 parts, which reaches B2's 10 TB with parts below 5 GB.
+    An object of known size gets equal parts, which Live Read and resume need: the smallest whole
+    number of MiB that suffices. The size of a stream is unknown, so its parts double every 900
+    parts; this reaches B2's limit of 10 TB with parts below 5 GB.
     """
 
     def __init__(self, smallest: int, total: int | None) -> None:
@@ -41,7 +41,7 @@ class PartSizes:
         if total is not None:
             if total > MAX_OBJECT_BYTES:
                 raise InvalidInputError(
-                    f"An object can have {MAX_OBJECT_BYTES} bytes at the most, not {total}."
+                    f"An object can have at most {MAX_OBJECT_BYTES} bytes, not {total}."
                 )
             needed = math.ceil(total / MAX_PARTS)
             if needed > smallest:
@@ -55,24 +55,24 @@ class PartSizes:
 
 
 def even_ends(size: int, step: int) -> list[int]:
-    """Return where each piece ends when ``size`` bytes are cut into pieces of ``step``."""
+    """Return the end of each piece when ``size`` bytes are cut into pieces of ``step``."""
     return [*range(step, size, step), size] if size else []
 
 
 def check_size(declared: int | None, read: int, *, ended: bool, key: str) -> None:
-    """Raise `SizeMismatchError` when a body has other than its declared number of bytes."""
+    """Raise `SizeMismatchError` if the size of a body differs from the declared size."""
     if declared is None or read == declared or (read < declared and not ended):
         return
     more = "more than" if read > declared else f"only {read} of"
     raise SizeMismatchError(
         f"The body has {more} the {declared} bytes that were declared; nothing was stored.",
         key=key,
-        hint="It may have changed while it was read.",
+        hint="The body may have changed while it was read.",
     )
 
 
 class MemoryBody:
-    """Bytes in memory, given to the connection in slices."""
+    """Bytes in memory, sent in slices."""
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.view = memoryview(data)
@@ -83,17 +83,17 @@ class MemoryBody:
             yield self.view[start : start + SLICE_BYTES]
 
 
-class Run(Protocol):
-    """How a job gets to a thread: `Threads.run` or `Threads.run_apart`."""
+class ThreadRunner(Protocol):
+    """`Threads.run` or `Threads.run_apart`."""
 
     async def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
 class FileBody:
-    """Bytes in a file, read again for every attempt, in the threads that ``run`` stands for."""
+    """Bytes in a file, read with ``run`` in a thread, and again for each attempt."""
 
     def __init__(
-        self, read_at: Callable[[int, int], bytes], start: int, size: int, run: Run
+        self, read_at: Callable[[int, int], bytes], start: int, size: int, run: ThreadRunner
     ) -> None:
         self.size = size
         self.run = run
@@ -107,7 +107,7 @@ class FileBody:
                 yield block[first : first + SLICE_BYTES]
 
     def digest(self, algorithm: ChecksumAlgorithm) -> bytes:
-        """Hash the bytes; to be called in a thread."""
+        """Return the digest of the bytes. Call it in a thread."""
         hasher = new_hasher(algorithm)
         for start, length in self._blocks():
             hasher.update(self._read_at(start, length))
@@ -120,9 +120,12 @@ class FileBody:
 
 
 class Part:
-    """One part's bytes, kept until they are stored; `release` frees what they occupy.
+    """The bytes of one part, available until `release`.
 
-    ``digests`` are those that whoever read the bytes has made on the way.
+    Attributes:
+        body: The bytes.
+        head: The first bytes, from which the content type is detected.
+        digests: The digests that were computed while the bytes were read.
     """
 
     def __init__(
@@ -138,17 +141,17 @@ class Part:
         self._release = release
 
     def payload(self) -> Body | bytes:
-        """Return what to send: small bodies go out in one piece with the headers."""
+        """Return the request body. A small one is ``bytes``, sent together with the headers."""
         if isinstance(self.body, MemoryBody) and self.size <= SLICE_BYTES:
             whole = self.body.view.obj
-            # Mostly the very bytes that were given.
+            # Usually the bytes object that the caller passed.
             return (
                 whole if type(whole) is bytes and len(whole) == self.size else bytes(self.body.view)
             )
         return self.body
 
     async def digest(self, algorithm: ChecksumAlgorithm, threads: Threads) -> bytes:
-        """Hash the bytes, in a thread unless they are few."""
+        """Return the digest of the bytes; hash more than 64 KiB in a thread."""
         if (known := self.digests.get(algorithm)) is not None:
             return known
         if isinstance(self.body, FileBody):
@@ -160,10 +163,10 @@ class Part:
     async def request_checksum(
         self, algorithm: ChecksumAlgorithm, threads: Threads, about: Mapping[str, str]
     ) -> tuple[bytes, dict[str, str], str]:
-        """Return the digest, the headers that make the server verify it, and the payload hash.
+        """Return the digest, the headers with which the server verifies it, and the payload hash.
 
-        ``about`` are the object's headers. B2 refuses what shall be locked without Content-MD5,
-        whatever other checksum it has; Amazon's "UploadPart" asks for it, too.
+        ``about`` are the headers of the object. B2 requires Content-MD5 for an object with a
+        lock, even if it has another checksum; so does Amazon's "UploadPart".
         """
         digest = await self.digest(algorithm, threads)
         headers, payload_hash = request_headers(algorithm, digest)
@@ -172,15 +175,15 @@ class Part:
         return digest, headers, payload_hash
 
     def borrowed(self) -> Part:
-        """Return a part of the same bytes, whose release frees nothing."""
+        """Return a part with the same bytes, whose `release` frees nothing."""
         part = Part(self.body, self.head)
         part.digests = self.digests
         return part
 
     async def release(self) -> None:
-        """Free the memory or the temporary file; safe to call twice."""
+        """Free the memory or the disk space. Safe to call twice."""
         if isinstance(self.body, MemoryBody):
-            # Whoever still knows the part must not keep its buffer alive.
+            # A reference to the part must not keep its buffer alive.
             self.body = MemoryBody(b"")
         release, self._release = self._release, None
         if release is not None:

@@ -1,4 +1,4 @@
-"""What looks like a body and is none, and what to pass in its place."""
+"""Objects that are refused as bodies, with a hint what to pass instead."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _BINARY_HINT = "Open the file in binary mode ('rb')."
 
 
 def refusal(body: Any, hint: str | None = None) -> InvalidInputError:
-    """Return the refusal of something that is no body."""
+    """Return the error for an object that cannot be a body."""
     return InvalidInputError(
         f"A body of type {type(body).__name__} cannot be uploaded.", hint=hint or _hint(body)
     )
 
 
 def refuse_others(body: Any) -> None:
-    """Refuse what could be iterated over or read, but not as the bytes of one file."""
+    """Refuse objects that can be iterated or read, but are not the bytes of one file."""
     if isinstance(body, type | Mapping | AbstractSet) or inspect.isroutine(body):
         raise refusal(body)
     if inspect.isawaitable(body) and not isinstance(body, AsyncIterable):
         if isinstance(body, Coroutine):
-            # No task will await it: Python would warn of that.
+            # Otherwise Python warns that it was never awaited.
             body.close()
         raise refusal(body, "Await it, and pass what it returns.")
     _refuse_spent(body)
@@ -45,13 +45,13 @@ def refuse_closed_and_text(file: Any) -> None:
 
 
 def _is_text(file: Any) -> bool:
-    """Whether it is a wrapper of a text file: tempfile's, aiofiles' and anyio's know no TextIO."""
+    """Whether it wraps a text file: the wrappers of tempfile, aiofiles and anyio are no TextIO."""
     mode, encoding = getattr(file, "mode", None), getattr(file, "encoding", None)
     return isinstance(mode, str) and "b" not in mode and isinstance(encoding, str)
 
 
 def _refuse_spent(body: Any) -> None:
-    """Refuse a generator that has ended, or that another task or thread runs."""
+    """Refuse a generator that has ended, or that another task or thread is running."""
     if inspect.isgenerator(body):
         frame, running = body.gi_frame, body.gi_running
     elif inspect.isasyncgen(body):
@@ -60,12 +60,12 @@ def _refuse_spent(body: Any) -> None:
         return
     if frame is None:
         raise InvalidInputError(
-            "The generator has ended already: nothing would be stored.",
-            hint="A generator can be read once. Make a new one for each upload.",
+            "The generator has already ended; nothing would be stored.",
+            hint="A generator can be read only once. Create a new one for each upload.",
         )
     if running:
         raise InvalidInputError(
-            "The generator is being read already.", hint="Make one for each upload."
+            "The generator is already being read.", hint="Create one for each upload."
         )
 
 
@@ -80,7 +80,7 @@ def _hint(body: Any) -> str:
     if inspect.isroutine(body):
         return "This is a function: call it, and pass what it returns."
     if hasattr(body, "__aenter__") and not isinstance(body, AsyncIterable | Iterable):
-        return "Enter it with 'async with', and pass what that gives."
+        return "Enter it with 'async with', and pass the value."
     return _hint_by_method(body)
 
 

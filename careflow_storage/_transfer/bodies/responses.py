@@ -1,4 +1,4 @@
-"""Responses of HTTP clients, and parts of forms, as bodies. None of these packages is imported."""
+"""Responses of HTTP clients, and form parts, as bodies. None of these packages is imported."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _PLAIN = ("", "binary", "8bit", "7bit", "identity")
 
 
 async def take_response(body: Any, threads: Threads) -> StreamSource | bytes | None:
-    """Return the stream, or all the bytes, of a response or a form part; None for other bodies.
+    """Return the stream or the bytes of a response or form part; None for other bodies.
 
-    Knows the responses of httpx (sync and async), aiohttp and requests, aiohttp's requests, and
-    the parts of its forms.
+    Supports the responses of httpx (sync and async), aiohttp and requests, and the requests and
+    form parts of aiohttp.
     """
     if hasattr(body, "aiter_bytes") and hasattr(body, "iter_bytes"):
         return _httpx(body, threads)
@@ -42,7 +42,7 @@ async def take_response(body: Any, threads: Threads) -> StreamSource | bytes | N
 
 
 def claimed_length(body: Any) -> int | None:
-    """Return the ``Content-Length`` of a message, if its body is what that counts."""
+    """Return the ``Content-Length`` of a message, if it counts the decoded body."""
     headers: Mapping[str, str] | None = getattr(body, "headers", None)
     if not any(hasattr(body, name) for name in ("status", "status_code", "method")):
         return None
@@ -57,7 +57,7 @@ def claimed_length(body: Any) -> int | None:
 
 
 def takes_size(read: Any) -> bool:
-    """Whether ``read(n)`` can be called, as far as can be told."""
+    """Whether ``read(n)`` can be called, if the signature shows it."""
     try:
         signature = inspect.signature(read)
     except (TypeError, ValueError):
@@ -70,10 +70,10 @@ def takes_size(read: Any) -> bool:
 
 
 def refuse_read_response(body: Any) -> None:
-    """Refuse a response of http.client (urllib) that was read to its end."""
+    """Refuse a response of http.client (urllib) that was read to the end."""
     is_closed = getattr(body, "isclosed", None)
     if callable(is_closed) and is_closed() is True and claimed_length(body) != 0:
-        raise _read_already("Pass what was read, or request it anew.")
+        raise _read_already("Pass the bytes that were read, or repeat the request.")
 
 
 def _reads(content: Any) -> bool:
@@ -88,7 +88,7 @@ def _httpx(body: Any, threads: Threads) -> StreamSource | bytes:
     if isinstance(content, bytes):
         return _whole(body, content)
     if body.is_stream_consumed or body.is_closed:
-        raise _read_already("Stream the response anew, or pass its content.")
+        raise _read_already("Repeat the request, or pass the content of the response.")
     size = claimed_length(body)
     if isinstance(body.stream, AsyncIterable):
         return StreamSource(from_async_iterator(aiter(body.aiter_bytes())), size=size)
@@ -100,7 +100,7 @@ async def _aiohttp(body: Any, content: Any) -> StreamSource | bytes:
     if callable(at_eof) and at_eof():
         data = await body.read()
         if not data and getattr(content, "total_bytes", False):
-            raise _read_already("Pass what was read, or request it anew.")
+            raise _read_already("Pass the bytes that were read, or repeat the request.")
         return _whole(body, bytes(data))
     return StreamSource(from_async_reader(content.read), size=claimed_length(body))
 
@@ -110,7 +110,7 @@ def _whole(body: Any, data: bytes) -> bytes:
     if claimed is not None and claimed != len(data):
         raise InvalidInputError(
             f"The body has {len(data)} bytes, but its Content-Length is {claimed}.",
-            hint="It was cut off, or it is the response to a HEAD request.",
+            hint="It was truncated, or it is the response to a HEAD request.",
         )
     return data
 
@@ -121,11 +121,11 @@ def _form_part(part: Any) -> StreamSource:
     coded = str(headers.get("Content-Encoding", "")).lower()
     if transfer not in (*_PLAIN, "base64") or coded not in _PLAIN:
         raise InvalidInputError(
-            "The part is encoded in a way that cannot be decoded chunk by chunk.",
+            "The encoding of the part cannot be decoded chunk by chunk.",
             hint="Pass await part.read(decode=True).",
         )
     if part.at_eof():
-        raise _read_already("Pass what was read.")
+        raise _read_already("Pass the bytes that were read.")
     return StreamSource(_part_chunks(part, decoded=transfer == "base64"))
 
 
@@ -140,4 +140,4 @@ def _part_chunks(part: Any, *, decoded: bool) -> NextChunk:
 
 
 def _read_already(hint: str) -> InvalidInputError:
-    return InvalidInputError("The body was read already: nothing would be stored.", hint=hint)
+    return InvalidInputError("The body was already read; nothing would be stored.", hint=hint)

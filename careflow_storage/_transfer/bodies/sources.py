@@ -1,20 +1,20 @@
-"""Every kind of body as one of three sources: memory, a regular file, or a stream.
+"""Turns each kind of body into one of three sources: memory, regular file or stream.
 
 ======================================  ==========  ======================================
 body                                    size known  read
 ======================================  ==========  ======================================
-bytes, str, whatever exposes a buffer   yes         in place, without a copy
-path, file object on a regular file     yes         in the storage's threads, by position
-other file objects                      if claimed  in a thread of their own
+bytes, str, any buffer                  yes         in place, without a copy
+path, file object on a regular file     yes         in threads of the storage, by position
+other file objects                      if claimed  in its own thread
 file object with ``async def read``     if claimed  awaited
 responses of httpx, aiohttp, requests   if claimed  as their kind
 async iterable of bytes                 no          awaited
-iterable of bytes                       no          in a thread of their own
+iterable of bytes                       no          in its own thread
 ======================================  ==========  ======================================
 
-``str`` is text and is stored as UTF-8; the name of a file must be a ``pathlib.Path``. Files and
-iterators that the caller opened are never closed here. A file is read from where it stands.
-The whole contract is in docs/bodies.md.
+A ``str`` is stored as UTF-8 text; pass a ``pathlib.Path`` to upload a file by name. A file that
+the caller opened is read from its current position and never closed. docs/bodies.md describes
+the whole contract.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 from careflow_storage._transfer.bodies.buffers import is_immutable, view_of
 from careflow_storage._transfer.bodies.checksums import Hasher
 from careflow_storage._transfer.bodies.local_file import (
-    LocalFile,
+    RegularFile,
     move,
     open_copy,
     open_path,
@@ -74,19 +74,19 @@ class AsyncReader(Protocol):
 
 
 class SyncReader(Protocol):
-    """A file object of any class, of which only ``read`` is needed."""
+    """A file object of any class; only ``read`` is needed."""
 
     def read(self, size: int, /) -> bytes: ...
 
 
 class FormPart(Protocol):
-    """A part of a form, as aiohttp reads it."""
+    """A form part of aiohttp."""
 
     async def read_chunk(self, size: int = ...) -> bytes: ...
 
 
 class AsyncResponse(Protocol):
-    """A response, or a request, of aiohttp."""
+    """A response or request of aiohttp."""
 
     @property
     def content(self) -> AsyncReader: ...
@@ -114,20 +114,21 @@ UploadBody: TypeAlias = (
     | BytesResponse
     | FormPart
 )
-"""What can be uploaded."""
+"""The types that can be uploaded."""
 
 
 @asynccontextmanager
 async def open_source(
     body: UploadBody, threads: Threads, *, size: int | None = None
 ) -> AsyncIterator[Source]:
-    """Take any kind of body; ``size`` declares the length of one that does not tell it.
+    """Open a body of any kind; ``size`` declares its size if the body does not know it.
 
-    Raises `InvalidInputError` for anything that cannot be read as bytes: a file that is missing,
-    a folder, closed or opened in text mode, a generator that has ended.
+    Raises:
+        InvalidInputError: The body cannot be read as bytes: a file that is missing, closed or
+            open in text mode, a folder, a generator that has ended.
     """
     taken = await _take(body, threads)
-    if not isinstance(taken, LocalFile):
+    if not isinstance(taken, RegularFile):
         yield _with_size(taken, size)
         if isinstance(taken, MemorySource):
             taken.move_behind()
@@ -145,7 +146,7 @@ async def open_source(
 def _with_size(source: Source, declared: int | None) -> Source:
     if declared is not None:
         if type(declared) is not int or declared < 0:
-            raise InvalidInputError(f"size must be a number of bytes, not {declared!r}.")
+            raise InvalidInputError(f"size must be an int of 0 or more, not {declared!r}.")
         if source.size is not None and source.size != declared:
             raise InvalidInputError(
                 f"The body has {source.size} bytes, but size={declared} was declared."
@@ -154,7 +155,7 @@ def _with_size(source: Source, declared: int | None) -> Source:
     return source
 
 
-def _source_of(file: LocalFile, threads: Threads) -> Source:
+def _source_of(file: RegularFile, threads: Threads) -> Source:
     if file.size is not None:
         return FileSource(file, threads)
     position = 0
@@ -168,8 +169,8 @@ def _source_of(file: LocalFile, threads: Threads) -> Source:
     return StreamSource(next_chunk)
 
 
-async def _take(body: Any, threads: Threads) -> Source | LocalFile:
-    if type(body) is bytes:  # the most frequent body, and the least work
+async def _take(body: Any, threads: Threads) -> Source | RegularFile:
+    if type(body) is bytes:  # the most frequent body
         return MemorySource(memoryview(body))
     if isinstance(body, str):
         try:
@@ -194,7 +195,7 @@ async def _take(body: Any, threads: Threads) -> Source | LocalFile:
     raise refusal(body)
 
 
-async def _take_reader(file: Any, threads: Threads) -> Source | LocalFile:
+async def _take_reader(file: Any, threads: Threads) -> Source | RegularFile:
     refuse_closed_and_text(file)
     if (snapshot := snapshot_of(file)) is not None:
         return MemorySource(snapshot, file)
@@ -211,7 +212,7 @@ async def _take_reader(file: Any, threads: Threads) -> Source | LocalFile:
 
 
 def _is_async(file: Any) -> bool:
-    """Whether ``read`` belongs on the event loop: a plain function may give an awaitable, too."""
+    """Whether to call ``read`` on the event loop: a plain function may return an awaitable."""
     asynchronous = hasattr(type(file), "__aiter__") or hasattr(type(file), "__aenter__")
     return inspect.iscoroutinefunction(file.read) or (
         asynchronous and not isinstance(file, io.IOBase)
@@ -219,10 +220,10 @@ def _is_async(file: Any) -> bool:
 
 
 def _claimed_size(file: Any) -> int | None:
-    """Return how many bytes follow, if the object claims to know: the upload is held to it.
+    """Return how many bytes follow the current position, if the object says so.
 
-    For instance Starlette's and Django's uploaded files, and responses. Only a number that is
-    there is taken: no file is moved to its end, since not all find back.
+    Uploaded files of Starlette and Django do, and responses. The upload must match this size. No
+    file is moved to its end to find its size, because some cannot seek back.
     """
     size = getattr(file, "size", None)
     if type(size) is not int or size < 0:
@@ -240,14 +241,14 @@ def _position(file: Any) -> int:
             try:
                 position = tell()
             except (OSError, ValueError, AttributeError):
-                continue  # It does not know.
+                continue
             if type(position) is int and position >= 0:
                 return position
     return 0
 
 
 class MemorySource:
-    """Bytes that the caller holds already; parts are views of them."""
+    """Bytes in the caller's memory; the parts are views of them."""
 
     rewindable = True
 
@@ -260,22 +261,22 @@ class MemorySource:
 
     @property
     def immutable(self) -> bool:
-        """Whether no code can change the bytes while they are uploaded."""
+        """Whether the bytes cannot change during the upload."""
         return is_immutable(self.view)
 
     def move_behind(self) -> None:
-        """Leave the caller's file in memory as reading it leaves it."""
+        """Move the position of the caller's in-memory file to its end, as reading it does."""
         if self._original is not None:
             move(self._original, self._end)
 
     def take(self, size: int) -> memoryview:
-        """Return the next ``size`` bytes, or what is left."""
+        """Return the next ``size`` bytes, or the rest."""
         piece = self.view[self.position : self.position + size]
         self.position += piece.nbytes
         return piece
 
     async def skip(self, size: int) -> None:
-        """Pass over the next ``size`` bytes."""
+        """Skip the next ``size`` bytes."""
         self.position += size
 
     async def rewind(self) -> bool:
@@ -284,7 +285,7 @@ class MemorySource:
         return True
 
     async def check_unchanged(self) -> None:
-        """Nothing to check: the checksums do that."""
+        """Do nothing: the checksums detect a change."""
 
 
 class FileSource:
@@ -292,7 +293,7 @@ class FileSource:
 
     rewindable = True
 
-    def __init__(self, file: LocalFile, threads: Threads) -> None:
+    def __init__(self, file: RegularFile, threads: Threads) -> None:
         self.size = file.size
         self.file = file
         self._length = file.size or 0
@@ -300,23 +301,23 @@ class FileSource:
         self._position = 0
 
     async def read_into(self, buffer: memoryview, hasher: Hasher | None = None) -> int:
-        """Fill ``buffer`` with what follows; fewer bytes than it holds mean the end.
+        """Fill ``buffer`` with the next bytes; return how many. Fewer than its size mean the end.
 
-        When cancelled, the read may go on in its thread: the buffer must not be used again.
+        After a cancellation the thread may still write to the buffer: do not reuse it.
         """
         filled = await self._threads.run_apart(self.file.read_into, self._position, buffer, hasher)
         self._position += filled
         return filled
 
     def take_region(self, size: int) -> tuple[int, int]:
-        """Pass over the next ``size`` bytes, or what is left; return start and length."""
+        """Skip the next ``size`` bytes, or the rest; return start and length."""
         start = self._position
         length = min(size, max(0, self._length - start))
         self._position += length
         return start, length
 
     async def skip(self, size: int) -> None:
-        """Pass over the next ``size`` bytes."""
+        """Skip the next ``size`` bytes."""
         self._position += size
 
     async def rewind(self) -> bool:
@@ -325,7 +326,7 @@ class FileSource:
         return True
 
     async def check_unchanged(self) -> None:
-        """Raise what `LocalFile.check_unchanged` raises."""
+        """Raise an error if the file changed; see `RegularFile.check_unchanged`."""
         await self._threads.run_apart(self.file.check_unchanged)
 
 

@@ -1,4 +1,4 @@
-"""Where bytes wait that find no room in memory: one temporary file for a whole storage."""
+"""One temporary file per storage, for parts that have no room in memory."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import IO, Protocol
 from careflow_storage._local_paths import local_file_errors
 from careflow_storage._transfer.threads import Threads
 
-# Little is wasted by a call that has just begun, and a part is not scattered into dust.
+# Small enough to waste little on a short call, large enough not to fragment a part.
 _BLOCK_BYTES = 256 * 1024
-_HINT = "Waiting parts lie in TMPDIR: give it room, or a folder on another disk."
+_HINT = "Parts wait in TMPDIR: free space there, or set it to a folder on another disk."
 
 
-class Spool:
+class SharedSpool:
     """A temporary file that all waiting parts share, in blocks of 256 KiB.
 
-    One file, so that a thousand calls need one file descriptor. It has no name (on POSIX it is
-    unlinked before anything is written, and readable by its owner alone), it is opened with
-    the first block and closed with the last, and shrinks when blocks at its end come free:
-    the lowest free block is always taken first. Its folder is `tempfile.gettempdir`'s
-    (``TMPDIR``), which must be on a disk: in a tmpfs its bytes are memory after all.
+    A thousand calls need only one file descriptor. On POSIX the file has no name: it is unlinked
+    before anything is written, and only its owner can read it. It is opened with the first block
+    and closed with the last. The lowest free block is always used first, so the file shrinks when
+    the blocks at its end become free. It is in ``TMPDIR`` (`tempfile.gettempdir`), which should
+    be on a disk: the bytes of a tmpfs are in memory.
 
-    All its methods are for threads.
+    Call all methods from threads.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,16 @@ class Spool:
 
     @property
     def blocks(self) -> int:
-        """How many blocks are taken."""
+        """How many blocks are in use."""
         return self._length - len(self._free)
 
     @property
     def size(self) -> int:
-        """The length of the file in bytes, free blocks within it included."""
+        """The length of the file in bytes, including free blocks."""
         return self._length * _BLOCK_BYTES
 
     def take(self) -> int:
-        """Take a block; return its number."""
+        """Reserve a block; return its number."""
         with self._lock:
             if self._file is None:
                 self._file = _open()
@@ -58,8 +58,8 @@ class Spool:
             self._length += 1
             return self._length - 1
 
-    def give_back(self, blocks: list[int]) -> None:
-        """Free these blocks, and what the file needs no more."""
+    def free(self, blocks: list[int]) -> None:
+        """Free these blocks, and shorten the file if possible."""
         with self._lock:
             self._free.update(blocks)
             for number in blocks:
@@ -88,7 +88,7 @@ class Spool:
     def _opened(self) -> _File:
         file = self._file
         if file is None:
-            raise RuntimeError("no block of the spool is taken")
+            raise RuntimeError("no block of the spool is in use")
         return file
 
     def _close(self) -> None:
@@ -97,14 +97,14 @@ class Spool:
             file.close()
 
 
-class Area:
-    """Bytes in a spool that belong together, wherever its blocks are.
+class SpoolArea:
+    """The bytes of one part in the spool, in any blocks; append-only.
 
-    They are only ever appended to. ``hold`` and ``release`` count who reads them: the blocks
-    are free for others when the last one has gone, so that nobody sends another's bytes.
+    `hold` and `release` count the readers. The last `release` frees the blocks, so no reader
+    ever gets the bytes of another part.
     """
 
-    def __init__(self, spool: Spool, threads: Threads) -> None:
+    def __init__(self, spool: SharedSpool, threads: Threads) -> None:
         self.size = 0
         self._spool = spool
         self._threads = threads
@@ -112,12 +112,12 @@ class Area:
         self._holders = 1
 
     async def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Write ``data`` behind what is there. Cancelled or failed, it counts for nothing."""
+        """Append ``data``. If this fails or is cancelled, the area stays as it was."""
         view = memoryview(data)
         try:
             await self._threads.run(self._write, view)
         except BaseException:
-            await self._give_back(self._blocks[-(-self.size // _BLOCK_BYTES) :])
+            await self._free_blocks(self._blocks[-(-self.size // _BLOCK_BYTES) :])
             raise
         self.size += view.nbytes
 
@@ -134,7 +134,7 @@ class Area:
                 data = data[piece.nbytes :]
 
     def read_at(self, start: int, size: int) -> bytes:
-        """Read from anywhere; to be called in a thread."""
+        """Return up to ``size`` bytes from ``start`` on. Call it in a thread."""
         pieces: list[bytes] = []
         end = min(start + size, self.size)
         while start < end:
@@ -146,19 +146,19 @@ class Area:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def hold(self) -> None:
-        """Keep the bytes for one more reader, who calls `release`."""
+        """Add a reader, which calls `release` when it is done."""
         self._holders += 1
 
     async def release(self) -> None:
-        """Let go of the bytes; the last one who does frees the blocks."""
+        """Remove a reader; the last one frees the blocks."""
         self._holders -= 1
         if self._holders == 0:
-            await self._give_back(self._blocks)
+            await self._free_blocks(self._blocks)
 
-    async def _give_back(self, blocks: list[int]) -> None:
+    async def _free_blocks(self, blocks: list[int]) -> None:
         if blocks:
             self._blocks = self._blocks[: -len(blocks)]
-            await self._threads.clean_up(lambda: self._spool.give_back(blocks))
+            await self._threads.clean_up(lambda: self._spool.free(blocks))
 
 
 class _File(Protocol):
@@ -172,7 +172,7 @@ class _File(Protocol):
 
 
 class _PositionedFile:
-    """Reads and writes of several threads at once: each call names its position."""
+    """Positioned reads and writes, which several threads can do at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -195,7 +195,7 @@ class _PositionedFile:
 
 
 class _SeekingFile:
-    """The same where the system has no positioned reads and writes: Windows."""
+    """The same for Windows, which has no positioned reads and writes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

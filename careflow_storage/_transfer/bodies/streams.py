@@ -1,4 +1,4 @@
-"""Bodies that give their bytes in chunks: iterables and readers, sync and async."""
+"""Bodies that are read in chunks: iterables and readers, sync and async."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from careflow_storage._transfer.bodies.buffers import owned
+from careflow_storage._transfer.bodies.buffers import copy_unless_immutable
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
-from careflow_storage._transfer.workers import Outcome
+from careflow_storage._transfer.workers import JobResult
 from careflow_storage.errors import BodyChangedError, InvalidInputError
 
 READ_BYTES = 1024 * 1024
-# Chunks that come this quickly share one trip to the thread. Slower ones flow on at once.
+# Chunks that arrive within this time share one switch to the thread.
 _BATCH_SECONDS = 0.005
 
 
@@ -30,18 +30,21 @@ class _End:
 
 
 END = _End()
-"""What a chunk function returns when no chunk follows."""
+"""What `NextChunk` returns at the end."""
 
 NextChunk = Callable[[], Awaitable[Any]]
 Rewind = Callable[[], Awaitable[bool]]
 
 
 class StreamSource:
-    """Bytes that come in chunks of any size, at any time.
+    """Bytes that arrive in chunks of any size, at any time.
 
-    ``next_chunk`` returns bytes-like chunks, and at last `END`; it is not called after that.
-    ``size`` is what the body claims: the upload is held to it. ``rewind`` goes back to the
-    start, if it can: what is then read again must be the same bytes.
+    Args:
+        next_chunk: Returns the next bytes-like chunk, or `END`, after which it is not called
+            again.
+        size: The size that the body claims; the upload must match it.
+        rewind: Goes back to the start and returns True, if that is possible. The bytes that are
+            read again must be the same.
     """
 
     def __init__(
@@ -53,62 +56,62 @@ class StreamSource:
         self._rest = memoryview(b"")
         self._ended = False
         self._turns = Turns()
-        self._record = _Record() if rewind is not None else None
+        self._checksum = _ReadChecksum() if rewind is not None else None
 
     async def next_piece(self, size: int) -> memoryview:
-        """Return the next bytes, at most ``size`` of them; none at the end.
+        """Return up to ``size`` next bytes; none at the end.
 
         Raises:
-            InvalidInputError: The body gave something else than bytes.
-            BodyChangedError: It gives other bytes than before it was rewound.
+            InvalidInputError: The body returned something other than bytes.
+            BodyChangedError: After a rewind, the body returned different bytes.
         """
         while not self._rest and not self._ended:
-            # Before the chunk: a cancellation here loses none.
+            # Before reading: a cancellation here loses no chunk.
             await self._turns.yield_if_due()
             chunk = await self._next_chunk()
             if chunk is END:
                 self._ended = True
-                if self._record is not None:
-                    self._record.end()
+                if self._checksum is not None:
+                    self._checksum.end()
                 break
-            self._rest = owned(chunk)
-            if self._record is not None:
-                self._record.add(self._rest)
+            self._rest = copy_unless_immutable(chunk)
+            if self._checksum is not None:
+                self._checksum.add(self._rest)
         piece, self._rest = self._rest[:size], self._rest[size:]
         return piece
 
     @property
     def rewindable(self) -> bool:
-        """Whether `rewind` may go back."""
+        """Whether `rewind` may succeed."""
         return self._rewind is not None
 
     async def skip(self, size: int) -> None:
-        """Pass over the next ``size`` bytes, or what is left."""
+        """Skip the next ``size`` bytes, or the rest."""
         while size > 0 and (piece := await self.next_piece(size)):
             size -= piece.nbytes
 
     async def rewind(self) -> bool:
-        """Go back to the start; False when the bytes are gone."""
-        if self._rewind is None or self._record is None or not await self._rewind():
+        """Go back to the start; return False if that is not possible."""
+        if self._rewind is None or self._checksum is None or not await self._rewind():
             return False
         self._rest, self._ended = memoryview(b""), False
-        self._record = self._record.again()
+        self._checksum = self._checksum.again()
         return True
 
     async def check_unchanged(self) -> None:
-        """Nothing to check: the bytes are taken as they come."""
+        """Do nothing: a stream has no earlier state to compare with."""
 
 
-class _Record:
-    """A checksum of what was read, to recognise a body that goes back only in words."""
+class _ReadChecksum:
+    """Detects a body that claims to go back to its start, but returns different bytes."""
 
-    def __init__(self, earlier: _Record | None = None) -> None:
+    def __init__(self, earlier: _ReadChecksum | None = None) -> None:
         self._size = 0
         self._crc = 0
         self._earlier = earlier
 
     def add(self, data: memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes; raise `BodyChangedError` if they differ from the first pass."""
         earlier = self._earlier
         if earlier is not None and self._size + data.nbytes >= earlier._size:
             head = data[: earlier._size - self._size]
@@ -119,25 +122,27 @@ class _Record:
         self._size += data.nbytes
 
     def end(self) -> None:
-        """Know that no more bytes come."""
+        """Check the end: raise `BodyChangedError` if the first pass had more bytes."""
         if self._earlier is not None and self._earlier._size:
             raise self._difference()
 
     def _difference(self) -> BodyChangedError:
         return BodyChangedError(
-            "The body gave other bytes when it was read again; nothing was stored.",
-            hint="It cannot really go back to its start, or it was changed meanwhile. "
-            "Upload a Path, or bytes.",
+            "The body returned different bytes when it was read again; nothing was stored.",
+            hint="It does not really seek back to its start, or it changed meanwhile. "
+            "Upload a Path or bytes.",
         )
 
-    def again(self) -> _Record:
-        """Begin anew; hold what comes to whatever was read the furthest."""
+    def again(self) -> _ReadChecksum:
+        """Return the checksum of the next pass, which is compared with the longest pass so far."""
         earlier = self._earlier
-        return _Record(earlier if earlier is not None and earlier._size > self._size else self)
+        return _ReadChecksum(
+            earlier if earlier is not None and earlier._size > self._size else self
+        )
 
 
 def from_async_iterator(iterator: AsyncIterator[Any]) -> NextChunk:
-    """Take the chunks of an async iterator, on the event loop."""
+    """Return a function that reads an async iterator on the event loop."""
 
     async def next_chunk() -> Any:
         try:
@@ -149,7 +154,7 @@ def from_async_iterator(iterator: AsyncIterator[Any]) -> NextChunk:
 
 
 def from_async_reader(read: Callable[[int], Any]) -> NextChunk:
-    """Call ``read`` on the event loop. A short read is not the end: only an empty one is."""
+    """Return a function that calls ``read`` on the event loop; an empty read is the end."""
 
     async def next_chunk() -> Any:
         try:
@@ -164,7 +169,7 @@ def from_async_reader(read: Callable[[int], Any]) -> NextChunk:
 
 
 def from_iterable(iterable: Iterable[Any], threads: Threads) -> NextChunk:
-    """Iterate in a thread that may block, in batches, in the caller's context."""
+    """Return a function that iterates in a thread, in batches, in the caller's context."""
     iterator: Any = None
 
     def step() -> Any:
@@ -173,88 +178,87 @@ def from_iterable(iterable: Iterable[Any], threads: Threads) -> NextChunk:
             iterator = iter(iterable)
         return next(iterator, END)
 
-    return _Batches(step, threads).next_chunk
+    return _ThreadedChunks(step, threads).next_chunk
 
 
 def position_of(file: Any) -> int | None:
-    """Return where a file object stands; None if it does not know, or says that it cannot seek.
-
-    To be called in a thread.
-    """
+    """Return the position of a file object; None if it cannot seek. Call it in a thread."""
     try:
         position = file.tell() if file.seekable() is True else None
-    except Exception:  # noqa: BLE001 - whatever goes wrong, it cannot go back
+    except Exception:  # noqa: BLE001 - after any error, it cannot go back
         return None
     return position if type(position) is int and position >= 0 else None
 
 
 class FileReads:
-    """Reads a file object in a thread that may block. Only an empty read is the end.
+    """Reads a file object in a thread; an empty read is the end.
 
-    ``start`` is its `position_of`, if it can go back there.
+    ``start`` is its `position_of`, or None if it cannot go back.
     """
 
     def __init__(self, file: Any, start: int | None, threads: Threads) -> None:
         self._file = file
         self._threads = threads
         self._start = start
-        # Where it can, a buffered pipe gives what is there and does not wait for the whole MiB.
+        # read1 returns what a buffered pipe has, and does not wait for the whole MiB.
         standard = type(file).__module__ in ("_io", "io")
         self._read1 = getattr(file, "read1", None) if standard else None
-        self._batches = _Batches(self._step, threads)
+        self._chunks_in_thread = _ThreadedChunks(self._step, threads)
 
     async def next_chunk(self) -> Any:
         """Return the next chunk, or `END`."""
-        return await self._batches.next_chunk()
+        return await self._chunks_in_thread.next_chunk()
 
     @property
     def rewind(self) -> Rewind | None:
-        """For a `StreamSource`; None if the file says that it cannot go back."""
+        """The function that goes back to the start; None if the file cannot seek."""
         return self._rewind if self._start is not None else None
 
     def _step(self) -> Any:
         chunk = self._read1(READ_BYTES) if self._read1 is not None else b""
-        # `read1` cannot tell the end from a pipe in non-blocking mode that is empty now.
+        # An empty `read1` is the end, or a pipe in non-blocking mode that is empty at the moment.
         return _read_chunk(chunk or self._file.read(READ_BYTES))
 
     async def _rewind(self) -> bool:
         context = contextvars.copy_context()
         if not await self._threads.run_of_caller(context, self._go_back):
             return False
-        self._batches = _Batches(self._step, self._threads)
+        self._chunks_in_thread = _ThreadedChunks(self._step, self._threads)
         return True
 
     def _go_back(self) -> bool:
         start = self._start
-        # Files lie: one whose position did not follow what it gave does not go back either.
-        if start is None or position_of(self._file) != start + self._batches.taken:
+        # A file whose position did not advance by the bytes read cannot seek back either.
+        if start is None or position_of(self._file) != start + self._chunks_in_thread.taken:
             return False
         try:
             self._file.seek(start, os.SEEK_SET)
-        except Exception:  # noqa: BLE001 - a GzipFile on a pipe finds out only now
+        except Exception:  # noqa: BLE001 - a GzipFile on a pipe fails only here
             return False
         return position_of(self._file) == start
 
 
 def _read_chunk(chunk: Any) -> Any:
-    """Make `END` of an empty read; an awaitable is for the event loop."""
+    """Return the chunk, or `END` for an empty read; an awaitable as it is."""
     if inspect.isawaitable(chunk):
         return chunk
     if chunk is None:
         raise InvalidInputError(
-            "The body's read() returned None: it is in non-blocking mode and has no data now.",
-            hint="Open it in blocking mode, or pass an async iterable that waits for its data.",
+            "The body's read() returned None: it is in non-blocking mode and has no data.",
+            hint="Open it in blocking mode, or pass an async iterable that waits for data.",
         )
-    return owned(chunk) or END
+    return copy_unless_immutable(chunk) or END
 
 
-class _Batches:
-    """Calls ``step`` in a thread, until enough chunks came or some milliseconds have passed.
+class _ThreadedChunks:
+    """Calls ``step`` in a thread until 1 MiB is read or 5 ms have passed.
 
-    One trip per batch: a generator of tiny chunks must not cost a trip each. Chunks are there
-    for the taking while the thread waits for the next one, so that none waits for a full batch.
-    Each is copied, unless it is ``bytes``, before the next is asked for. ``taken`` counts their
-    bytes.
+    One thread switch per batch, so that a generator of tiny chunks stays fast. A chunk is
+    available while the thread waits for the next one. Each chunk is copied, unless it is
+    ``bytes``, before the next one is requested.
+
+    Attributes:
+        taken: How many bytes were read.
     """
 
     def __init__(self, step: Callable[[], Any], threads: Threads) -> None:
@@ -263,19 +267,19 @@ class _Batches:
         self._threads = threads
         self._context = contextvars.copy_context()
         self._loop = asyncio.get_running_loop()
-        self._job: asyncio.Future[Outcome[None]] | None = None
-        # The thread appends to it, the event loop takes from it.
+        self._job: asyncio.Future[JobResult[None]] | None = None
+        # The thread appends to it, the event loop removes from it.
         self._chunks: deque[Any] = deque()
-        # Set while the event loop waits for the next chunk of a job that is running.
-        self._came: asyncio.Future[None] | None = None
+        # Set while the event loop waits for the next chunk of a running job.
+        self._chunk_added: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
         self._ended = False
 
     async def next_chunk(self) -> Any:
-        """Return the next chunk; raise what the body raised after the chunks before it."""
+        """Return the next chunk, or `END`; raise the error of the body after its last chunk."""
         while not self._chunks:
             if self._job is not None:
-                await self._some()
+                await self._wait_for_chunk()
             elif self._error is not None:
                 error, self._error, self._ended = self._error, None, True
                 raise error
@@ -289,18 +293,18 @@ class _Batches:
             self._ended = chunk is END
         return chunk
 
-    async def _some(self) -> None:
-        """Wait until the job has ended, or after some milliseconds until it has a chunk."""
+    async def _wait_for_chunk(self) -> None:
+        """Wait until the job has ended; after 5 ms, until it has a chunk."""
         job = self._job
         if job is None:
             return
         try:
             await asyncio.wait({job}, timeout=_BATCH_SECONDS)
             if not job.done() and not self._chunks:
-                came = self._came = self._loop.create_future()
+                waiter = self._chunk_added = self._loop.create_future()
                 if not self._chunks:
-                    await asyncio.wait({job, came}, return_when=asyncio.FIRST_COMPLETED)
-                self._came = None
+                    await asyncio.wait({job, waiter}, return_when=asyncio.FIRST_COMPLETED)
+                self._chunk_added = None
         except asyncio.CancelledError:
             job.cancel()
             raise
@@ -318,23 +322,23 @@ class _Batches:
                     self._ended = True
                     return
                 if not inspect.isawaitable(chunk):
-                    chunk = owned(chunk)
+                    chunk = copy_unless_immutable(chunk)
                     size += chunk.nbytes
                     self.taken += chunk.nbytes
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
-                self._error = _explicit(error)
+                self._error = _not_stop_iteration(error)
                 return
             self._chunks.append(chunk)
-            self._tell()
+            self._notify()
             if inspect.isawaitable(chunk):
                 return
 
-    def _tell(self) -> None:
-        came, self._came = self._came, None
-        if came is not None:
-            # When the loop is closed no task waits any more.
+    def _notify(self) -> None:
+        waiter, self._chunk_added = self._chunk_added, None
+        if waiter is not None:
+            # RuntimeError: the loop is closed, so no task waits.
             with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_wake, came)
+                self._loop.call_soon_threadsafe(_wake, waiter)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -342,8 +346,8 @@ def _wake(waiter: asyncio.Future[None]) -> None:
         waiter.set_result(None)
 
 
-def _explicit(error: BaseException) -> BaseException:
-    """Return the error, or one in its place if it would end an iteration that is not its own."""
+def _not_stop_iteration(error: BaseException) -> BaseException:
+    """Return ``error``; a RuntimeError for StopIteration, which would end another iteration."""
     if not isinstance(error, StopIteration | StopAsyncIteration):
         return error
     explicit = RuntimeError(f"the body raised {type(error).__name__}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from careflow_storage._s3.responses.lengths import part_count
-from careflow_storage._transfer.bodies.checksums import is_md5, tells_md5s
+from careflow_storage._transfer.bodies.checksums import has_md5_etag, is_md5
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage._transfer.upload.marker import UploadMarker
 from careflow_storage.errors import ChecksumMismatchError
@@ -29,7 +29,7 @@ def part_ends(size: int, etag: str, headers: Mapping[str, str], marker: str | No
         return [size]
     count = part_count(etag)
     upload = UploadMarker.parse(marker)
-    if count is None or upload is None or not tells_md5s(headers):
+    if count is None or upload is None or not has_md5_etag(headers):
         return []
     ends: list[int] = []
     position = 0

@@ -18,7 +18,7 @@ from careflow_storage._s3.versions import versions_of_key
 from careflow_storage._transfer.bodies.checksums import (
     composite,
     composite_etag,
-    tells_md5s,
+    has_md5_etag,
     verify_stored,
 )
 from careflow_storage._transfer.bodies.parts import Part, PartSizes
@@ -206,7 +206,7 @@ class MultipartUpload:
             self._conditional = False
             return await self.complete()
         except StorageError as error:
-            etag = composite_etag([part.etag for part in sent]) if self._tells_md5s else None
+            etag = composite_etag([part.etag for part in sent]) if self._has_md5_etag else None
             self.gone = isinstance(error, NoSuchUploadError)
             stored = await self._completed_anyway(error, etag)
         self._completed = True
@@ -215,8 +215,8 @@ class MultipartUpload:
         return stored, checksum
 
     @property
-    def _tells_md5s(self) -> bool:
-        return tells_md5s(self._headers)
+    def _has_md5_etag(self) -> bool:
+        return has_md5_etag(self._headers)
 
     def _known_id(self) -> str:
         upload_id = self.upload_id
@@ -285,7 +285,7 @@ class MultipartUpload:
 
     def _verify(self, stored: Stored, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)
-        parts_are_md5 = self._tells_md5s and all(
+        parts_are_md5 = self._has_md5_etag and all(
             part.etag == part.digest.hex() for part in self.sent.values()
         )
         if self._algorithm != "md5" or etag is None or not parts_are_md5:

@@ -265,7 +265,7 @@ async def test_a_full_disk_keeps_nothing_from_the_server(
     with pytest.raises(StorageError) as caught:  # noqa: PT012 - the block is what is tested
         async with writer:
             await writer.write(SHORT)
-            monkeypatch.setattr(spooling.Spool, "write", full)
+            monkeypatch.setattr(spooling.SharedSpool, "write", full)
             while True:
                 await writer.write(LONG[len(SHORT) :][:40_000])
     assert "temporary file" in str(caught.value) or "space" in str(caught.value)
