@@ -576,8 +576,13 @@ class BackblazeStorage:
             ChecksumMismatchError: The bytes were damaged on their way.
         """
         async with self._call("get_file", key, timeout):
-            stream = self.stream_file(
-                key, version_id=version_id, verify=verify, encryption=encryption
+            check_customer_key(encryption, self.settings.endpoint)
+            stream = FileStream(
+                self._context(),
+                existing_key(key),
+                version_id=version_id,
+                verify=verify,
+                encryption=encryption,
             )
             return await stream.read()
 

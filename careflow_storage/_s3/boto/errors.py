@@ -86,7 +86,8 @@ def explain(
             ("credentials",), hint="The session that was given holds no credentials.", **where
         )
     if isinstance(error, botocore.BotoCoreError):
-        return InvalidInputError(str(error), **where)
+        # botocore refuses parameters before it sends a request.
+        return InvalidInputError(str(error), **{**where, "operation": None})
     return None
 
 
