@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 
 from careflow_storage.cli.ui.cleaning import clean_reports_of_defects
 
-# What the extra `cli` brings.
-_NEEDED = {"rich", "typer"}
+# What the extra `cli` installs. rich is needed once a command runs.
+_NEEDED = ("typer", "rich")
 
 
 def main() -> None:
-    """Run the command; exit code 2 and one line when its extra is not installed."""
-    # Before typer takes note of it.
+    """Run the command; exit with 2 and one line of help if its extra is not installed."""
+    # Before typer stores the hook that it finds.
     clean_reports_of_defects()
+    for module in _NEEDED:
+        if find_spec(module) is None:
+            sys.exit(_report_missing(module))
     try:
         from careflow_storage.cli.app import app
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in _NEEDED:
-            raise
-        sys.exit(_missing(error.name))
     except KeyboardInterrupt:
-        # Before anything was begun.
+        # Nothing has begun.
         sys.exit(130)
     app()
 
 
-def _missing(module: str) -> int:
+def _report_missing(module: str) -> int:
     hint = 'pip install "careflow-storage[demo]"'
     print(f"careflow-storage: {module} is not installed. {hint}", file=sys.stderr)
     return 2

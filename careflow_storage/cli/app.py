@@ -1,15 +1,17 @@
-"""The commands and their options; what they do is in modules of their own."""
+"""The program: its options, and all of its commands.
+
+Nothing here, nor in the modules of the commands, imports the library: `--help` and the shell's
+completion need only the names.
+"""
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from careflow_storage import __version__
+from careflow_storage._version import __version__
 from careflow_storage.cli.commands import (
     buckets,
     config,
@@ -18,6 +20,7 @@ from careflow_storage.cli.commands import (
     files,
     keys,
     lifecycle,
+    local,
     lock,
     migrate,
     uploads,
@@ -25,14 +28,14 @@ from careflow_storage.cli.commands import (
     versions,
 )
 from careflow_storage.cli.commands import inspect as inspect_files
-from careflow_storage.cli.run import Globals, errors_for_people, run
+from careflow_storage.cli.context import Globals
 from careflow_storage.cli.ui.cleaning import clean_usage_errors
-from careflow_storage.cli.ui.options import LOCAL, Json, examples, parse_size
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.help import CONTEXT_SETTINGS, Commands, HelpGroup
+from careflow_storage.cli.ui.options import ACCOUNT, BUCKET, VERSIONS
 
 
-class _Commands(TyperGroup):
-    """All commands; what is told of wrong arguments is clean."""
+class _Program(HelpGroup):
+    """All commands; reports of wrong arguments are safe to print."""
 
     def make_context(self, *arguments: Any, **options: Any) -> Any:
         with clean_usage_errors():
@@ -43,13 +46,13 @@ class _Commands(TyperGroup):
             return super().invoke(*arguments, **options)
 
 
-# Without rich's tracebacks: they print local variables, and those may hold keys.
-app: typer.Typer = typer.Typer(
+app = Commands(
+    "Store call recordings in Backblaze B2 or any S3-compatible store.",
     name="careflow-storage",
-    help="Call recordings in Backblaze B2, or any S3-compatible store.",
-    no_args_is_help=True,
+    # Tracebacks of rich print local variables, which may hold keys.
     pretty_exceptions_enable=False,
-    cls=_Commands,
+    context_settings=CONTEXT_SETTINGS,
+    cls=_Program,
 )
 
 
@@ -59,121 +62,38 @@ def options(
     env_file: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             exists=True,
             dir_okay=False,
-            help="Read the settings from here.",
-            show_default=".env in this folder, if there is one",
+            help="Read the settings from this .env file.",
+            show_default=".env in the current folder",
         ),
     ] = None,
     bucket: Annotated[
-        str | None, typer.Option(help="Another bucket than BACKBLAZE_BUCKET_NAME.")
+        str | None,
+        typer.Option(metavar="NAME", help="Use this bucket.", show_default="BACKBLAZE_BUCKET_NAME"),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Call recordings in Backblaze B2, or any S3-compatible store."""
+    """Store call recordings in Backblaze B2 or any S3-compatible store."""
     context.obj = Globals(env_file, bucket)
     if version:
         print(__version__)
         raise typer.Exit
 
 
-@app.command(
-    rich_help_panel=LOCAL,
-    epilog=examples(
-        "careflow-storage demo",
-        "careflow-storage demo --recording call.mp3 --size 500MB --data-dir ./storage",
-    ),
-)
-def demo(
-    recording: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            help="Your own recording to store.",
-            show_default="a few seconds of synthetic speech",
-        ),
-    ] = None,
-    size: Annotated[
-        int,
-        typer.Option(parser=parse_size, metavar="SIZE", help="Size of the long call."),
-    ] = "64MiB",  # type: ignore[assignment]  # typer parses the default, too
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help="Use the embedded server and keep its data, and the recording, here.",
-        ),
-    ] = None,
-    local: Annotated[
-        bool,
-        typer.Option("--local", help="Use the embedded server even if BACKBLAZE_* is set."),
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Store recordings, play one back, verify every byte, and clean up.
-
-    In your own bucket if BACKBLAZE_* is set, else on an embedded S3 server.
-    """
-    from careflow_storage.cli.actions.demo import run_demo
-
-    local = local or data_dir is not None
-
-    async def main(output: Output) -> None:
-        await run_demo(output, recording=recording, size=size, data_dir=data_dir, local=local)
-
-    run(main, as_json=as_json)
-
-
-@app.command(
-    "serve-local",
-    rich_help_panel=LOCAL,
-    epilog=examples(
-        "careflow-storage serve-local --data-dir ./storage --port 9000",
-        "careflow-storage serve-local --json > server.json",
-    ),
-)
-def serve_local(
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False, help="Keep the data here.", show_default="forgotten at the end"
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Listen here.", show_default="any free port"),
-    ] = None,
-    bucket: Annotated[
-        str, typer.Option(help="The bucket to create.")
-    ] = "careflow-recordings-local",
-    as_json: Json = False,
-) -> None:
-    """Run the embedded S3 server until Ctrl-C and print the variables that point to it."""
-    from careflow_storage.cli.actions.serve_local import serve
-
-    output = Output(as_json=as_json)
-    with errors_for_people(output):
-        serve(output, data_dir=data_dir, port=port, bucket=bucket)
-
-
-# In the order in which `--help` lists them.
-for _module in (
-    *(files, inspect_files, versions, uploads, buckets, cors, lifecycle, lock, keys, usage, doctor),
-    *(migrate, config),
-):
-    _module.add_to(app)
-
-
-def _let_help_flow(commands: typer.Typer) -> None:
-    """Let paragraphs of --help fill the terminal; typer keeps the line breaks of the source."""
-    for command in commands.registered_commands:
-        text = command.help or inspect.getdoc(command.callback) or ""
-        command.help = "\n\n".join(" ".join(each.split()) for each in text.split("\n\n"))
-    for group in commands.registered_groups:
-        if group.typer_instance is not None:
-            _let_help_flow(group.typer_instance)
-
-
-_let_help_flow(app)
+# `--help` lists them in this order.
+app.add_typer(local.commands)
+app.add_typer(files.commands)
+app.add_typer(inspect_files.commands)
+app.add_typer(versions.commands)
+app.add_typer(uploads.commands, name="uploads", rich_help_panel=VERSIONS)
+app.add_typer(buckets.commands, name="buckets", rich_help_panel=BUCKET)
+app.add_typer(cors.commands, name="cors", rich_help_panel=BUCKET)
+app.add_typer(lifecycle.commands, name="lifecycle", rich_help_panel=BUCKET)
+app.add_typer(lock.commands, name="lock", rich_help_panel=BUCKET)
+app.add_typer(keys.commands, name="keys", rich_help_panel=ACCOUNT)
+app.add_typer(usage.commands)
+app.add_typer(doctor.commands)
+app.add_typer(migrate.commands, name="migrate", rich_help_panel=ACCOUNT)
+app.add_typer(config.commands)

@@ -1,26 +1,23 @@
-"""How a command runs: settings, one event loop, errors for people, exit codes, Ctrl-C."""
+"""How a command runs: one event loop, signals, errors as messages, exit codes."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import re
 import signal
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import aiohttp
 import typer
 from pydantic import ValidationError
 
-from careflow_storage import (
+from careflow_storage.cli.ui.logs import log_warnings_to
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.errors import (
     AccessDeniedError,
-    BackblazeStorage,
     InvalidCredentialsError,
     InvalidInputError,
     NoSuchApplicationKeyError,
@@ -29,113 +26,55 @@ from careflow_storage import (
     NoSuchUploadError,
     NotConfiguredError,
     StorageError,
-    StorageSettings,
 )
-from careflow_storage.cli.ui.logs import logs_for_people
-from careflow_storage.cli.ui.output import Output
-from careflow_storage.settings import settings_from_environment
 
 FAILED = 1
-"""The operation failed, or found what it was asked to find wrong."""
+"""The operation failed, or a check did not pass."""
 WRONG_USE = 2
 """An argument or a setting is missing or wrong; nothing was sent."""
-NOT_THERE = 3
+NOT_FOUND = 3
 """The file, version, upload or bucket does not exist."""
 NOT_ALLOWED = 4
-"""The key is wrong, or may not do this."""
+"""The key is wrong, or lacks a capability."""
 OVER_LIMIT = 5
-"""A threshold that was given is crossed."""
+"""Usage exceeds a limit that was given."""
 INTERRUPTED = 130
-"""Ctrl-C; what was begun was cleaned up. SIGTERM is 143 (128 and the signal's number)."""
+"""Ctrl-C, after cleaning up. SIGTERM is 143: 128 and the signal's number."""
 
-_BUCKET_VARIABLE = re.compile(r"BACKBLAZE_BUCKET_NAME( \(or [A-Z0-9_]+\))?")
 # The first that fits decides.
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidInputError, WRONG_USE),
     (NotConfiguredError, WRONG_USE),
     (ValidationError, WRONG_USE),
-    (NoSuchKeyError, NOT_THERE),
-    (NoSuchBucketError, NOT_THERE),
-    (NoSuchUploadError, NOT_THERE),
-    (NoSuchApplicationKeyError, NOT_THERE),
+    (NoSuchKeyError, NOT_FOUND),
+    (NoSuchBucketError, NOT_FOUND),
+    (NoSuchUploadError, NOT_FOUND),
+    (NoSuchApplicationKeyError, NOT_FOUND),
     (AccessDeniedError, NOT_ALLOWED),
     (InvalidCredentialsError, NOT_ALLOWED),
 )
 
 
-@dataclass(frozen=True)
-class Globals:
-    """The options before the command's name."""
-
-    env_file: Path | None = None
-    bucket: str | None = None
-
-    @classmethod
-    def of(cls, context: typer.Context) -> Globals:
-        """Return those of a command."""
-        return context.find_root().obj or cls()
-
-    def words(self) -> list[str]:
-        """Return them as they are typed."""
-        given = {"--env-file": self.env_file, "--bucket": self.bucket}
-        return [text for name, value in given.items() if value for text in (name, str(value))]
-
-
-def settings_of(context: typer.Context) -> StorageSettings:
-    """Read the settings as ``--env-file`` and ``--bucket`` say.
-
-    Raises:
-        InvalidInputError: A setting is malformed.
-    """
-    given = Globals.of(context)
-    values: dict[str, Any] = {}
-    if given.bucket is not None:
-        values["bucket_name"] = given.bucket
-    if given.env_file is not None:
-        values["_env_file"] = given.env_file
-    try:
-        return settings_from_environment(**values)
-    except InvalidInputError as error:
-        if given.bucket is not None:
-            # It is not the variable's value that is wrong.
-            error.message = _BUCKET_VARIABLE.sub("--bucket", error.message)
-        raise
-
-
-def with_storage(
-    context: typer.Context,
-    job: Callable[[BackblazeStorage, Output], Awaitable[int | None]],
-    *,
-    as_json: bool,
-) -> None:
-    """Run ``job`` with an open storage; leave the command with the exit code that it returns."""
-
-    async def main(output: Output) -> int | None:
-        async with BackblazeStorage(settings_of(context)) as storage:
-            return await job(storage, output)
-
-    run(main, as_json=as_json, given=Globals.of(context))
-
-
 def run(
-    main: Callable[[Output], Awaitable[int | None]],
-    *,
-    as_json: bool,
-    given: Globals | None = None,
+    main: Callable[[Output], Awaitable[int | None]], *, as_json: bool, options: Sequence[str] = ()
 ) -> None:
-    """Run ``main`` on an event loop of its own; leave with its exit code.
+    """Run ``main`` on an event loop of its own, and exit with the code that it returns.
 
-    Ctrl-C, SIGTERM and a closed terminal cancel it, and what it was doing is cleaned up before
-    the command ends.
+    Ctrl-C, SIGTERM and a closed terminal cancel it; it cleans up before the command ends.
+
+    Args:
+        main: Gets the output to write to.
+        as_json: Whether the output is JSON.
+        options: Those before the command's name, for the commands that hints suggest.
     """
-    output = Output(as_json=as_json, options=given.words() if given is not None else ())
+    output = Output(as_json=as_json, options=options)
     received: list[int] = []
 
     async def cancellable() -> int | None:
         _cancel_on_signals(received)
         return await main(output)
 
-    with errors_for_people(output), logs_for_people(output):
+    with report_errors(output), log_warnings_to(output):
         try:
             code = asyncio.run(cancellable())
         except asyncio.CancelledError:
@@ -154,20 +93,20 @@ def _cancel_on_signals(received: list[int]) -> None:
         if task is not None:
             task.cancel()
 
-    # asyncio itself does so for Ctrl-C. Under nohup a closed terminal is to be ignored.
+    # asyncio does the same for Ctrl-C. nohup has SIGHUP ignored, and so it stays.
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stop, number)
 
 
 @contextlib.contextmanager
-def errors_for_people(output: Output) -> Iterator[None]:
-    """What went wrong and what to do about it, in place of a traceback; then the exit code."""
+def report_errors(output: Output) -> Iterator[None]:
+    """Report an error and a hint instead of a traceback, and exit with the code of the error."""
     try:
         yield
     except BrokenPipeError:
-        # Who reads our output, such as `head`, has seen enough.
-        _forget_stdout()
+        # The reader of our output, such as `head`, closed the pipe.
+        _discard_stdout()
         raise typer.Exit(0) from None
     except (StorageError, OSError, aiohttp.ClientError, ValidationError) as error:
         output.failed(error)
@@ -178,12 +117,12 @@ def errors_for_people(output: Output) -> Iterator[None]:
 
 
 def exit_code(error: Exception) -> int:
-    """Return the exit code that stands for this error."""
+    """Return the exit code for an error."""
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
 
 
-def _forget_stdout() -> None:
-    # Python flushes it at its end, and would complain.
+def _discard_stdout() -> None:
+    # Python flushes stdout when it exits, and would report the broken pipe again.
     with contextlib.suppress(OSError, ValueError):
         number, nowhere = sys.stdout.fileno(), os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)

@@ -17,7 +17,7 @@ import pytest
 from typer import BadParameter
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage.cli.ui.options import parse_size
+from careflow_storage.cli.ui.values import parse_size
 from careflow_storage.local import LocalServer
 
 pytestmark = pytest.mark.slow

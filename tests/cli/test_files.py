@@ -14,8 +14,8 @@ from yarl import URL
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage._s3.signing import Credentials
 from careflow_storage.cli.ui.keyfile import read_customer_key
-from careflow_storage.cli.ui.options import parse_time
 from careflow_storage.cli.ui.output import clean, json_text
+from careflow_storage.cli.ui.values import parse_time
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local.client import SyncClient
 from tests.support.command import Command

@@ -14,8 +14,8 @@ from typer import BadParameter
 
 from careflow_storage import InvalidInputError, StorageSettings
 from careflow_storage.admin import CorsRule, LifecycleRule
-from careflow_storage.cli.ui.durations import parse_days, parse_length, parse_moment
 from careflow_storage.cli.ui.rule_files import cors_rules, lifecycle_rules
+from careflow_storage.cli.ui.values import parse_days, parse_moment, parse_positive_time
 from tests.support.command import Command
 
 GUIDE = [
@@ -334,7 +334,7 @@ def test_no_file_of_rules_is_worse_than_refused(text: str) -> None:
 def test_days_are_read_as_people_write_them(count: int, unit: str, space: str) -> None:
     days = count * (7 if unit == "w" else 1)
     assert parse_days(f"{count}{space}{unit}") == days
-    assert parse_length(f"{count}{unit}") == timedelta(days=days)
+    assert parse_positive_time(f"{count}{unit}") == timedelta(days=days)
 
 
 @pytest.mark.parametrize("text", ["", "d", "-1d", "1.5d", "12h", "0w", "30 years", "1e3d"])
@@ -361,7 +361,7 @@ def test_times_are_read_back_in_utc(moment: datetime) -> None:
 @pytest.mark.slow
 @given(st.text(max_size=30))
 def test_whatever_is_typed_is_a_time_or_refused(text: str) -> None:
-    for parse in (parse_moment, parse_days, parse_length):
+    for parse in (parse_moment, parse_days, parse_positive_time):
         try:
             assert parse(text) is not None
         except BadParameter:

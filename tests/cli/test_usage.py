@@ -10,7 +10,7 @@ from typer import BadParameter
 
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage.cli.actions.usage import _bar
-from careflow_storage.cli.commands.usage import parse_amount
+from careflow_storage.cli.ui.values import parse_amount
 from tests.support.command import Command
 
 PRICES = """

@@ -1,4 +1,4 @@
-"""How the doctor's findings look in a terminal, or in a log."""
+"""``careflow-storage doctor``: run the checks and print the findings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import time
 from collections import Counter
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.padding import Padding
@@ -14,16 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import counted
-from careflow_storage.doctor import Diagnosis, Finding
+from careflow_storage.cli.ui.output import Output, counted
+from careflow_storage.doctor import Diagnosis, Finding, diagnose
 
 _HEADINGS = {
     "settings": "Settings",
     "network": "Network",
     "access": "Access",
     "bucket": "Bucket",
-    "live": "B2, and what is taken for granted of it",
-    "end": "In the end",
+    "live": "Assumptions about B2",
+    "end": "Clean-up",
 }
 _FANCY = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001 - a dash is meant
 _PLAIN = {"pass": "ok", "warn": "!", "fail": "NO", "skip": "-"}
@@ -32,17 +32,45 @@ _NAME_WIDTH = 26
 _CODE = re.compile(r"`([^`]+)`")
 
 
+async def run_doctor(
+    output: Output, values: dict[str, Any], *, strict: bool, **options: Any
+) -> int:
+    """Diagnose, print each finding when it is known, and return the exit code."""
+    diagnosis = await _diagnose(output, values, **options)
+    output.data(diagnosis)
+    return diagnosis.exit_code(strict=strict)
+
+
+async def _diagnose(output: Output, values: dict[str, Any], **options: Any) -> Diagnosis:
+    def with_options(finding: Finding) -> Finding:
+        """The finding, with the options of this command in the commands of its solution."""
+        solution = finding.solution
+        advice = output.advice(solution) if solution is not None else None
+        return finding.model_copy(update={"solution": advice})
+
+    if output.as_json:
+        diagnosis = await diagnose(values, **options)
+        findings = tuple(map(with_options, diagnosis.findings))
+        return diagnosis.model_copy(update={"findings": findings})
+    with Findings(output.stdout) as printed:
+        diagnosis = await diagnose(
+            values, on_finding=lambda finding: printed.add(with_options(finding)), **options
+        )
+    printed.summary(diagnosis)
+    return diagnosis
+
+
 class Findings:
-    """Prints findings, group by group; what was skipped for one reason takes one line."""
+    """Prints findings by group. Checks that were skipped for one reason share a line."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._marks = _FANCY if console.encoding.lower().startswith("utf") else _PLAIN
+        self._markers = _FANCY if console.encoding.lower().startswith("utf") else _PLAIN
         self._group = ""
         self._skipped: list[Finding] = []
         self._last_advice: tuple[str | None, str | None] = (None, None)
         self._started = time.perf_counter()
-        self._status = console.status("Looking …") if console.is_terminal else None
+        self._status = console.status("Checking …") if console.is_terminal else None
 
     def __enter__(self) -> Self:
         if self._status is not None:
@@ -60,7 +88,7 @@ class Findings:
         self._show_skipped()
 
     def add(self, finding: Finding) -> None:
-        """Print it, now or, if it was skipped, together with others."""
+        """Print a finding; a skipped one is printed later, with others."""
         if finding.verdict == "skip":
             if self._skipped and self._skipped[0].found != finding.found:
                 self._show_skipped()
@@ -68,7 +96,7 @@ class Findings:
             return
         self._show_skipped()
         self._head(finding.group)
-        self._line(finding.verdict, finding.check, _marked(finding.found))
+        self._line(finding.verdict, finding.check, _highlighted(finding.found))
         self._advice(finding)
 
     def summary(self, diagnosis: Diagnosis) -> None:
@@ -77,11 +105,11 @@ class Findings:
         parts = [f"{counts['fail']} failed"] if counts["fail"] else []
         parts += [counted(counts["warn"], "warning")] if counts["warn"] else []
         parts += [f"{counts['pass']} passed"]
-        parts += [f"{counts['skip']} not looked at"] if counts["skip"] else []
+        parts += [f"{counts['skip']} skipped"] if counts["skip"] else []
         seconds = time.perf_counter() - self._started
         verdict = diagnosis.verdict
         text = Text.assemble(
-            (f"{self._marks[verdict]} {_VERDICTS[verdict]}", _STYLES[verdict]),
+            (f"{self._markers[verdict]} {_VERDICTS[verdict]}", _STYLES[verdict]),
             (f"  {', '.join(parts)}, {seconds:.1f} s", "dim"),
         )
         self._console.print()
@@ -111,20 +139,20 @@ class Findings:
 
     def _line(self, verdict: str, name: str, found: Text) -> None:
         style = _STYLES[verdict]
-        marker = Text(self._marks[verdict], style=style)
+        marker = Text(self._markers[verdict], style=style)
         title = Text(clean(name), style="" if verdict == "pass" else style)
         self._row(0, (2, _NAME_WIDTH), marker, title, found)
 
     def _advice(self, finding: Finding) -> None:
         advice = (finding.cause, finding.solution)
         for label, text in zip(("Cause", "Solution"), advice, strict=True):
-            # What was said of the finding above need not be said again.
+            # Do not repeat the advice of the finding above.
             if text and text not in self._last_advice:
-                self._row(4, (len("Solution"),), Text(label, style="dim"), _marked(text))
+                self._row(4, (len("Solution"),), Text(label, style="dim"), _highlighted(text))
         self._last_advice = advice if any(advice) else self._last_advice
 
     def _row(self, indent: int, widths: tuple[int, ...], *cells: Text) -> None:
-        """Print cells side by side; the last one is folded, under its own beginning."""
+        """Print cells side by side; the last one wraps within its own column."""
         if not self._console.is_terminal:
             padded = [cell.plain.ljust(width) for cell, width in zip(cells, widths, strict=False)]
             line = "  ".join([*padded, cells[-1].plain])
@@ -138,12 +166,12 @@ class Findings:
         self._console.print(Padding(grid, (0, 0, 0, indent), expand=False))
 
 
-_VERDICTS = {"pass": "All is well", "warn": "It works, with warnings", "fail": "It does not work"}
+_VERDICTS = {"pass": "Everything works", "warn": "Works, with warnings", "fail": "Does not work"}
 
 
-def _marked(text: str) -> Text:
-    """A text in which commands, written between backticks, are coloured."""
-    marked = Text()
+def _highlighted(text: str) -> Text:
+    """A text whose commands, written between backticks, are coloured."""
+    highlighted = Text()
     for position, part in enumerate(_CODE.split(clean(text))):
-        marked.append(part, style="cyan" if position % 2 else "")
-    return marked
+        highlighted.append(part, style="cyan" if position % 2 else "")
+    return highlighted

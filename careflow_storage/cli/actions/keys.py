@@ -121,7 +121,7 @@ async def _deliver(keys: ApplicationKeys, created: CreatedKey, path: Path) -> No
         raise
 
 
-async def list_all(output: Output, settings: StorageSettings, key_id: str | None) -> None:
+async def print_keys(output: Output, settings: StorageSettings, key_id: str | None) -> None:
     """Print all keys, the expired ones marked."""
     async with waiting(output, "Listing the keys"):
         found = await sign_in(settings, key_id).list()

@@ -1,37 +1,82 @@
-"""What ``careflow-storage lifecycle`` does and prints."""
+"""``careflow-storage lifecycle``: how long files are kept."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import LifecycleRule
 from careflow_storage.admin.lifecycle import check_rules
-from careflow_storage.cli.run import NOT_THERE
+from careflow_storage.cli.actions.rules import RuleKind, print_rules
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm
-from careflow_storage.cli.ui.diff import confirm_changes, show_changes
-from careflow_storage.cli.ui.durations import days_in_words
-from careflow_storage.cli.ui.output import Output
-from careflow_storage.cli.ui.rule_files import lifecycle_rules, read_rules_text
-from careflow_storage.models import Model
-
-_NO_RULES = "There are no lifecycle rules: everything is kept, and billed, for ever."
+from careflow_storage.cli.ui.diff import show_changes
+from careflow_storage.cli.ui.output import Output, counted
+from careflow_storage.cli.ui.rule_files import lifecycle_rules
 
 
-async def show_rules(storage: BackblazeStorage, output: Output) -> None:
-    """Print the rules."""
-    _print_rules(output, await storage.admin.get_lifecycle_rules())
+def _title(prefix: str) -> str:
+    return prefix or "(everything)"
+
+
+def _by_prefix(rules: Sequence[LifecycleRule]) -> dict[str, LifecycleRule]:
+    return {rule.prefix: rule for rule in rules}
+
+
+def _same(one: Sequence[LifecycleRule], other: Sequence[LifecycleRule]) -> bool:
+    # Two rules for one prefix are refused, and the order does not count.
+    return len(one) == len(other) and _by_prefix(one) == _by_prefix(other)
+
+
+def _in_words(rule: LifecycleRule) -> str:
+    hide, erase = rule.hide_after_days, rule.erase_after_days
+    parts = []
+    if hide is not None:
+        parts.append(f"hidden {counted(hide, 'day')} after upload")
+    if erase is not None:
+        start = "later" if hide is not None else "after it is deleted or overwritten"
+        parts.append(f"erased {counted(erase, 'day')} {start}")
+    elif hide is not None:
+        parts.append("never erased")
+    if (abort := rule.cancel_unfinished_after_days) is not None:
+        parts.append(f"unfinished uploads aborted after {counted(abort, 'day')}")
+    return ", ".join([*parts, *rule.unsupported])
+
+
+def _print(output: Output, rules: Sequence[LifecycleRule]) -> None:
+    if not rules:
+        output.note("There are no lifecycle rules: every version is kept, and billed.")
+        return
+    output.table(
+        ("prefix", "what happens to a file"),
+        ((Text(clean(_title(each.prefix)), "cyan"), _in_words(each)) for each in rules),
+    )
+
+
+LIFECYCLE = RuleKind(
+    noun="lifecycle",
+    load=lambda admin: admin.get_lifecycle_rules(),
+    store=lambda admin, rules: admin.set_lifecycle_rules(rules),
+    remove=lambda admin, prefix: admin.remove_lifecycle_rule(prefix),
+    parse=lifecycle_rules,
+    check=check_rules,
+    same=_same,
+    name=lambda rule: rule.prefix,
+    by_name=_by_prefix,
+    in_words=_in_words,
+    print=_print,
+    removal_question=lambda prefix: f"Keep the files below {_title(prefix)} until you delete them?",
+    when_missing=list,
+    title=_title,
+)
 
 
 @dataclass(frozen=True)
-class Expiry:
-    """How long files below a prefix are to be kept."""
+class Expire:
+    """How long files below a prefix are kept."""
 
     prefix: str
     hide_after_days: int | None
@@ -40,9 +85,9 @@ class Expiry:
     yes: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Ask, since it is true of what is stored already; set it.
+        """Set the rule, after asking: it applies to existing files, too.
 
-        What the prefix's rule does today and is not given ends, so that is asked, too.
+        Also asks if the prefix has another rule, which this one replaces as a whole.
         """
         rule = LifecycleRule(
             prefix=self.prefix,
@@ -52,13 +97,15 @@ class Expiry:
         )
         before = [
             each
-            for each in await storage.admin.get_lifecycle_rules()
+            for each in await LIFECYCLE.load(storage.admin)
             if each.prefix == self.prefix and each != rule
         ]
+        title = _title(self.prefix)
         if before:
-            show_changes(output, _by_prefix(before), _by_prefix([rule]), in_words)
+            show_changes(output, _by_prefix(before), _by_prefix([rule]), _in_words)
         if before or self.hide_after_days is not None or self.erase_after_days is not None:
-            question = f"Files below {_named(self.prefix)}, old ones too: {in_words(rule)}. Set it?"
+            effect = _in_words(rule)
+            question = f"Files below {title}, including existing ones: {effect}. Set this rule?"
             confirm(output, question, yes=self.yes)
         rules = await storage.admin.expire_recordings(
             prefix=self.prefix,
@@ -66,97 +113,5 @@ class Expiry:
             erase_after_days=self.erase_after_days,
             cancel_unfinished_after_days=self.cancel_unfinished_after_days,
         )
-        _print_rules(output, rules)
-        output.done(f"Set the rule of {_named(self.prefix)}.")
-
-
-@dataclass(frozen=True)
-class Replacement:
-    """Rules of a file, for those that are there."""
-
-    file: Path
-    yes: bool
-
-    async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Show what changes, ask, set."""
-        rules = lifecycle_rules(await asyncio.to_thread(read_rules_text, self.file))
-        before = await storage.admin.get_lifecycle_rules()
-        if len(before) == len(rules) and _by_prefix(before) == _by_prefix(rules):
-            output.data(rules)
-            output.note("The bucket has these rules already.")
-            return
-        # Of what cannot be set nothing is shown and asked.
-        check_rules(rules)
-        earlier, later = _by_prefix(before), _by_prefix(rules)
-        show_changes(output, earlier, later, in_words)
-        bucket = str(storage.settings.bucket_name)
-        confirm_changes(output, "lifecycle", bucket, earlier, later, yes=self.yes)
-        await storage.admin.set_lifecycle_rules(rules)
-        _print_rules(output, rules)
-        output.done(f"Set {_count(rules)}.")
-
-
-@dataclass(frozen=True)
-class Removal:
-    """The rule of a prefix that is to go."""
-
-    prefix: str
-    yes: bool
-
-    async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
-        """Show it, ask, take it away."""
-        rules = await storage.admin.get_lifecycle_rules()
-        found = [each for each in rules if each.prefix == self.prefix]
-        if not found:
-            output.data(rules)
-            output.warn(f"There is no lifecycle rule of the prefix {self.prefix!r}.")
-            return NOT_THERE
-        show_changes(output, _by_prefix(found), {}, in_words)
-        question = f"Keep the files below {_named(self.prefix)} for ever?"
-        confirm(output, question, yes=self.yes)
-        left = await storage.admin.remove_lifecycle_rule(self.prefix)
-        output.data(left)
-        output.done(f"Removed the rule of {_named(self.prefix)}; {_count(left)} left.")
-        return None
-
-
-def in_words(rule: Model) -> str:
-    """What happens to a file: "hidden 365 days after upload, erased 30 days later"."""
-    clocks = rule.model_dump()
-    hide, erase = clocks["hide_after_days"], clocks["erase_after_days"]
-    cancel = clocks["cancel_unfinished_after_days"]
-    said = []
-    if hide is not None:
-        said.append(f"hidden {days_in_words(hide)} after upload")
-    if erase is not None:
-        later = f"{days_in_words(erase)} later" if hide is not None else ""
-        alone = f"{days_in_words(erase)} after it is deleted or overwritten"
-        said.append(f"erased {later or alone}")
-    elif hide is not None:
-        said.append("never erased")
-    if cancel is not None:
-        said.append(f"unfinished uploads given up after {days_in_words(cancel)}")
-    return ", ".join([*said, *clocks["unsupported"]])
-
-
-def _print_rules(output: Output, rules: Sequence[LifecycleRule]) -> None:
-    output.data(rules)
-    if not rules:
-        output.note(_NO_RULES)
-        return
-    output.table(
-        ("prefix", "what happens to a file"),
-        ((Text(_named(clean(each.prefix)), "cyan"), in_words(each)) for each in rules),
-    )
-
-
-def _named(prefix: str) -> str:
-    return prefix or "(everything)"
-
-
-def _by_prefix(rules: Sequence[LifecycleRule]) -> dict[str, Model]:
-    return {rule.prefix: rule for rule in rules}
-
-
-def _count(rules: Sequence[LifecycleRule]) -> str:
-    return "1 lifecycle rule" if len(rules) == 1 else f"{len(rules)} lifecycle rules"
+        print_rules(output, LIFECYCLE, rules)
+        output.done(f"Set the rule of {title}.")

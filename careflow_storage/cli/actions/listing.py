@@ -1,18 +1,15 @@
-"""``careflow-storage ls``: keys, a table of them, or their folders."""
+"""``careflow-storage ls``: keys, a table of files, or a tree of folders."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage._s3.presign import SignedMethod
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.keyfile import read_customer_key
 from careflow_storage.cli.ui.output import Output, counted, moment
 from careflow_storage.cli.ui.progress import human_size
 
@@ -20,7 +17,7 @@ from careflow_storage.cli.ui.progress import human_size
 async def list_files(
     storage: BackblazeStorage, output: Output, prefix: str, *, long: bool, human: bool
 ) -> None:
-    """Print the files as their pages come; a page is all that is held."""
+    """Print the files page by page; only one page is in memory."""
     files = total = 0
     async for page in storage.list_files(prefix).pages():
         for file in page:
@@ -46,7 +43,7 @@ def _row(key: str, size: int, time: str, *, human: bool) -> Text | str:
 
 @dataclass
 class _Folder:
-    """A folder, and what is in it and below it."""
+    """A folder, with the sums of all files below it."""
 
     name: str
     files: int = 0
@@ -54,7 +51,7 @@ class _Folder:
     folders: dict[str, _Folder] = field(default_factory=dict)
 
     def add(self, folders: list[str], size: int) -> None:
-        """Count a file that is in the last of these folders, one within the other."""
+        """Count a file whose path is these folders."""
         folder = self
         folder.files, folder.size = folder.files + 1, folder.size + size
         for name in folders:
@@ -62,26 +59,26 @@ class _Folder:
             folder.files, folder.size = folder.files + 1, folder.size + size
 
     def walk(self) -> Iterator[tuple[str, str, _Folder]]:
-        """Give each folder with the lines before its name in a tree, and with its path.
+        """Yield each folder with the lines before its name in a tree, and its path.
 
-        Without recursion: a key may have a thousand slashes.
+        Not recursive: a key may have a thousand slashes.
         """
-        waiting = [("", "", self.name, self)]
-        while waiting:
-            guides, branch, path, folder = waiting.pop()
+        pending = [("", "", self.name, self)]
+        while pending:
+            guides, branch, path, folder = pending.pop()
             yield guides + branch, path, folder
             guides += {"": "", "├── ": "│   ", "└── ": "    "}[branch]
             below, branch = [], "└── "
             for each in reversed(folder.folders.values()):
                 below.append((guides, branch, path + each.name, each))
                 branch = "├── "
-            waiting += below
+            pending += below
 
 
 async def list_tree(
     storage: BackblazeStorage, output: Output, prefix: str, depth: int | None
 ) -> None:
-    """Print the folders, each with what is below it; holds the folders, not the files."""
+    """Print the folders and their sums; keeps the folders in memory, not the files."""
     base = prefix[: prefix.rfind("/") + 1]
     root = _Folder(base)
     async for page in storage.list_files(prefix).pages():
@@ -103,43 +100,3 @@ def _branch(output: Output, guides: str, name: str, folder: _Folder) -> Text:
         (f"  {counted(folder.files, 'file')}, ", "dim"),
         (human_size(folder.size), "cyan"),
     )
-
-
-async def info(
-    storage: BackblazeStorage,
-    output: Output,
-    key: str,
-    version_id: str | None,
-    customer_key_file: Path | None,
-) -> None:
-    """Show what the server knows about a file."""
-    encryption = read_customer_key(customer_key_file)
-    found = await storage.get_file_metadata(key, version_id=version_id, encryption=encryption)
-    output.data(found)
-    shown = dict(found)
-    shown["size"] = f"{found.size:,} ({human_size(found.size)})"
-    output.fields(shown)
-
-
-async def url(
-    storage: BackblazeStorage,
-    output: Output,
-    key: str,
-    seconds: int,
-    *,
-    method: SignedMethod,
-    download_as: str | None,
-    content_type: str | None,
-    version_id: str | None,
-) -> None:
-    """Print a presigned URL, and nothing else."""
-    signed = await storage.get_signed_url(
-        key,
-        seconds,
-        method=method,
-        download_as=download_as,
-        content_type=content_type,
-        version_id=version_id,
-    )
-    output.line(signed)
-    output.item({"key": key, "url": signed, "method": method, "expires_in": seconds})

@@ -1,4 +1,4 @@
-"""What ``careflow-storage lock`` does and prints."""
+"""``careflow-storage lock``: protect files from being erased."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from careflow_storage import BackblazeStorage, InvalidInputError, Retention
 from careflow_storage.admin import DefaultRetention, ObjectLock
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm
-from careflow_storage.cli.ui.durations import days_in_words
-from careflow_storage.cli.ui.output import Output, moment
+from careflow_storage.cli.ui.output import Output, counted, moment
 from careflow_storage.protection import RetentionMode
 
 
@@ -25,30 +24,30 @@ async def show_lock(storage: BackblazeStorage, output: Output) -> None:
 
 def _in_words(lock: ObjectLock) -> str:
     if not lock.enabled:
-        return "This bucket cannot lock files."
+        return "Object lock is disabled."
     if lock.default is None:
-        return "This bucket can lock files; new ones are not locked unless they say so."
-    kept = f"{days_in_words(lock.default.days)} ({lock.default.mode})"
-    return f"This bucket can lock files; new ones are kept for {kept}."
+        return "Object lock is enabled. New files are not locked by default."
+    kept = f"{counted(lock.default.days, 'day')} ({lock.default.mode})"
+    return f"Object lock is enabled. New files are locked for {kept}."
 
 
 @dataclass(frozen=True)
-class Enabling:
-    """Let the bucket lock files."""
+class Enable:
+    """Object lock for the bucket, and its default for new files."""
 
     mode: RetentionMode | None
     days: int | None
     yes: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Ask, and do it."""
+        """Enable it, after asking."""
         default = None
         if self.mode is not None and self.days is not None:
             default = DefaultRetention(mode=self.mode, days=self.days)
         before = await storage.admin.get_object_lock()
         if before == ObjectLock(enabled=True, default=default):
             output.data(before)
-            output.note("It is so already.")
+            output.note("Nothing to change.")
             return
         confirm(output, self._question(storage, before), yes=self.yes)
         await storage.admin.set_object_lock(default)
@@ -57,20 +56,20 @@ class Enabling:
         output.done(_in_words(now))
 
     def _question(self, storage: BackblazeStorage, before: ObjectLock) -> str:
-        default = f"new files are kept for {self.days} days ({self.mode})"
-        if self.mode is None:
-            default = "new files are not locked by default"
+        default = "New files are not locked by default."
+        if self.mode is not None:
+            default = f"New files are locked for {self.days} days ({self.mode})."
         if self.mode == "compliance":
-            default += ", and nobody can erase them earlier"
+            default = f"{default[:-1]}, and no key can erase them earlier."
         if before.enabled:
-            return f"From now on {default}. Set it?"
+            return f"{default} Set this default?"
         bucket = storage.settings.bucket_name
-        return f"{bucket} will be able to lock files, which can never be undone; {default}. Go on?"
+        return f"Object lock of {bucket} cannot be disabled again. {default} Enable it?"
 
 
 @dataclass(frozen=True)
-class Retaining:
-    """Keep a version until a time."""
+class Retain:
+    """A version to protect until a time."""
 
     key: str
     until: datetime | None
@@ -81,10 +80,10 @@ class Retaining:
     yes: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Ask if it is for compliance, and do it."""
+        """Protect it, after asking if the mode is compliance."""
         until = self._until()
         if self.mode == "compliance":
-            question = f"Until {moment(until)} nobody can erase {self.key} or undo this. Go on?"
+            question = f"Until {moment(until)} no key can erase {self.key} or undo this. Continue?"
             confirm(output, question, yes=self.yes)
         await storage.admin.set_retention(
             self.key,
@@ -94,84 +93,84 @@ class Retaining:
         )
         kept = {"key": self.key, "version_id": self.version_id}
         output.data({**kept, "mode": self.mode, "retain_until": until})
-        output.done(f"Kept until {moment(until)} ({self.mode}): {self.key}")
+        output.done(f"Locked until {moment(until)} ({self.mode}): {self.key}")
 
     def _until(self) -> datetime:
         if self.until is not None:
             return self.until
         try:
-            # Whole seconds are what S3 stores.
+            # S3 stores whole seconds.
             return datetime.now(UTC).replace(microsecond=0) + (self.length or timedelta())
         except OverflowError:
             raise InvalidInputError("--for ends after the year 9999.") from None
 
 
 @dataclass(frozen=True)
-class Releasing:
-    """Lift a governance retention."""
+class Release:
+    """A governance retention to end."""
 
     key: str
     version_id: str | None
     yes: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Ask, and do it."""
+        """End it, after asking."""
         before = await storage.admin.get_retention(self.key, version_id=self.version_id)
         if before is not None:
             until = moment(before.retain_until)
-            question = f"{self.key} is kept until {until} ({before.mode}). Release it?"
+            question = f"{self.key} is locked until {until} ({before.mode}). Release it?"
             confirm(output, question, yes=self.yes)
             await storage.admin.set_retention(
                 self.key, None, version_id=self.version_id, bypass_governance=True
             )
         output.data({"key": self.key, "version_id": self.version_id, "released": before})
         if before is None:
-            output.note(f"There is no retention: {self.key}")
+            output.note(f"No retention to release: {self.key}")
         else:
             output.done(f"Released: {self.key}")
 
 
 @dataclass(frozen=True)
-class Holding:
-    """Put a legal hold on, or lift it."""
+class Hold:
+    """A legal hold to set or end."""
 
     key: str
     on: bool
     version_id: str | None
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Do it."""
+        """Set or end it."""
         await storage.admin.set_legal_hold(self.key, self.on, version_id=self.version_id)
         output.data({"key": self.key, "version_id": self.version_id, "legal_hold": self.on})
-        done = "Legal hold is on" if self.on else "Legal hold is lifted"
+        done = "Legal hold set" if self.on else "Legal hold ended"
         output.done(f"{done}: {self.key}")
 
 
 @dataclass(frozen=True)
 class Status:
-    """What keeps a version from being erased."""
+    """A version whose protection is shown."""
 
     key: str
     version_id: str | None
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Print it."""
+        """Print its retention and its legal hold."""
         retention = await storage.admin.get_retention(self.key, version_id=self.version_id)
         hold = await storage.admin.get_legal_hold(self.key, version_id=self.version_id)
-        kept = retention is not None and retention.retain_until > datetime.now(UTC)
+        retained = retention is not None and retention.retain_until > datetime.now(UTC)
         output.data(
             {
                 "key": self.key,
                 "version_id": self.version_id,
                 "retention": retention,
                 "legal_hold": hold,
-                "locked": kept or hold,
+                "locked": retained or hold,
             }
         )
-        locked = ("locked", "bold yellow") if kept or hold else ("not locked", "bold green")
+        locked = ("locked", "bold yellow") if retained or hold else ("not locked", "bold green")
         output.line(Text.assemble(clean(self.key), " is ", locked))
         shown = "none"
         if retention is not None:
-            over = "" if kept else ", which is over"
-            shown = f"{retention.mode} until {moment(retention.retain_until)}{over}"
+            ended = "" if retained else ", ended"
+            shown = f"{retention.mode} until {moment(retention.retain_until)}{ended}"
         output.fields({"retention": shown, "legal hold": "on" if hold else "off"})

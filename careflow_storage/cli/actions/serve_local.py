@@ -9,23 +9,31 @@ from pathlib import Path
 from types import FrameType
 
 from careflow_storage._endpoint import bucket_name_problem
+from careflow_storage.cli.run import report_errors
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import LocalServer, LocalServerError
 
 DIFFERENCES = (
-    "Unlike B2, this server (SeaweedFS) lists keys in an order of its own and stores // in a key "
-    "as a single slash."
+    "Unlike B2, this server (SeaweedFS) lists keys in another order, and stores // in a key as a "
+    "single slash."
 )
-_LOOK_EVERY = 1.0
+_WAIT = 1.0
 
 
-def serve(output: Output, *, data_dir: Path | None, port: int | None, bucket: str) -> None:
-    """Run the server until Ctrl-C or SIGTERM; the variables go to stdout, all else elsewhere.
+def serve(*, as_json: bool, data_dir: Path | None, port: int | None, bucket: str) -> None:
+    """Run the server until Ctrl-C or SIGTERM; exit with an error code if it cannot."""
+    output = Output(as_json=as_json)
+    with report_errors(output):
+        _serve(output, data_dir=data_dir, port=port, bucket=bucket)
+
+
+def _serve(output: Output, *, data_dir: Path | None, port: int | None, bucket: str) -> None:
+    """Run the server; the variables go to stdout, all else to stderr.
 
     Raises:
-        InvalidInputError: The bucket cannot have this name.
-        LocalServerError: It did not start, or ended by itself.
+        InvalidInputError: A bucket cannot have this name.
+        LocalServerError: The server did not start, or stopped by itself.
     """
     if problem := bucket_name_problem(bucket, b2=False):
         raise InvalidInputError(f"--bucket {bucket!r} {problem}.")
@@ -33,22 +41,22 @@ def serve(output: Output, *, data_dir: Path | None, port: int | None, bucket: st
     try:
         with LocalServer(data_dir=data_dir, port=port, bucket=bucket) as server:
             _print_variables(output, server.environment())
-            kept = f"kept in {data_dir}" if data_dir else "forgotten at the end (see --data-dir)"
-            output.done(f"Serving at {server.endpoint}; data is {kept}. Ctrl-C ends it.")
+            data = f"kept in {data_dir}" if data_dir else "deleted at the end (see --data-dir)"
+            output.done(f"Serving at {server.endpoint}. Data is {data}. Press Ctrl-C to stop.")
             output.note(DIFFERENCES)
-            while not server.wait(_LOOK_EVERY):
+            while not server.wait(_WAIT):
                 pass
     except KeyboardInterrupt:
         output.note("Stopped.")
         return
-    raise LocalServerError("The local server has ended by itself.")
+    raise LocalServerError("The local server stopped by itself.")
 
 
 def _print_variables(output: Output, variables: dict[str, str]) -> None:
     output.item(variables)
     for name, value in variables.items():
         output.line(f"export {name}={shlex.quote(value)}")
-    # Whoever waits for them in a pipe gets them now.
+    # A program that reads them from a pipe gets them now.
     sys.stdout.flush()
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.run import NOT_THERE
+from careflow_storage.cli.run import NOT_FOUND
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm
 from careflow_storage.cli.ui.output import Output, counted, moment
@@ -50,7 +50,7 @@ def _age(age: timedelta) -> str:
 
 
 @dataclass(frozen=True)
-class Abortion:
+class Abort:
     """Which uploads to abort."""
 
     key: str | None
@@ -76,7 +76,7 @@ class Abortion:
         found = {"key": key, "upload_id": upload_id}
         if not await _may_be_there(storage, key, upload_id):
             output.warn(f"There is no unfinished upload {upload_id} of {key}.")
-            return NOT_THERE
+            return NOT_FOUND
         if self.dry_run:
             output.item({**found, "dry_run": True})
             output.line(f"Would abort {upload_id} of {key}.")

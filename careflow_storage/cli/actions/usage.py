@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
+from careflow_storage.cli.run import OVER_LIMIT
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.output import Output, moment
 from careflow_storage.cli.ui.spinner import waiting
@@ -19,7 +20,6 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.usage import (
     AWS_S3,
     B2_GUIDE,
-    Alert,
     Comparison,
     CostEstimate,
     Prices,
@@ -45,8 +45,8 @@ _EIGHTHS = "▏▎▍▌▋▊▉█"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What was asked for."""
+class UsageJob:
+    """What to measure, and what to compare it with."""
 
     prefix: str
     prices: Path | None
@@ -54,41 +54,40 @@ class Wanted:
     chart: Path | None
     thresholds: Thresholds
 
-
-async def report_usage(storage: BackblazeStorage, output: Output, wanted: Wanted) -> list[Alert]:
-    """Measure, print, draw; return the alerts, of which it has warned."""
-    prices = await asyncio.to_thread(load_prices, wanted.prices)
-    _check_chart(wanted.chart)
-    async with waiting(output, "Counting what is stored", storage.request_counts):
-        report = await storage.admin.usage(wanted.prefix)
-    costs = _Costs(report, prices, wanted.downloaded)
-    alerts = check_thresholds(
-        report, wanted.thresholds, prices=prices, downloaded_bytes=wanted.downloaded
-    )
-    if wanted.chart is not None:
-        async with waiting(output, "Drawing"):
-            await draw_growth(report, wanted.chart, prices=prices)
-    requests = storage.request_counts()
-    _print_report(output, report, costs, requests)
-    output.data(
-        {
-            "usage": report,
-            "billed_bytes": report.total.billed_bytes,
-            "costs": costs.estimates,
-            "saved": {"than": AWS_S3.name, **_savings(costs.comparison)},
-            "alerts": alerts,
-            "requests": requests,
-            "requests_by_class": classes(requests),
-            "chart": wanted.chart,
-        }
-    )
-    if wanted.chart is not None:
-        output.done(f"Drawn: {wanted.chart}")
-    for note in report.notes:
-        output.warn(note)
-    for alert in alerts:
-        output.warn(alert.sentence)
-    return alerts
+    async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
+        """Measure, print and draw; return an exit code if a threshold is exceeded."""
+        prices = await asyncio.to_thread(load_prices, self.prices)
+        _check_chart(self.chart)
+        async with waiting(output, "Measuring", storage.request_counts):
+            report = await storage.admin.usage(self.prefix)
+        costs = _Costs(report, prices, self.downloaded)
+        alerts = check_thresholds(
+            report, self.thresholds, prices=prices, downloaded_bytes=self.downloaded
+        )
+        if self.chart is not None:
+            async with waiting(output, "Drawing"):
+                await draw_growth(report, self.chart, prices=prices)
+        requests = storage.request_counts()
+        _print_report(output, report, costs, requests)
+        output.data(
+            {
+                "usage": report,
+                "billed_bytes": report.total.billed_bytes,
+                "costs": costs.estimates,
+                "saved": {"than": AWS_S3.name, **_savings(costs.comparison)},
+                "alerts": alerts,
+                "requests": requests,
+                "requests_by_class": classes(requests),
+                "chart": self.chart,
+            }
+        )
+        if self.chart is not None:
+            output.done(f"Drew {self.chart}")
+        for note in report.notes:
+            output.warn(note)
+        for alert in alerts:
+            output.warn(alert.sentence)
+        return OVER_LIMIT if alerts else None
 
 
 class _Costs:

@@ -14,7 +14,7 @@ _STYLES = {"latest": "green", "hidden": "yellow", "old": "dim", "marker": "dim"}
 
 
 async def list_versions(storage: BackblazeStorage, output: Output, prefix: str) -> None:
-    """Print the versions as their pages come, below the keys that they are of."""
+    """Print the versions below their keys, page by page."""
     versions = markers = size = 0
     key = None
     async for version in storage.admin.list_file_versions(prefix):
@@ -51,40 +51,12 @@ def _state(version: FileVersion) -> str:
 async def restore(
     storage: BackblazeStorage, output: Output, key: str, version_id: str | None
 ) -> None:
-    """Bring a file back, and say how."""
+    """Restore a file, and print how."""
     result = await storage.admin.restore_file(key, version_id)
     output.item(result)
-    told = {
+    message = {
         "unhidden": f"Restored {key}: it is no longer hidden",
-        "copied": f"Restored {key}: the old version is on top",
-        "was_there": f"Nothing to restore: {key} is there",
+        "copied": f"Restored {key}: the old version is the newest again",
+        "was_there": f"Nothing to restore: {key} is not hidden",
     }
-    output.done(f"{told[result.how]} (version {result.version_id})")
-
-
-async def copy(
-    storage: BackblazeStorage,
-    output: Output,
-    source: str,
-    target: str,
-    *,
-    version_id: str | None,
-    content_type: str | None,
-    overwrite: bool,
-) -> None:
-    """Copy, and say so."""
-    result = await storage.admin.copy_file(
-        source, target, version_id=version_id, content_type=content_type, overwrite=overwrite
-    )
-    output.item(result)
-    output.done(f"Copied {source} to {target} ({human_size(result.size)})")
-
-
-async def move(
-    storage: BackblazeStorage, output: Output, source: str, target: str, *, overwrite: bool
-) -> None:
-    """Move, and say what becomes of the source."""
-    result = await storage.admin.move_file(source, target, overwrite=overwrite)
-    output.item(result)
-    output.done(f"Moved {source} to {target} ({human_size(result.size)})")
-    output.note(f"{source} is hidden; its versions are kept.")
+    output.done(f"{message[result.how]} (version {result.version_id})")

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.run import with_storage
+from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import (
     FILES,
     CustomerKeyFile,
@@ -17,37 +18,45 @@ from careflow_storage.cli.ui.options import (
     Key,
     VersionId,
     Yes,
-    examples,
 )
 
+commands = Commands()
+
 _Jobs = Annotated[
-    int, typer.Option("--jobs", "-j", min=1, max=64, help="How many files move at once.")
+    int,
+    typer.Option("--jobs", "-j", metavar="N", min=1, max=64, help="Transfer N files at a time."),
 ]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    for command, lines in _COMMANDS:
-        app.command(rich_help_panel=FILES, epilog=examples(*lines))(command)
-
-
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage upload recording.webm --call-id CA123",
+        "careflow-storage upload ./recordings --prefix recordings/2026 --resume",
+        "ffmpeg -i call.wav -f webm - | careflow-storage upload - --key calls/CA123.webm",
+    ),
+)
 def upload(
     context: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Files and folders, or - for what comes through a pipe.",
+            help="Files and folders, or - for standard input.",
             show_default=False,
         ),
     ],
     key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="The key of the one file.", show_default="its name"),
+        typer.Option(
+            metavar="KEY", help="Store a single file under this key.", show_default="its name"
+        ),
     ] = None,
     prefix: Annotated[
         str | None,
-        typer.Option(metavar="PREFIX", help="The folder in the bucket.", show_default="none"),
+        typer.Option(
+            metavar="PREFIX", help="Store below this folder of the bucket.", show_default="none"
+        ),
     ] = None,
     call_id: Annotated[
         str | None,
@@ -60,7 +69,9 @@ def upload(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="With --call-id: the recording's NAME.", show_default="the file's"
+            metavar="NAME",
+            help="With --call-id: the NAME in the key.",
+            show_default="the name of the file",
         ),
     ] = None,
     recorded_at: Annotated[
@@ -68,37 +79,45 @@ def upload(
         typer.Option(
             formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S.%f%z"],
             metavar="TIME",
-            help="With --call-id: when it was recorded, as 2026-11-24T12:00:00+00:00.",
+            help="With --call-id: the TIME in the key, such as 2026-11-24T12:00:00+00:00.",
             show_default="now",
         ),
     ] = None,
     content_type: Annotated[
         str | None,
-        typer.Option(metavar="TYPE", help="Such as audio/webm.", show_default="told by the bytes"),
+        typer.Option(
+            metavar="TYPE",
+            help="The content type, such as audio/webm.",
+            show_default="detected from the bytes",
+        ),
     ] = None,
     metadata: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="Metadata of your own; repeatable.", show_default=False
+            metavar="NAME=VALUE", help="Add metadata; can be repeated.", show_default=False
         ),
     ] = None,
     no_overwrite: Annotated[
-        bool, typer.Option("--no-overwrite", help="Fail where the key is taken.")
+        bool, typer.Option("--no-overwrite", help="Fail if the key exists.")
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on where an upload was interrupted; keep what a failure leaves."
+            "--resume",
+            help="Continue an interrupted upload; after a failure, keep the parts for the next "
+            "attempt.",
         ),
     ] = False,
     checksum: Annotated[
         Literal["md5", "crc32", "sha256"] | None,
-        typer.Option(help="What the server verifies.", show_default="md5"),
+        typer.Option(help="The checksum that the server verifies.", show_default="md5"),
     ] = None,
     encryption: Annotated[
         Literal["SSE-B2"] | None,
         typer.Option(
-            metavar="SSE-B2", help="Let Backblaze encrypt it.", show_default="as the bucket does"
+            metavar="SSE-B2",
+            help="Encrypt with keys that Backblaze manages.",
+            show_default="the bucket's default",
         ),
     ] = None,
     customer_key_file: CustomerKeyFile = None,
@@ -106,11 +125,11 @@ def upload(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Store files, folders or a pipe, and print the keys.
+    """Upload files, folders or standard input, and print the keys.
 
-    A folder is taken with all that is below it: each key is the prefix, "/" and the path within
-    the folder. Below a folder, hidden files and folders (.name) and symbolic links are left out,
-    and counted; what is named itself is always taken. A file that fails does not stop the others.
+    A folder is uploaded with everything below it: each key is the prefix, "/" and the path within
+    the folder. Hidden files and folders (.name) and symbolic links below a folder are skipped and
+    counted; a SOURCE that you name is always uploaded. If a file fails, the others continue.
     """
     from careflow_storage.cli.actions.upload import UploadJob
 
@@ -131,28 +150,37 @@ def upload(
         jobs=jobs,
         dry_run=dry_run,
     )
-    with_storage(context, job.run, as_json=as_json)
+    run_with_storage(context, job.run, as_json=as_json)
 
 
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage download recordings/CA123/1795543671686-recording.webm",
+        "careflow-storage download --prefix recordings/CA123/ ./CA123 --resume",
+    ),
+)
 def download(
     context: typer.Context,
     key: Annotated[
         str | None,
         typer.Argument(
-            metavar="KEY", help="The key; with --prefix the FOLDER instead.", show_default=False
+            metavar="KEY",
+            help="The key to download; with --prefix, the FOLDER to download to.",
+            show_default=False,
         ),
     ] = None,
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="PATH", help="The file, or the folder to put it in.", show_default="."
+            metavar="PATH", help="The file, or the folder for it.", show_default="current folder"
         ),
     ] = None,
     prefix: Annotated[
         str | None,
         typer.Option(
             metavar="PREFIX",
-            help="All files whose keys begin so, with their folders.",
+            help="Download all files whose keys begin with this prefix.",
             show_default=False,
         ),
     ] = None,
@@ -161,8 +189,8 @@ def download(
         bool,
         typer.Option(
             "--resume",
-            help="Go on where a download was interrupted; with --prefix keep files that have "
-            "the right size already.",
+            help="Continue an interrupted download; with --prefix, skip files that already have "
+            "the right size.",
         ),
     ] = False,
     version_id: VersionId = None,
@@ -171,11 +199,11 @@ def download(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a file, or all below a prefix, verify the bytes, and print the paths.
+    """Download a file, or all files below a prefix, verify the bytes, and print the paths.
 
-    An existing file is not replaced without --force. A file appears whole or not at all. No key
-    leads out of the folder: one with ".." in it is refused, and what a file name cannot have
-    becomes "_".
+    Existing files are kept unless --force is given. A file appears only when it is complete. No
+    key can lead out of the folder: keys with ".." are refused, and characters that a file name
+    cannot have become "_".
     """
     from careflow_storage.cli.actions.download import DownloadJob
 
@@ -190,56 +218,86 @@ def download(
         jobs=jobs,
         dry_run=dry_run,
     )
-    with_storage(context, job.run, as_json=as_json)
+    run_with_storage(context, job.run, as_json=as_json)
 
 
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage cat recordings/CA123/call.wav | ffplay -",
+        "careflow-storage cat recordings/CA123/call.wav --end 44 | xxd",
+    ),
+)
 def cat(
     context: typer.Context,
     key: Key,
-    start: Annotated[int, typer.Option(min=0, help="The first byte.")] = 0,
+    start: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Start at this byte, counted from 0.")
+    ] = 0,
     end: Annotated[
-        int | None, typer.Option(min=0, help="The byte before which to stop.", show_default="all")
+        int | None,
+        typer.Option(
+            metavar="N", min=0, help="Stop before this byte.", show_default="the file's end"
+        ),
     ] = None,
     version_id: VersionId = None,
     customer_key_file: CustomerKeyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print errors as JSON.")] = False,
 ) -> None:
-    r"""Write a file's bytes to stdout.
+    r"""Write the bytes of a file to stdout.
 
-    To a terminal only text is written, with control characters shown as \x1b.
+    A terminal shows only text, with control characters as \x1b.
     """
     from careflow_storage.cli.actions.cat import CatJob
 
     job = CatJob(key, start, end, version_id, customer_key_file)
-    with_storage(context, job.run, as_json=as_json)
+    run_with_storage(context, job.run, as_json=as_json)
 
 
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage rm recordings/CA123/call.wav",
+        "careflow-storage rm --prefix recordings/CA123/ --dry-run",
+        "careflow-storage rm recordings/CA123/call.wav --all-versions",
+    ),
+)
 def rm(
     context: typer.Context,
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY", help="Files.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="KEY", help="The keys to remove.", show_default=False),
     ] = None,
     prefix: Annotated[
         str | None,
-        typer.Option(metavar="PREFIX", help="All files whose keys begin so.", show_default=False),
+        typer.Option(
+            metavar="PREFIX",
+            help="Remove all files whose keys begin with this prefix.",
+            show_default=False,
+        ),
     ] = None,
     all_versions: Annotated[
         bool,
-        typer.Option("--all-versions", help="Erase every version and unfinished upload, for ever."),
+        typer.Option(
+            "--all-versions", help="Permanently erase every version and unfinished upload."
+        ),
     ] = False,
     version_id: Annotated[
         str | None,
         typer.Option(
-            "--version-id", metavar="ID", help="Erase this version, for ever.", show_default=False
+            "--version-id",
+            metavar="ID",
+            help="Permanently erase this version.",
+            show_default=False,
         ),
     ] = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Hide files: readers no longer find them, and their versions stay (and are billed).
+    """Hide files from readers. Their versions are kept, and billed.
 
-    "careflow-storage restore" brings them back. What erases, asks before.
+    "careflow-storage restore" brings them back. Asks before it erases anything.
     """
     from careflow_storage.cli.actions.remove import Removal
 
@@ -251,38 +309,4 @@ def rm(
         yes=yes,
         dry_run=dry_run,
     )
-    with_storage(context, job.run, as_json=as_json)
-
-
-_COMMANDS = (
-    (
-        upload,
-        (
-            "careflow-storage upload recording.webm --call-id CA123",
-            "careflow-storage upload ./recordings --prefix recordings/2026 --resume",
-            "ffmpeg -i call.wav -f webm - | careflow-storage upload - --key calls/CA123.webm",
-        ),
-    ),
-    (
-        download,
-        (
-            "careflow-storage download recordings/CA123/1795543671686-recording.webm",
-            "careflow-storage download --prefix recordings/CA123/ ./CA123 --resume",
-        ),
-    ),
-    (
-        cat,
-        (
-            "careflow-storage cat recordings/CA123/call.wav | ffplay -",
-            "careflow-storage cat recordings/CA123/call.wav --end 44 | xxd",
-        ),
-    ),
-    (
-        rm,
-        (
-            "careflow-storage rm recordings/CA123/call.wav",
-            "careflow-storage rm --prefix recordings/CA123/ --dry-run",
-            "careflow-storage rm recordings/CA123/call.wav --all-versions",
-        ),
-    ),
-)
+    run_with_storage(context, job.run, as_json=as_json)

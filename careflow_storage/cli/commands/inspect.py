@@ -1,56 +1,56 @@
-"""Commands that ask about files: ls, info, exists, url."""
+"""Commands that show files: ls, info, exists, url."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.run import NOT_THERE, with_storage
-from careflow_storage.cli.ui.options import (
-    FILES,
-    CustomerKeyFile,
-    Json,
-    Key,
-    Prefix,
-    VersionId,
-    examples,
-    parse_time,
+from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.help import Commands
+from careflow_storage.cli.ui.options import FILES, CustomerKeyFile, Json, Key, Prefix, VersionId
+from careflow_storage.cli.ui.values import parse_time
+
+commands = Commands()
+
+
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage ls recordings/CA123/ --long --human",
+        "careflow-storage ls --tree --depth 2",
+        "careflow-storage ls --json | jq -r 'select(.size > 100000000).key'",
+    ),
 )
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    for command, lines in _COMMANDS:
-        app.command(rich_help_panel=FILES, epilog=examples(*lines))(command)
-
-
 def ls(
     context: typer.Context,
     prefix: Prefix = "",
     long: Annotated[
-        bool, typer.Option("--long", "-l", help="With size and time, and a total.")
+        bool, typer.Option("--long", "-l", help="Show size and time, and a total.")
     ] = False,
     tree: Annotated[
-        bool, typer.Option("--tree", "-t", help="Folders, with what is below each.")
+        bool, typer.Option("--tree", "-t", help="Show folders, and the sum of what each holds.")
     ] = False,
     depth: Annotated[
         int | None,
-        typer.Option(min=1, help="With --tree: how many levels.", show_default="all"),
+        typer.Option(
+            metavar="N", min=1, help="With --tree: show N levels of folders.", show_default="all"
+        ),
     ] = None,
     human: Annotated[
-        bool, typer.Option("--human", "-h", help="With --long: sizes as 24.1 KiB.")
+        bool, typer.Option("--human", "-h", help="With --long: show sizes as 24.1 KiB.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the files below a prefix, one key to a line; hidden ones are left out.
+    """List the files below a prefix, one key per line. Hidden files are left out.
 
-    All of them, however deep, as they come: memory stays the same for any number. --json gives
-    one object to a line.
+    Lists folders to any depth, and prints while it lists: memory does not grow with the number of
+    files. With --json, prints one object per line.
     """
     from careflow_storage.cli.actions import listing
 
-    with_storage(
+    run_with_storage(
         context,
         lambda storage, output: (
             listing.list_tree(storage, output, prefix, depth)
@@ -61,6 +61,7 @@ def ls(
     )
 
 
+@commands.add(section=FILES, examples=("careflow-storage info recordings/CA123/call.wav",))
 def info(
     context: typer.Context,
     key: Key,
@@ -68,70 +69,78 @@ def info(
     customer_key_file: CustomerKeyFile = None,
     as_json: Json = False,
 ) -> None:
-    """Show size, content type, time, version and metadata of a file."""
-    from careflow_storage.cli.actions import listing
+    """Show the size, content type, time, version and metadata of a file."""
+    from careflow_storage.cli.actions import inspect
 
-    with_storage(
+    run_with_storage(
         context,
-        lambda storage, output: listing.info(storage, output, key, version_id, customer_key_file),
+        lambda storage, output: inspect.info(storage, output, key, version_id, customer_key_file),
         as_json=as_json,
     )
 
 
+@commands.add(
+    section=FILES, examples=("careflow-storage exists recordings/CA123/call.wav && echo there",)
+)
 def exists(context: typer.Context, key: Key, as_json: Json = False) -> None:
-    """Say whether a file is there and not hidden: yes, or no and exit code 3."""
-    from careflow_storage import BackblazeStorage
-    from careflow_storage.cli.ui.output import Output
+    """Print yes if a file exists and is not hidden; otherwise print no and exit with 3."""
+    from careflow_storage.cli.actions import inspect
 
-    async def job(storage: BackblazeStorage, output: Output) -> int:
-        there = await storage.file_exists(key)
-        output.line("yes" if there else "no")
-        output.item({"key": key, "exists": there})
-        return 0 if there else NOT_THERE
-
-    with_storage(context, job, as_json=as_json)
+    run_with_storage(
+        context, lambda storage, output: inspect.exists(storage, output, key), as_json=as_json
+    )
 
 
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage url recordings/CA123/call.wav --expires 15m",
+        'curl -T call.wav "$(careflow-storage url calls/new.wav --method PUT)"',
+    ),
+)
 def url(
     context: typer.Context,
     key: Key,
     expires: Annotated[
-        str, typer.Option(metavar="TIME", help="How long it works: 90s, 15m, 12h, up to 7d.")
-    ] = "1h",
+        timedelta,
+        typer.Option(
+            parser=parse_time, metavar="TIME", help="How long it works: 90s, 15m, 12h, up to 7d."
+        ),
+    ] = "1h",  # type: ignore[assignment]  # typer parses the default, too
     method: Annotated[
-        Literal["GET", "HEAD", "PUT", "DELETE"], typer.Option(help="What it lets its holder do.")
+        Literal["GET", "HEAD", "PUT", "DELETE"],
+        typer.Option(metavar="METHOD", help="What it allows: GET, HEAD, PUT or DELETE."),
     ] = "GET",
     download_as: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Let browsers save it under this name.", show_default=False
+            metavar="NAME", help="Make browsers save the file as NAME.", show_default=False
         ),
     ] = None,
     content_type: Annotated[
         str | None,
         typer.Option(
             metavar="TYPE",
-            help="For PUT: the Content-Type that must be sent; for GET: what the response says.",
+            help="For PUT: the Content-Type that must be sent; for GET: the one of the response.",
             show_default=False,
         ),
     ] = None,
     version_id: VersionId = None,
     as_json: Json = False,
 ) -> None:
-    """Print a URL by which anybody can fetch (or store) a file for some time.
+    """Print a URL with which anyone can fetch or store a file for a limited time.
 
-    It is made here, nobody is asked: the file need not be there.
+    Does not contact the server: the file need not exist.
     """
-    from careflow_storage.cli.actions import listing
+    from careflow_storage.cli.actions import inspect
 
-    seconds = int(parse_time(expires).total_seconds())
-    with_storage(
+    run_with_storage(
         context,
-        lambda storage, output: listing.url(
+        lambda storage, output: inspect.url(
             storage,
             output,
             key,
-            seconds,
+            int(expires.total_seconds()),
             method=method,
             download_as=download_as,
             content_type=content_type,
@@ -139,24 +148,3 @@ def url(
         ),
         as_json=as_json,
     )
-
-
-_COMMANDS = (
-    (
-        ls,
-        (
-            "careflow-storage ls recordings/CA123/ --long --human",
-            "careflow-storage ls --tree --depth 2",
-            "careflow-storage ls --json | jq -r 'select(.size > 100000000).key'",
-        ),
-    ),
-    (info, ("careflow-storage info recordings/CA123/call.wav",)),
-    (exists, ("careflow-storage exists recordings/CA123/call.wav && echo there",)),
-    (
-        url,
-        (
-            "careflow-storage url recordings/CA123/call.wav --expires 15m",
-            'curl -T call.wav "$(careflow-storage url calls/new.wav --method PUT)"',
-        ),
-    ),
-)

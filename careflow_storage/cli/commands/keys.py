@@ -5,84 +5,94 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from careflow_storage import StorageSettings
-from careflow_storage.cli.run import Globals, run, settings_of
-from careflow_storage.cli.ui.durations import parse_length
-from careflow_storage.cli.ui.options import ACCOUNT, Json, Yes, examples, parse_time
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.context import Globals, run_command, settings_of
+from careflow_storage.cli.ui.help import Commands
+from careflow_storage.cli.ui.options import Json, Yes
+from careflow_storage.cli.ui.values import parse_positive_time, parse_time
 
-MASTER_KEY_ID = "BACKBLAZE_MASTER_KEY_ID"
+if TYPE_CHECKING:
+    from careflow_storage import StorageSettings
+    from careflow_storage.cli.ui.output import Output
 
-# The key itself is no option: command lines can be read by everybody on the machine (ps).
+commands = Commands("Create, list, rotate and delete application keys, with B2's native API.")
+
+_MASTER_KEY_ID = "BACKBLAZE_MASTER_KEY_ID"
+
+# The secret is not an option: every user of the machine can read command lines (ps).
 _SignIn = Annotated[
     str | None,
     typer.Option(
         "--key-id",
         metavar="ID",
-        envvar=MASTER_KEY_ID,
-        help="Sign in with this key, such as the master key; asks for the key itself, unless "
+        envvar=_MASTER_KEY_ID,
+        help="Sign in with this key, such as the master key. Asks for its secret, unless "
         "BACKBLAZE_MASTER_APPLICATION_KEY is set.",
-        show_default="that of the settings",
+        show_default="the key of the settings",
     ),
 ]
-_Key = Annotated[str, typer.Argument(metavar="KEY_ID", help="The ID of a key.", show_default=False)]
+_Key = Annotated[
+    str, typer.Argument(metavar="KEY_ID", help="The ID of the key.", show_default=False)
+]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    group = typer.Typer(
-        no_args_is_help=True, help="Application keys, by B2's native API: create, list, rotate."
+@commands.add(
+    examples=(
+        "careflow-storage keys create careflow-prod --preset app --env-file prod.env",
+        "careflow-storage keys create reports --preset analytics --expires 90d",
+        "careflow-storage keys create ivr --preset uploader --prefix recordings/",
     )
-    for name, command, lines in _COMMANDS:
-        group.command(name, epilog=examples(*lines))(command)
-    app.add_typer(group, name="keys", rich_help_panel=ACCOUNT)
-
-
+)
 def create(
     context: typer.Context,
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Of the key, such as careflow-prod.", show_default=False
+            metavar="NAME", help="The name of the key, such as careflow-prod.", show_default=False
         ),
     ],
     preset: Annotated[
         Literal["uploader", "analytics", "app", "admin"] | None,
         typer.Option(
-            metavar="PRESET", help="uploader, analytics, app or admin.", show_default=False
+            metavar="PRESET",
+            help="What the key may do: uploader, analytics, app or admin.",
+            show_default=False,
         ),
     ] = None,
     capability: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="One of B2's, such as readFiles, in place of a preset; repeatable.",
+            help="Instead of a preset: a capability of B2, such as readFiles; can be repeated.",
             show_default=False,
         ),
     ] = None,
     bucket: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The only bucket it may use.", show_default="BACKBLAZE_BUCKET_NAME"
+            metavar="NAME", help="Limit it to this bucket.", show_default="BACKBLAZE_BUCKET_NAME"
         ),
     ] = None,
     all_buckets: Annotated[
-        bool, typer.Option("--all-buckets", help="Let it use every bucket of the account.")
+        bool, typer.Option("--all-buckets", help="Allow every bucket of the account.")
     ] = False,
     prefix: Annotated[
         str | None,
-        typer.Option(metavar="PREFIX", help="Only keys that begin so.", show_default=False),
+        typer.Option(
+            metavar="PREFIX",
+            help="Limit it to files whose keys begin with this prefix.",
+            show_default=False,
+        ),
     ] = None,
     expires: Annotated[
         timedelta | None,
         typer.Option(
-            parser=parse_length,
+            parser=parse_positive_time,
             metavar="TIME",
-            help="Let it end by itself, such as 90d.",
+            help="Let it expire after this time, such as 90d.",
             show_default="never",
         ),
     ] = None,
@@ -92,7 +102,7 @@ def create(
             "--env-file",
             metavar="FILE",
             dir_okay=False,
-            help="Write it into this .env file (0600).",
+            help="Write it to this .env file (mode 0600).",
             show_default="prints it",
         ),
     ] = None,
@@ -100,9 +110,9 @@ def create(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Create a key that may do no more than it must.
+    """Create an application key with limited rights.
 
-    B2 tells the key itself this one time: it is printed, or written to --env-file.
+    B2 returns the secret only once: it is printed, or written to --env-file.
     """
     from careflow_storage.cli.actions.keys import Creation
 
@@ -120,16 +130,22 @@ def create(
     _run(context, job, as_json=as_json)
 
 
+@commands.add("list", examples=("careflow-storage keys list", "careflow-storage keys list --json"))
 def list_keys(context: typer.Context, key_id: _SignIn = None, as_json: Json = False) -> None:
-    """List the keys of the account. Nobody can list the keys' secrets."""
-    from careflow_storage.cli.actions.keys import list_all
+    """List the keys of the account, without their secrets."""
+    from careflow_storage.cli.actions.keys import print_keys
 
     async def job(output: Output, settings: StorageSettings) -> None:
-        await list_all(output, settings, key_id)
+        await print_keys(output, settings, key_id)
 
     _run(context, job, as_json=as_json)
 
 
+@commands.add(
+    examples=(
+        "careflow-storage keys rotate 004f1c2d3e4a5b60000000007 --env-file prod.env --grace 1d",
+    )
+)
 def rotate(
     context: typer.Context,
     old: _Key,
@@ -139,7 +155,7 @@ def rotate(
             "--env-file",
             metavar="FILE",
             dir_okay=False,
-            help="The .env file that gets the new key.",
+            help="Write the new key to this .env file.",
             show_default=False,
         ),
     ],
@@ -148,28 +164,28 @@ def rotate(
         typer.Option(
             parser=parse_time,
             metavar="TIME",
-            help="Keep the old one for so long; 0s deletes it now.",
+            help="Keep the old key for this time; 0s deletes it now.",
             show_default="until `keys finish`",
         ),
     ] = None,
     expires: Annotated[
         timedelta | None,
         typer.Option(
-            parser=parse_length,
+            parser=parse_positive_time,
             metavar="TIME",
-            help="Let the new one end by itself, such as 90d.",
-            show_default="when the old one ends",
+            help="Let the new key expire after this time, such as 90d.",
+            show_default="when the old one expires",
         ),
     ] = None,
     key_id: _SignIn = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Replace a key by a new one that may do the same.
+    """Replace a key with a new one that has the same rights.
 
-    The new one is tried, then written to the file; the old one works until it is deleted, and
-    so do URLs that were signed with it. Run it again if it was interrupted. Asks if another key
-    was made to replace the old one already, or if 0s deletes a key that is still in use.
+    Tests the new key, then writes it to the file. The old key, and URLs signed with it, work until
+    it is deleted. If the command is interrupted, run it again. Asks if another key was already
+    created to replace the old one, or if --grace 0s deletes a key that is still in use.
     """
     from careflow_storage.cli.actions.keys import Rotation
 
@@ -180,22 +196,23 @@ def rotate(
     _run(context, job, as_json=as_json)
 
 
+@commands.add(examples=("careflow-storage keys finish 004f1c2d3e4a5b60000000008",))
 def finish(
     context: typer.Context,
     new: Annotated[
         str,
         typer.Argument(
-            metavar="KEY_ID", help="The new key, which is in use now.", show_default=False
+            metavar="KEY_ID", help="The ID of the new key, now in use.", show_default=False
         ),
     ],
     key_id: _SignIn = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete the keys that this one has replaced, once their grace is over.
+    """Delete the keys that this one has replaced, once their grace time is over.
 
-    Safe to run every day. Asks if one of them may still be in use: if the settings have it, or
-    if its own rotation was interrupted or was for another program.
+    Can run every day. Asks if one of them may still be in use: if the settings name it, or if its
+    own rotation was interrupted or was for another program.
     """
     from careflow_storage.cli.actions.keys import finish_rotation
 
@@ -206,6 +223,7 @@ def finish(
     _run(context, job, as_json=as_json)
 
 
+@commands.add(examples=("careflow-storage keys delete 004f1c2d3e4a5b60000000007",))
 def delete(
     context: typer.Context,
     target: _Key,
@@ -213,7 +231,7 @@ def delete(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Delete a key. What uses it stops, and URLs signed with it. Asks."""
+    """Delete a key. Programs and signed URLs that use it stop working. Asks."""
     from careflow_storage.cli.actions.keys import delete_key
 
     async def job(output: Output, settings: StorageSettings) -> None:
@@ -235,25 +253,4 @@ def _run(
     async def main(output: Output) -> None:
         await job(output, settings_of(context))
 
-    run(main, as_json=as_json, given=Globals.of(context))
-
-
-_COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
-    (
-        "create",
-        create,
-        (
-            "careflow-storage keys create careflow-prod --preset app --env-file prod.env",
-            "careflow-storage keys create reports --preset analytics --expires 90d",
-            "careflow-storage keys create ivr --preset uploader --prefix recordings/",
-        ),
-    ),
-    ("list", list_keys, ("careflow-storage keys list", "careflow-storage keys list --json")),
-    (
-        "rotate",
-        rotate,
-        ("careflow-storage keys rotate 004f1c2d3e4a5b60000000007 --env-file prod.env --grace 1d",),
-    ),
-    ("finish", finish, ("careflow-storage keys finish 004f1c2d3e4a5b60000000008",)),
-    ("delete", delete, ("careflow-storage keys delete 004f1c2d3e4a5b60000000007",)),
-)
+    run_command(context, main, as_json=as_json)

@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from careflow_storage.cli.run import with_storage
-from careflow_storage.cli.ui.durations import parse_days
-from careflow_storage.cli.ui.options import BUCKET, Json, Yes, examples
+from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.help import Commands
+from careflow_storage.cli.ui.options import Json, Yes
+from careflow_storage.cli.ui.values import parse_days
+
+commands = Commands("Control how long files are kept (lifecycle rules).")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    group = typer.Typer(no_args_is_help=True, help="How long files are kept (lifecycle rules).")
-    for name, command, lines in _COMMANDS:
-        group.command(name, epilog=examples(*lines))(command)
-    app.add_typer(group, name="lifecycle", rich_help_panel=BUCKET)
-
-
+@commands.add(examples=("careflow-storage lifecycle show",))
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Say what happens by itself to the files below each prefix."""
-    from careflow_storage.cli.actions.lifecycle import show_rules
+    """Show when the files below each prefix are hidden and erased."""
+    from careflow_storage.cli.actions.lifecycle import LIFECYCLE
+    from careflow_storage.cli.actions.rules import show_rules
 
-    with_storage(context, show_rules, as_json=as_json)
+    run_with_storage(
+        context, lambda storage, output: show_rules(storage, output, LIFECYCLE), as_json=as_json
+    )
 
 
+@commands.add(
+    examples=(
+        "careflow-storage lifecycle expire --hide-after 365d --erase-after 30d",
+        "careflow-storage lifecycle expire --erase-after 1d --prefix tests/ --yes",
+    )
+)
 def expire(
     context: typer.Context,
     hide_after: Annotated[
         int,
         typer.Option(
-            parser=parse_days, metavar="TIME", help="From upload until it is hidden, such as 365d."
+            parser=parse_days,
+            metavar="TIME",
+            help="Hide a file this long after its upload, such as 365d.",
         ),
     ] = "never",  # type: ignore[assignment]  # typer parses the default, too
     erase_after: Annotated[
@@ -41,91 +47,89 @@ def expire(
         typer.Option(
             parser=parse_days,
             metavar="TIME",
-            help="From being hidden, deleted or overwritten until it is erased for ever.",
+            help="Erase a version this long after it was hidden, deleted or overwritten.",
         ),
     ] = "never",  # type: ignore[assignment]  # typer parses the default, too
     cancel_unfinished_after: Annotated[
         int,
         typer.Option(
-            parser=parse_days, metavar="TIME", help="Until an unfinished upload is given up."
+            parser=parse_days,
+            metavar="TIME",
+            help="Abort an unfinished upload this long after it started.",
         ),
     ] = "7d",  # type: ignore[assignment]  # typer parses the default, too
     prefix: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Of the keys that this is about.")
+        str, typer.Option(metavar="PREFIX", help="Apply to keys that begin with this prefix.")
     ] = "recordings/",
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Set how long recordings are kept; rules of other prefixes stay.
+    """Set how long recordings are kept. Rules for other prefixes stay as they are.
 
-    It is true of what is stored already, too, so it asks. TIME is in whole days, such as 30d or
-    2w, or never. B2 applies the rules about once a day.
+    Asks, because the rule applies to existing files, too. TIME is in whole days, such as 30d or
+    2w, or never. B2 applies rules about once a day.
     """
-    from careflow_storage.cli.actions.lifecycle import Expiry
+    from careflow_storage.cli.actions.lifecycle import Expire
 
-    job = Expiry(
+    job = Expire(
         prefix=prefix,
         hide_after_days=hide_after or None,
         erase_after_days=erase_after or None,
         cancel_unfinished_after_days=cancel_unfinished_after or None,
         yes=yes,
     )
-    with_storage(context, job.run, as_json=as_json)
+    run_with_storage(context, job.run, as_json=as_json)
 
 
+@commands.add(
+    "set",
+    examples=(
+        "careflow-storage lifecycle set rules.json",
+        "careflow-storage lifecycle show --json > rules.json",
+    ),
+)
 def set_rules(
     context: typer.Context,
     file: Annotated[
         Path,
         typer.Argument(
             metavar="FILE",
-            help="Rules in JSON, as B2 or `lifecycle show --json` spells them; - for stdin.",
+            help="Rules as JSON, in the format of S3, B2 or `lifecycle show --json`; - for stdin.",
             show_default=False,
         ),
     ],
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Replace all lifecycle rules by those of a file. Shows what changes, and asks."""
-    from careflow_storage.cli.actions.lifecycle import Replacement
+    """Replace all lifecycle rules with those of a file. Shows the changes, and asks."""
+    from careflow_storage.cli.actions.lifecycle import LIFECYCLE
+    from careflow_storage.cli.actions.rules import replace_rules
 
-    with_storage(context, Replacement(file, yes).run, as_json=as_json)
+    run_with_storage(
+        context,
+        lambda storage, output: replace_rules(storage, output, LIFECYCLE, file, yes=yes),
+        as_json=as_json,
+    )
 
 
+@commands.add(examples=("careflow-storage lifecycle remove recordings/",))
 def remove(
     context: typer.Context,
     prefix: Annotated[
         str,
         typer.Argument(
-            metavar="PREFIX", help='The rule\'s; "" for that of all files.', show_default=False
+            metavar="PREFIX", help='The prefix of the rule; "" for all files.', show_default=False
         ),
     ],
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take the rule of a prefix away: its files are kept, and billed, for ever. Asks."""
-    from careflow_storage.cli.actions.lifecycle import Removal
+    """Remove the rule of a prefix: its files are then kept, and billed, until deleted. Asks."""
+    from careflow_storage.cli.actions.lifecycle import LIFECYCLE
+    from careflow_storage.cli.actions.rules import remove_rule
 
-    with_storage(context, Removal(prefix, yes).run, as_json=as_json)
-
-
-_COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
-    ("show", show, ("careflow-storage lifecycle show",)),
-    (
-        "expire",
-        expire,
-        (
-            "careflow-storage lifecycle expire --hide-after 365d --erase-after 30d",
-            "careflow-storage lifecycle expire --erase-after 1d --prefix tests/ --yes",
-        ),
-    ),
-    (
-        "set",
-        set_rules,
-        (
-            "careflow-storage lifecycle set rules.json",
-            "careflow-storage lifecycle show --json > rules.json",
-        ),
-    ),
-    ("remove", remove, ("careflow-storage lifecycle remove recordings/",)),
-)
+    run_with_storage(
+        context,
+        lambda storage, output: remove_rule(storage, output, LIFECYCLE, prefix, yes=yes),
+        as_json=as_json,
+    )

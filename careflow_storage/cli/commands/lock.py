@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 import typer
 
-from careflow_storage.cli.run import with_storage
-from careflow_storage.cli.ui.durations import parse_length, parse_moment
-from careflow_storage.cli.ui.options import BUCKET, Json, Key, VersionId, Yes, examples
+from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.help import Commands
+from careflow_storage.cli.ui.options import Json, Key, VersionId, Yes
+from careflow_storage.cli.ui.values import parse_moment, parse_positive_time
+
+commands = Commands("Protect files from being erased or overwritten (object lock).")
 
 _Mode = Literal["governance", "compliance"]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    group = typer.Typer(
-        no_args_is_help=True, help="Keep files from being erased or overwritten (object lock)."
-    )
-    for name, command, lines in _COMMANDS:
-        group.command(name, epilog=examples(*lines))(command)
-    app.add_typer(group, name="lock", rich_help_panel=BUCKET)
-
-
+@commands.add(examples=("careflow-storage lock show",))
 def show(context: typer.Context, as_json: Json = False) -> None:
-    """Tell whether the bucket can lock files, and how long it does so by default."""
+    """Show whether the bucket can lock files, and for how long it does so by default."""
     from careflow_storage.cli.actions.lock import show_lock
 
-    with_storage(context, show_lock, as_json=as_json)
+    run_with_storage(context, show_lock, as_json=as_json)
 
 
+@commands.add(
+    examples=(
+        "careflow-storage lock enable",
+        "careflow-storage lock enable --default-mode governance --default-days 30",
+    )
+)
 def enable(
     context: typer.Context,
     default_mode: Annotated[
@@ -42,22 +41,35 @@ def enable(
     ] = None,
     default_days: Annotated[
         int | None,
-        typer.Option(min=1, max=3000, metavar="DAYS", help="For so long.", show_default=False),
+        typer.Option(
+            min=1,
+            max=3000,
+            metavar="DAYS",
+            help="Lock new files for this many days.",
+            show_default=False,
+        ),
     ] = None,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Let the bucket lock files. It can never be undone, so it asks.
+    """Enable object lock for the bucket. Asks, because it cannot be disabled again.
 
-    On a bucket that can do so already: set, or without options take away, the default.
+    If it is enabled already, sets the default for new files, or removes it if none is given.
     """
-    from careflow_storage.cli.actions.lock import Enabling
+    from careflow_storage.cli.actions.lock import Enable
 
     if (default_mode is None) != (default_days is None):
-        raise typer.BadParameter("--default-mode and --default-days belong together.")
-    with_storage(context, Enabling(default_mode, default_days, yes).run, as_json=as_json)
+        raise typer.BadParameter("--default-mode and --default-days must be used together.")
+    run_with_storage(context, Enable(default_mode, default_days, yes).run, as_json=as_json)
 
 
+@commands.add(
+    examples=(
+        "careflow-storage lock retain recordings/CA123/call.wav --for 90d",
+        "careflow-storage lock retain recordings/CA123/call.wav --until 2033-12-31 "
+        "--mode compliance",
+    )
+)
 def retain(
     context: typer.Context,
     key: Key,
@@ -66,7 +78,7 @@ def retain(
         typer.Option(
             parser=parse_moment,
             metavar="DATE",
-            help="Until then, such as 2027-01-31 or 2027-01-31T12:00+01:00 (else UTC).",
+            help="The end, such as 2027-01-31 (UTC) or 2027-01-31T12:00+01:00.",
             show_default=False,
         ),
     ] = None,
@@ -74,34 +86,35 @@ def retain(
         timedelta | None,
         typer.Option(
             "--for",
-            parser=parse_length,
+            parser=parse_positive_time,
             metavar="TIME",
-            help="For so long from now, such as 90d.",
+            help="The time from now, such as 90d.",
             show_default=False,
         ),
     ] = None,
     mode: Annotated[
         _Mode,
         typer.Option(
-            metavar="MODE", help="governance can be lifted by who may; compliance by nobody."
+            metavar="MODE",
+            help="governance: keys with bypassGovernance can lift it; compliance: no key can.",
         ),
     ] = "governance",
     version_id: VersionId = None,
     bypass_governance: Annotated[
-        bool, typer.Option("--bypass-governance", help="Shorten what is there.")
+        bool, typer.Option("--bypass-governance", help="Allow shortening an existing retention.")
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Keep a file from being erased until a time.
+    """Protect a file from being erased until a time.
 
-    With --mode compliance nobody can undo it or make it shorter, so it asks.
+    Asks with --mode compliance, because it cannot be undone or shortened.
     """
-    from careflow_storage.cli.actions.lock import Retaining
+    from careflow_storage.cli.actions.lock import Retain
 
     if (until is None) == (for_time is None):
         raise typer.BadParameter("Give either --until or --for.")
-    job = Retaining(
+    job = Retain(
         key=key,
         until=until,
         length=for_time,
@@ -110,9 +123,10 @@ def retain(
         bypass_governance=bypass_governance,
         yes=yes,
     )
-    with_storage(context, job.run, as_json=as_json)
+    run_with_storage(context, job.run, as_json=as_json)
 
 
+@commands.add(examples=("careflow-storage lock release recordings/CA123/call.wav",))
 def release(
     context: typer.Context,
     key: Key,
@@ -120,60 +134,37 @@ def release(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Lift a governance retention before its time. Asks.
+    """End a governance retention early. Asks.
 
-    The key needs bypassGovernance. A legal hold stays: `lock hold KEY off` lifts that.
+    The key needs bypassGovernance. A legal hold stays: end it with `lock hold KEY off`.
     """
-    from careflow_storage.cli.actions.lock import Releasing
+    from careflow_storage.cli.actions.lock import Release
 
-    with_storage(context, Releasing(key, version_id, yes).run, as_json=as_json)
+    run_with_storage(context, Release(key, version_id, yes).run, as_json=as_json)
 
 
+@commands.add(examples=("careflow-storage lock hold recordings/CA123/call.wav on",))
 def hold(
     context: typer.Context,
     key: Key,
     state: Annotated[
         Literal["on", "off"],
-        typer.Argument(metavar="on|off", help="Put it on, or lift it.", show_default=False),
+        typer.Argument(metavar="on|off", help="Set it, or end it.", show_default=False),
     ],
     version_id: VersionId = None,
     as_json: Json = False,
 ) -> None:
-    """Keep a file from being erased until the legal hold is lifted."""
-    from careflow_storage.cli.actions.lock import Holding
+    """Protect a file from being erased until its legal hold is ended."""
+    from careflow_storage.cli.actions.lock import Hold
 
-    with_storage(context, Holding(key, state == "on", version_id).run, as_json=as_json)
+    run_with_storage(context, Hold(key, state == "on", version_id).run, as_json=as_json)
 
 
+@commands.add(examples=("careflow-storage lock status recordings/CA123/call.wav",))
 def status(
     context: typer.Context, key: Key, version_id: VersionId = None, as_json: Json = False
 ) -> None:
-    """Tell whether a file can be erased, and from when on."""
+    """Show whether a file can be erased, and if not, when."""
     from careflow_storage.cli.actions.lock import Status
 
-    with_storage(context, Status(key, version_id).run, as_json=as_json)
-
-
-_COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
-    ("show", show, ("careflow-storage lock show",)),
-    (
-        "enable",
-        enable,
-        (
-            "careflow-storage lock enable",
-            "careflow-storage lock enable --default-mode governance --default-days 30",
-        ),
-    ),
-    (
-        "retain",
-        retain,
-        (
-            "careflow-storage lock retain recordings/CA123/call.wav --for 90d",
-            "careflow-storage lock retain recordings/CA123/call.wav --until 2033-12-31 "
-            "--mode compliance",
-        ),
-    ),
-    ("release", release, ("careflow-storage lock release recordings/CA123/call.wav",)),
-    ("hold", hold, ("careflow-storage lock hold recordings/CA123/call.wav on",)),
-    ("status", status, ("careflow-storage lock status recordings/CA123/call.wav",)),
-)
+    run_with_storage(context, Status(key, version_id).run, as_json=as_json)

@@ -1,27 +1,30 @@
-"""Commands for who comes from AWS S3: the settings, and code that is there."""
+"""Commands for coming from AWS S3: env, check."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from careflow_storage.cli.run import Globals, run, settings_of
-from careflow_storage.cli.ui.options import ACCOUNT, Json, examples
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.context import run_command, settings_of
+from careflow_storage.cli.ui.help import Commands
+from careflow_storage.cli.ui.options import Json
+
+if TYPE_CHECKING:
+    from careflow_storage.cli.ui.output import Output
+
+commands = Commands("Migrate settings and code from AWS S3.")
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Come from AWS S3: settings and old code.")
-    for name, command, lines in _COMMANDS:
-        group.command(name, epilog=examples(*lines))(command)
-    app.add_typer(group, name="migrate", rich_help_panel=ACCOUNT)
-
-
+@commands.add(
+    examples=(
+        "careflow-storage migrate env",
+        "careflow-storage migrate env --from aws.env --write .env",
+    )
+)
 def env(
+    context: typer.Context,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -30,7 +33,7 @@ def env(
             exists=True,
             dir_okay=False,
             help="Read this .env file.",
-            show_default="the environment, and .env in this folder",
+            show_default="the environment, and .env in the current folder",
         ),
     ] = None,
     target: Annotated[
@@ -39,52 +42,39 @@ def env(
             "--write",
             metavar="FILE",
             dir_okay=False,
-            help="Set what carries over in this .env file, secrets and all (0600).",
-            show_default="only prints it, secrets masked",
+            help="Write the new variables, with secrets, to this .env file (mode 0600).",
+            show_default="only prints them, with secrets masked",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Translate AWS_* to BACKBLAZE_*, and say what must be filled in by hand.
+    """Translate AWS_* variables to BACKBLAZE_*, and list what you must fill in.
 
-    Keys, regions, endpoints and buckets of AWS do not carry over.
+    Keys, regions, endpoints and buckets of AWS cannot be translated.
     """
     from careflow_storage.cli.actions.migrate import translate
 
     async def main(output: Output) -> None:
         await translate(output, source, target)
 
-    run(main, as_json=as_json)
+    run_command(context, main, as_json=as_json)
 
 
+@commands.add(examples=("careflow-storage migrate check",))
 def check(
     context: typer.Context,
     prefix: Annotated[
-        str, typer.Option(metavar="PREFIX/", help="Try it below this prefix.")
+        str, typer.Option(metavar="PREFIX/", help="Store test files below this prefix.")
     ] = "careflow-probe/",
     as_json: Json = False,
 ) -> None:
-    """Try what S3 code does against this endpoint, and say what to change in it.
+    """Run what S3 code does against this endpoint, and show what to change in the code.
 
-    About 45 small requests; what they store is erased again. Exits with 1 if something would
-    have to change.
+    Sends about 45 small requests, and erases what they store. Exits with 1 if code must change.
     """
     from careflow_storage.cli.actions.migrate import check_code
 
     async def main(output: Output) -> int | None:
         return await check_code(output, settings_of(context), prefix)
 
-    run(main, as_json=as_json, given=Globals.of(context))
-
-
-_COMMANDS: tuple[tuple[str, Callable[..., None], tuple[str, ...]], ...] = (
-    (
-        "env",
-        env,
-        (
-            "careflow-storage migrate env",
-            "careflow-storage migrate env --from aws.env --write .env",
-        ),
-    ),
-    ("check", check, ("careflow-storage migrate check",)),
-)
+    run_command(context, main, as_json=as_json)

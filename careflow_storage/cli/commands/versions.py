@@ -6,39 +6,43 @@ from typing import Annotated
 
 import typer
 
-from careflow_storage.cli.run import with_storage
-from careflow_storage.cli.ui.options import FILES, VERSIONS, Json, Key, Prefix, VersionId, examples
+from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.help import Commands
+from careflow_storage.cli.ui.options import FILES, VERSIONS, Json, Key, Prefix, VersionId
+
+commands = Commands()
 
 _Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="The key to copy.", show_default=False)
 ]
 _Target = Annotated[str, typer.Argument(metavar="TARGET", help="The new key.", show_default=False)]
-_NoOverwrite = Annotated[bool, typer.Option("--no-overwrite", help="Fail where TARGET is taken.")]
+_NoOverwrite = Annotated[bool, typer.Option("--no-overwrite", help="Fail if TARGET exists.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    for command, panel, lines in _COMMANDS:
-        app.command(rich_help_panel=panel, epilog=examples(*lines))(command)
-
-
+@commands.add(
+    section=FILES,
+    examples=("careflow-storage cp recordings/CA123/call.wav archive/call.wav",),
+)
 def cp(
     context: typer.Context,
     source: _Source,
     target: _Target,
     version_id: VersionId = None,
     content_type: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="A new type.", show_default="the source's")
+        str | None,
+        typer.Option(
+            metavar="TYPE", help="The content type of the copy.", show_default="the source's"
+        ),
     ] = None,
     no_overwrite: _NoOverwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a file within the bucket, on the server: no byte of it comes here."""
-    from careflow_storage.cli.actions import versions
+    """Copy a file within the bucket. The server copies; nothing is downloaded."""
+    from careflow_storage.cli.actions import copy
 
-    with_storage(
+    run_with_storage(
         context,
-        lambda storage, output: versions.copy(
+        lambda storage, output: copy.copy(
             storage,
             output,
             source,
@@ -51,6 +55,10 @@ def cp(
     )
 
 
+@commands.add(
+    section=FILES,
+    examples=("careflow-storage mv incoming/call.wav recordings/CA123/call.wav",),
+)
 def mv(
     context: typer.Context,
     source: _Source,
@@ -58,63 +66,55 @@ def mv(
     no_overwrite: _NoOverwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a file within the bucket, then hide the source; its versions stay."""
-    from careflow_storage.cli.actions import versions
+    """Copy a file within the bucket, then hide the source. The source's versions are kept."""
+    from careflow_storage.cli.actions import copy
 
-    with_storage(
+    run_with_storage(
         context,
-        lambda storage, output: versions.move(
+        lambda storage, output: copy.move(
             storage, output, source, target, overwrite=not no_overwrite
         ),
         as_json=as_json,
     )
 
 
+@commands.add(
+    section=VERSIONS,
+    examples=(
+        "careflow-storage versions recordings/CA123/",
+        "careflow-storage versions --json | jq -r 'select(.delete_marker).key'",
+    ),
+)
 def versions(context: typer.Context, prefix: Prefix = "", as_json: Json = False) -> None:
-    """List all versions and delete markers, the newest first.
+    """List all versions and delete markers, newest first.
 
-    What readers see is "latest"; "hidden" is a delete marker, behind which a file is hidden;
-    "old" is kept (and billed) until a lifecycle rule or a purge erases it.
+    "latest" is what readers get. "hidden" is a delete marker that hides the file. "old" is kept,
+    and billed, until a lifecycle rule or a purge erases it.
     """
     from careflow_storage.cli.actions import versions
 
-    with_storage(
+    run_with_storage(
         context,
         lambda storage, output: versions.list_versions(storage, output, prefix),
         as_json=as_json,
     )
 
 
+@commands.add(
+    section=VERSIONS,
+    examples=(
+        "careflow-storage restore recordings/CA123/call.wav",
+        "careflow-storage restore recordings/CA123/call.wav --version-id 4_z27c88f1d",
+    ),
+)
 def restore(
     context: typer.Context, key: Key, version_id: VersionId = None, as_json: Json = False
 ) -> None:
-    """Bring a hidden file back, or put an old version on top of all others."""
+    """Bring back a hidden file, or make an old version the newest."""
     from careflow_storage.cli.actions import versions
 
-    with_storage(
+    run_with_storage(
         context,
         lambda storage, output: versions.restore(storage, output, key, version_id),
         as_json=as_json,
     )
-
-
-_COMMANDS = (
-    (cp, FILES, ("careflow-storage cp recordings/CA123/call.wav archive/call.wav",)),
-    (mv, FILES, ("careflow-storage mv incoming/call.wav recordings/CA123/call.wav",)),
-    (
-        versions,
-        VERSIONS,
-        (
-            "careflow-storage versions recordings/CA123/",
-            "careflow-storage versions --json | jq -r 'select(.delete_marker).key'",
-        ),
-    ),
-    (
-        restore,
-        VERSIONS,
-        (
-            "careflow-storage restore recordings/CA123/call.wav",
-            "careflow-storage restore recordings/CA123/call.wav --version-id 4_z27c88f1d",
-        ),
-    ),
-)

@@ -1,8 +1,9 @@
-"""What would change in a list of rules, shown before somebody is asked about it."""
+"""The changes to a list of rules, shown before the question whether to make them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from rich.text import Text
 
@@ -11,14 +12,16 @@ from careflow_storage.cli.ui.confirm import confirm, confirm_by_typing
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.models import Model
 
+M = TypeVar("M", bound=Model)
+
 
 def show_changes(
     output: Output,
-    before: Mapping[str, Model],
-    after: Mapping[str, Model],
-    in_words: Callable[[Model], str],
+    before: Mapping[str, M],
+    after: Mapping[str, M],
+    in_words: Callable[[M], str],
 ) -> None:
-    """Print, on stderr, each rule that is added (+), removed (-) or changed (~)."""
+    """Print to stderr each rule that is added (+), removed (-) or changed (~)."""
     if output.as_json:
         return
     for name, rule in before.items():
@@ -36,32 +39,31 @@ def show_changes(
 
 def confirm_changes(
     output: Output,
-    kind: str,
+    noun: str,
     bucket: str,
     before: Mapping[str, Model],
     after: Mapping[str, Model],
     *,
     yes: bool,
 ) -> None:
-    """Ask whether to replace the rules; to remove all of them, the bucket's name must be typed.
+    """Ask whether to replace the rules. To remove all of them, the user types the bucket's name.
 
-    An empty list is what a file of another shape, or a program that failed, looks like.
+    A file in another format, or the output of a program that failed, can look like an empty list.
     """
     if after:
-        confirm(output, f"Set these {kind} rules of {bucket}?", yes=yes)
+        confirm(output, f"Set these {noun} rules for {bucket}?", yes=yes)
         return
-    count = f"the only {kind} rule" if len(before) == 1 else f"all {len(before)} {kind} rules"
+    count = f"the only {noun} rule" if len(before) == 1 else f"all {len(before)} {noun} rules"
     question = f"The file has no rules. Remove {count} of {bucket}?"
     confirm_by_typing(output, question, bucket, yes=yes)
 
 
 def _differences(old: Model, new: Model) -> list[str]:
-    found = []
-    for field, value in new:
-        earlier = getattr(old, field)
-        if earlier != value:
-            found.append(f"{field}: {_shown(earlier)} -> {_shown(value)}")
-    return found
+    return [
+        f"{field}: {_shown(getattr(old, field))} -> {_shown(value)}"
+        for field, value in new
+        if getattr(old, field) != value
+    ]
 
 
 def _shown(value: object) -> str:

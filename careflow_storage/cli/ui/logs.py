@@ -1,4 +1,4 @@
-"""What the library logs while a command runs, among the command's own remarks."""
+"""The library's warnings, shown among the messages of the command."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from careflow_storage.cli.ui.output import Output
 
-# What asyncio tells of a failed task would be printed as it is, with what a server wrote.
+# asyncio logs the exception of a failed task, which may hold what a server wrote.
 _LOGGERS = ("careflow_storage", "asyncio")
 
 
-class _Remarks(logging.Handler):
-    """Turns records into remarks, which leave a moving bar whole."""
+class _WarningHandler(logging.Handler):
+    """Prints log records as warnings of the command, above any progress bar."""
 
     def __init__(self, output: Output) -> None:
         super().__init__(logging.WARNING)
@@ -27,9 +27,9 @@ class _Remarks(logging.Handler):
 
 
 @contextlib.contextmanager
-def logs_for_people(output: Output) -> Iterator[None]:
-    """Show the library's warnings as `Output.warn` does, for as long as a command runs."""
-    handler = _Remarks(output)
+def log_warnings_to(output: Output) -> Iterator[None]:
+    """Show logged warnings with `Output.warn` while a command runs."""
+    handler = _WarningHandler(output)
     for name in _LOGGERS:
         logging.getLogger(name).addHandler(handler)
     try:

@@ -1,0 +1,58 @@
+"""``careflow-storage info``, ``exists`` and ``url``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from careflow_storage import BackblazeStorage
+from careflow_storage._s3.presign import SignedMethod
+from careflow_storage.cli.run import NOT_FOUND
+from careflow_storage.cli.ui.keyfile import read_customer_key
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.progress import human_size
+
+
+async def info(
+    storage: BackblazeStorage,
+    output: Output,
+    key: str,
+    version_id: str | None,
+    customer_key_file: Path | None,
+) -> None:
+    """Print the metadata of a file."""
+    encryption = read_customer_key(customer_key_file)
+    found = await storage.get_file_metadata(key, version_id=version_id, encryption=encryption)
+    output.data(found)
+    output.fields({**dict(found), "size": f"{found.size:,} ({human_size(found.size)})"})
+
+
+async def exists(storage: BackblazeStorage, output: Output, key: str) -> int | None:
+    """Print whether a file exists; return an exit code if it does not."""
+    found = await storage.file_exists(key)
+    output.line("yes" if found else "no")
+    output.item({"key": key, "exists": found})
+    return None if found else NOT_FOUND
+
+
+async def url(
+    storage: BackblazeStorage,
+    output: Output,
+    key: str,
+    seconds: int,
+    *,
+    method: SignedMethod,
+    download_as: str | None,
+    content_type: str | None,
+    version_id: str | None,
+) -> None:
+    """Print a presigned URL, and nothing else."""
+    signed = await storage.get_signed_url(
+        key,
+        seconds,
+        method=method,
+        download_as=download_as,
+        content_type=content_type,
+        version_id=version_id,
+    )
+    output.line(signed)
+    output.item({"key": key, "url": signed, "method": method, "expires_in": seconds})
