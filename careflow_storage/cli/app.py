@@ -46,7 +46,7 @@ class _Program(HelpGroup):
             return super().invoke(*arguments, **options)
 
 
-app = Commands(
+app: Commands = Commands(
     "Store call recordings in Backblaze B2 or any S3-compatible store.",
     name="careflow-storage",
     # Tracebacks of rich print local variables, which may hold keys.

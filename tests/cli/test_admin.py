@@ -156,7 +156,7 @@ async def test_what_nobody_can_undo_is_asked_about(lockable: Command) -> None:
     for stdin, code in (("n\n", 1), ("", 2)):
         ran = await lockable(*arguments, stdin=stdin)
         assert ran.code == code
-        assert "2099-01-31 00:00:00 UTC nobody can erase a.wav" in ran.err
+        assert "2099-01-31 00:00:00 UTC no key can erase a.wav" in ran.err
     assert (await lockable("lock", "status", "a.wav", "--json")).json["retention"] is None
 
 
@@ -164,15 +164,15 @@ async def test_a_default_is_set_for_new_files_after_a_yes(lockable: Command) -> 
     arguments = ("lock", "enable", "--default-mode", "governance", "--default-days", "30")
     assert (await lockable(*arguments, stdin="")).code == 2
     assert (await lockable(*arguments, stdin="y\n")).code == 0
-    assert "kept for 30 days (governance)" in (await lockable("lock", "show")).out
-    assert (await lockable(*arguments)).code == 0  # It is so already.
+    assert "locked for 30 days (governance)" in (await lockable("lock", "show")).out
+    assert (await lockable(*arguments)).code == 0  # Nothing to change.
 
 
 async def test_a_bucket_that_cannot_lock_says_so(command: Command) -> None:
-    assert (await command("lock", "show")).out == "This bucket cannot lock files.\n"
+    assert (await command("lock", "show")).out == "Object lock is disabled.\n"
     ran = await command("lock", "enable", stdin="\n")
     assert ran.code == 1
-    assert "never be undone" in ran.err
+    assert "cannot be disabled again" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ async def test_config_tells_each_setting_and_where_it_is_from(
     assert rows["BACKBLAZE_BUCKET_NAME"].rstrip().endswith("the environment")
     assert rows["BACKBLAZE_PART_SIZE"].rstrip().endswith(".env")
     assert "test-application-key" not in ran.out + ran.err
-    assert "hides BACKBLAZE_REGION" in ran.err
+    assert "overrides BACKBLAZE_REGION" in ran.err
     assert "BACKBLAZE_CONNECT_TIMEOUT" not in rows
     assert "BACKBLAZE_CONNECT_TIMEOUT" in (await command("config", "--all")).out
 

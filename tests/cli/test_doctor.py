@@ -51,7 +51,7 @@ def test_it_prints_every_check_in_groups_and_says_how_it_ends(server: B2Server) 
     assert "lifecycle" in lines[warning]
     assert lines[warning + 1].startswith("    Cause     ")
     assert lines[warning + 2].startswith("    Solution  Set one: careflow-storage lifecycle")
-    assert lines[-1].startswith("! It works, with warnings  1 warning")
+    assert lines[-1].startswith("! Works, with warnings  1 warning")
     assert str(server.key.application_key) not in done.output
     assert server.versions() == []
 
@@ -79,7 +79,7 @@ def test_what_fails_ends_with_1_and_what_depends_on_it_takes_one_line(
     assert len(skipped) == 1
     assert "since credentials failed" in skipped[0]
     assert "multipart" in skipped[0]
-    assert lines[-1].startswith("✗ It does not work  1 failed")
+    assert lines[-1].startswith("✗ Does not work  1 failed")
     assert "ssssss" not in done.output
 
 

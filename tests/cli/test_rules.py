@@ -111,7 +111,7 @@ async def test_an_origin_without_scheme_is_refused_before_anything_is_asked(
     ran = await command("cors", "allow", "other.example")
     assert ran.code == 2
     assert "perhaps https://other.example" in ran.err
-    assert "Lock them out" not in ran.err
+    assert "Remove that" not in ran.err
 
 
 async def test_a_check_asks_the_server_as_a_browser_does(
@@ -214,17 +214,17 @@ def test_what_is_no_cors_rule_is_refused_by_its_place(content: str, told: str) -
 
 
 async def test_it_is_said_in_words_what_happens_to_a_recording(command: Command) -> None:
-    assert "for ever" in (await command("lifecycle", "show")).err
+    assert "every version is kept" in (await command("lifecycle", "show")).err
     ran = await command(
         "lifecycle", "expire", "--hide-after", "365d", "--erase-after", "30d", stdin="y\n"
     )
     assert ran.code == 0
-    assert "old ones too: hidden 365 days after upload, erased 30 days later" in ran.err
+    assert "including existing ones: hidden 365 days after upload, erased 30 days later" in ran.err
     (line,) = (await command("lifecycle", "show")).lines[1:]
     assert line.startswith("recordings/")
     assert (
         "hidden 365 days after upload, erased 30 days later, "
-        "unfinished uploads given up after 7 days" in line
+        "unfinished uploads aborted after 7 days" in line
     )
     (rule,) = (await command("lifecycle", "show", "--json")).json
     assert (rule["hide_after_days"], rule["erase_after_days"]) == (365, 30)

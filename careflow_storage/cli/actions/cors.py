@@ -49,7 +49,7 @@ def _by_name(rules: Sequence[CorsRule]) -> dict[str, CorsRule]:
 
 def _print(output: Output, rules: Sequence[CorsRule]) -> None:
     if not rules:
-        output.note("There are no CORS rules: browsers let no web page access this bucket.")
+        output.note("There are no CORS rules: browsers refuse web pages access to this bucket.")
     elif output.stdout.is_terminal and output.stdout.width < _WIDE:
         for rule in rules:
             output.line(_title(rule))
@@ -71,7 +71,7 @@ def _print(output: Output, rules: Sequence[CorsRule]) -> None:
         )
 
 
-CORS = RuleKind(
+CORS: RuleKind[CorsRule] = RuleKind(
     noun="CORS",
     load=lambda admin: admin.get_cors_rules(),
     store=lambda admin, rules: admin.set_cors_rules(rules),

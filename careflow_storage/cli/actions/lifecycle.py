@@ -56,7 +56,7 @@ def _print(output: Output, rules: Sequence[LifecycleRule]) -> None:
     )
 
 
-LIFECYCLE = RuleKind(
+LIFECYCLE: RuleKind[LifecycleRule] = RuleKind(
     noun="lifecycle",
     load=lambda admin: admin.get_lifecycle_rules(),
     store=lambda admin, rules: admin.set_lifecycle_rules(rules),

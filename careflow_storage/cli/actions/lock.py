@@ -125,7 +125,7 @@ class Release:
             )
         output.data({"key": self.key, "version_id": self.version_id, "released": before})
         if before is None:
-            output.note(f"No retention to release: {self.key}")
+            output.note(f"There is no retention: {self.key}")
         else:
             output.done(f"Released: {self.key}")
 

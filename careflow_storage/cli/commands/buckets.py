@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from careflow_storage.cli.actions.buckets import Job
     from careflow_storage.cli.ui.output import Output
 
-commands = Commands("List, create, inspect and delete buckets.")
+commands: Commands = Commands("List, create, inspect and delete buckets.")
 
 _Name = Annotated[
     str | None,

@@ -13,7 +13,7 @@ from careflow_storage.cli.ui.options import ACCOUNT, Json
 if TYPE_CHECKING:
     from careflow_storage.cli.ui.output import Output
 
-commands = Commands()
+commands: Commands = Commands()
 
 
 @commands.add(

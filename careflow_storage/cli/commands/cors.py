@@ -13,7 +13,7 @@ from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import Json, Yes
 from careflow_storage.cli.ui.values import parse_positive_time
 
-commands = Commands("Control which web pages may access the bucket (CORS rules).")
+commands: Commands = Commands("Control which web pages may access the bucket (CORS rules).")
 
 _Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
 _DEFAULT_METHODS = ("GET", "HEAD", "PUT")

@@ -20,7 +20,7 @@ from careflow_storage.cli.ui.options import (
     Yes,
 )
 
-commands = Commands()
+commands: Commands = Commands()
 
 _Jobs = Annotated[
     int,

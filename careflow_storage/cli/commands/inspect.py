@@ -12,7 +12,7 @@ from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import FILES, CustomerKeyFile, Json, Key, Prefix, VersionId
 from careflow_storage.cli.ui.values import parse_time
 
-commands = Commands()
+commands: Commands = Commands()
 
 
 @commands.add(

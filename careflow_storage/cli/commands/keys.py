@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from careflow_storage import StorageSettings
     from careflow_storage.cli.ui.output import Output
 
-commands = Commands("Create, list, rotate and delete application keys, with B2's native API.")
+commands: Commands = Commands(
+    "Create, list, rotate and delete application keys, with B2's native API."
+)
 
 _MASTER_KEY_ID = "BACKBLAZE_MASTER_KEY_ID"
 

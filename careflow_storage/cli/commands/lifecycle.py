@@ -12,7 +12,7 @@ from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import Json, Yes
 from careflow_storage.cli.ui.values import parse_days
 
-commands = Commands("Control how long files are kept (lifecycle rules).")
+commands: Commands = Commands("Control how long files are kept (lifecycle rules).")
 
 
 @commands.add(examples=("careflow-storage lifecycle show",))

@@ -14,7 +14,7 @@ from careflow_storage.cli.ui.values import parse_size
 if TYPE_CHECKING:
     from careflow_storage.cli.ui.output import Output
 
-commands = Commands()
+commands: Commands = Commands()
 
 
 @commands.add(

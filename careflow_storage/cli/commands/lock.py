@@ -12,7 +12,7 @@ from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import Json, Key, VersionId, Yes
 from careflow_storage.cli.ui.values import parse_moment, parse_positive_time
 
-commands = Commands("Protect files from being erased or overwritten (object lock).")
+commands: Commands = Commands("Protect files from being erased or overwritten (object lock).")
 
 _Mode = Literal["governance", "compliance"]
 

@@ -14,7 +14,7 @@ from careflow_storage.cli.ui.options import Json
 if TYPE_CHECKING:
     from careflow_storage.cli.ui.output import Output
 
-commands = Commands("Migrate settings and code from AWS S3.")
+commands: Commands = Commands("Migrate settings and code from AWS S3.")
 
 
 @commands.add(

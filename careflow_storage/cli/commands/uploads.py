@@ -12,7 +12,7 @@ from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import DryRun, Json, Key, Prefix, Yes
 from careflow_storage.cli.ui.values import parse_time
 
-commands = Commands("List, abort or keep unfinished multipart uploads.")
+commands: Commands = Commands("List, abort or keep unfinished multipart uploads.")
 
 _ID = typer.Argument(
     metavar="UPLOAD_ID", help="The ID that `uploads list` shows.", show_default=False

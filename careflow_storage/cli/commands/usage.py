@@ -13,7 +13,7 @@ from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import ACCOUNT, Json, Prefix
 from careflow_storage.cli.ui.values import parse_amount, parse_size
 
-commands = Commands()
+commands: Commands = Commands()
 
 
 @commands.add(

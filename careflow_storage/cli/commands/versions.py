@@ -10,7 +10,7 @@ from careflow_storage.cli.context import run_with_storage
 from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import FILES, VERSIONS, Json, Key, Prefix, VersionId
 
-commands = Commands()
+commands: Commands = Commands()
 
 _Source = Annotated[
     str, typer.Argument(metavar="SOURCE", help="The key to copy.", show_default=False)
