@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from careflow_storage._http.errors import NotHttpError, ProtocolError, ProxyError, TlsError
 from careflow_storage._http.proxy import Proxy
@@ -21,7 +21,9 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     error_from_response,
 )
-from careflow_storage.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from careflow_storage.settings import StorageSettings
 
 
 class Route(Protocol):
