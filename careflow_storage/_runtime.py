@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
+from careflow_storage._method_call import MethodCall
 from careflow_storage._s3.control_plane import ControlPlane
 from careflow_storage._s3.multipart import MultipartRequests
 from careflow_storage._s3.objects import S3Requests
@@ -31,7 +32,7 @@ class Runtime:
     """Makes the engine of a storage, and gives it to nobody who may not use it."""
 
     def __init__(self, settings: StorageSettings, session: GivenSession | None) -> None:
-        self._settings = settings
+        self.settings = settings
         self._given = session
         self._context: TransferContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,7 +50,7 @@ class Runtime:
     @property
     def missing(self) -> tuple[str, ...]:
         """The environment variables that are required and not set."""
-        return missing_settings(self._settings, self._given)
+        return missing_settings(self.settings, self._given)
 
     async def open(self) -> None:
         """Make the connection pool and the threads; nothing the second time."""
@@ -66,7 +67,7 @@ class Runtime:
             return
         if self.missing:
             raise NotConfiguredError(self.missing)
-        settings = self._settings
+        settings = self.settings
         session = S3Session(settings, self._given, self.in_flight)
         await session.open()
         if self._closed:
@@ -90,6 +91,10 @@ class Runtime:
             spool=SharedSpool(),
             in_flight=self.in_flight,
         )
+
+    def call(self, method: str, key: str | None = None, timeout: float | None = None) -> MethodCall:
+        """Return the context in which ``method`` of this storage does its work."""
+        return MethodCall(method, self.settings.bucket_name, key, timeout, self.in_flight)
 
     def context(self) -> TransferContext:
         """Return the engine to a caller who may use it here and now.

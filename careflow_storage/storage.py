@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
-from careflow_storage._method_call import MethodCall
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.deletion import delete_keys
 from careflow_storage._s3.headers.encryption import key_headers
@@ -104,6 +103,7 @@ class BackblazeStorage:
             settings = settings_from_environment()
         self.settings: StorageSettings = settings
         self._runtime = Runtime(self.settings, session)
+        self._call = self._runtime.call
         self._context = self._runtime.context
         self._clock = RecordingClock()
 
@@ -856,12 +856,6 @@ class BackblazeStorage:
                 return self._context().requests
 
         return requests
-
-    def _call(
-        self, method: str, key: str | None = None, timeout: float | None = None
-    ) -> MethodCall:
-        in_flight = self._runtime.in_flight
-        return MethodCall(method, self.settings.bucket_name, key, timeout, in_flight)
 
     def _result(self, key: str, done: Uploaded) -> UploadResult:
         bucket = str(self.settings.bucket_name)

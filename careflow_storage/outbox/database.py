@@ -27,10 +27,9 @@ FULL_HINT = (
     "space, or deliver dead letters by retry()."
 )
 _BUSY_SECONDS = 30.0
-_VERSION = 1
 _OLDEST_SQLITE = (3, 35)  # the first with RETURNING
-# A total kept by triggers: a sum over a hundred thousand rows would be in the way of each put.
-_SCHEMA = """
+# A total kept by triggers: a sum over a hundred thousand rows would slow each put down.
+_VERSION_1 = """
 BEGIN IMMEDIATE;
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY,
@@ -76,6 +75,15 @@ END;
 PRAGMA user_version = 1;
 COMMIT;
 """
+# The options of an object that have no column of their own, as JSON.
+_VERSION_2 = """
+BEGIN IMMEDIATE;
+ALTER TABLE entries ADD COLUMN options TEXT NOT NULL DEFAULT '{}';
+PRAGMA user_version = 2;
+COMMIT;
+"""
+# Each makes the next version of the one before, in one transaction.
+_MIGRATIONS = (_VERSION_1, _VERSION_2)
 
 
 class Database:
@@ -126,17 +134,22 @@ class Database:
                 f"The outbox's database has the journal mode {row[0]!r}, not WAL.",
                 hint="The folder must be on a local disk, not on a network file system.",
             )
+        await self._migrate()
+
+    async def _migrate(self) -> None:
+        """Bring the tables to the newest version."""
         (row,) = await self.run("PRAGMA user_version")
-        if row[0] == 0:
-            try:
-                await self._connection.executescript(_SCHEMA)
-            except sqlite3.Error as error:
-                raise _explained(error) from error
-        elif row[0] != _VERSION:
+        version, newest = row[0], len(_MIGRATIONS)
+        if version > newest:
             raise OutboxError(
-                f"The outbox's database has the version {row[0]}; this release knows {_VERSION}.",
+                f"The outbox's database has the version {version}; this release knows {newest}.",
                 hint="A newer release of careflow-storage has made it: use that one.",
             )
+        for migration in _MIGRATIONS[version:]:
+            try:
+                await self._connection.executescript(migration)
+            except sqlite3.Error as error:
+                raise _explained(error) from error
 
     async def run(self, statement: str, parameters: Any = ()) -> list[sqlite3.Row]:
         """Run one statement to its end, cancelled or not, and return its rows.

@@ -5,12 +5,18 @@ from __future__ import annotations
 import errno
 import logging
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
+from careflow_storage._runtime import Runtime
+from careflow_storage._s3.object_lock import lock_at_least
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes, even_ends
+from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.verify import part_ends
 from careflow_storage._transfer.threads import Threads
+from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidCredentialsError,
@@ -23,14 +29,17 @@ from careflow_storage.errors import (
     StorageError,
     TransferError,
 )
+from careflow_storage.options import ObjectOptions
 from careflow_storage.outbox.errors import SpoolDamagedError
 from careflow_storage.outbox.files import Digests, Spool
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.queue import Claim
-from careflow_storage.storage import BackblazeStorage
+from careflow_storage.settings import StorageSettings
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
+# A retention that ends sooner could end before the request is sent.
+_CLOCK_STEP = timedelta(seconds=1)
 # These are about the key, the account or the bucket: the next recording would fare no better.
 _ABOUT_THE_BUCKET = (
     InvalidCredentialsError,
@@ -69,13 +78,14 @@ class Proof:
 class Delivery:
     """Delivers entries through one storage."""
 
-    def __init__(self, storage: BackblazeStorage, spool: Spool, threads: Threads) -> None:
-        self._storage = storage
+    def __init__(self, runtime: Runtime, spool: Spool, threads: Threads, method: str) -> None:
+        self._runtime = runtime
         self._spool = spool
         self._threads = threads
+        self._method = method
 
     async def deliver(self, claim: Claim) -> Proof:
-        """Upload an entry's bytes, unless an earlier attempt did, and prove them.
+        """Upload an entry's bytes, unless an earlier attempt did, and verify them.
 
         1 PUT (or a multipart upload) and 1 HEAD; after an interrupted attempt 1 HEAD before.
         A large file goes on with the parts that the attempt has left. An upload of the key that
@@ -85,42 +95,51 @@ class Delivery:
             SpoolDamagedError: The spool file is missing or changed; nothing was uploaded.
             StorageError: See `BackblazeStorage.upload_file`.
         """
-        entry = claim.entry
-        ends = self._expected_ends(entry.size)
-        digests = await self._checked_digests(entry, ends)
-        proof = None
-        if entry.attempts > 1:
-            head = await self._look(entry.key)
-            if head is not None and await self._holds(head, entry, ends, digests):
-                proof = Proof(head.file.etag, head.file.version_id)
-        if proof is None:
-            proof = await self._upload(claim, ends, digests)
-        return proof
+        async with self._runtime.call(self._method, claim.entry.key):
+            return await self._deliver(self._runtime.context(), claim)
 
-    async def _upload(self, claim: Claim, ends: list[int], digests: Digests) -> Proof:
+    async def _deliver(self, context: TransferContext, claim: Claim) -> Proof:
         entry = claim.entry
-        result = await self._storage.upload_file(
-            entry.key,
-            self._spool.path(entry.id),
-            entry.content_type,
-            metadata=claim.metadata,
-            # The setting's, when the producer did not choose.
-            # What an attempt that was killed has stored is not sent again.
+        options = UploadOptions(
+            **_still_valid(claim.options),
+            # Parts that an interrupted attempt has stored are not sent again.
             resume=True,
-            checksum=claim.checksum,  # type: ignore[arg-type]  # was checked when it was put
+            default_checksum=context.settings.checksum,
         )
+        ends = _expected_ends(context.settings, entry.size)
+        digests = await self._checked_digests(entry, ends)
+        if entry.attempts > 1:
+            head = await _find(context, entry.key)
+            if head is not None and await self._holds(head, entry, ends, digests):
+                # The attempt that stored it asked for the same lock; another writer may not have.
+                await lock_at_least(context.control, head.file, options.headers())
+                return Proof(head.file.etag, head.file.version_id)
+        return await self._upload(context, entry, options, ends, digests)
+
+    async def _upload(
+        self,
+        context: TransferContext,
+        entry: OutboxEntry,
+        options: UploadOptions,
+        ends: list[int],
+        digests: Digests,
+    ) -> Proof:
+        path = self._spool.path(entry.id)
+        result = await upload(context, entry.key, path, options, name=entry.key, progress=None)
         try:
-            head = await self._storage._runtime.context().requests.head_object(entry.key)
+            head = await context.requests.head_object(entry.key)
         except AccessDeniedError:
-            # A key may be good for writing alone. The server has verified what it stored
-            # against our checksum, and the upload has compared its response.
-            return Proof(result.etag, result.version_id)
+            # The application key may only write. The server has verified the bytes against our
+            # checksum, and the upload has compared its response.
+            return Proof(result.stored.etag, result.stored.version_id)
         except NoSuchKeyError as error:
             raise self._unproven(entry, "is not there") from error
         if not await self._holds(head, entry, ends, digests):
-            # Where an ETag tells nothing of the bytes, it tells at least which upload it was.
+            # An ETag that is no MD5 still identifies the upload.
             opaque = not part_ends(entry.size, head.file.etag, head.headers, head.upload_mark)
-            if not (opaque and head.file.etag == result.etag and head.file.size == entry.size):
+            if not (
+                opaque and head.file.etag == result.stored.etag and head.file.size == entry.size
+            ):
                 raise self._unproven(entry, "has other bytes")
         return Proof(head.file.etag, head.file.version_id)
 
@@ -132,12 +151,6 @@ class Delivery:
             retryable=True,
             hint="Does something else delete or write this key?",
         )
-
-    def _expected_ends(self, size: int) -> list[int]:
-        settings = self._storage.settings
-        if size <= settings.multipart_threshold:
-            return [size]
-        return even_ends(size, PartSizes(settings.part_size, size).base)
 
     async def _checked_digests(self, entry: OutboxEntry, ends: list[int]) -> Digests:
         try:
@@ -156,13 +169,6 @@ class Delivery:
             )
         return digests
 
-    async def _look(self, key: str) -> ObjectHead | None:
-        try:
-            return await self._storage._runtime.context().requests.head_object(key)
-        except (NoSuchKeyError, AccessDeniedError):
-            # B2 says 403 to a key without listBuckets for what is not there: nobody can tell.
-            return None
-
     async def _holds(
         self, head: ObjectHead, entry: OutboxEntry, ends: list[int], digests: Digests
     ) -> bool:
@@ -176,6 +182,28 @@ class Delivery:
             # It came with other settings: hash the parts that it has.
             digests = await self._threads.run(self._spool.digests, entry.id, found)
         return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
+
+
+def _still_valid(options: ObjectOptions) -> ObjectOptions:
+    """Leave out a retention that has ended while the recording waited."""
+    retention = options.get("retention")
+    if retention is None or retention.retain_until > datetime.now(UTC) + _CLOCK_STEP:
+        return options
+    return {**options, "retention": None}
+
+
+def _expected_ends(settings: StorageSettings, size: int) -> list[int]:
+    if size <= settings.multipart_threshold:
+        return [size]
+    return even_ends(size, PartSizes(settings.part_size, size).base)
+
+
+async def _find(context: TransferContext, key: str) -> ObjectHead | None:
+    try:
+        return await context.requests.head_object(key)
+    except (NoSuchKeyError, AccessDeniedError):
+        # For a missing object B2 responds with 403 to a key without listBuckets.
+        return None
 
 
 def _etag_of(parts: list[bytes], *, composite: bool) -> str | None:
@@ -194,4 +222,7 @@ def is_hopeless(error: Exception) -> bool:
     """Whether this recording can never be delivered as it is."""
     if isinstance(error, TransferError):
         return not error.retryable and error.code in _ABOUT_THE_RECORDING
-    return isinstance(error, InvalidInputError | SpoolDamagedError)
+    if isinstance(error, InvalidInputError):
+        # With a status it is the server's: the bucket cannot lock files yet, or a retention ends.
+        return error.status is None
+    return isinstance(error, SpoolDamagedError)

@@ -19,13 +19,19 @@ from careflow_storage._transfer.bodies.sources import (
 )
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage._transfer.upload.options import UploadOptions
-from careflow_storage.errors import BodyChangedError, PreconditionFailedError, StorageError
-from careflow_storage.models import ChecksumAlgorithm
+from careflow_storage.errors import (
+    BodyChangedError,
+    InvalidInputError,
+    PreconditionFailedError,
+    StorageError,
+)
+from careflow_storage.options import ObjectOptions
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.files import Spool, SpoolFile
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.queue import EntryQueue
+from careflow_storage.protection import CustomerKey
 from careflow_storage.recordings import RecordingClock, recording_key
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
@@ -37,7 +43,7 @@ _LARGEST_RESERVE_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a recording is to be called."""
+    """The parts of a recording's key."""
 
     call_id: str
     filename: str
@@ -45,7 +51,7 @@ class Name:
 
 
 class Enqueuer:
-    """Writes recordings to the spool and into the ledger."""
+    """Writes recordings to the spool and into the queue."""
 
     def __init__(self, queue: EntryQueue, spool: Spool, threads: Threads) -> None:
         self._queue = queue
@@ -57,21 +63,23 @@ class Enqueuer:
         self,
         name: Name,
         body: UploadBody,
-        options: UploadOptions,
-        checksum: ChecksumAlgorithm | None,
+        options: ObjectOptions,
+        *,
+        size: int | None,
     ) -> OutboxEntry:
-        """Take one recording in, or leave nothing behind; ``checksum`` is the caller's choice.
+        """Store one recording, or leave nothing behind.
 
         First a row that says that a file is coming, then the file, then the row says that it
-        is there. Killed in between, the row or the file is removed by whoever comes next.
+        is there. After a kill in between, the next process to open the outbox removes the row
+        or the file.
         """
-        options.headers()  # what cannot be sent is refused here and now
+        _check(options)
         key = self._key(name)
         entry_id = secrets.token_hex(16)
         file = self._spool.create(entry_id)
         try:
-            async with open_source(body, self._threads, size=options.size) as source:
-                await self._queue.reserve(entry_id, source.size or 0, options, checksum)
+            async with open_source(body, self._threads, size=size) as source:
+                await self._queue.reserve(entry_id, source.size or 0, options)
                 await self._threads.run(file.open)
                 copy = _Copy(self._queue, self._threads, source, file, entry_id, key)
                 await copy.run()
@@ -206,6 +214,17 @@ class _Copy:
             else:
                 self._reserved += amount
                 return
+
+
+def _check(options: ObjectOptions) -> None:
+    """Refuse options with which the recording can never be delivered."""
+    if isinstance(options.get("encryption"), CustomerKey):
+        raise InvalidInputError(
+            "encryption: the outbox takes no CustomerKey.",
+            hint="It would have to write the key to its database, in the clear. Use 'SSE-B2', or "
+            "upload_recording() with the key.",
+        )
+    UploadOptions(**options).headers()
 
 
 def _sha256_of(data: memoryview) -> str:

@@ -10,18 +10,18 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
 from careflow_storage._method_call import MethodCall
-from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.errors import (
     InvalidInputError,
     NotConfiguredError,
     StorageClosedError,
     WrongLoopError,
 )
+from careflow_storage.options import ObjectOptions, check_options
 from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery
 from careflow_storage.outbox.enqueue import Name
@@ -32,7 +32,6 @@ from careflow_storage.storage import BackblazeStorage
 
 if TYPE_CHECKING:
     from careflow_storage._transfer.bodies.sources import UploadBody
-    from careflow_storage.models import ChecksumAlgorithm
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
@@ -205,40 +204,38 @@ class Outbox:
         body: UploadBody,
         filename: str,
         *,
-        content_type: str | None = None,
         recorded_at: datetime | None = None,
-        metadata: dict[str, str] | None = None,
         size: int | None = None,
-        checksum: ChecksumAlgorithm | None = None,
+        **options: Unpack[ObjectOptions],
     ) -> OutboxEntry:
-        """Keep a recording; from the moment this returns, it will be delivered.
+        """Store a recording on the disk; `run` and `drain` deliver it.
 
-        Its bytes, its name and the duty to deliver it are on disk by then (fsync). Cancelled
-        or failed, nothing is kept. Sends no request; costs 2 small writes to the database and
-        holds 1 MiB of memory, whatever the size.
-
-        The arguments are those of `BackblazeStorage.upload_recording`. All are checked now.
+        When this returns, the bytes and the entry are on the disk (fsync). When it raises or is
+        cancelled, nothing of them is kept. Sends no request; costs 2 small writes to the
+        database and 1 MiB of memory, whatever the size.
 
         Args:
-            recorded_at: An aware datetime; now when None, and then no other recording in this
-                outbox gets the same key. Given, it makes this safe to run twice: the same
-                bytes again give the entry that is there already.
+            call_id: As for `BackblazeStorage.upload_recording`; so is ``filename``.
+            body: As for `BackblazeStorage.upload_file`; so is ``size``.
+            recorded_at: An aware datetime. Default: now, and no other recording in this outbox
+                gets the same key. With a time of your own a repeated call is safe: for the same
+                bytes it returns the entry that exists.
+            options: See `ObjectOptions`; ``content_type``, ``metadata``, ``cache_control``,
+                ``content_disposition``, ``checksum``, ``encryption``, ``retention``,
+                ``legal_hold``. They are checked now. ``encryption`` must not be a `CustomerKey`,
+                since the database would hold the key in the clear. A ``retention`` that ends
+                before the delivery is left out.
 
         Raises:
-            InvalidInputError: What can never be delivered.
+            InvalidInputError: The recording could never be delivered. Nothing is written.
             OutboxFullError: ``max_bytes`` is reached, or the disk is full.
             PreconditionFailedError: Another recording has this call, time and filename.
             SizeMismatchError: The body had more or fewer bytes than it declared.
         """
-        options = UploadOptions(
-            content_type=content_type,
-            metadata=metadata,
-            size=size,
-            checksum=checksum or "md5",
-        )
+        check_options("Outbox.put_recording", options)
         async with self._call("put_recording"):
             entry = await self._store().enqueuer.put(
-                Name(call_id, filename, recorded_at), body, options, checksum
+                Name(call_id, filename, recorded_at), body, options, size=size
             )
         self._wake.set()
         return entry
@@ -251,7 +248,7 @@ class Outbox:
             StorageClosedError: The outbox or the storage is not open, or was closed meanwhile.
         """
         async with self._call("run"):
-            await self._deliver(until_empty=False)
+            await self._deliver("run", until_empty=False)
 
     async def drain(self) -> OutboxStatus:
         """Deliver until nothing waits any more, here or in another process; say how it stands.
@@ -260,10 +257,10 @@ class Outbox:
         not waited for.
         """
         async with self._call("drain"):
-            await self._deliver(until_empty=True)
+            await self._deliver("drain", until_empty=True)
             return await self._store().queue.status()
 
-    async def _deliver(self, *, until_empty: bool) -> None:
+    async def _deliver(self, method: str, *, until_empty: bool) -> None:
         store = self._store()
         if self._storage is None:
             raise InvalidInputError(
@@ -276,10 +273,11 @@ class Outbox:
                 "This outbox is running already.",
                 hint="concurrency= makes it deliver more at once.",
             )
-        self._storage._runtime.context()  # raises when it is not open
+        runtime = self._storage._runtime
+        runtime.context()  # raises when it is not open
         self._worker = Worker(
             store.queue,
-            Delivery(self._storage, store.spool, store.threads),
+            Delivery(runtime, store.spool, store.threads, method),
             self._options,
             self._wake,
             remove=store.remove,

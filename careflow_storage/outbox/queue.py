@@ -21,10 +21,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage.options import ObjectOptions
 from careflow_storage.outbox.database import FULL_HINT, Database
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
+from careflow_storage.outbox.stored_options import columns_of, options_of
 
 _FITS = "(:most IS NULL OR (SELECT bytes FROM totals) + :more <= :most)"
 _LAST_DELIVERY = "(SELECT MAX(delivered_at) FROM entries WHERE state = 'delivered')"
@@ -41,8 +42,7 @@ class Claim:
     """A recording that is ours to deliver for a while."""
 
     entry: OutboxEntry
-    metadata: dict[str, str]
-    checksum: str | None
+    options: ObjectOptions
     failures: int
 
 
@@ -77,9 +77,7 @@ class EntryQueue:
 
     # --- coming in ----------------------------------------------------------------------
 
-    async def reserve(
-        self, entry_id: str, size: int, options: UploadOptions, checksum: str | None
-    ) -> None:
+    async def reserve(self, entry_id: str, size: int, options: ObjectOptions) -> None:
         """Note that a recording is coming, and keep room for it.
 
         From before its file exists until `accept` or `forget`, this row tells everybody that
@@ -87,16 +85,15 @@ class EntryQueue:
         """
         rows = await self._database.run(
             f"""INSERT INTO entries
-                    (id, state, size, content_type, metadata, checksum, created_at, owner)
-                SELECT :id, 'incoming', :more, :content_type, :metadata, :checksum, :now, :owner
+                    (id, state, size, content_type, metadata, checksum, options, created_at, owner)
+                SELECT :id, 'incoming', :more, :content_type, :metadata, :checksum, :options,
+                    :now, :owner
                 WHERE {_FITS} RETURNING id""",
             {
                 "id": entry_id,
                 "more": size,
                 "most": self._max_bytes,
-                "content_type": options.content_type,
-                "metadata": json.dumps(dict(options.metadata or {})),
-                "checksum": checksum,
+                **columns_of(options),
                 "now": time.time(),
                 "owner": self._owner,
             },
@@ -166,10 +163,7 @@ class EntryQueue:
                 "busy_with": json.dumps(list(busy_with)),
             },
         )
-        return [
-            Claim(_entry(row), json.loads(row["metadata"]), row["checksum"], row["failures"])
-            for row in rows
-        ]
+        return [Claim(_entry(row), options_of(row), row["failures"]) for row in rows]
 
     async def renew(self, ids: Collection[str], lease: float) -> set[str]:
         """Prolong leases; return those of them that are still ours."""

@@ -645,25 +645,27 @@ async def test_a_folder_that_cannot_be_used_is_told(tmp_path: Path) -> None:
 
 
 async def test_an_unforeseen_error_is_kept_with_the_entry_and_tried_again(
-    outbox: Outbox,
-    storage: BackblazeStorage,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    outbox: Outbox, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    upload, failures = storage.upload_file, 2
-
-    async def unlucky(*args: Any, **kwargs: Any) -> Any:
-        nonlocal failures
-        failures -= 1
-        if failures >= 0:
-            raise OSError("the disk grumbles")
-        return await upload(*args, **kwargs)
-
-    monkeypatch.setattr(storage, "upload_file", unlucky)
-    await outbox.put_recording("CA1", b"x", "a.webm")
+    entry = await outbox.put_recording("CA1", b"x", "a.webm")
+    bytes_on_disk = folder / "spool" / entry.id
+    bytes_on_disk.rename(folder / "aside")
+    bytes_on_disk.mkdir()
     with caplog.at_level(logging.ERROR):
+        async with running(outbox):
+            assert "Error" in await first_error(outbox)
+        bytes_on_disk.rmdir()
+        (folder / "aside").rename(bytes_on_disk)
         assert (await outbox.drain()).delivered == 1
-    assert "the disk grumbles" in caplog.text
+    assert "Is a directory" in caplog.text
+
+
+async def first_error(outbox: Outbox) -> str:
+    async with asyncio.timeout(20):
+        while True:
+            if error := (await outbox.status()).last_error:
+                return error
+            await asyncio.sleep(0.005)
 
 
 def test_the_package_is_imported_only_when_it_is_wanted() -> None:

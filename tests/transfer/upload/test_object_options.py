@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -14,37 +14,18 @@ from careflow_storage import (
     InvalidInputError,
     ObjectOptions,
     PreconditionFailedError,
-    Retention,
 )
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise, pieces, stream
-from tests.support.protected import Place, b2_server, opened, settings_on
+from tests.support.object_options import NAMES, assert_stored, only, place
+from tests.support.protected import Place, b2_server
 from tests.support.url_source import Source
 
-__all__ = ["b2_server"]
+__all__ = ["b2_server", "place"]
 
-TOMORROW = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
-OPTIONS: ObjectOptions = {
-    "content_type": "audio/x-own",
-    "metadata": {"agent": "42"},
-    "cache_control": "no-store",
-    "content_disposition": 'attachment; filename="call.wav"',
-    "checksum": "sha256",
-    "encryption": "SSE-B2",
-    "retention": Retention(mode="governance", retain_until=TOMORROW),
-    "legal_hold": True,
-}
 
 Store = Callable[[Place, bytes, ObjectOptions], Awaitable[str]]
-
-
-@pytest.fixture
-async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    """The emulator, whose bucket can lock files."""
-    async with opened(*settings_on("emulator", request)) as found:
-        await found.storage.admin.set_object_lock()
-        yield found
 
 
 async def upload_file(place: Place, data: bytes, options: ObjectOptions) -> str:
@@ -102,33 +83,10 @@ STORES: dict[str, Store] = {
 }
 
 
-async def assert_stored(server: B2Server, place: Place, key: str, option: str) -> None:
-    """See the option in a HEAD, or for a checksum in what was sent."""
-    storage = place.storage
-    file = await storage.get_file_metadata(key)
-    client = await storage.client()
-    head = await client.head_object(Bucket=storage.settings.bucket_name, Key=key)
-    found = {
-        "content_type": file.content_type,
-        "metadata": file.metadata,
-        "cache_control": head.get("CacheControl"),
-        "content_disposition": head.get("ContentDisposition"),
-        "encryption": file.encryption,
-        "retention": file.retention,
-        "legal_hold": file.legal_hold,
-        "checksum": "sha256" if checksum_was_sent(server) else "md5",
-    }
-    assert found[option] == OPTIONS[option]  # type: ignore[literal-required]  # one of its keys
-
-
-def checksum_was_sent(server: B2Server) -> bool:
-    return any("x-amz-checksum-sha256" in each.headers for each in server.requests)
-
-
 CASES = [
     (store, option, size)
     for store in STORES
-    for option in sorted(ObjectOptions.__optional_keys__)
+    for option in NAMES
     for size in ("small", "in parts")
     # A signed upload is one PUT, and binds an MD5.
     if store != "sign_upload" or (option != "checksum" and size == "small")
@@ -140,8 +98,7 @@ async def test_each_option_arrives_with_each_method(
     b2_server: B2Server, place: Place, store: str, option: str, size: str
 ) -> None:
     data = noise(1000 if size == "small" else 2 * place.part + 1)
-    options: Any = {option: OPTIONS[option]}  # type: ignore[literal-required]  # one of its keys
-    key = await STORES[store](place, data, options)
+    key = await STORES[store](place, data, only(option))
     await assert_stored(b2_server, place, key, option)
     assert await place.storage.get_file(key) == data
 
