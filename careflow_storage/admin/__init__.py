@@ -1,4 +1,4 @@
-"""The bucket itself: what a person does in Backblaze's console, from Python.
+"""Administer the bucket: what Backblaze's console does, from Python.
 
 ::
 
@@ -15,29 +15,32 @@ from typing import TYPE_CHECKING
 from careflow_storage._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from careflow_storage.admin.buckets import BucketInfo
     from careflow_storage.admin.client import StorageAdmin
-    from careflow_storage.admin.copy import CopyResult
-    from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
-    from careflow_storage.admin.lifecycle import LifecycleRule
-    from careflow_storage.admin.object_lock import DefaultRetention, ObjectLock
+    from careflow_storage.admin.models import (
+        BucketInfo,
+        CopyResult,
+        CorsCheck,
+        CorsMethod,
+        CorsPreset,
+        CorsRule,
+        DefaultRetention,
+        LifecycleRule,
+        ObjectLock,
+        Preflight,
+        RestoreResult,
+    )
     from careflow_storage.admin.version_listing import VersionListing
-    from careflow_storage.admin.versions import RestoreResult
     from careflow_storage.models import FileVersion
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "careflow_storage.admin.buckets": ("BucketInfo",),
             "careflow_storage.admin.client": ("StorageAdmin",),
-            "careflow_storage.admin.copy": ("CopyResult",),
-            "careflow_storage.admin.cors_models": (
-                *("CorsCheck", "CorsMethod", "CorsRule", "Preflight"),
+            "careflow_storage.admin.models": (
+                *("BucketInfo", "CopyResult", "CorsCheck", "CorsMethod", "CorsPreset", "CorsRule"),
+                *("DefaultRetention", "LifecycleRule", "ObjectLock", "Preflight", "RestoreResult"),
             ),
-            "careflow_storage.admin.lifecycle": ("LifecycleRule",),
-            "careflow_storage.admin.object_lock": ("DefaultRetention", "ObjectLock"),
             "careflow_storage.admin.version_listing": ("VersionListing",),
-            "careflow_storage.admin.versions": ("RestoreResult",),
             "careflow_storage.models": ("FileVersion",),
         },
         moved={
@@ -63,6 +66,7 @@ __all__ = [
     "CopyResult",
     "CorsCheck",
     "CorsMethod",
+    "CorsPreset",
     "CorsRule",
     "DefaultRetention",
     "FileVersion",

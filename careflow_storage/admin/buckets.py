@@ -1,18 +1,18 @@
-"""Buckets: create, list, look at, delete; their default encryption."""
+"""The methods of `StorageAdmin` for buckets and their default encryption."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
 from datetime import UTC
-from typing import Any, Literal
-
-from pydantic import AwareDatetime
+from typing import TYPE_CHECKING, Any, Literal
 
 from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of, is_b2_host
+from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.boto.pages import checked_page, nothing
 from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (
     AccessDeniedError,
     BucketExistsError,
@@ -27,77 +27,179 @@ from careflow_storage.errors import (
     StorageError,
     check_text,
 )
-from careflow_storage.models import Model
 
+if TYPE_CHECKING:
+    from careflow_storage.admin import models
+    from careflow_storage.admin.models import BucketInfo
+else:
+    models = LazyModule("careflow_storage.admin.models")
+
+_NEEDS = (models,)
 _OF_ENV = "careflow-recordings-"
 _SSE_B2 = "AES256"
 _SSE_B2_NAME: Literal["SSE-B2"] = "SSE-B2"
 _REGION_HEADER = "x-amz-bucket-region"
 _HEAD_DENIED_HINT = (
-    "A HEAD has no reason. The bucket may belong to another account or region, or the key lacks "
-    "listBuckets (and listAllBucketNames, if it is limited to a bucket)."
+    "The response to a HEAD gives no reason. The bucket may belong to another account or region, "
+    "or the key lacks listBuckets (and listAllBucketNames, if it is limited to a bucket)."
 )
 
 
-class BucketInfo(Model):
-    """A bucket. ``created`` is told by listings only; ``region`` is None where nobody tells it."""
+class BucketMethods(AdminMethods):
+    """Buckets and their default encryption."""
 
-    name: str
-    created: AwareDatetime | None = None
-    region: str | None = None
+    async def create_bucket(
+        self,
+        name: str | None = None,
+        *,
+        env: str | None = None,
+        object_lock: bool = False,
+        encryption: Literal["SSE-B2"] | None = "SSE-B2",
+        timeout: float | None = None,
+    ) -> BucketInfo:
+        """Create a private bucket: the one of the settings, one by ``name``, or one for an ``env``.
+
+        Needs writeBuckets, and writeBucketEncryption for the encryption. 2 requests, or 1
+        without encryption. The bucket is created in the endpoint's region.
+
+        Args:
+            env: An environment such as ``prod``: the bucket is ``careflow-recordings-prod``.
+            object_lock: Whether files can be locked. It cannot be switched off later.
+            encryption: The default encryption of new files.
+
+        Raises:
+            InvalidInputError: The name is malformed, or both ``name`` and ``env`` are passed.
+            BucketExistsError: The name is taken, perhaps by your own account (the hint says so).
+                The existing bucket is not changed.
+            StorageError: The bucket was created, but its encryption was refused; the message
+                says so. `set_bucket_encryption` with ``name`` completes it.
+        """
+        async with self._call("create_bucket", _NEEDS, timeout=timeout):
+            context = self._context()
+            bucket = _new_name(context, name, env)
+            _check_encryption(encryption)
+            if not isinstance(object_lock, bool):
+                raise InvalidInputError(f"object_lock must be True or False, not {object_lock!r}.")
+            parameters: dict[str, Any] = {"ACL": "private"}
+            if object_lock:
+                parameters["ObjectLockEnabledForBucket"] = True
+            await _create(context, bucket, parameters)
+            if encryption is not None:
+                await _encrypt_new(context, bucket)
+            return models.BucketInfo(name=bucket, region=context.settings.region)
+
+    async def list_buckets(self, *, timeout: float | None = None) -> list[BucketInfo]:
+        """List the buckets of the account. Needs listAllBucketNames. 1 request."""
+        async with self._call("list_buckets", _NEEDS, timeout=timeout):
+            return await self._context().control.call("list_buckets", None, {}, _listed, bucket="")
+
+    async def head_bucket(
+        self, name: str | None = None, *, timeout: float | None = None
+    ) -> BucketInfo:
+        """Check that a bucket exists and is accessible; return its region.
+
+        Needs listBuckets. 1 request, and a second one if the first response has no region.
+
+        Raises:
+            NoSuchBucketError: The bucket does not exist, or is in another region (status 301).
+                The hint names the endpoint of that region if the server sends it.
+            AccessDeniedError: The bucket belongs to another account, or the key may not see it.
+                B2 also sends this for a bucket in another region.
+        """
+        async with self._call("head_bucket", _NEEDS, timeout=timeout):
+            context = self._context()
+            bucket = _existing_name(context, name)
+            region = await _checked_region(context, bucket) or await _location(context, bucket)
+            return models.BucketInfo(name=bucket, region=region)
+
+    async def delete_bucket(
+        self, name: str | None = None, *, confirm: str, timeout: float | None = None
+    ) -> None:
+        """Delete an empty bucket. ``confirm`` must be its name.
+
+        Needs deleteBuckets and listFiles. 3 requests: two check that the bucket is empty, since
+        some servers do not, and one deletes it.
+
+        Raises:
+            InvalidInputError: ``confirm`` is another name. No request was sent.
+            BucketNotEmptyError: The bucket holds files, hidden versions or unfinished uploads.
+        """
+        async with self._call("delete_bucket", _NEEDS, timeout=timeout):
+            context = self._context()
+            bucket = _existing_name(context, name)
+            if confirm != bucket:
+                raise InvalidInputError(
+                    f"confirm must be the bucket's name, {bucket!r}, not {confirm!r}.",
+                    bucket=bucket,
+                    hint="Nothing was deleted.",
+                )
+            await _refuse_unless_empty(context, bucket)
+            await _delete(context, bucket)
+
+    async def get_bucket_encryption(
+        self, *, name: str | None = None, timeout: float | None = None
+    ) -> Literal["SSE-B2"] | None:
+        """Return the default encryption of new files, or None.
+
+        Needs readBucketEncryption. 1 request. ``name`` selects another bucket than the storage's.
+
+        Raises:
+            NotSupportedError: The bucket uses an encryption that B2 does not have, such as
+                ``aws:kms``.
+        """
+        async with self._call("get_bucket_encryption", _NEEDS, timeout=timeout):
+            context = self._context()
+            return await _get_encryption(context, _existing_name(context, name))
+
+    async def set_bucket_encryption(
+        self,
+        encryption: Literal["SSE-B2"] | None,
+        *,
+        name: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Set the default encryption of new files. Existing files do not change.
+
+        Needs writeBucketEncryption. 1 request. ``name`` selects another bucket than the storage's.
+        B2 encrypts buckets created since 2026 by default (its document "Server-Side Encryption").
+        """
+        async with self._call("set_bucket_encryption", _NEEDS, timeout=timeout):
+            context = self._context()
+            bucket = _existing_name(context, name)
+            _check_encryption(encryption)
+            await _set_encryption(context, encryption, bucket)
 
 
-async def create_bucket(
-    context: TransferContext,
-    name: str | None,
-    *,
-    env: str | None,
-    object_lock: bool,
-    encryption: Literal["SSE-B2"] | None,
-) -> BucketInfo:
-    bucket = _new_name(context, name, env)
-    _check_encryption(encryption)
-    if not isinstance(object_lock, bool):
-        raise InvalidInputError(f"object_lock must be True or False, not {object_lock!r}.")
-    parameters: dict[str, Any] = {"ACL": "private"}
-    if object_lock:
-        parameters["ObjectLockEnabledForBucket"] = True
+async def _create(context: TransferContext, bucket: str, parameters: dict[str, Any]) -> None:
     try:
         await context.control.call("create_bucket", None, parameters, nothing, bucket=bucket)
     except BucketExistsError as error:
         if error.code == "BucketAlreadyOwnedByYou":
             error.hint = (
                 "It is your own; it was not changed. If creating it failed half-way, or a response "
-                "was lost, set_bucket_encryption('SSE-B2', name=...) finishes it."
+                "was lost, set_bucket_encryption('SSE-B2', name=...) completes it."
             )
         raise
-    if encryption is not None:
-        await _encrypt_new(context, bucket)
-    return BucketInfo(name=bucket, region=context.settings.region)
 
 
 async def _encrypt_new(context: TransferContext, bucket: str) -> None:
     try:
-        await set_encryption(context, _SSE_B2_NAME, bucket)
+        await _set_encryption(context, _SSE_B2_NAME, bucket)
     except StorageError as error:
-        # The bucket stays: deleting what others may have begun to use is worse.
+        # The bucket stays: deleting a bucket that is perhaps in use already would be worse.
         error.message = (
             "The bucket was created, but its default encryption could not be set: " + error.message
         )
         error.hint = (
-            f"set_bucket_encryption('SSE-B2', name={bucket!r}) finishes it, with a key that has "
-            "writeBucketEncryption; or ask for none with encryption=None."
+            f"set_bucket_encryption('SSE-B2', name={bucket!r}) completes it, with a key that has "
+            "writeBucketEncryption. Or create it without encryption: encryption=None."
         )
         raise
 
 
-async def list_buckets(context: TransferContext) -> list[BucketInfo]:
-    return await context.control.call("list_buckets", None, {}, _listed, bucket="")
-
-
 def _listed(response: Mapping[str, Any]) -> list[BucketInfo]:
     return [
-        BucketInfo(
+        models.BucketInfo(
             name=bucket["Name"],
             created=bucket["CreationDate"].astimezone(UTC) if "CreationDate" in bucket else None,
             region=bucket.get("BucketRegion"),
@@ -106,10 +208,10 @@ def _listed(response: Mapping[str, Any]) -> list[BucketInfo]:
     ]
 
 
-async def head_bucket(context: TransferContext, name: str | None) -> BucketInfo:
-    bucket = _existing_name(context, name)
+async def _checked_region(context: TransferContext, bucket: str) -> str | None:
+    """Send a HEAD of the bucket; return its region if the server sends it."""
     try:
-        region = await _head(context, bucket)
+        return await _head(context, bucket)
     except NoSuchKeyError as error:
         # Without a body a 404 looks like that of a file.
         raise NoSuchBucketError(
@@ -128,11 +230,10 @@ async def head_bucket(context: TransferContext, name: str | None) -> BucketInfo:
     except AccessDeniedError as error:
         error.hint = _HEAD_DENIED_HINT
         raise
-    return BucketInfo(name=bucket, region=region or await _location(context, bucket))
 
 
 async def _head(context: TransferContext, bucket: str) -> str | None:
-    """Ask by a HEAD; by a listing as well where nothing shows that S3 has answered it."""
+    """Send a HEAD. Send a listing too, if the response could be that of any web server."""
     try:
         region, shown = await context.control.call(
             "head_bucket", None, {}, _region_if_shown, bucket=bucket
@@ -141,14 +242,14 @@ async def _head(context: TransferContext, bucket: str) -> str | None:
         await _list_one(context, bucket)
         return None
     if not shown:
-        # A server of S3 that denies the listing has shown what it is.
+        # A server that denies the listing in S3's form is an S3 server.
         with contextlib.suppress(AccessDeniedError):
             await _list_one(context, bucket)
     return region
 
 
 async def _list_one(context: TransferContext, bucket: str) -> None:
-    # Any web server has something, or nothing, at this path. It has no listing.
+    # Any web server may respond 200 or 404 to this path, but none with a listing.
     await context.control.call("list_objects_v2", None, {"MaxKeys": 1}, nothing, bucket=bucket)
 
 
@@ -164,13 +265,13 @@ def _region_of(response: Mapping[str, Any]) -> str | None:
 
 
 async def _location(context: TransferContext, bucket: str) -> str | None:
-    """Ask for the region by a call of its own; None if that is not for this key or server."""
+    """Request the region by itself; return None if the key or the server does not allow it."""
     try:
         return await context.control.call(
             "get_bucket_location",
             None,
             {},
-            # S3 says nothing of its first region.
+            # S3 sends nothing for its first region.
             lambda response: str(response["LocationConstraint"] or "us-east-1"),
             bucket=bucket,
         )
@@ -179,24 +280,16 @@ async def _location(context: TransferContext, bucket: str) -> str | None:
 
 
 def _moved_hint(error: StorageError) -> str | None:
-    """Name the endpoint of the region in which the server says the bucket lives."""
+    """Name the endpoint of the region that the server reports, if it does."""
     response = getattr(error.__cause__, "response", None)
     region = _region_of(response) if isinstance(response, dict) else None
     endpoint = b2_endpoint(region) if region else None
     if endpoint is None:
         return None
-    return f"The bucket lives in another region: its endpoint is {endpoint}."
+    return f"The bucket is in another region: its endpoint is {endpoint}."
 
 
-async def delete_bucket(context: TransferContext, name: str | None, *, confirm: str) -> None:
-    bucket = _existing_name(context, name)
-    if confirm != bucket:
-        raise InvalidInputError(
-            f"confirm must be the bucket's name, {bucket!r}, not {confirm!r}.",
-            bucket=bucket,
-            hint="Nothing was deleted.",
-        )
-    await _refuse_unless_empty(context, bucket)
+async def _delete(context: TransferContext, bucket: str) -> None:
     attempts = 0
 
     def count() -> None:
@@ -208,16 +301,16 @@ async def delete_bucket(context: TransferContext, name: str | None, *, confirm: 
             "delete_bucket", None, {}, nothing, bucket=bucket, on_attempt=count
         )
     except NoSuchBucketError:
-        # Deleted by the attempt before, whose response was lost.
+        # An earlier attempt deleted it, and its response was lost.
         if attempts < 2:
             raise
 
 
 async def _refuse_unless_empty(context: TransferContext, bucket: str) -> None:
-    """Look first: some servers delete a bucket with all that is in it.
+    """Check first: some servers delete a bucket together with its content.
 
-    B2's own response would come without a reason; hidden versions, delete markers and unfinished
-    uploads count.
+    B2 refuses without a reason. Hidden versions, delete markers and unfinished uploads count as
+    content.
     """
     for method, limit, entries, what in (
         ("list_object_versions", "MaxKeys", ("Versions", "DeleteMarkers"), "versions of files"),
@@ -228,16 +321,12 @@ async def _refuse_unless_empty(context: TransferContext, bucket: str) -> None:
             raise BucketNotEmptyError(
                 f"The bucket still holds {what}; it was not deleted.",
                 bucket=bucket,
-                hint="Deleting a file only hides it. A storage of this bucket counts what is there "
-                "by purge_files('', dry_run=True), and shows it by list_file_versions() and "
-                "list_incomplete_uploads().",
+                hint="Deleting a file only hides it. purge_files('', dry_run=True) counts the "
+                "content of a bucket; list_file_versions() and list_incomplete_uploads() show it.",
             )
 
 
-async def get_encryption(
-    context: TransferContext, name: str | None = None
-) -> Literal["SSE-B2"] | None:
-    bucket = _existing_name(context, name)
+async def _get_encryption(context: TransferContext, bucket: str) -> Literal["SSE-B2"] | None:
     try:
         algorithm = await context.control.call(
             "get_bucket_encryption", None, {}, _algorithm, bucket=bucket
@@ -248,7 +337,7 @@ async def get_encryption(
         return None
     if algorithm != _SSE_B2:
         raise NotSupportedError(
-            f"The bucket encrypts with {algorithm}, which B2 does not know.", bucket=bucket
+            f"The bucket encrypts with {algorithm}, which B2 does not support.", bucket=bucket
         )
     return _SSE_B2_NAME
 
@@ -259,11 +348,9 @@ def _algorithm(response: Mapping[str, Any]) -> str | None:
     return next((default["SSEAlgorithm"] for default in defaults if default), None)
 
 
-async def set_encryption(
-    context: TransferContext, encryption: Literal["SSE-B2"] | None, name: str | None = None
+async def _set_encryption(
+    context: TransferContext, encryption: Literal["SSE-B2"] | None, bucket: str
 ) -> None:
-    bucket = _existing_name(context, name)
-    _check_encryption(encryption)
     if encryption is None:
         await context.control.call("delete_bucket_encryption", None, {}, nothing, bucket=bucket)
         return
@@ -280,14 +367,14 @@ async def set_encryption(
 def _check_encryption(encryption: object) -> None:
     if encryption not in (None, _SSE_B2_NAME):
         raise InvalidInputError(
-            "encryption must be 'SSE-B2' or None: the default of a bucket cannot be another.",
-            hint="B2 has no SSE-KMS. A CustomerKey (SSE-C) is given with each upload.",
+            "encryption must be 'SSE-B2' or None.",
+            hint="B2 has no SSE-KMS. Pass a CustomerKey (SSE-C) with each upload instead.",
         )
 
 
 def _new_name(context: TransferContext, name: str | None, env: str | None) -> str:
     if name is not None and env is not None:
-        raise InvalidInputError("Either name or env can be given, not both.")
+        raise InvalidInputError("Pass either name or env, not both.")
     if env is None:
         bucket, field = context.session.bucket if name is None else name, "name"
     else:

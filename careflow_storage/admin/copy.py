@@ -1,9 +1,11 @@
-"""Copies and moves within the bucket, made by the server."""
+"""The methods of `StorageAdmin` that copy and move files on the server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
+from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
 from careflow_storage._s3.headers.metadata import (
@@ -20,6 +22,7 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
 from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (
     ChecksumMismatchError,
     InvalidInputError,
@@ -28,10 +31,17 @@ from careflow_storage.errors import (
     SizeMismatchError,
     StorageError,
 )
-from careflow_storage.models import Model
 from careflow_storage.protection import CustomerKey, Encryption, check_encryption
+from careflow_storage.recordings import existing_key, validate_key
 
-_TAKEN_OVER = (
+if TYPE_CHECKING:
+    from careflow_storage.admin import models
+    from careflow_storage.admin.models import CopyResult
+else:
+    models = LazyModule("careflow_storage.admin.models")
+
+_NEEDS = (models,)
+_KEPT = (
     "content-type",
     "cache-control",
     "content-disposition",
@@ -39,165 +49,219 @@ _TAKEN_OVER = (
     "content-language",
     "expires",
 )
-# What B2 takes of metadata where it encrypts, as all new buckets do: "Add File Information".
+# The limit of B2's "Add File Information" in buckets that encrypt, as all new ones do.
 _MAX_METADATA_BYTES = 2048
 
 
-class CopyResult(Model):
-    """A copy that the server has confirmed. ``size`` is in bytes, ``parts`` is 1 up to 5 GB."""
+class CopyMethods(AdminMethods):
+    """Copies and moves within the bucket."""
 
-    source: str
-    source_version_id: str | None
-    key: str
-    size: int
-    etag: str
+    async def copy_file(
+        self,
+        source: str,
+        target: str,
+        *,
+        version_id: str | None = None,
+        content_type: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        overwrite: bool = True,
+        source_encryption: Encryption | None = None,
+        encryption: Encryption | None = None,
+        timeout: float | None = None,
+    ) -> CopyResult:
+        """Copy a file within the bucket. The server copies; no bytes pass through this process.
+
+        Keeps the content type, Cache-Control, Content-Disposition, Content-Encoding,
+        Content-Language, Expires, and the note that a recording was cut off. A retention or
+        legal hold stays with the source.
+
+        Copies exactly one version, even if the source is overwritten meanwhile, and verifies the
+        copy: by the ETag, or else by its size (a HEAD). A version copied onto its own key
+        becomes the newest. The newest version can be copied onto itself only with a change.
+
+        2 requests up to 5 GB, and 1 more if the ETag proves nothing; above 5 GB 1 more per GiB.
+        Needs readFiles and writeFiles. A cancelled copy may still appear.
+
+        Args:
+            version_id: An older version; None is the newest.
+            metadata: Replaces all of the source's own metadata.
+            overwrite: As for ``upload_file``: on B2 False checks first, and misses a file that
+                another client stores between the check and the copy.
+            source_encryption: The customer's key of the source, if it has one.
+            encryption: The encryption of the copy; None is the bucket's default.
+
+        Raises:
+            NoSuchKeyError: The source, or that version of it, does not exist.
+            PreconditionFailedError: The target exists and ``overwrite`` is False. Or, on a
+                server without versions, the source was overwritten meanwhile.
+            SizeMismatchError, ChecksumMismatchError: The copy differs from the source.
+        """
+        async with self._call("copy_file", _NEEDS, source, timeout):
+            context, key = self._context(), existing_key(source)
+            target = validate_key(target)
+            if version_id is not None:
+                version_id = checked_version_id(version_id)
+            _check_encryption(context, source_encryption=source_encryption, encryption=encryption)
+            changed = UploadOptions(content_type=content_type, metadata=metadata).headers()
+            unchanged = not changed and metadata is None and encryption is None
+            if key == target and version_id is None and unchanged:
+                raise InvalidInputError(
+                    "A file cannot be copied onto itself without a change.",
+                    hint="Pass a version_id to put an old version on top, or the new values.",
+                )
+            original = await CopyOf.read(
+                context, key, version_id=version_id, encryption=source_encryption
+            )
+            return await original.copy_to(
+                target,
+                changed,
+                keep_metadata=metadata is None,
+                overwrite=overwrite,
+                encryption=encryption,
+            )
+
+    async def move_file(
+        self,
+        source: str,
+        target: str,
+        *,
+        overwrite: bool = True,
+        encryption: Encryption | None = None,
+        timeout: float | None = None,
+    ) -> CopyResult:
+        """Copy a file within the bucket, then hide the source. 4 requests up to 5 GB.
+
+        Copies as `copy_file` does. The source's versions stay until a lifecycle rule or a purge
+        erases them. The source is hidden only if the copied version is still its newest. A
+        version that is stored between this check and the hiding gets hidden, too;
+        `restore_file` brings it back.
+
+        Args:
+            encryption: The customer's key of the source, if it has one. The copy is encrypted
+                with it, too.
+
+        Raises:
+            PreconditionFailedError: The target exists and ``overwrite`` is False. Or the source
+                was overwritten meanwhile: the copy exists, and nothing was hidden.
+            StorageError: The source could not be hidden; the hint says that the copy exists.
+        """
+        async with self._call("move_file", _NEEDS, source, timeout):
+            context, key = self._context(), existing_key(source)
+            target = validate_key(target)
+            _check_encryption(context, encryption=encryption)
+            if key == target:
+                raise InvalidInputError("A file cannot be moved onto itself.")
+            original = await CopyOf.read(context, key, encryption=encryption)
+            copied = await original.copy_to(target, overwrite=overwrite, encryption=encryption)
+            try:
+                await original.hide()
+            except StorageError as error:
+                made = f"The copy exists, as {target!r} (version {copied.version_id})."
+                error.hint = f"{made} {error.hint}" if error.hint else made
+                raise
+            return copied
+
+
+class CopyOf(NamedTuple):
+    """One version of a file, to be copied."""
+
+    context: TransferContext
+    head: ObjectHead
     version_id: str | None
-    parts: int
+    encryption: Encryption | None
 
+    @classmethod
+    async def read(
+        cls,
+        context: TransferContext,
+        key: str,
+        *,
+        version_id: str | None = None,
+        encryption: Encryption | None = None,
+    ) -> CopyOf:
+        """Read the metadata of a version, or of the newest one. 1 request."""
+        head = await _head(context, key, version_id, encryption)
+        return cls(context, head, version_id or head.file.version_id, encryption)
 
-async def copy_file(
-    context: TransferContext,
-    source: str,
-    target: str,
-    *,
-    version_id: str | None = None,
-    content_type: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    overwrite: bool = True,
-    source_encryption: Encryption | None = None,
-    encryption: Encryption | None = None,
-) -> CopyResult:
-    if version_id is not None:
-        version_id = checked_version_id(version_id)
-    _check_encryption(context, source_encryption=source_encryption, encryption=encryption)
-    anew = UploadOptions(content_type=content_type, metadata=metadata).headers()
-    anew |= encryption_headers(encryption)
-    if source == target and version_id is None and not anew and metadata is None:
-        raise InvalidInputError(
-            "A file cannot be copied onto itself without a change.",
-            hint="Give a version_id to put an old version on top, or what shall be new.",
+    async def copy_to(
+        self,
+        target: str,
+        changed: Mapping[str, str] | None = None,
+        *,
+        keep_metadata: bool = True,
+        overwrite: bool = True,
+        encryption: Encryption | None = None,
+    ) -> CopyResult:
+        """Copy exactly this version, and verify the copy."""
+        context, file = self.context, self.head.file
+        if not overwrite and await context.requests.object_exists(target):
+            raise PreconditionFailedError(
+                "The key exists already.", operation="HeadObject", key=target, status=412
+            )
+        headers = _kept_headers(self.head, with_metadata=keep_metadata)
+        headers |= {**(changed or {}), **encryption_headers(encryption)}
+        source = CopySource(file.key, self.version_id, file.size, file.etag, self.encryption)
+        try:
+            copied = await copy(
+                context,
+                source,
+                target,
+                headers,
+                marker=_marker(self.head, headers),
+                # B2 implements no conditional writes.
+                unless_exists=not overwrite and not context.settings.is_b2,
+            )
+        except NoSuchKeyError as error:
+            # The request names the target, but the missing file is the source.
+            error.key = file.key
+            raise
+        await _verify(context, self.head, target, copied, encryption)
+        return models.CopyResult(
+            source=file.key,
+            source_version_id=file.version_id,
+            key=target,
+            size=file.size,
+            etag=copied.stored.etag,
+            version_id=copied.stored.version_id,
+            parts=copied.parts,
         )
-    head = await _head(context, source, version_id, source_encryption)
-    headers = {**_taken_over(head, with_metadata=metadata is None), **anew}
-    return await _copy_version(
-        context,
-        head,
-        target,
-        headers,
-        overwrite,
-        version_id=version_id,
-        source_encryption=source_encryption,
-        encryption=encryption,
-    )
 
-
-async def move_file(
-    context: TransferContext,
-    source: str,
-    target: str,
-    *,
-    overwrite: bool,
-    encryption: Encryption | None = None,
-) -> CopyResult:
-    _check_encryption(context, encryption=encryption)
-    if source == target:
-        raise InvalidInputError("A file cannot be moved onto itself.")
-    head = await _head(context, source, None, encryption)
-    headers = {**_taken_over(head, with_metadata=True), **encryption_headers(encryption)}
-    copied = await _copy_version(
-        context,
-        head,
-        target,
-        headers,
-        overwrite,
-        source_encryption=encryption,
-        encryption=encryption,
-    )
-    before = head.file
-    try:
-        now = (await _head(context, source, None, encryption)).file
+    async def hide(self) -> None:
+        """Delete the file by name, unless another version is the newest by now. 2 requests."""
+        key, before = self.head.file.key, self.head.file
+        now = (await _head(self.context, key, None, self.encryption)).file
         if (now.version_id, now.etag) != (before.version_id, before.etag):
             raise PreconditionFailedError(
                 "The source was overwritten while it was copied: it was not hidden.",
-                key=source,
+                key=key,
             )
-        await context.requests.delete_object(source)
-    except StorageError as error:
-        made = f"The copy exists, as {target!r} (version {copied.version_id})."
-        error.hint = f"{made} {error.hint}" if error.hint else made
-        raise
-    return copied
+        await self.context.requests.delete_object(key)
 
 
-async def _copy_version(
-    context: TransferContext,
-    head: ObjectHead,
-    target: str,
-    headers: Mapping[str, str],
-    overwrite: bool,
-    *,
-    version_id: str | None = None,
-    source_encryption: Encryption | None = None,
-    encryption: Encryption | None = None,
-) -> CopyResult:
-    """Copy the very version that ``head`` is about, and verify it."""
-    file = head.file
-    if not overwrite and await context.requests.object_exists(target):
-        raise PreconditionFailedError(
-            "The key exists already.", operation="HeadObject", key=target, status=412
-        )
-    pinned = version_id or file.version_id
-    source = CopySource(file.key, pinned, file.size, file.etag, source_encryption)
-    try:
-        copied = await copy(
-            context,
-            source,
-            target,
-            headers,
-            marker=_marker(head, headers),
-            # B2 implements no conditional writes.
-            unless_exists=not overwrite and not context.settings.is_b2,
-        )
-    except NoSuchKeyError as error:
-        # The request was about the target; it is the source that is gone meanwhile.
-        error.key = file.key
-        raise
-    await _verify(context, head, target, copied, encryption)
-    return CopyResult(
-        source=file.key,
-        source_version_id=file.version_id,
-        key=target,
-        size=file.size,
-        etag=copied.stored.etag,
-        version_id=copied.stored.version_id,
-        parts=copied.parts,
-    )
-
-
-def _taken_over(head: ObjectHead, *, with_metadata: bool) -> dict[str, str]:
-    """The headers of the source that its copy keeps."""
+def _kept_headers(head: ObjectHead, *, with_metadata: bool) -> dict[str, str]:
+    """Return the headers of the source that the copy keeps."""
     headers: dict[str, str] = {}
     for raw_name, value in head.headers.items():
         name = raw_name.lower()
         if name == PARTIAL_HEADER or (with_metadata and name.startswith(META_PREFIX)):
             headers |= _metadata_header(name, value)
-        elif name in _TAKEN_OVER and is_header_value(value):
+        elif name in _KEPT and is_header_value(value):
             headers[name] = value
     return headers
 
 
 def _metadata_header(name: str, value: str) -> dict[str, str]:
-    # As it is, if it can be sent so: other writers' names and encodings are theirs.
+    # Unchanged where possible: other writers may use names and encodings of their own.
     if is_header_value(value):
         return {name: value}
     return encode_metadata(decode_metadata({name: value}))
 
 
 def _marker(head: ObjectHead, headers: Mapping[str, str]) -> UploadMarker | None:
-    """A mark of its own for the copy, if the server has room for it.
+    """Make an upload marker for the copy; None if the server has no room for it.
 
-    It tells the sizes of the source's parts on: most servers keep the ETag that is made of them,
-    and by both a download is verified. Without parts there are no sizes, told as 0.
+    It repeats the part sizes of the source. Most servers keep the ETag made of these parts, and
+    downloads are verified by both. Without parts the sizes are 0.
     """
     known = UploadMarker.parse(head.upload_mark) if "-" in head.file.etag else None
     marker = UploadMarker.new(known.sizes if known else PartSizes(0, 0))
@@ -217,7 +281,7 @@ async def _verify(
     copied: Copied,
     encryption: Encryption | None,
 ) -> None:
-    """Hold the copy to its source: by the ETag, else by a HEAD of it.
+    """Compare the copy with its source: by the ETag, or else by a HEAD.
 
     Raises:
         SizeMismatchError: The copy has another size.
@@ -226,7 +290,7 @@ async def _verify(
     if copied.stored.etag == source.file.etag:
         return
     made = await _head(context, target, copied.stored.version_id, encryption)
-    where = f"The copy (version {copied.stored.version_id}) is not what was copied"
+    where = f"The copy (version {copied.stored.version_id}) differs from the source"
     if made.file.size != source.file.size:
         raise SizeMismatchError(
             f"{where}: it has {made.file.size} bytes, not {source.file.size}.",
@@ -247,7 +311,7 @@ async def _verify(
 def _check_encryption(context: TransferContext, **given: Encryption | None) -> None:
     for name, encryption in given.items():
         if encryption not in (None, "SSE-B2") and not isinstance(encryption, CustomerKey):
-            # Its value is not shown: it may be a key in another form.
+            # The value may be a secret key, so it is not shown.
             raise InvalidInputError(
                 f"{name} must be 'SSE-B2' or a CustomerKey, not {type(encryption).__name__}."
             )

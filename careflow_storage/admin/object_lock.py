@@ -1,18 +1,20 @@
-"""Object lock: retention and legal hold, of files that are there already.
+"""The methods of `StorageAdmin` for object lock: retention and legal hold of existing files.
 
-Backblaze, "Object Lock": a bucket that can lock files can do so for ever, and the default
-retention is 3000 days at the most.
+Backblaze, "Object Lock": object lock cannot be switched off again, and the default retention is
+at most 3000 days.
 """
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
+from careflow_storage._lazy import LazyModule
 from careflow_storage._s3 import object_lock
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.headers.encryption import mode_of
 from careflow_storage._s3.headers.errors import bucket_cannot_lock
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (
     AccessDeniedError,
     CapExceededError,
@@ -23,37 +25,141 @@ from careflow_storage.errors import (
     StorageError,
     TransferError,
 )
-from careflow_storage.models import Model
 from careflow_storage.protection import Retention, RetentionMode, check_lock
+from careflow_storage.recordings import existing_key
 
+if TYPE_CHECKING:
+    from careflow_storage.admin import models
+    from careflow_storage.admin.models import DefaultRetention, ObjectLock
+else:
+    models = LazyModule("careflow_storage.admin.models")
+
+_NEEDS = (models,)
 MAX_DEFAULT_DAYS = 3000
 _DAYS_PER_YEAR = 365
 
 
-class DefaultRetention(Model):
-    """How long new files of a bucket are kept, unless they say otherwise. 1 to 3000 days."""
+class ObjectLockMethods(AdminMethods):
+    """Object lock: the bucket's default, and retention and legal hold of files."""
 
-    mode: RetentionMode
-    days: int
+    async def get_object_lock(self, *, timeout: float | None = None) -> ObjectLock:
+        """Return whether the bucket can lock files, and the default retention.
+
+        Needs readBucketRetentions. 1 request.
+        """
+        async with self._call("get_object_lock", _NEEDS, timeout=timeout):
+            return await _read(self._context())
+
+    async def set_object_lock(
+        self, default: DefaultRetention | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Enable object lock, and set or remove the default retention.
+
+        B2 cannot disable object lock again. Needs writeBucketRetentions. 1 request.
+        """
+        async with self._call("set_object_lock", _NEEDS, timeout=timeout):
+            await _write(self._context(), default)
+
+    async def get_retention(
+        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+    ) -> Retention | None:
+        """Return the retention of a version, even an expired one, or None. 1 request.
+
+        Needs readFileRetentions.
+        """
+        async with self._call("get_retention", _NEEDS, key, timeout):
+            return await object_lock.get_retention(
+                self._context().control, existing_key(key), version_id
+            )
+
+    async def set_retention(
+        self,
+        key: str,
+        retention: Retention | None,
+        *,
+        version_id: str | None = None,
+        bypass_governance: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Lock a version until a time. Needs writeFileRetentions. 2 requests, 3 if refused.
+
+        A ``compliance`` retention can only be extended. A ``governance`` retention can be
+        shortened or removed (None) with ``bypass_governance`` and a key that has it.
+
+        Raises:
+            InvalidInputError: The time is in the past, or the bucket cannot lock files.
+        """
+        async with self._call("set_retention", _NEEDS, key, timeout):
+            context, key = self._context(), existing_key(key)
+            check_lock(retention, False)
+            await _require_lock(context, "retention")
+            try:
+                await object_lock.put_retention(
+                    context.control,
+                    key,
+                    retention,
+                    version_id,
+                    bypass_governance=bypass_governance,
+                )
+            except AccessDeniedError as error:
+                if isinstance(error, CapExceededError):
+                    raise
+                raise await _why_denied(
+                    context, key, version_id, error, bypassed=bypass_governance
+                ) from error
+            except TransferError as error:
+                if retention is None and error.status == 400:
+                    error.hint = (
+                        "This server may be unable to remove a retention: set one that ends "
+                        "soon instead."
+                    )
+                raise
+
+    async def get_legal_hold(
+        self, key: str, *, version_id: str | None = None, timeout: float | None = None
+    ) -> bool:
+        """Return whether a version is under legal hold. Needs readFileLegalHolds. 1 request."""
+        async with self._call("get_legal_hold", _NEEDS, key, timeout):
+            return await object_lock.get_legal_hold(
+                self._context().control, existing_key(key), version_id
+            )
+
+    async def set_legal_hold(
+        self,
+        key: str,
+        on: bool,
+        *,
+        version_id: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Put a version under legal hold, or release it. Needs writeFileLegalHolds. 2 requests.
+
+        A version under legal hold cannot be erased.
+
+        Raises:
+            InvalidInputError: The bucket cannot lock files.
+        """
+        async with self._call("set_legal_hold", _NEEDS, key, timeout):
+            context, key = self._context(), existing_key(key)
+            if type(on) is not bool:
+                raise InvalidInputError(f"on must be True or False, not {on!r}.")
+            await _require_lock(context, "legal_hold")
+            try:
+                await object_lock.put_legal_hold(context.control, key, on, version_id)
+            except AccessDeniedError as error:
+                if not isinstance(error, CapExceededError):
+                    error.hint = "The application key needs writeFileLegalHolds."
+                raise
 
 
-class ObjectLock(Model):
-    """Whether files of the bucket can be locked, and what new ones get."""
-
-    enabled: bool
-    default: DefaultRetention | None = None
-
-
-async def get_object_lock(context: TransferContext) -> ObjectLock:
-    """Return the bucket's object lock. 1 request."""
+async def _read(context: TransferContext) -> ObjectLock:
     try:
         return await context.control.call("get_object_lock_configuration", None, {}, _object_lock)
     except NoSuchConfigurationError:
-        return ObjectLock(enabled=False)
+        return models.ObjectLock(enabled=False)
 
 
-async def set_object_lock(context: TransferContext, default: DefaultRetention | None) -> None:
-    """Enable object lock, and set or take away the default retention. 1 request."""
+async def _write(context: TransferContext, default: DefaultRetention | None) -> None:
     configuration: dict[str, Any] = {"ObjectLockEnabled": "Enabled"}
     if default is not None:
         _check_default(default)
@@ -62,7 +168,7 @@ async def set_object_lock(context: TransferContext, default: DefaultRetention | 
         }
     parameters = {
         "ObjectLockConfiguration": configuration,
-        # Without it B2 refuses to enable the lock of a bucket that was made without
+        # B2 requires it to enable object lock in an existing bucket
         # (backblaze-labs/b2-mcp, CHANGELOG 1.5.1: 400 "cannot be enabled on existing buckets").
         "Token": "1",
     }
@@ -74,74 +180,18 @@ async def set_object_lock(context: TransferContext, default: DefaultRetention | 
         raise
 
 
-async def get_retention(
-    context: TransferContext, key: str, version_id: str | None
-) -> Retention | None:
-    """Return the retention of a version, also one that is over. 1 request."""
-    return await object_lock.get_retention(context.control, key, version_id)
-
-
-async def set_retention(
-    context: TransferContext,
-    key: str,
-    retention: Retention | None,
-    version_id: str | None,
-    *,
-    bypass_governance: bool,
-) -> None:
-    """Set or take away the retention of a version. 2 requests; 3 when it is refused."""
-    check_lock(retention, False)
-    await _require_lock(context, "retention")
-    try:
-        await object_lock.put_retention(
-            context.control, key, retention, version_id, bypass_governance=bypass_governance
-        )
-    except AccessDeniedError as error:
-        if isinstance(error, CapExceededError):
-            raise
-        raise await _why_denied(
-            context, key, version_id, error, bypassed=bypass_governance
-        ) from error
-    except TransferError as error:
-        if retention is None and error.status == 400:
-            error.hint = (
-                "This server may not take a retention away: give one that ends soon instead."
-            )
-        raise
-
-
-async def get_legal_hold(context: TransferContext, key: str, version_id: str | None) -> bool:
-    """Return whether a version is under legal hold. 1 request."""
-    return await object_lock.get_legal_hold(context.control, key, version_id)
-
-
-async def set_legal_hold(
-    context: TransferContext, key: str, on: bool, version_id: str | None
-) -> None:
-    """Put a version under legal hold, or take it off. 2 requests."""
-    if type(on) is not bool:
-        raise InvalidInputError(f"on must be True or False, not {on!r}.")
-    await _require_lock(context, "legal_hold")
-    try:
-        await object_lock.put_legal_hold(context.control, key, on, version_id)
-    except AccessDeniedError as error:
-        if not isinstance(error, CapExceededError):
-            error.hint = "The application key needs writeFileLegalHolds."
-        raise
-
-
 async def _require_lock(context: TransferContext, field: str) -> None:
-    """Look first: some servers promise a lock in a bucket that cannot keep it."""
+    """Check first: some servers accept a lock in a bucket that cannot enforce it."""
     try:
-        found = await get_object_lock(context)
+        found = await _read(context)
     except (AccessDeniedError, NotSupportedError):
-        return  # Who may not read it is told by the server's refusal.
+        return  # Not readable: the request itself will show it.
     if not found.enabled:
         raise bucket_cannot_lock(field)
 
 
 def _check_default(default: DefaultRetention) -> None:
-    if not isinstance(default, DefaultRetention):
+    if not isinstance(default, models.DefaultRetention):
         raise InvalidInputError(
             f"default must be a DefaultRetention, not {type(default).__name__}."
         )
@@ -161,7 +211,7 @@ async def _why_denied(
     *,
     bypassed: bool,
 ) -> AccessDeniedError:
-    """Tell the lock that cannot be shortened from a capability that is missing. 1 request."""
+    """Find out whether a lock or a missing capability is the reason. 1 request."""
     try:
         kept = await object_lock.get_retention(context.control, key, version_id)
     except StorageError:
@@ -170,7 +220,7 @@ async def _why_denied(
         needed = "bypassGovernance" if bypassed else "writeFileRetentions"
         denied.hint = f"The application key needs {needed}, or the version is locked for longer."
         return denied
-    hint = "It can be made longer only."
+    hint = "It can only be extended."
     if kept.mode == "governance":
         hint = "bypass_governance=True shortens it, with a key that has bypassGovernance."
     return FileLockedError(
@@ -190,9 +240,9 @@ def _object_lock(response: dict[str, Any]) -> ObjectLock:
     enabled = configuration.get("ObjectLockEnabled") == "Enabled"
     found = (configuration.get("Rule") or {}).get("DefaultRetention")
     if not found:
-        return ObjectLock(enabled=enabled)
+        return models.ObjectLock(enabled=enabled)
     mode = mode_of(found.get("Mode"))
     days = found.get("Days") or _DAYS_PER_YEAR * (found.get("Years") or 0)
     if mode is None or not isinstance(days, int) or days < 1:
-        raise KeyError("default retention that makes sense")
-    return ObjectLock(enabled=enabled, default=DefaultRetention(mode=mode, days=days))
+        raise KeyError("valid default retention")
+    return models.ObjectLock(enabled=enabled, default=models.DefaultRetention(mode=mode, days=days))

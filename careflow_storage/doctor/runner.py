@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from careflow_storage.admin.cors_limits import origin_problem
+from careflow_storage.admin.cors.limits import origin_problem
 from careflow_storage.doctor.advice import command
 from careflow_storage.doctor.b2_probes.probes import CHECKS as LIVE_CHECKS
 from careflow_storage.doctor.checks import access, bucket, locked, network, settings

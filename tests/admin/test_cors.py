@@ -19,8 +19,8 @@ from careflow_storage import (
     ServiceUnavailableError,
 )
 from careflow_storage.admin import CorsRule
-from careflow_storage.admin.cors_limits import check_rule
-from careflow_storage.admin.cors_matching import matching_rule
+from careflow_storage.admin.cors.limits import check_rule
+from careflow_storage.admin.cors.matching import matching_rule
 from careflow_storage.testing import B2Server
 
 pytest_plugins = ["careflow_storage.testing.plugin"]

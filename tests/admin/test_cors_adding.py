@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
 from careflow_storage.admin import CorsRule
-from careflow_storage.admin.cors_adding import added
-from careflow_storage.admin.cors_matching import matching_rule
+from careflow_storage.admin.cors.adding import added
+from careflow_storage.admin.cors.matching import matching_rule
 from careflow_storage.doctor import diagnose
 from careflow_storage.testing import B2Server
 from tests.support.command import Command

@@ -18,7 +18,7 @@ from careflow_storage import (
     NotSupportedError,
 )
 from careflow_storage.admin import LifecycleRule
-from careflow_storage.admin.lifecycle import _from_s3, _to_s3
+from careflow_storage.admin.lifecycle_rules import from_s3, to_s3
 from careflow_storage.testing import B2Server
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
@@ -84,7 +84,7 @@ async def test_one_rule_of_a_prefix_is_replaced_and_others_stay(
         ({"prefix": "a\nb"}, "prefix"),
         ({"prefix": "x" * 1025}, "prefix"),
         ({"unsupported": ("rule 'x': is disabled",)}, "unsupported"),
-        (dict.fromkeys(ALL.model_fields_set - {"prefix"}), "one of them must be set"),
+        (dict.fromkeys(ALL.model_fields_set - {"prefix"}), "set at least one"),
     ],
 )
 async def test_a_rule_that_b2_would_refuse_is_named_and_not_sent(
@@ -121,7 +121,7 @@ async def test_rules_that_do_not_go_together_are_not_sent(
         ({"hide_after_days": -1}, "hide_after_days.*-1"),
         ({"hide_after_days": "30"}, "hide_after_days"),
         ({"erase_after_days": True}, "erase_after_days"),
-        ({"cancel_unfinished_after_days": None}, "one of them must be set"),
+        ({"cancel_unfinished_after_days": None}, "set at least one"),
         ({"prefix": None}, "prefix"),
     ],
 )
@@ -223,7 +223,7 @@ async def test_rules_that_b2_has_not_are_shown_and_never_lost(
 
 @pytest.mark.parametrize(("foreign", "said"), FOREIGN)
 def test_what_does_not_fit_is_said(foreign: dict[str, Any], said: str) -> None:
-    (shown,) = _from_s3([{"Status": "Enabled", **foreign}])
+    (shown,) = from_s3([{"Status": "Enabled", **foreign}])
     assert shown.prefix == "old/"
     assert said in " ".join(shown.unsupported)
     assert shown.model_copy(update={"unsupported": ()}) == LifecycleRule(prefix="old/")
@@ -252,11 +252,11 @@ rules_of = st.builds(
 def test_rules_come_back_as_they_went(
     rules: list[LifecycleRule], dice: Any, data: st.DataObject
 ) -> None:
-    described = [_respelled(each, data) for rule in rules for each in _to_s3(rule)]
+    described = [_respelled(each, data) for rule in rules for each in to_s3(rule)]
     assert len({each["ID"] for each in described}) == len(described)
-    assert _from_s3(described) == rules
+    assert from_s3(described) == rules
     dice.shuffle(described)
-    by_prefix = {rule.prefix: rule for rule in _from_s3(described)}
+    by_prefix = {rule.prefix: rule for rule in from_s3(described)}
     assert by_prefix == {rule.prefix: rule for rule in rules}
 
 
@@ -279,7 +279,7 @@ def test_of_two_rules_for_a_prefix_the_shorter_clock_counts(
     one: LifecycleRule, other: LifecycleRule
 ) -> None:
     other = other.model_copy(update={"prefix": one.prefix})
-    (joined,) = _from_s3([*_to_s3(one), *_to_s3(other)])
+    (joined,) = from_s3([*to_s3(one), *to_s3(other)])
     for clock in ("hide_after_days", "erase_after_days", "cancel_unfinished_after_days"):
         given_days = [getattr(rule, clock) for rule in (one, other)]
         assert getattr(joined, clock) == min(

@@ -1,4 +1,4 @@
-"""The first calls of `storage.admin`: no module is loaded on the event loop but light ones."""
+"""The first calls of `storage.admin` load only light modules on the event loop."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ CALLS = {
     "keys": "await storage.admin.keys.list()",
 }
 _QUICK = ("cors",)
-# What a first use may load while the loop stands still: its own names, and no models.
+# The event loop may load the methods themselves: these modules define no models.
 LIGHT = {
     "careflow_storage._lazy",
     "careflow_storage.admin",
-    "careflow_storage.admin.client",
-    "careflow_storage.admin.version_listing",
+    *(
+        f"careflow_storage.admin.{name}"
+        for name in (
+            *("base", "buckets", "client", "copy", "cors", "cors.methods", "lifecycle"),
+            *("object_lock", "version_listing", "versions"),
+        )
+    ),
     "careflow_storage.keys",
     "careflow_storage.keys.client",
 }

@@ -293,7 +293,7 @@ async def test_a_check_that_fails_by_itself_does_not_stop_the_others(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("Signature=0123456789abcdef broke")
 
-    monkeypatch.setattr("careflow_storage.admin.cors_check.check", broken)
+    monkeypatch.setattr("careflow_storage.admin.cors.check.check", broken)
     server.faults.always("GetBucketAcl", status=500, code="InternalError", message="Oops")
     diagnosis = await diagnose(server.settings(), origin="https://app.example")
     cors = finding(diagnosis, "cors")

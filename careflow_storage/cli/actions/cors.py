@@ -11,8 +11,8 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
-from careflow_storage.admin.cors_limits import check_rules, origin_problem
-from careflow_storage.admin.cors_matching import unreadable
+from careflow_storage.admin.cors.limits import check_rules, origin_problem
+from careflow_storage.admin.cors.matching import unreadable
 from careflow_storage.cli.actions.rules import RuleKind, print_rules
 from careflow_storage.cli.run import FAILED
 from careflow_storage.cli.ui.cleaning import clean

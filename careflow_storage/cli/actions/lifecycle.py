@@ -9,7 +9,7 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import LifecycleRule
-from careflow_storage.admin.lifecycle import check_rules
+from careflow_storage.admin.lifecycle_rules import check_rules
 from careflow_storage.cli.actions.rules import RuleKind, print_rules
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm

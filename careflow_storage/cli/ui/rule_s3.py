@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from careflow_storage.admin import LifecycleRule
-from careflow_storage.admin.lifecycle import rules_from_s3
+from careflow_storage.admin.lifecycle_rules import from_s3
 from careflow_storage.errors import InvalidInputError
 
 _OWN_WORDS = frozenset(
@@ -80,7 +80,7 @@ def s3_lifecycle_rules(given: Sequence[Mapping[str, Any]], expected: str) -> lis
     Raises:
         InvalidInputError: They are not S3's; the field is named. ``expected`` is the hint.
     """
-    return rules_from_s3(
+    return from_s3(
         [_checked(rule, f"rules[{position}]", expected) for position, rule in enumerate(given)]
     )
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from careflow_storage._s3.boto.pages import upload_page
 from careflow_storage._s3.redaction import printable
-from careflow_storage.admin import cors_check
-from careflow_storage.admin.cors_models import CorsCheck, CorsMethod
-from careflow_storage.admin.lifecycle import LifecycleRule, rules_from_s3
+from careflow_storage.admin.cors import check as cors_check
+from careflow_storage.admin.lifecycle_rules import from_s3
+from careflow_storage.admin.models import CorsCheck, CorsMethod, LifecycleRule
 from careflow_storage.doctor.advice import command
 from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.explain import in_words, outcome_of
@@ -145,7 +145,7 @@ async def lifecycle(context: DoctorContext) -> Outcome:
 
 def _cancelling(active: list[dict[str, Any]]) -> str:
     """How to cancel unfinished uploads too; what rules do today is repeated, or it would end."""
-    rules = {rule.prefix: rule for rule in rules_from_s3(active)}
+    rules = {rule.prefix: rule for rule in from_s3(active)}
     rule = rules.get(_RECORDINGS) or rules.get("") or LifecycleRule(prefix=_RECORDINGS)
     if rule.unsupported:
         return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from careflow_storage.admin.cors_models import CorsRule
+from careflow_storage.admin.models import CorsRule
 
 _UPLOADS = ("PUT", "POST")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from careflow_storage.admin.cors_limits import check_rule
-from careflow_storage.admin.cors_matching import allows_origin
-from careflow_storage.admin.cors_models import CorsRule
+from careflow_storage.admin.cors.limits import check_rule
+from careflow_storage.admin.cors.matching import allows_origin
+from careflow_storage.admin.models import CorsRule
 from careflow_storage.errors import InvalidInputError
 
 _LONGEST_NAME = 63

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from careflow_storage._s3.signing import encode_key
 from careflow_storage._s3.transport import Request, Transport
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage.admin.cors import get_rules
-from careflow_storage.admin.cors_limits import (
+from careflow_storage.admin.cors.limits import (
     header_problem,
     method_problem,
     origin_problem,
 )
-from careflow_storage.admin.cors_matching import matching_rule, unreadable, why_not
-from careflow_storage.admin.cors_models import CorsCheck, CorsMethod, CorsRule, Preflight
+from careflow_storage.admin.cors.matching import matching_rule, unreadable, why_not
+from careflow_storage.admin.cors.requests import read_rules
+from careflow_storage.admin.models import CorsCheck, CorsMethod, CorsRule, Preflight
 from careflow_storage.errors import InvalidInputError, check_text, error_from_response, listed
 from careflow_storage.recordings import validate_key
 
@@ -43,7 +43,7 @@ async def check(
     """Ask the rules and the server whether a page of ``origin`` may do ``method``."""
     headers = _checked(origin, method, headers)
     path_key = _MADE_UP_KEY if key is None else validate_key(key)
-    rules = await get_rules(context)
+    rules = await read_rules(context)
     rule = matching_rule(rules, origin, method, headers)
     preflight = await _ask(context, path_key, origin, method, headers)
     return CorsCheck(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import get_args
 from urllib.parse import urlsplit
 
-from careflow_storage.admin.cors_models import CorsMethod, CorsRule
+from careflow_storage.admin.models import CorsMethod, CorsRule
 from careflow_storage.errors import InvalidInputError
 
 METHODS: tuple[str, ...] = get_args(CorsMethod)

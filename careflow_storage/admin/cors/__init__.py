@@ -1,0 +1,1 @@
+"""CORS: which web pages may reach the bucket."""
