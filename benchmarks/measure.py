@@ -19,7 +19,7 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Return what this process, its threads and its finished children have used."""
+    """The resources that this process, its threads and its finished children have used."""
 
     user_s: float
     system_s: float

@@ -211,7 +211,7 @@ def settled(chosen: Sequence[Group]) -> list[Group]:
 
 @dataclass(slots=True)
 class Estimate:
-    """Return how long the plan takes; ``per_round`` is in seconds by the group's name."""
+    """The duration of a plan in seconds; ``per_round`` by the group's name."""
 
     per_round: dict[str, float] = field(default_factory=dict)
     total: float = 0.0

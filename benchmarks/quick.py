@@ -1,8 +1,9 @@
-"""``python -m benchmarks.quick``: the ratios that matter, on one screen, in under two minutes.
+"""``python -m benchmarks.quick``: the ratios that matter, on one screen, in three minutes.
 
-For judging a change before it lands: run it before and after, on a quiet machine. What it
-prints is theirs divided by ours, so more than 1 means that ours needs less. ``--json`` of the
-state before, given to ``--against``, adds how ours has changed.
+To judge a change, run it before and after, on a quiet machine. It prints theirs divided by ours,
+so more than 1 means that ours needs less. Save a run with ``--json``; ``--against`` that file adds
+how ours has changed. The null server shows the client's own costs; SeaweedFS and rclone are real
+servers that share the processors with the client.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _CHOSEN = (
     ("listing", Place("null"), ("ours", "obstore", "aiobotocore")),
     ("upload", Place("null", tls=True), ("ours sha256", "obstore", "aioboto3")),
     ("download", Place("null", tls=True), ("ours, part size unknown", "obstore", "aioboto3")),
+    ("small", Place("seaweed"), ("ours md5 (default)", "obstore", "aiobotocore")),
+    ("upload", Place("rclone", tls=True), ("ours sha256", "obstore", "aioboto3")),
+    ("download", Place("seaweed", tls=True), ("ours, part size unknown", "obstore", "aioboto3")),
 )
 
 
@@ -53,6 +57,7 @@ class Line:
     workload: str
     section: str
     metric: Metric
+    server: str = "null"
 
 
 LINES = (
@@ -67,6 +72,15 @@ LINES = (
         Line(f"{name} 128 MiB, TLS", name, name, metric)
         for name in ("upload", "download")
         for metric in (metrics.CPU_S, metrics.WALL_S, metrics.PEAK, metrics.LAG_P99)
+    ),
+    *(
+        Line(f"{call} 64 KiB, 64 at once", "small", f"{call} x64", metrics.CPU_US, "seaweed")
+        for call in ("put", "get", "head", "delete")
+    ),
+    *(
+        Line(f"{name} 128 MiB, TLS", name, name, metric, server)
+        for name, server in (("upload", "rclone"), ("download", "seaweed"))
+        for metric in (metrics.CPU_S, metrics.WALL_S, metrics.LAG_P99)
     ),
 )
 
@@ -89,19 +103,28 @@ def screen(report: Report, before: Report | None = None) -> str:
     """Return the table: ours, then each peer with its ratio to ours."""
     lines: list[list[str]] = []
     for line in LINES:
-        results = report.of(line.workload)
+        results = report.of(line.workload, server=line.server)
         if results is None:
             continue
         ours, obstore, aio = _middles(results, line)
         digits = line.metric.digits
-        cells = [line.what, line.metric.head, number(ours, digits)]
+        cells = [line.what, line.server, line.metric.head, number(ours, digits)]
         for theirs in (obstore, aio):
             cells += [number(theirs, digits), times(ratio(theirs, ours))]
         if before is not None:
-            old = before.of(line.workload)
+            old = before.of(line.workload, server=line.server)
             cells.append(times(ratio(ours, _middles(old, line)[0] if old else None)))
         lines.append(cells)
-    head = ["what", "metric", "ours", "obstore", "/ ours", "aiobotocore, aioboto3", "/ ours"]
+    head = [
+        "what",
+        "server",
+        "metric",
+        "ours",
+        "obstore",
+        "/ ours",
+        "aiobotocore, aioboto3",
+        "/ ours",
+    ]
     return table([*head, "ours / before"] if before is not None else head, lines)
 
 

@@ -179,7 +179,9 @@ class Native:
         return _version(_path_of(given["fileId"]), 0, action="delete")
 
     def _hide_file(self, given: JsonDict, origin: str) -> JsonDict:
-        return _version(_path(given["bucketId"], given["fileName"]), 0, action="hide")
+        # Not null, which b2sdk 2.10 cannot read.
+        path = _path(given["bucketId"], given["fileName"])
+        return _version(path, 0, action="hide", sha1="none")
 
     def _get_file_info(self, given: JsonDict, origin: str) -> JsonDict:
         path = _path_of(given["fileId"])
