@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from careflow_storage._s3.xml.reader import decoded
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.testing.b2.errors import RefusedError, Response, invalid
-from careflow_storage.testing.b2.store import MotoStore
 from careflow_storage.testing.b2.xml import document
 from careflow_storage.testing.proxy.operations import Target
+
+if TYPE_CHECKING:
+    # It imports moto, which only a started server needs.
+    from careflow_storage.testing.b2.store import MotoStore
 
 MAX_RULES = 100
 _MAX_CORS_DOCUMENT = 100_000

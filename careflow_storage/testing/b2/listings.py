@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from careflow_storage.testing.b2.store import Upload
 from careflow_storage.testing.b2.xml import document, element
+
+if TYPE_CHECKING:
+    # It imports moto, which only a started server needs.
+    from careflow_storage.testing.b2.store import Upload
 
 _MAX_ENTRIES = 1000
 
