@@ -1,12 +1,10 @@
-"""Groups of tasks, and waiting for the end of one, whoever cancels meanwhile."""
+"""Groups of tasks, whose first failure is raised as itself."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
 
 
 @asynccontextmanager
@@ -60,45 +58,3 @@ def cancellation_as_failure() -> Iterator[None]:
 def raised_by_task(error: BaseException) -> BaseException:
     """Return what the task raised itself, within `cancellation_as_failure`."""
     return error.error if isinstance(error, _TaskCancelledError) else error
-
-
-async def wait_out(*tasks: asyncio.Future[Any] | None) -> asyncio.CancelledError | None:
-    """Wait for the end of these tasks, whoever cancels; return the last cancellation.
-
-    For tasks that end soon: whoever calls this owns it to raise what is returned.
-    """
-    interrupted: asyncio.CancelledError | None = None
-    while running := [task for task in tasks if task is not None and not task.done()]:
-        try:
-            await asyncio.wait(running)
-        except asyncio.CancelledError as error:
-            interrupted = error
-    return interrupted
-
-
-async def finish(
-    task: asyncio.Task[None],
-    seconds: float,
-    *,
-    cancelled: bool,
-    until: Callable[[float], float] = lambda end: end,
-) -> asyncio.CancelledError | None:
-    """Wait for the end of ``task``, with a deadline from the first cancellation on.
-
-    ``cancelled`` says that it has come already; a second one ends it. ``until`` makes of that
-    deadline the one that counts, which may move meanwhile. Returns the last cancellation that
-    came meanwhile, for the caller to raise.
-    """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + seconds if cancelled else math.inf
-    interrupted: asyncio.CancelledError | None = None
-    while not task.done() and loop.time() < until(end):
-        left = until(end) - loop.time()
-        try:
-            await asyncio.wait({task}, timeout=None if left == math.inf else left)
-        except asyncio.CancelledError as again:
-            interrupted = again
-            end = loop.time() + (seconds if end == math.inf else 0.0)
-    task.cancel()
-    last = await wait_out(task)
-    return last if last is not None else interrupted

@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 from careflow_storage._lazy import is_loaded
-from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.workers import JobResult, Workers
+from careflow_storage._uninterrupted import wait_out
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -20,6 +20,7 @@ from careflow_storage._s3.boto.hardening import by_proxy
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.session import tls_context
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.doctor.leftovers import Leftovers
 from careflow_storage.doctor.raw_client import RawClient, Reply
 from careflow_storage.errors import StorageError
@@ -182,7 +183,7 @@ class DoctorContext:
         """Erase what is left of the probes, also when cancelled, and close the connections."""
         try:
             if self.leftovers.keys and self._transfer is not None:
-                await _to_the_end(self._erase_in_time())
+                await run_to_end(self._erase_in_time())
         finally:
             if self._runtime is not None:
                 await self._runtime.close()
@@ -195,13 +196,3 @@ class DoctorContext:
             left = list(self.leftovers.keys)
         if left:
             logger.warning("probes of the doctor are left in the bucket: %s", ", ".join(left))
-
-
-async def _to_the_end(work: Any) -> None:
-    """Await it though cancelled meanwhile; the cancellation comes out after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from careflow_storage._executor import in_thread
+from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import (
     AccessDeniedError,
     MissingExtraError,
@@ -101,7 +102,7 @@ class NativeApi:
         try:
             return await asyncio.shield(job)
         except asyncio.CancelledError:
-            await to_its_end(self._discard(job))
+            await clean_up_to_end(self._discard(job))
             raise
 
     async def delete_key(self, key_id: str) -> KeyInfo:
@@ -229,17 +230,6 @@ def new_api() -> Any:
     # The hook fails on responses without a Date, and changes the locale of the whole process.
     config = B2HttpApiConfig(http_session_factory=Session, install_clock_skew_hook=False)
     return B2Api(InMemoryAccountInfo(), api_config=config)
-
-
-async def to_its_end(work: Any) -> Any:
-    """Await a last job that must not be cut short, however often the task is cancelled."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:
-            continue
-    return task.result()
 
 
 def _translated(operation: str, function: Callable[..., T], *given: object) -> T:

@@ -9,6 +9,7 @@ import logging
 
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.objects import S3Requests
+from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidCredentialsError,
@@ -16,7 +17,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.keys.b2_api import to_its_end
 from careflow_storage.keys.models import KeyInfo
 from careflow_storage.settings import StorageSettings
 
@@ -85,7 +85,7 @@ class Probe:
         except BaseException as error:
             # An unknown key has stored nothing.
             if self._versions or not isinstance(error, InvalidCredentialsError):
-                await to_its_end(self._clean_up_after(requests, error))
+                await clean_up_to_end(self._clean_up_after(requests, error))
             raise
         return await self._clean_up(requests)
 

@@ -14,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
+from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import (
     AccessDeniedError,
     InvalidInputError,
     NoSuchApplicationKeyError,
     StorageError,
 )
-from careflow_storage.keys.b2_api import NativeApi, to_its_end
+from careflow_storage.keys.b2_api import NativeApi
 from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
 from careflow_storage.keys.naming import (
     kept_until,
@@ -91,7 +92,7 @@ class Rotation:
             await self.sink.deliver(created)
         except BaseException as error:
             if not self.sink.delivered:
-                await to_its_end(self._discard(created, error))
+                await clean_up_to_end(self._discard(created, error))
             raise
         finally:
             if self.sink.delivered:

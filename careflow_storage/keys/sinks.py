@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -12,8 +11,8 @@ from typing import Protocol, TypeVar
 from careflow_storage._env_file import read_text, updated_env, variables_of, write_env
 from careflow_storage._executor import in_thread
 from careflow_storage._local_paths import as_path
+from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.keys.b2_api import to_its_end
 from careflow_storage.keys.models import CreatedKey
 
 T = TypeVar("T")
@@ -79,7 +78,7 @@ class EnvFile:
 
     async def deliver(self, key: CreatedKey) -> None:
         """Write both variables at once; the file is readable to its owner only then."""
-        await _in_thread(lambda: self._write(key))
+        await run_to_end(in_thread(lambda: self._write(key)))
 
     def _write(self, key: CreatedKey) -> None:
         secret = key.application_key.get_secret_value()
@@ -113,7 +112,7 @@ class Callback:
         if inspect.iscoroutinefunction(self._function):
             response: object = self._function(key)
         else:
-            response = await _in_thread(lambda: self._called(key))
+            response = await run_to_end(in_thread(lambda: self._called(key)))
         if inspect.isawaitable(response):
             await response
         self.delivered = True
@@ -122,16 +121,6 @@ class Callback:
         response = self._function(key)
         self.delivered = not inspect.isawaitable(response)
         return response
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    """Run it in a thread; when cancelled, wait for its end all the same."""
-    job = asyncio.ensure_future(in_thread(function))
-    try:
-        return await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await to_its_end(asyncio.wait({job}))
-        raise
 
 
 def chosen(env_file: Path | str | None, deliver: Deliver | None) -> Sink:

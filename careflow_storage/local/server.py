@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from careflow_storage._s3.signing import Credentials
+from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local.client import REGION, Response, SyncClient
 from careflow_storage.local.data_directory import DirectoryLock, open_data_directory
@@ -231,9 +232,9 @@ class LocalServer:
 
     async def __aenter__(self) -> Self:
         try:
-            await _to_its_end(self.start)
+            await _run_in_thread(self.start)
         except asyncio.CancelledError:
-            await _to_its_end(self.stop)
+            await _run_in_thread(self.stop)
             raise
         return self
 
@@ -243,7 +244,7 @@ class LocalServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await _to_its_end(self.stop)
+        await _run_in_thread(self.stop)
 
     def _prepare_directories(self) -> tuple[Path, list[DirectoryLock]]:
         home, lock = new_directory()
@@ -361,19 +362,13 @@ def _expect_ok(intention: str, response: Response) -> None:
         raise LocalServerError(f"The local server refused to {intention}: {response}")
 
 
-async def _to_its_end(function: Callable[[], None]) -> None:
-    """Run it in a thread, to its end even when cancelled: nothing stays half started."""
+async def _run_in_thread(function: Callable[[], None]) -> None:
+    """Run ``function`` in a thread, to its end even when cancelled."""
     loop = asyncio.get_running_loop()
     try:
         running = loop.run_in_executor(None, function)
     except RuntimeError:
-        # The event loop has ended its threads: nothing else is held up any more.
+        # The event loop is closing and has ended its threads. Blocking it delays no other task.
         function()
         return
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        if not running.cancelled():
-            running.exception()  # seen: the cancellation is what comes out
-        raise
+    await run_to_end(running)

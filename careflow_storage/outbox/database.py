@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import StorageClosedError, StorageError
 from careflow_storage.outbox.errors import OutboxError, OutboxFullError
 
@@ -19,8 +18,6 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "The outbox needs aiosqlite: pip install 'careflow-storage[outbox]'", name="aiosqlite"
     ) from None
-
-T = TypeVar("T")
 
 FULL_HINT = (
     "Is a worker delivering (run), and what does status() tell? Else raise max_bytes, free disk "
@@ -163,7 +160,7 @@ class Database:
             return list(await self._connection.execute_fetchall(statement, parameters))
 
         try:
-            return await to_its_end(execute())
+            return await run_to_end(execute())
         except sqlite3.Error as error:
             raise _explained(error) from error
 
@@ -171,18 +168,6 @@ class Database:
         """Close the file, after the statements that run."""
         self._closed = True
         await self._connection.close()
-
-
-async def to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Await ``work``; when cancelled, wait for its end all the same, then be cancelled."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()
-        raise
 
 
 def _explained(error: sqlite3.Error) -> StorageError:

@@ -19,6 +19,7 @@ from careflow_storage._transfer.bodies.sources import (
 )
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage._uninterrupted import clean_up_to_end, run_to_end
 from careflow_storage.errors import (
     BodyChangedError,
     InvalidInputError,
@@ -26,7 +27,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.options import ObjectOptions
-from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.files import Spool, SpoolFile
 from careflow_storage.outbox.models import OutboxEntry
@@ -88,10 +88,10 @@ class Enqueuer:
                 copy.check_unchanged(sha256)
                 entry = await self._accept(entry_id, name, key, file.size, sha256)
         except BaseException:
-            await to_its_end(self._undo(entry_id, file))
+            await clean_up_to_end(self._undo(entry_id, file))
             raise
         if entry.id != entry_id:
-            await to_its_end(self._undo(entry_id, file))
+            await run_to_end(self._undo(entry_id, file))
         return entry
 
     def _key(self, name: Name) -> str:

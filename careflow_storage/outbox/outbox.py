@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
 from careflow_storage._method_call import MethodCall
+from careflow_storage._uninterrupted import clean_up_to_end, run_to_end
 from careflow_storage.errors import (
     InvalidInputError,
     NotConfiguredError,
@@ -22,7 +23,6 @@ from careflow_storage.errors import (
     WrongLoopError,
 )
 from careflow_storage.options import ObjectOptions, check_options
-from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery
 from careflow_storage.outbox.enqueue import Name
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
@@ -144,14 +144,13 @@ class Outbox:
             )
         opening = asyncio.ensure_future(OutboxStore.open(self.folder, self._rules))
         try:
-            store = await asyncio.shield(opening)
+            store = await run_to_end(opening)
         except asyncio.CancelledError:
-            await asyncio.wait({opening})
             if not opening.cancelled() and opening.exception() is None:
                 await opening.result().close()
             raise
         if self._closed:
-            await to_its_end(store.close())
+            await clean_up_to_end(store.close())
             raise StorageClosedError("The outbox was closed while it was being opened.")
         self._open = store
         self._home = os.getpid(), asyncio.get_running_loop()
@@ -349,7 +348,7 @@ class Outbox:
                     await store.remove(entry_id)
                 return erased
 
-            if not await to_its_end(erase()):
+            if not await run_to_end(erase()):
                 raise _not_there(entry_id, "is a dead letter")
         logger.warning("The dead letter %s was discarded.", entry_id, extra={"entry": entry_id})
 

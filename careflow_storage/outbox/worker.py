@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from careflow_storage._transfer.tasks import task_group
+from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopError
-from careflow_storage.outbox.database import to_its_end
 from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_hopeless
 from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.queue import Claim, EntryQueue, Failure
@@ -134,7 +134,7 @@ class Worker:
             return
         self._refusals, self._closed_until = 0, 0.0
         # Not to be cancelled between the note and the removal of the file.
-        await to_its_end(self._guarded(self._settle(entry.id, proof.etag, proof.version_id)))
+        await run_to_end(self._guarded(self._settle(entry.id, proof.etag, proof.version_id)))
 
     async def _settle(self, entry_id: str, etag: str, version_id: str | None) -> None:
         if await self._queue.settle(entry_id, etag, version_id):

@@ -13,6 +13,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.settings import StorageSettings
 from careflow_storage.testing.b2.emulator import Account, Emulator
@@ -264,12 +265,9 @@ class B2Server:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
         try:
-            await asyncio.shield(starting)
+            await run_to_end(asyncio.to_thread(self.start))
         except asyncio.CancelledError:
-            # Nothing stays half started; the cancellation is what comes out.
-            await asyncio.wait([starting])
             self.stop()
             raise
         return self

@@ -26,8 +26,9 @@ from careflow_storage._transfer.download.verify import (
     part_ends,
 )
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
-from careflow_storage._transfer.tasks import task_group, wait_out
+from careflow_storage._transfer.tasks import task_group
 from careflow_storage._transfer.threads import Threads
+from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey

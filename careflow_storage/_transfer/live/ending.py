@@ -16,12 +16,8 @@ from careflow_storage._transfer.live.kept_file import (
     save,
 )
 from careflow_storage._transfer.live.upload import LiveUpload
-from careflow_storage._transfer.tasks import (
-    cancellation_as_failure,
-    finish,
-    raised_by_task,
-    wait_out,
-)
+from careflow_storage._transfer.tasks import cancellation_as_failure, raised_by_task
+from careflow_storage._uninterrupted import finish, wait_out
 
 logger = logging.getLogger("careflow_storage")
 

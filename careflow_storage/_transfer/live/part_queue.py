@@ -7,9 +7,10 @@ from collections import deque
 
 from careflow_storage._transfer.bodies.parts import Part
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
-from careflow_storage._transfer.tasks import cancellation_as_failure, raised_by_task, wait_out
+from careflow_storage._transfer.tasks import cancellation_as_failure, raised_by_task
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.scheduler import part_sender
+from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import StorageClosedError, StorageError
 
 

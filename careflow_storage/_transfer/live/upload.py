@@ -15,10 +15,10 @@ from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark
 from careflow_storage._transfer.live.flusher import Flusher
 from careflow_storage._transfer.live.part_queue import PartQueue
 from careflow_storage._transfer.progress import ProgressCallback, metered
-from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import Uploaded, put_part
+from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import detect_content_type

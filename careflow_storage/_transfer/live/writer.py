@@ -19,9 +19,9 @@ from careflow_storage._transfer.live.ending import RecordingEnd
 from careflow_storage._transfer.live.kept_file import KeptFile
 from careflow_storage._transfer.live.upload import LiveUpload
 from careflow_storage._transfer.progress import ProgressCallback
-from careflow_storage._transfer.tasks import wait_out
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import Uploaded
+from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import UploadResult
 

@@ -26,6 +26,7 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.orphans import report_orphans
+from careflow_storage._uninterrupted import wait_until
 from careflow_storage.errors import (
     ChecksumMismatchError,
     NoSuchKeyError,
@@ -349,15 +350,13 @@ class MultipartUpload:
         cancelled = isinstance(error, asyncio.CancelledError)
         loop = asyncio.get_running_loop()
         end = loop.time() + (_ABORT_SECONDS_WHEN_CANCELLED if cancelled else _ABORT_SECONDS)
-        until = self._context.in_flight.clean_up_until
         task = asyncio.create_task(ending)
-        interrupted: asyncio.CancelledError | None = None
-        while not task.done() and loop.time() < until(end):
-            try:
-                await asyncio.wait({task}, timeout=until(end) - loop.time())
-            except asyncio.CancelledError as again:
-                interrupted = again
-                end = min(end, loop.time() + _ABORT_SECONDS_WHEN_CANCELLED)
+        interrupted = await wait_until(
+            task,
+            end,
+            when_cancelled=lambda end: min(end, loop.time() + _ABORT_SECONDS_WHEN_CANCELLED),
+            until=self._context.in_flight.clean_up_until,
+        )
         in_time = task.done()
         try:
             yield in_time and not task.cancelled() and task.exception() is None
