@@ -54,9 +54,11 @@ class PartSizes:
         return int(min(self.base * 2 ** ((number - 1) // _GROWTH_STEP), MAX_PART_BYTES))
 
 
-def even_ends(size: int, step: int) -> list[int]:
-    """Return the end of each piece when ``size`` bytes are cut into pieces of ``step``."""
-    return [*range(step, size, step), size] if size else []
+def even_ends(size: int, step: int) -> Iterator[int]:
+    """Yield the end of each piece when ``size`` bytes are cut into pieces of ``step``."""
+    yield from range(step, size, step)
+    if size:
+        yield size
 
 
 def check_size(declared: int | None, read: int, *, ended: bool, key: str) -> None:

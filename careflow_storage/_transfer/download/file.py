@@ -1,4 +1,4 @@
-"""A download to a file: parallel ranges, verified, and the file appears whole or not at all."""
+"""Downloads to a file: parallel ranges, verified, and published only when complete."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from careflow_storage._in_flight import help_call
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.objects import ObjectHead
 from careflow_storage._transfer.bodies.memory import reserved_memory
+from careflow_storage._transfer.bodies.parts import even_ends
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.partial_file import PartialFile
 from careflow_storage._transfer.download.stream import FileStream
@@ -47,13 +48,13 @@ async def download(
     resume: bool = False,
     encryption: CustomerKey | None = None,
 ) -> DownloadResult:
-    """Write the object ``key`` to ``target``; an existing file is replaced at the end.
+    """Download the object ``key`` to ``target``; replace an existing file at the end.
 
-    The new file has the mode of the one that it replaces, or that of any new file. A symbolic
-    link stays, and the file that it leads to is written; a hard link is another file afterwards.
+    The file gets the mode of the file that it replaces, or the default mode of a new file. A
+    symbolic link at ``target`` is replaced, not followed.
 
-    With ``resume`` a failure keeps what was written, in two files beside the target, and the
-    next call for the same version of the object fetches only what is missing.
+    With ``resume``, the bytes written before a failure stay in two files beside the target. The
+    next call for the same version of the object fetches only the missing ranges.
     """
     place = await context.threads.run(LocalTarget.checked, target)
     head = await context.requests.head_object(
@@ -84,7 +85,7 @@ async def download(
 
 
 def _identity(context: TransferContext, head: ObjectHead) -> str:
-    """Say what is downloaded, so that the bytes of nothing else are ever put beside these."""
+    """Return the identity of the object version; only bytes with the same identity are combined."""
     file, bucket = head.file, context.settings.bucket_name
     return json.dumps([bucket, file.key, file.version_id, file.etag, file.size])
 
@@ -98,21 +99,21 @@ async def _partial_file(
         await context.threads.run(file.open)
         if identity is not None and file.journal is None:
             logger.info(
-                "Not resuming: another run is writing %r, or its file is not ours.", place.path.name
+                "Not resuming: another process is writing %r, or its partial file is not ours.",
+                place.path.name,
             )
         yield file
     finally:
         await context.threads.clean_up(file.discard)
 
 
-def _even_ends(size: int, step: int) -> Iterator[int]:
-    """As `even_ends`, one by one: the server has told the size."""
-    yield from range(step, size, step)
-    if size:
-        yield size
-
-
 class _Download:
+    """Downloads the ranges of one object into a `PartialFile`.
+
+    Attributes:
+        reused: How many bytes an earlier run had written.
+    """
+
     def __init__(
         self,
         context: TransferContext,
@@ -136,10 +137,10 @@ class _Download:
         return part_ends(head.file.size, head.file.etag, head.headers, head.upload_mark)
 
     async def run(self) -> Verified:
-        """Fetch all ranges; a multipart object by its own parts, so that each can be hashed."""
+        """Fetch all ranges: those of its parts, if the object has several, to hash each of them."""
         size = self._object.size
         composite = len(self._ends) > 1
-        ends = self._ends if composite else _even_ends(size, self._context.settings.part_size)
+        ends = self._ends if composite else even_ends(size, self._context.settings.part_size)
         window = asyncio.Semaphore(self._context.settings.transfer_concurrency)
         tasks: list[asyncio.Task[list[bytes]]] = []
         start = 0
@@ -159,7 +160,7 @@ class _Download:
     async def _get(
         self, start: int, end: int, window: asyncio.Semaphore, *, hashed: bool
     ) -> list[bytes]:
-        """Have the range ``[start, end)`` in the file; return its MD5 if it is to be hashed."""
+        """Get the range ``[start, end)`` into the file; return its MD5 if ``hashed``."""
         help_call()
         try:
             async with reserved_memory(self._context.budget, RANGE_MEMORY) as memory:
@@ -171,7 +172,7 @@ class _Download:
             window.release()
 
     async def _written_before(self, start: int, end: int, *, hashed: bool) -> list[bytes] | None:
-        """Read again what an earlier run has written; None if it has not, or it is damaged."""
+        """Return the MD5 of a range that an earlier run wrote; None if it is missing or damaged."""
         journal, threads = self._file.journal, self._context.threads
         expected = None if journal is None else journal.ranges.get((start, end))
         if expected is None:
@@ -229,10 +230,13 @@ RANGE_MEMORY = 2 * BLOCK_BYTES
 
 
 class RangeStore:
-    """Writes blocks to their place in a file, in a thread, each with one trip to it.
+    """Writes the blocks of one range to the file, in a thread.
 
-    It has two buffers, of the `RANGE_MEMORY` that it is given: while one is written the other is
-    filled. ``crc`` and, if ``hashed``, ``digests`` are those of all that is written so far.
+    ``memory`` has `RANGE_MEMORY` bytes, used as two buffers: while one is written, the other is
+    filled.
+
+    Attributes:
+        crc: The CRC-32 of all bytes written so far.
     """
 
     def __init__(
@@ -248,35 +252,35 @@ class RangeStore:
 
     @property
     def digests(self) -> list[bytes]:
-        """The MD5, if it is wanted."""
+        """The MD5 of all bytes written so far, if ``hashed``."""
         return [self._hash.digest()] if self._hash is not None else []
 
     async def free(self) -> memoryview:
-        """Return the buffer that is not being written."""
+        """Return the buffer that is not being written to the file."""
         return self._buffers[0]
 
     async def fill_from(self, blocks: AsyncGenerator[memoryview | bytes], meter: Meter) -> None:
-        """Store all blocks, which lie in buffers that `free` gave."""
+        """Write all blocks, which are in buffers that `free` has returned."""
         try:
             async with aclosing(blocks):
                 async for block in blocks:
-                    await self._stored()
+                    await self._finish_write()
                     meter.add(len(block))
                     self._buffers.reverse()
-                    self._job = asyncio.create_task(self._threads.run(self._store, block))
-            await self._stored()
+                    self._job = asyncio.create_task(self._threads.run(self._write, block))
+            await self._finish_write()
         finally:
-            # The buffers are somebody else's after this.
+            # Another range may get the buffers after this.
             interrupted = await wait_out(self._job)
             if interrupted is not None:
                 raise interrupted
 
-    async def _stored(self) -> None:
+    async def _finish_write(self) -> None:
         job, self._job = self._job, None
         if job is not None:
             await job
 
-    def _store(self, block: memoryview | bytes) -> None:
+    def _write(self, block: memoryview | bytes) -> None:
         if self._hash is not None:
             self._hash.update(block)
         self.crc = self._file.write_at(self._position, block, self.crc)

@@ -1,4 +1,4 @@
-"""One object, read with any number of requests: all responses must be about the same bytes."""
+"""Reads one version of an object with several requests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from careflow_storage.protection import CustomerKey
 class PinnedObject:
     """Opens ranges of one version of an object.
 
-    The first response pins the version, or the ETag where there are no versions. What a later
-    response repeats (size, ETag, version, encoding) is compared with the first: a server, a
-    cache or a proxy that contradicts itself is not believed.
+    The first response pins the version, or the ETag if the bucket has no versions. Size, ETag,
+    version and encoding of all later responses must match it: a server, cache or proxy may
+    contradict itself.
 
     Attributes:
-        head: What the first response told; None before it.
-        failures: How many requests have failed since the last byte came.
+        head: The metadata in the first response; None before it.
+        failures: How many requests have failed since the last byte arrived.
     """
 
     def __init__(
@@ -49,37 +49,37 @@ class PinnedObject:
             self._if_match = head.file.etag or None
 
     async def open(self, start: int, end: int | None) -> ResponseStream:
-        """Open ``[start, end)``; a response that contradicts itself is asked for again.
+        """Open the range ``[start, end)``; repeat the request if the response is contradictory.
 
         Raises:
-            PreconditionFailedError: The object was replaced meanwhile.
-            ServerResponseError: The response is not what was asked for.
+            PreconditionFailedError: The object was replaced since the first response.
+            ServerResponseError: The response does not match the request.
         """
         try:
             return await self._get(start, end)
         except InvalidRangeError as error:
             if self.head is not None and start < self.head.file.size:
-                raise self.violation("it refuses a range inside of the object") from error
-            # Of an empty object even the range from 0 on cannot be had.
+                raise self.violation("it refuses a range within the object") from error
+            # An empty object has no satisfiable range.
             if start > 0 or end is None:
                 raise
         return await self._get(0, None, empty=True)
 
-    async def ask(self) -> ObjectHead:
-        """Ask for the metadata alone. 1 HEAD."""
+    async def request_head(self) -> ObjectHead:
+        """Request the metadata. 1 HEAD."""
         return await self._context.requests.head_object(
             self.key, version_id=self._version_id, headers=self._key_headers
         )
 
     async def open_head(self) -> None:
-        """Make the first response that of a HEAD: an empty range cannot be asked for."""
+        """Pin the version with a HEAD, because an empty range cannot be requested."""
         if self.head is None:
-            self._pin(await self.ask())
+            self._pin(await self.request_head())
 
     def violation(self, why: str, *, retryable: bool = True) -> ServerResponseError:
-        """Make the error for a response that is not what was asked for."""
+        """Return the error for a response that does not match the request."""
         return ServerResponseError(
-            f"The server's response is not what was asked for: {why}.",
+            f"The server's response does not match the request: {why}.",
             operation="GetObject",
             bucket=self._context.requests.bucket,
             key=self.key,
@@ -90,7 +90,7 @@ class PinnedObject:
         def check(found: ResponseHead) -> None:
             head = self._context.requests.describe(self.key, found.headers)
             if empty and head.file.size:
-                raise self.violation("it refuses a range inside of the object")
+                raise self.violation("it refuses a range within the object")
             self._compare(head)
 
         return await self._context.requests.get_object(
@@ -109,7 +109,7 @@ class PinnedObject:
         self.head = head
         if self._version_id is None:
             self._version_id = head.file.version_id
-        # Where there are no versions only the ETag tells one content from the next.
+        # Without versions only the ETag identifies the content.
         if self._version_id is None:
             self._if_match = head.file.etag
 
@@ -126,11 +126,11 @@ class PinnedObject:
                 key=self.key,
             )
         self._check_version(now)
-        # B2's Live Read does not know the size before the upload ends.
+        # With Live Read, B2 does not send the size before the upload is complete.
         unknown = now.headers.get("content-range", "").endswith("/*")
         if not unknown and now.file.size != first.file.size:
             raise self.violation(
-                f"it tells of {now.file.size} bytes, but the object has {first.file.size}"
+                f"it declares {now.file.size} bytes, but the object has {first.file.size}"
             )
         if _encoding(now) != _encoding(first):
             raise self.violation(f"its Content-Encoding is {_encoding(now)!r:.40}")
@@ -138,11 +138,11 @@ class PinnedObject:
     def _check_version(self, now: ObjectHead) -> None:
         found = now.headers.get("x-amz-version-id")
         if self._version_id is not None and found not in (None, self._version_id):
-            raise self.violation("it is about another version")
+            raise self.violation("it belongs to another version")
 
 
 def _encoding(head: ObjectHead) -> str:
-    """Return how the bytes are encoded: whoever decodes or encodes them on the way changes them."""
+    """Return the content encoding: a proxy that changes it changes the bytes."""
     encoding = head.headers.get("content-encoding", "").strip().lower()
-    # Signed uploads in chunks leave "aws-chunked" behind, on some servers and in some responses.
+    # Some servers return the "aws-chunked" of a signed upload in chunks.
     return "" if encoding in ("identity", "aws-chunked") else encoding

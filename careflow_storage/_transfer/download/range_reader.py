@@ -1,4 +1,4 @@
-"""Some bytes of an object, piece by piece, going on after broken connections and long pauses."""
+"""Reads a range of an object piece by piece; resumes after broken connections and pauses."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Piece = TypeVar("Piece", bytes, memoryview)
 # Takes the next bytes from a response.
 Take = Callable[[ResponseStream], Awaitable[Piece]]
 
-# No chunk is larger; no more is asked for at once on behalf of a slow reader.
+# The largest chunk, and the largest request for a slow reader.
 CHUNK_BYTES = 256 * 1024
 
 
 class RangeReader:
     """Reads the bytes ``[start, end)`` of one object.
 
-    Holds a request slot while a response is open. When the connection breaks, the rest is asked
-    for with a range request, as often as the retry policy allows without any byte in between.
+    Holds a request slot while a response is open. After a broken connection it requests the rest
+    with a range request. The retry policy limits the attempts without progress.
 
-    Between `pause` and `unpause` its slot may be taken back (`give_back`). From then on it asks
-    for 256 KiB at a time, reads them whole and keeps no slot while they are used, until it
-    learns that its reader is fast.
+    Between `pause` and `unpause` the limiter may reclaim the slot (`give_back`). From then on
+    the reader is slow: it requests 256 KiB at a time, reads them at once and holds no slot
+    while the caller uses them, until the caller is fast again.
 
     Attributes:
-        slow: Whether the reader has paused for long, last time.
+        slow: Whether the last pause of the caller was long.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class RangeReader:
         # Where the open response ends.
         self._until = start
         self._failures = pinned.failures
-        # What a response that was given back had brought.
+        # The bytes that had arrived when the slot was given back.
         self._received = b""
         self._buffer: memoryview | None = None
-        # The slots know it by this while it pauses.
+        # The limiter refers to this reader by it during a pause.
         self._reference: HolderReference | None = None
         self._paused_at = 0.0
         self._last_size = 0
 
     async def open(self) -> None:
-        """Ask for the bytes; of a slow reader only for the next."""
+        """Request the range; for a slow reader, the next 256 KiB of it."""
         end = self._end
         if self.slow:
             end = min(self._position + CHUNK_BYTES, self._expected)
@@ -74,16 +74,16 @@ class RangeReader:
         return self._object.head is not None and self._position >= self._expected
 
     async def next_chunk(self) -> bytes:
-        """Return the next bytes, at most 256 KiB; none at the end."""
+        """Return up to 256 KiB; none at the end."""
         return await self.next(self._take_chunk)
 
     async def next(self, take: Take[Piece]) -> Piece | bytes:
-        """Return what ``take`` takes next; nothing at the end.
+        """Return the next piece that ``take`` reads; empty at the end.
 
-        The slot is free again before the last piece is returned.
+        The slot is released before the last piece is returned.
 
         Raises:
-            StorageError: The response is not what was asked for, or there is none any more.
+            StorageError: The response does not match the request, or all retries failed.
         """
         while True:
             if self._received:
@@ -108,7 +108,7 @@ class RangeReader:
             await self._recover(failure)
 
     def pause(self) -> None:
-        """Let the slot be taken back until `unpause`."""
+        """Allow the limiter to reclaim the slot until `unpause`."""
         self._paused_at = now = self._loop.time()
         if self._response is not None:
             if self._reference is None:
@@ -116,7 +116,7 @@ class RangeReader:
             self._context.session.limiter.pause(self._reference, now)
 
     def unpause(self) -> None:
-        """Go on; a slow reader that was quick this time is not slow any more."""
+        """Continue reading. After a short pause the reader is no longer slow."""
         if self._reference is not None:
             self._context.session.limiter.unpause(self._reference)
         if self.slow:
@@ -124,17 +124,17 @@ class RangeReader:
             self.slow = paused > PAUSE_SECONDS * self._last_size / CHUNK_BYTES
 
     def give_back(self) -> None:
-        """Release the slot and the connection; for the slots to call."""
+        """Release the slot and the connection. The limiter calls this."""
         self.slow = True
         self._buffer = None
         if self._response is not None:
-            # What has come already is paid for.
+            # Keep the bytes that have arrived.
             with suppress(StorageError):
                 self._received = self._response.take_received()
             self.close()
 
     def close(self) -> None:
-        """Release the slot; an unread rest closes the connection. Safe to call twice."""
+        """Release the slot; close the connection if bytes are unread. Safe to call twice."""
         if self._reference is not None:
             self._context.session.limiter.unpause(self._reference)
         response, self._response = self._response, None
@@ -143,7 +143,7 @@ class RangeReader:
 
     @property
     def _expected(self) -> int:
-        """Where the range ends, once the object's size is known."""
+        """The end of the range; needs the size of the object."""
         head = self._object.head
         if head is None:
             raise RuntimeError("the object's size is not known yet")
@@ -152,7 +152,7 @@ class RangeReader:
 
     async def _take_chunk(self, response: ResponseStream) -> bytes:
         if self.slow:
-            # All of it, so that the slot is free again before the reader has it.
+            # Read all bytes, so that the slot is released before the caller gets them.
             return await response.read(CHUNK_BYTES)
         buffer = self._buffer
         if buffer is None:
@@ -167,14 +167,14 @@ class RangeReader:
         return piece
 
     async def _count(self, size: int, response: ResponseStream) -> None:
-        """Count what was taken; at the response's end give its connection back."""
+        """Count the bytes; at the end of the response, return its connection."""
         self._position += size
         self._last_size = size
         self._failures.count = 0
         if self._position < self._until:
             return
         if not response.ended:
-            # All is there: how the connection ends does not matter.
+            # All bytes have arrived: an error of the connection no longer matters.
             with suppress(StorageError):
                 self._position += await response.read_into(memoryview(bytearray(1)), full=False)
         self.close()
@@ -183,10 +183,10 @@ class RangeReader:
     def _refuse_excess(self) -> None:
         if self._position > self._until:
             self.close()
-            raise self._object.violation(f"it goes on after byte {self._until}", retryable=False)
+            raise self._object.violation(f"it continues after byte {self._until}", retryable=False)
 
     async def _recover(self, failure: StorageError | None) -> None:
-        """Wait before the rest is asked for; raise when that has failed too often."""
+        """Wait before the next attempt; raise the failure after the last one."""
         position = self._position
         failure = failure or self._object.violation(f"it ends at byte {position}")
         self._failures.count += 1

@@ -1,4 +1,4 @@
-"""A seekable reader of an object, as of an open file."""
+"""`FileReader`: reads an object like an open file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,25 @@ from careflow_storage.protection import CustomerKey
 
 
 class FileReader:
-    """Reads an object like an async file: ``read``, ``seek``, ``tell``.
+    """Reads an object like an async file.
 
-    All reads see the version that was there when it was opened. Reading on costs no further
-    request; a seek elsewhere costs one GET with the next read. Holds one request slot while a
-    GET is open; between reads it gives it back as a `FileStream` does whose reader pauses.
-    Memory: what was asked for, and about 1 MiB. ``timeout`` is the seconds that each read may
-    take.
+    ``storage.open_file`` creates it::
+
+        async with storage.open_file(key) as file:
+            header = await file.read(44)
+            await file.seek(-1024, io.SEEK_END)
+            tail = await file.read()
+
+    All reads return bytes of the version that existed when the reader was opened. Sequential
+    reads share one GET request; the first read after a seek sends a new one.
+
+    The reader holds a request slot while a GET is open. Between reads it may give the slot back,
+    like a `FileStream` whose caller pauses. Memory: the bytes returned, and about 1 MiB.
+
+    ``timeout`` limits each read separately, in seconds.
+
+    Attributes:
+        metadata: The metadata of the object.
     """
 
     def __init__(
@@ -58,15 +70,18 @@ class FileReader:
 
     @property
     def size(self) -> int:
-        """The object's size in bytes."""
+        """The size of the object in bytes."""
         return self.metadata.size
 
     def tell(self) -> int:
-        """Return the position of the next read, in bytes."""
+        """Return the current position in bytes."""
         return self._position
 
     async def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to ``offset`` from the start, the position or the end; return the position."""
+        """Move to ``offset`` bytes from the start, the position or the end; return the position.
+
+        Sends no request.
+        """
         self._refuse_closed("seek")
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
         if base is None or base + offset < 0:
@@ -83,7 +98,11 @@ class FileReader:
         return target
 
     async def read(self, size: int = -1) -> bytes:
-        """Return ``size`` bytes, fewer only at the end; all that is left when negative."""
+        """Return the next ``size`` bytes, or all remaining bytes if ``size`` is negative.
+
+        Returns fewer bytes only at the end of the object. After an error, the position is the
+        same as before the call.
+        """
         self._refuse_closed("read")
         left = max(0, self.size - self._position)
         wanted = left if size < 0 else min(size, left)
@@ -99,7 +118,7 @@ class FileReader:
                 pieces.append(piece)
                 missing -= len(piece)
         except BaseException:
-            # What came is lost with this call: the next read asks for it anew.
+            # The bytes of this call are lost: the next read requests them again.
             await self._drop_stream()
             raise
         self._position += wanted
@@ -110,7 +129,7 @@ class FileReader:
             yield chunk
 
     async def aclose(self) -> None:
-        """Free the connection. Safe to call twice."""
+        """Close the reader and release its connection. Safe to call twice."""
         self._closed = True
         await self._drop_stream()
 
@@ -127,7 +146,7 @@ class FileReader:
                 self._context,
                 self.metadata.key,
                 start=self._position,
-                # A range: its response tells the object's size, even when it is cut short.
+                # The response to a range has the size of the object, even if it is truncated.
                 end=self.size,
                 head=self._head,
                 verify=False,
@@ -137,7 +156,7 @@ class FileReader:
         chunk = await anext(self._chunks, b"")
         if not chunk:
             raise ServerResponseError(
-                f"The object ends before byte {self.size}, where it should.",
+                f"The object ends before byte {self.size}, its declared size.",
                 operation="GetObject",
                 key=self.metadata.key,
                 retryable=True,

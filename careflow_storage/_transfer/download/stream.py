@@ -1,4 +1,4 @@
-"""The bytes of an object as they come, going on after every broken connection."""
+"""`FileStream`: iterates over the bytes of an object."""
 
 from __future__ import annotations
 
@@ -20,35 +20,43 @@ from careflow_storage.protection import CustomerKey
 
 T = TypeVar("T")
 
-# So much of a large object is hashed while the next of it arrives.
+# A block is hashed while the next one arrives.
 _BLOCK_BYTES = 1024 * 1024
 
 
 class FileStream:
     """An async iterator over the bytes ``[start, end)`` of one object.
 
-    ::
+    ``storage.stream_file`` creates it::
 
         async with storage.stream_file(key) as stream:
             print(stream.metadata.content_type)
             async for chunk in stream:
                 ...
 
-    Iterating without ``async with`` works as well. When the connection breaks, the rest is
-    asked for with a range request pinned to the same version (or ETag), as often as the retry
-    policy allows without any byte in between. The length is always verified, and the MD5 of a
-    whole object where its ETag tells it: after the last chunk, so that what is wrong is known
-    at the end.
+    You can also iterate over it without ``async with``.
 
-    Holds one request slot from the first chunk until the last has come, or `aclose`. A reader
-    that pauses gives the slot and its connection back: after 0.5 seconds when another request
-    waits for one, else after 30 seconds. What follows is then asked for in pieces of 256 KiB, 1
-    GET each, until the reader is fast again. Memory: about 1 MiB; 256 KiB while it pauses.
+    **Broken connections.** The stream requests the rest with a range request, pinned to the same
+    version or ETag. The retry policy limits the attempts without progress.
 
-    Raises, from the first chunk on: `NoSuchKeyError`, `AccessDeniedError`,
-    `InvalidRangeError` (``start`` is beyond the end), `PreconditionFailedError` (replaced
-    meanwhile, where there are no versions), `ChecksumMismatchError`, and what else
-    `StorageError` stands for.
+    **Verification.** The length is always verified; the MD5 is verified for a whole object whose
+    ETag contains it. The MD5 is known only after the last chunk, so a mismatch is raised at the
+    end.
+
+    **Slow callers.** The stream holds one request slot from the first chunk to the last, or until
+    `aclose`. A caller that pauses loses the slot and its connection: after 0.5 seconds if another
+    request waits for a slot, otherwise after 30 seconds. The stream then requests 256 KiB at a
+    time, one GET each, until the caller is fast again. Memory: about 1 MiB; 256 KiB during a
+    pause.
+
+    Raises:
+        NoSuchKeyError: The object does not exist.
+        AccessDeniedError: The application key may not read it.
+        InvalidRangeError: ``start`` is beyond the end of the object.
+        PreconditionFailedError: The object was replaced during the read, in a bucket without
+            versions.
+        ChecksumMismatchError: The bytes do not match the ETag.
+        StorageError: Any other failure. All errors are raised from the first chunk on.
     """
 
     def __init__(
@@ -65,7 +73,7 @@ class FileStream:
         timeout: float | None = None,
         method: str | None = None,
     ) -> None:
-        """``head`` is what a HEAD has told; no response may then contradict it."""
+        """``head`` is the response to a HEAD request, which all responses must match."""
         check_range(start, end)
         self._deadline = Deadline(
             timeout,
@@ -82,15 +90,18 @@ class FileStream:
             context, key, version_id=version_id, head=head, encryption=encryption
         )
         self._reader = RangeReader(context, self._object, start, end)
-        # Weak: a loop that is left drops the generator, which then gives its slot back at once.
-        # In a cycle with this object it would wait for the garbage collector.
+        # Weak: a loop that ends early drops the generator, which then releases its slot at once.
+        # A reference cycle with this object would delay that until garbage collection.
         self._pieces: weakref.ref[AsyncGenerator[Any]] | None = None
-        self._begun_already = False
+        self._was_started = False
         self._closed = False
 
     @property
     def metadata(self) -> FileMetadata:
-        """The object's metadata, known once the stream is open; ``size`` is the whole's."""
+        """The metadata of the object, available once the stream is open.
+
+        ``size`` is the size of the whole object, even for a range.
+        """
         head = self._object.head
         if head is None:
             raise self._closed_error("The stream is not open yet.", "Use it with 'async with'.")
@@ -113,31 +124,31 @@ class FileStream:
         await self.aclose()
 
     def __aiter__(self) -> AsyncGenerator[bytes]:
-        return self._begun(self._chunks())
+        return self._started(self._chunks())
 
     def into(self, free: Callable[[], Awaitable[memoryview]]) -> AsyncGenerator[memoryview | bytes]:
-        """Iterate over filled buffers instead, which ``free`` gives when they are needed.
+        """Iterate over buffers that are obtained from ``free`` and filled.
 
-        Each is filled but the last, and those before which the connection broke.
+        Every buffer is full except the last one and those cut short by a broken connection.
         """
 
         async def take(response: ResponseStream) -> memoryview:
             buffer = await free()
             return buffer[: await response.read_into(buffer, full=True)]
 
-        return self._begun(self._taken(take))
+        return self._started(self._taken(take))
 
-    def _begun(self, pieces: AsyncGenerator[T]) -> AsyncGenerator[T]:
-        self._begin()
+    def _started(self, pieces: AsyncGenerator[T]) -> AsyncGenerator[T]:
+        self._start()
         self._pieces = weakref.ref(pieces)
         return pieces
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         if self._closed:
             raise self._closed_error("The stream is closed.")
-        if self._begun_already:
-            raise self._closed_error("The stream was read already.")
-        self._begun_already = True
+        if self._was_started:
+            raise self._closed_error("The stream was already read.")
+        self._was_started = True
 
     def _closed_error(self, message: str, hint: str | None = None) -> StorageClosedError:
         error = StorageClosedError(message, hint=hint)
@@ -145,7 +156,7 @@ class FileStream:
         return error
 
     async def aclose(self) -> None:
-        """Give up the rest and free the connection. Safe to call twice."""
+        """Close the stream and release its connection. Safe to call twice."""
         self._closed = True
         pieces = self._pieces() if self._pieces is not None else None
         if pieces is not None:
@@ -153,8 +164,8 @@ class FileStream:
         self._reader.close()
 
     async def read(self) -> bytes:
-        """Return all the bytes at once: the whole range in memory."""
-        self._begin()
+        """Return all bytes of the range at once."""
+        self._start()
         if self._empty:
             return b""
         reader = self._reader
@@ -175,7 +186,7 @@ class FileStream:
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
 
     async def _chunks(self) -> AsyncGenerator[bytes]:
-        """Read for a caller who may do anything between two chunks."""
+        """Yield chunks to a caller that may pause between them."""
         if self._empty:
             return
         reader = self._reader
@@ -195,7 +206,7 @@ class FileStream:
                 await hasher.aclose()
 
     async def _taken(self, take: Take[Piece]) -> AsyncGenerator[Piece | bytes]:
-        """Read for code of ours, which never pauses for long."""
+        """Yield pieces to our own code, which does not pause."""
         if self._empty:
             return
         reader = self._reader
@@ -223,9 +234,9 @@ class FileStream:
         digests = await (hasher or self._new_hasher()).digests()
         head = self._object.head
         if self._hashes and not digests and head is not None and head.upload_mark is not None:
-            # A mark that does not fit: a copy with other parts, or a response that was cut short
-            # together with its length? A second opinion, now that the slot is free.
-            found = await self._deadline.wait(self._object.ask())
+            # The marker does not fit the ETag: the object is a copy with other parts, or both the
+            # response and its length were cut short. A HEAD request decides, as the slot is free.
+            found = await self._deadline.wait(self._object.request_head())
             if found.file.etag == head.file.etag and found.file.size != head.file.size:
                 raise self._object.violation(
                     f"it has {head.file.size} bytes, but the object has {found.file.size}",
@@ -243,12 +254,12 @@ async def _take_block(response: ResponseStream) -> bytes:
 
 
 def check_range(start: int, end: int | None) -> None:
-    """Refuse ranges that are upside down; offsets are in bytes, ``end`` is exclusive."""
+    """Raise `InvalidInputError` unless 0 <= ``start`` <= ``end``; ``end`` is exclusive."""
     for offset in (start, end if end is not None else 0):
         if type(offset) is not int:
-            raise InvalidInputError(f"start and end must be whole bytes, not {offset!r}.")
+            raise InvalidInputError(f"start and end must be int, not {offset!r}.")
     if start < 0 or (end is not None and end < start):
         raise InvalidInputError(
-            f"The range [{start}, {end}) is not one.",
-            hint="start must be 0 or more, and end not below start; end is exclusive.",
+            f"The range [{start}, {end}) is invalid.",
+            hint="start must be 0 or more, and end must not be below start; end is exclusive.",
         )

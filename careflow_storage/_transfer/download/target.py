@@ -1,4 +1,4 @@
-"""The local file that a download writes: refused before the first request if it cannot be."""
+"""The target file of a download, checked before the first request."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from careflow_storage._local_paths import as_path, invalid_path, local_file_erro
 from careflow_storage.errors import InvalidPathError
 
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
-# Names for what this process has open. Behind them may be a file, which must not be replaced.
+# Names of open files of this process: the file behind such a name must not be replaced.
 _OPEN_FILES = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/")
 
 
 @dataclass(frozen=True, slots=True)
 class LocalTarget:
-    """Where a download's bytes go.
+    """The file that a download writes.
 
     Attributes:
-        path: As the caller named it.
-        file: The same, its folder without symbolic links. A link that stands at the path itself
-            is replaced: what it leads to may be a file that the caller does not mean.
+        path: The path as the caller passed it.
+        file: The same path with the symbolic links of its folder resolved. A link at the path
+            itself is replaced, because it may lead to a file that the caller does not mean.
     """
 
     path: Path
@@ -31,11 +31,11 @@ class LocalTarget:
 
     @classmethod
     def checked(cls, given: str | os.PathLike[str]) -> LocalTarget:
-        """Look at the path; touches nothing. To be called in a thread.
+        """Check the path without changing anything. Call it in a thread.
 
         Raises:
             InvalidPathError: No file can be written there.
-            InvalidInputError: It is no path.
+            InvalidInputError: It is not a path.
         """
         path = as_path(given)
         if os.fspath(given).endswith(_SEPARATORS):
@@ -70,10 +70,10 @@ def _check_folder(folder: Path, path: Path) -> None:
         raise invalid_path(f"{str(folder)!r} is not a folder.", path, errno.ENOTDIR)
     if not _may(folder, os.W_OK | os.X_OK):
         raise invalid_path(
-            f"Nothing may be written in the folder {str(folder)!r}.",
+            f"The folder {str(folder)!r} is not writable.",
             path,
             errno.EACCES,
-            hint="The bytes go to a temporary file beside the target first.",
+            hint="A download first writes a temporary file beside the target.",
         )
 
 
@@ -81,7 +81,7 @@ def _check_existing(path: Path, file: Path, about: os.stat_result) -> None:
     if stat.S_ISDIR(about.st_mode):
         raise _is_folder(path)
     if not stat.S_ISREG(about.st_mode):
-        # A device or a pipe would be replaced by a file.
+        # Otherwise a file would replace a device or a pipe.
         raise _not_regular(path)
     if not file.is_symlink() and not _may(file, os.W_OK):
         raise invalid_path(f"{str(path)!r} is read-only.", path, errno.EACCES)
@@ -92,7 +92,7 @@ def _may(path: Path, mode: int) -> bool:
 
 
 def _is_folder(path: Path) -> InvalidPathError:
-    return invalid_path(f"{str(path)!r} is a folder; give the name of a file.", path, errno.EISDIR)
+    return invalid_path(f"{str(path)!r} is a folder; pass the name of a file.", path, errno.EISDIR)
 
 
 def _not_regular(path: Path) -> InvalidPathError:

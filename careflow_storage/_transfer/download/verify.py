@@ -1,4 +1,4 @@
-"""The proof that a download is what was uploaded: its bytes hashed and held to the ETag."""
+"""Verifies a download: its bytes are hashed and compared with the ETag."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _BATCH_BYTES = 1024 * 1024
 
 
 def part_ends(size: int, etag: str, headers: Mapping[str, str], marker: str | None) -> list[int]:
-    """Return where each separately hashed part ends; empty when the ETag proves nothing.
+    """Return the ends of the parts that the ETag covers; empty if it cannot be verified.
 
-    One end means that the ETag is the MD5 of the whole. Several mean that it is the MD5 of
-    that many MD5s, whose part size our mark tells; the mark is believed only where the number
-    of parts that follows from it is that in the ETag.
+    One end: the ETag is the MD5 of the whole object. Several ends: the ETag is the MD5 of the
+    MD5s of the parts, whose size is in the upload marker. The marker is used only if it yields
+    the number of parts in the ETag.
     """
     if is_md5(etag, headers):
         return [size]
@@ -33,7 +33,7 @@ def part_ends(size: int, etag: str, headers: Mapping[str, str], marker: str | No
         return []
     ends: list[int] = []
     position = 0
-    # Bounded by the number of parts that an object can have, whatever size and mark say.
+    # Bounded by the number of parts, whatever the size and the marker say.
     while position < size and len(ends) <= count:
         position = min(size, position + upload.sizes.size_of(len(ends) + 1))
         ends.append(position)
@@ -41,9 +41,9 @@ def part_ends(size: int, etag: str, headers: Mapping[str, str], marker: str | No
 
 
 class EtagHasher:
-    """Hashes an object's bytes in the order they come, off the event loop.
+    """Hashes the bytes of an object in order, in a thread.
 
-    Bytes are gathered to 1 MiB and hashed in a thread while the next ones arrive.
+    Hashes 1 MiB at a time while the next bytes arrive.
     """
 
     def __init__(self, ends: list[int], threads: Threads) -> None:
@@ -57,9 +57,9 @@ class EtagHasher:
         self._job: asyncio.Task[None] | None = None
 
     async def update(self, chunk: bytes | memoryview, *, at_once: bool = False) -> None:
-        """Take the next bytes, which must stay as they are until they are hashed.
+        """Add the next bytes, which must not change until they are hashed.
 
-        ``at_once`` gathers no more before they are.
+        With ``at_once`` they are hashed without waiting for 1 MiB.
         """
         if not self._ends:
             return
@@ -71,7 +71,7 @@ class EtagHasher:
             self._job = asyncio.create_task(self._threads.run(self._consume, batch))
 
     async def digests(self) -> list[bytes]:
-        """Return the MD5 of each part, after the last byte."""
+        """Return the MD5 of each part. Call it after the last byte."""
         await self._drain()
         if self._batched <= INLINE_BYTES:
             self._consume(self._batch)
@@ -83,7 +83,7 @@ class EtagHasher:
         return self._digests
 
     async def aclose(self) -> None:
-        """Wait for the running job; its result no longer matters."""
+        """Wait for the running job, whose result is not used."""
         if self._job is not None:
             await asyncio.wait({self._job})
 
@@ -106,7 +106,11 @@ class EtagHasher:
 
 
 def check_digests(etag: str, digests: list[bytes], *, key: str) -> Verified:
-    """Hold the MD5s of an object's parts to its ETag; raise `ChecksumMismatchError`."""
+    """Compare the MD5s of the parts with the ETag; return how the object was verified.
+
+    Raises:
+        ChecksumMismatchError: They do not match.
+    """
     if not digests:
         return "length"
     if "-" in etag:
@@ -116,9 +120,9 @@ def check_digests(etag: str, digests: list[bytes], *, key: str) -> Verified:
         found = digests[0].hex()
     if found != etag:
         raise ChecksumMismatchError(
-            "The bytes that arrived are not those that were uploaded: their MD5 differs.",
+            "The downloaded bytes differ from the uploaded ones: their MD5 does not match.",
             operation="GetObject",
             key=key,
-            hint="Download again; if it stays so, the object itself is damaged.",
+            hint="Download again. If the error persists, the object itself is damaged.",
         )
     return "composite-md5" if "-" in etag else "md5"
