@@ -195,7 +195,7 @@ def _still_valid(options: ObjectOptions) -> ObjectOptions:
 def _expected_ends(settings: StorageSettings, size: int) -> list[int]:
     if size <= settings.multipart_threshold:
         return [size]
-    return even_ends(size, PartSizes(settings.part_size, size).base)
+    return list(even_ends(size, PartSizes(settings.part_size, size).base))
 
 
 async def _find(context: TransferContext, key: str) -> ObjectHead | None:
