@@ -26,10 +26,10 @@ class MethodCall:
         "_bucket",
         "_deadline",
         "_in_flight",
-        "_key",
         "_method",
         "_running",
         "_scope",
+        "key",
     )
 
     def __init__(
@@ -42,7 +42,7 @@ class MethodCall:
     ) -> None:
         self._method = method
         self._bucket = bucket
-        self._key = key
+        self.key = key
         self._scope: asyncio.Timeout | None = None
         self._in_flight = in_flight
         self._running: Running | None = None
@@ -64,7 +64,7 @@ class MethodCall:
         if isinstance(exc, StorageError):
             exc.method = exc.method or self._method
             exc.bucket = exc.bucket or self._bucket
-            exc.key = exc.key or self._key
+            exc.key = exc.key or self.key
 
     async def __aenter__(self) -> None:
         if self._in_flight is not None:

@@ -17,7 +17,6 @@ from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.listing import FileListing, FolderListing
 from careflow_storage._s3.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
-from careflow_storage._s3.signing import encode_key
 from careflow_storage._transfer.download.file import download
 from careflow_storage._transfer.download.reader import FileReader
 from careflow_storage._transfer.download.stream import FileStream
@@ -32,7 +31,7 @@ from careflow_storage._transfer.purge import purge_key
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.signed import sign_upload
-from careflow_storage._transfer.upload.upload import Uploaded, upload
+from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
     DeleteResult,
@@ -250,7 +249,7 @@ class BackblazeStorage:
             default_checksum=self.settings.checksum,
         )
         async with self._call("upload_file", key, timeout):
-            done = await upload(
+            return await upload(
                 self._context(),
                 validate_key(key),
                 body,
@@ -258,7 +257,6 @@ class BackblazeStorage:
                 name=key,
                 progress=progress,
             )
-            return self._result(key, done)
 
     async def upload_recording(
         self,
@@ -295,12 +293,12 @@ class BackblazeStorage:
             resume=resume,
             default_checksum=self.settings.checksum,
         )
-        async with self._call("upload_recording", timeout=timeout):
-            key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
-            done = await upload(
+        call = self._call("upload_recording", timeout=timeout)
+        async with call:
+            key = call.key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
+            return await upload(
                 self._context(), key, body, upload_options, name=filename, progress=progress
             )
-            return self._result(key, done)
 
     def open_recording(
         self,
@@ -360,7 +358,6 @@ class BackblazeStorage:
                 progress=progress,
                 explicit_finish=explicit_finish,
                 keep_dir=keep_dir,
-                to_result=lambda done: self._result(key, done),
             )
 
     async def upload_from_url(
@@ -424,12 +421,13 @@ class BackblazeStorage:
         upload_options = UploadOptions(
             **options, overwrite=overwrite, default_checksum=self.settings.checksum
         )
-        async with self._call("upload_from_url", timeout=timeout):
-            key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
+        call = self._call("upload_from_url", timeout=timeout)
+        async with call:
+            key = call.key = recording_key(call_id, filename, self._clock.epoch_ms(recorded_at))
             context = self._context()
             # The only transfer that needs a general HTTP client, whose import is slow.
             remote = await context.threads.load("careflow_storage._transfer.remote.upload")
-            done: Uploaded = await remote.upload_from_url(
+            result: UploadResult = await remote.upload_from_url(
                 context,
                 key,
                 source_request,
@@ -442,7 +440,7 @@ class BackblazeStorage:
                 use_proxy=use_proxy,
                 progress=progress,
             )
-            return self._result(key, done)
+            return result
 
     async def get_signed_url(
         self,
@@ -838,8 +836,7 @@ class BackblazeStorage:
         """
         async with self._call("keep_incomplete_upload", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
-            done = await keep_incomplete(self._context(), existing_key(key), upload_id, encryption)
-            return self._result(key, done)
+            return await keep_incomplete(self._context(), existing_key(key), upload_id, encryption)
 
     async def _head(
         self, key: str, version_id: str | None, encryption: CustomerKey | None
@@ -856,22 +853,6 @@ class BackblazeStorage:
                 return self._context().requests
 
         return requests
-
-    def _result(self, key: str, done: Uploaded) -> UploadResult:
-        bucket = str(self.settings.bucket_name)
-        return UploadResult(
-            key=key,
-            url=f"{self.settings.endpoint}/{bucket}/{encode_key(key)}",
-            bucket=bucket,
-            size=done.size,
-            etag=done.stored.etag,
-            version_id=done.stored.version_id,
-            content_type=done.content_type,
-            parts=done.parts,
-            checksum=done.checksum,
-            reused=done.reused,
-            partial=done.partial,
-        )
 
 
 def _checked_keys(keys: Iterable[str]) -> list[str]:

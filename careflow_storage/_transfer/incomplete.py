@@ -19,14 +19,14 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import erase_unmarked, mark_partial, set_unmarked
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._transfer.upload.multipart import MultipartUpload, SentPart
-from careflow_storage._transfer.upload.upload import Uploaded
+from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchUploadError,
     ServerResponseError,
     StorageError,
 )
-from careflow_storage.models import FileMetadata, IncompleteUpload
+from careflow_storage.models import FileMetadata, IncompleteUpload, UploadResult
 from careflow_storage.protection import CustomerKey
 
 logger = logging.getLogger("careflow_storage")
@@ -123,7 +123,7 @@ async def _abort_idle(
 
 async def keep_incomplete(
     context: TransferContext, key: str, upload_id: str, encryption: CustomerKey | None = None
-) -> Uploaded:
+) -> UploadResult:
     """Complete an upload with the parts that the server has, and mark the object as partial.
 
     Taken are the parts from the first on up to the first gap, or to the first that is too small
@@ -166,12 +166,14 @@ async def keep_incomplete(
         error.add_note(f"The recording {key!r} is stored, but not marked as partial.")
         raise
     await erase_unmarked(context, key, stored, marked)
-    return Uploaded(
+    return upload_result(
+        context,
+        key,
         marked,
-        upload.size,
-        len(parts),
-        file.content_type,
-        checksum,
+        size=upload.size,
+        parts=len(parts),
+        content_type=file.content_type,
+        checksum=checksum,
         partial=True,
     )
 

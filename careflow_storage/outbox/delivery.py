@@ -131,15 +131,13 @@ class Delivery:
         except AccessDeniedError:
             # The application key may only write. The server has verified the bytes against our
             # checksum, and the upload has compared its response.
-            return Proof(result.stored.etag, result.stored.version_id)
+            return Proof(result.etag, result.version_id)
         except NoSuchKeyError as error:
             raise self._unproven(entry, "is not there") from error
         if not await self._holds(head, entry, ends, digests):
             # An ETag that is no MD5 still identifies the upload.
             opaque = not part_ends(entry.size, head.file.etag, head.headers, head.upload_mark)
-            if not (
-                opaque and head.file.etag == result.stored.etag and head.file.size == entry.size
-            ):
+            if not (opaque and head.file.etag == result.etag and head.file.size == entry.size):
                 raise self._unproven(entry, "has other bytes")
         return Proof(head.file.etag, head.file.version_id)
 

@@ -59,9 +59,15 @@ class Enqueuer:
         self._threads = threads
         self._clock = RecordingClock()
 
+    def key(self, name: Name) -> str:
+        """Return a key for a recording; without a time of its own a new one each time."""
+        epoch_ms = self._clock.epoch_ms(name.recorded_at)
+        return recording_key(name.call_id, name.filename, epoch_ms)
+
     async def put(
         self,
         name: Name,
+        key: str,
         body: UploadBody,
         options: ObjectOptions,
         *,
@@ -74,16 +80,15 @@ class Enqueuer:
         or the file.
         """
         _check(options)
-        key = self._key(name)
         entry_id = secrets.token_hex(16)
         file = self._spool.create(entry_id)
         try:
             async with open_source(body, self._threads, size=size) as source:
                 await self._queue.reserve(entry_id, source.size or 0, options)
                 await self._threads.run(file.open)
-                copy = _Copy(self._queue, self._threads, source, file, entry_id, key)
+                copy = _Copy(self._queue, self._threads, source, file, entry_id)
                 await copy.run()
-                check_size(source.size, file.size, ended=True, key=key)
+                check_size(source.size, file.size, ended=True)
                 sha256 = await self._threads.run(file.finish)
                 copy.check_unchanged(sha256)
                 entry = await self._accept(entry_id, name, key, file.size, sha256)
@@ -94,10 +99,6 @@ class Enqueuer:
             await run_to_end(self._undo(entry_id, file))
         return entry
 
-    def _key(self, name: Name) -> str:
-        epoch_ms = self._clock.epoch_ms(name.recorded_at)
-        return recording_key(name.call_id, name.filename, epoch_ms)
-
     async def _accept(
         self, entry_id: str, name: Name, key: str, size: int, sha256: str
     ) -> OutboxEntry:
@@ -107,7 +108,7 @@ class Enqueuer:
                 return entry
             if name.recorded_at is None:
                 # Another process had a recording of this call in the same millisecond.
-                key = self._key(name)
+                key = self.key(name)
                 continue
             earlier = await self._queue.find(key)
             if earlier is None:
@@ -116,7 +117,6 @@ class Enqueuer:
                 return earlier
             raise PreconditionFailedError(
                 "The outbox has another recording of this call, time and filename.",
-                key=key,
                 status=412,
                 hint="The first one stays. Give the second another time or filename.",
             )
@@ -145,14 +145,12 @@ class _Copy:
         source: Source,
         file: SpoolFile,
         entry_id: str,
-        key: str,
     ) -> None:
         self._queue = queue
         self._threads = threads
         self._source = source
         self._file = file
         self._entry_id = entry_id
-        self._key = key
         self._reserved = source.size or 0
         self._batch = bytearray()
         self._sha256: str | None = None
@@ -162,7 +160,6 @@ class _Copy:
         if self._sha256 is not None and self._sha256 != written:
             raise BodyChangedError(
                 "The body was changed while it was written to the disk; nothing was kept.",
-                key=self._key,
                 retryable=True,
                 hint="Leave the memory alone until the call returns, or pass bytes.",
             )
@@ -196,7 +193,7 @@ class _Copy:
             await self._make_room(data.nbytes)
         else:
             # One byte more than declared is enough to know, and must not fill the disk.
-            check_size(self._source.size, self._file.size + data.nbytes, ended=False, key=self._key)
+            check_size(self._source.size, self._file.size + data.nbytes, ended=False)
         await self._threads.run(self._file.write, data)
 
     async def _make_room(self, more: int) -> None:

@@ -232,10 +232,11 @@ class Outbox:
             SizeMismatchError: The body had more or fewer bytes than it declared.
         """
         check_options("Outbox.put_recording", options)
-        async with self._call("put_recording"):
-            entry = await self._store().enqueuer.put(
-                Name(call_id, filename, recorded_at), body, options, size=size
-            )
+        call, name = self._call("put_recording"), Name(call_id, filename, recorded_at)
+        async with call:
+            enqueuer = self._store().enqueuer
+            key = call.key = enqueuer.key(name)
+            entry = await enqueuer.put(name, key, body, options, size=size)
         self._wake.set()
         return entry
 

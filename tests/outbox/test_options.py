@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from careflow_storage import BackblazeStorage, CustomerKey, InvalidInputError
+from careflow_storage import (
+    BackblazeStorage,
+    CustomerKey,
+    InvalidInputError,
+    SizeMismatchError,
+)
 from careflow_storage.outbox import Outbox, OutboxEntry, OutboxError
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise
@@ -136,6 +142,18 @@ async def test_options_that_cannot_be_delivered_are_refused(
         with pytest.raises(InvalidInputError, match=next(iter(bad))):
             await outbox.put_recording("CA1", b"sound", "a.wav", **bad)
         assert await outbox.entries() == []
+
+
+@pytest.mark.parametrize("size", [2, 4])
+async def test_a_body_of_another_size_names_method_and_key(tmp_path: Path, size: int) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"bod"
+
+    key = f"recordings/CA1/{int(TOMORROW.timestamp() * 1000)}-a.wav"
+    async with Outbox(tmp_path / "outbox") as outbox:
+        with pytest.raises(SizeMismatchError) as caught:
+            await outbox.put_recording("CA1", chunks(), "a.wav", size=size, recorded_at=TOMORROW)
+    assert (caught.value.method, caught.value.key) == ("put_recording", key)
 
 
 async def test_an_unknown_option_is_a_type_error(tmp_path: Path) -> None:

@@ -61,14 +61,13 @@ def even_ends(size: int, step: int) -> Iterator[int]:
         yield size
 
 
-def check_size(declared: int | None, read: int, *, ended: bool, key: str) -> None:
+def check_size(declared: int | None, read: int, *, ended: bool) -> None:
     """Raise `SizeMismatchError` if the size of a body differs from the declared size."""
     if declared is None or read == declared or (read < declared and not ended):
         return
     more = "more than" if read > declared else f"only {read} of"
     raise SizeMismatchError(
         f"The body has {more} the {declared} bytes that were declared; nothing was stored.",
-        key=key,
         hint="The body may have changed while it was read.",
     )
 

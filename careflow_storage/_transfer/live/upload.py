@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 
+from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.growing_part import GATHER_BYTES, GrowingPart
 from careflow_storage._transfer.bodies.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
@@ -17,7 +17,8 @@ from careflow_storage._transfer.live.part_queue import PartQueue
 from careflow_storage._transfer.progress import ProgressCallback, metered
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
-from careflow_storage._transfer.upload.upload import Uploaded, put_part
+from careflow_storage._transfer.upload.result import upload_result
+from careflow_storage._transfer.upload.upload import put_object
 from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import Checksum, UploadResult
@@ -50,7 +51,6 @@ class LiveUpload:
         options: UploadOptions,
         *,
         name: str,
-        to_result: Callable[[Uploaded], UploadResult],
         keeps: bool,
         flush_interval: float | None,
         live_read: bool,
@@ -71,7 +71,6 @@ class LiveUpload:
         self._headers = options.headers(context.settings.endpoint)
         self._encryption = options.encryption
         self._algorithm = options.algorithm
-        self._to_result = to_result
         self._keeps = keeps
         self._live_read = live_read
         self._progress = progress
@@ -222,25 +221,34 @@ class LiveUpload:
         self, upload: MultipartUpload, partial_headers: Mapping[str, str] | None
     ) -> None:
         stored, checksum = await upload.complete()
-        done = Uploaded(
-            stored, upload.size, len(upload.sent), self._headers["content-type"], checksum
-        )
         # Stored from here on, and complete until a copy has marked it as partial.
-        self.result = self._to_result(done)
+        self.result = upload_result(
+            self._context,
+            self.key,
+            stored,
+            size=upload.size,
+            parts=len(upload.sent),
+            content_type=self._headers["content-type"],
+            checksum=checksum,
+        )
         if partial_headers is not None:
-            await self._mark_partial(done, {**upload.headers, **partial_headers})
+            headers = {**upload.headers, **partial_headers}
+            await self._mark_partial(self.result, stored, headers)
 
-    async def _mark_partial(self, done: Uploaded, headers: Mapping[str, str]) -> None:
+    async def _mark_partial(
+        self, result: UploadResult, stored: Stored, headers: Mapping[str, str]
+    ) -> None:
         context, key = self._context, self.key
         try:
             marked = await mark_partial(
-                context, key, done.stored, done.size, headers, encryption=self._encryption
+                context, key, stored, result.size, headers, encryption=self._encryption
             )
         except StorageError as error:
             logger.warning("%s", error, extra={"key": key, "code": error.code})
             raise
-        self.result = self._to_result(replace(done, stored=marked, partial=True))
-        await erase_unmarked(context, key, done.stored, marked)
+        changed = {"etag": marked.etag, "version_id": marked.version_id, "partial": True}
+        self.result = result.model_copy(update=changed)
+        await erase_unmarked(context, key, stored, marked)
 
     async def _put(self, partial_headers: Mapping[str, str] | None) -> None:
         partial = partial_headers is not None
@@ -254,7 +262,7 @@ class LiveUpload:
             headers = dict(self._headers)
             if partial_headers is not None:
                 headers |= {PARTIAL_HEADER: "true", **partial_headers}
-            self.result = self._to_result(await self._put_part(part, headers, partial=partial))
+            self.result = await self._put_part(part, headers, partial=partial)
         except BaseException:
             if self._keeps:
                 self._unsent, part = part, part.borrowed()
@@ -262,15 +270,24 @@ class LiveUpload:
         finally:
             await part.release()
 
-    async def _put_part(self, part: Part, headers: dict[str, str], *, partial: bool) -> Uploaded:
+    async def _put_part(
+        self, part: Part, headers: dict[str, str], *, partial: bool
+    ) -> UploadResult:
         context, algorithm, key = self._context, self._algorithm, self.key
         digest, check, payload_hash = await part.request_checksum(
             algorithm, context.threads, headers
         )
         headers = {**headers, **check}
         async with metered(self._progress, part.size) as meter:
-            stored = await put_part(context, key, part, headers, meter, payload_hash=payload_hash)
+            stored = await put_object(context, key, part, headers, meter, payload_hash=payload_hash)
         verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=key)
-        checksum = Checksum(algorithm=algorithm, value=digest.hex())
-        content_type = headers["content-type"]
-        return Uploaded(stored, self.written, 1, content_type, checksum, partial=partial)
+        return upload_result(
+            context,
+            key,
+            stored,
+            size=self.written,
+            parts=1,
+            content_type=headers["content-type"],
+            checksum=Checksum(algorithm=algorithm, value=digest.hex()),
+            partial=partial,
+        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,6 @@ from careflow_storage._transfer.live.kept_file import KeptFile
 from careflow_storage._transfer.live.upload import LiveUpload
 from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.upload.options import UploadOptions
-from careflow_storage._transfer.upload.upload import Uploaded
 from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
 from careflow_storage.models import UploadResult
@@ -91,7 +89,6 @@ class RecordingWriter:
 
     Args:
         name: The filename; its extension helps to detect the content type.
-        to_result: Makes the `UploadResult`.
 
     Raises:
         InvalidInputError: An option or header is invalid. No request was sent.
@@ -104,7 +101,6 @@ class RecordingWriter:
         options: UploadOptions,
         *,
         name: str,
-        to_result: Callable[[Uploaded], UploadResult],
         on_error: OnError = "abort",
         flush_interval: float | None = None,
         live_read: bool = False,
@@ -123,7 +119,6 @@ class RecordingWriter:
             key,
             options,
             name=name,
-            to_result=to_result,
             keeps=keeps,
             flush_interval=flush_interval,
             live_read=live_read,

@@ -18,8 +18,9 @@ from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
 from careflow_storage._transfer.upload.options import UploadOptions
-from careflow_storage._transfer.upload.upload import Uploaded, upload
+from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.errors import InvalidInputError, SourceError
+from careflow_storage.models import UploadResult
 from careflow_storage.recordings import (
     DEFAULT_CONTENT_TYPES,
     DEFAULT_MAX_SIZE,
@@ -55,7 +56,7 @@ async def upload_from_url(
     max_redirects: int = 5,
     use_proxy: bool = False,
     progress: ProgressCallback | None = None,
-) -> Uploaded:
+) -> UploadResult:
     """Upload the file behind a URL to ``key``; ``name`` helps to detect its content type.
 
     Reading the source takes no request slot, so a slow source does not delay other transfers.

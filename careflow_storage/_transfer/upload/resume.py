@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import has_lock
@@ -25,6 +24,7 @@ from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.upload.marker import UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.multipart import MultipartUpload, SentPart
+from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage._transfer.upload.scheduler import part_sender
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -36,7 +36,7 @@ from careflow_storage.errors import (
     StorageError,
     TransferError,
 )
-from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload
+from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUpload, UploadResult
 
 logger = logging.getLogger("careflow_storage")
 
@@ -44,17 +44,6 @@ logger = logging.getLogger("careflow_storage")
 _UPLOADS_LOOKED_AT = 20
 # Another process that resumes the same upload may complete or abort it under our hands.
 _ROUNDS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """A confirmed object, and how many of its bytes an earlier run had stored."""
-
-    stored: Stored
-    checksum: Checksum
-    size: int
-    parts: int
-    reused: int
 
 
 class ResumableUpload:
@@ -93,7 +82,7 @@ class ResumableUpload:
         # Whether it ended, or is, where it looks at what is stored under the key.
         self.checking_key = False
 
-    async def run(self) -> Resumed:
+    async def run(self) -> UploadResult:
         """Upload what is missing, complete it, and see to it that the headers are those asked."""
         for left in reversed(range(_ROUNDS)):
             self.checking_key = True
@@ -110,7 +99,7 @@ class ResumableUpload:
                     raise
                 continue
             if adopted is None or await self._has_our_headers(stored, upload.sizes):
-                return Resumed(stored, checksum, upload.size, len(upload.sent), reused)
+                return self._result(stored, checksum, len(upload.sent), reused)
             logger.info("uploading anew: an earlier run asked for other headers", extra=self._extra)
             self._start_anew()
             # What is in the way now is our own.
@@ -160,7 +149,7 @@ class ResumableUpload:
 
     # --- what the server has ------------------------------------------------------------
 
-    async def _stored_before(self) -> Resumed | None:
+    async def _stored_before(self) -> UploadResult | None:
         """Find out whether an earlier run, or another process, has completed this very upload."""
         try:
             head = await self._context.requests.head_object(self._key)
@@ -187,7 +176,7 @@ class ResumableUpload:
             )
         return None
 
-    async def _same_object(self, head: ObjectHead, sizes: PartSizes) -> Resumed | None:
+    async def _same_object(self, head: ObjectHead, sizes: PartSizes) -> UploadResult | None:
         if head.file.size != self._size or head.file.partial or "-" not in head.file.etag:
             return None
         ends = _plan(sizes, self._size)
@@ -203,7 +192,19 @@ class ResumableUpload:
             return None
         stored = Stored(head.file.etag, head.file.version_id, head.headers)
         checksum = composite(self._algorithm, digests)
-        return Resumed(stored, checksum, self._size, len(ends), self._size)
+        return self._result(stored, checksum, len(ends), reused=self._size)
+
+    def _result(self, stored: Stored, checksum: Checksum, parts: int, reused: int) -> UploadResult:
+        return upload_result(
+            self._context,
+            self._key,
+            stored,
+            size=self._size,
+            parts=parts,
+            content_type=self._headers["content-type"],
+            checksum=checksum,
+            reused=reused,
+        )
 
     async def _unfinished(self) -> MultipartUpload | None:
         """Find an upload of this key to go on with: the newest whose parts are all ours.
@@ -342,14 +343,12 @@ class ResumableUpload:
                 await sender.ready()
                 part = await reader.read(size)
                 sender.hold(part)
-                check_size(
-                    self._size, read - size + part.size, ended=part.size < size, key=self._key
-                )
+                check_size(self._size, read - size + part.size, ended=part.size < size)
                 sender.send(number, part)
             # One byte more than declared shows a body that is too long.
             excess = await reader.read(1)
             sender.hold(excess)
-            check_size(self._size, read + excess.size, ended=True, key=self._key)
+            check_size(self._size, read + excess.size, ended=True)
         await self._source.check_unchanged()
 
     def _check_reused(self, digest: bytes | None, sent: SentPart) -> None:

@@ -89,7 +89,6 @@ async def send_all(
     *,
     declared: int | None,
     concurrency: int,
-    key: str,
 ) -> None:
     """Send ``first`` and all that follows it; ``declared`` is the size of the whole, if known.
 
@@ -102,10 +101,10 @@ async def send_all(
         await sender.ready()
         while part.size:
             read += part.size
-            check_size(declared, read, ended=False, key=key)
+            check_size(declared, read, ended=False)
             sender.send(number, part)
             number += 1
             await sender.ready()
             part = await reader.read(upload.sizes.size_of(number))
             sender.hold(part)
-    check_size(declared, read, ended=True, key=key)
+    check_size(declared, read, ended=True)

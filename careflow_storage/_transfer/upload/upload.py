@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.objects import Stored
@@ -17,6 +16,7 @@ from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
+from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage._transfer.upload.resume import ResumableUpload
 from careflow_storage._transfer.upload.scheduler import send_all
 from careflow_storage.errors import (
@@ -27,23 +27,10 @@ from careflow_storage.errors import (
     ServiceUnavailableError,
     StorageError,
 )
-from careflow_storage.models import Checksum
+from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.recordings import HEAD_BYTES, detect_content_type
 
 logger = logging.getLogger("careflow_storage")
-
-
-@dataclass(frozen=True, slots=True)
-class Uploaded:
-    """A confirmed object, as the facade needs it for its result."""
-
-    stored: Stored
-    size: int
-    parts: int
-    content_type: str
-    checksum: Checksum
-    reused: int = 0
-    partial: bool = False
 
 
 async def upload(
@@ -54,8 +41,8 @@ async def upload(
     *,
     name: str,
     progress: ProgressCallback | None,
-) -> Uploaded:
-    """Upload ``body`` to ``key``; ``name`` helps to tell its content type."""
+) -> UploadResult:
+    """Upload ``body`` to ``key``. The ending of ``name`` may decide the content type."""
     headers = options.headers(context.settings.endpoint)
     async with open_source(body, context.threads, size=options.size) as source:
         if options.resume:
@@ -64,15 +51,15 @@ async def upload(
         try:
             async with metered(progress, source.size) as meter:
                 run = _Upload(context, key, options, headers, name, source, meter)
-                return await run.once_or_twice()
+                return await run.run()
         except BaseException as error:
-            # What a progress callback raised comes out here; the upload saw a cancellation.
+            # The upload itself saw a cancellation when a progress callback raised this.
             if run is not None:
-                run.tell_unfinished(error)
+                run.note_unfinished(error)
             raise
 
 
-async def put_part(
+async def put_object(
     context: TransferContext,
     key: str,
     part: Part,
@@ -81,7 +68,7 @@ async def put_part(
     *,
     payload_hash: str,
 ) -> Stored:
-    """Store a part as a whole object, with one PUT; the part stays the caller's."""
+    """Store a part as a whole object, with one PUT. The caller releases the part."""
     part_meter = meter.part()
     stored = await context.requests.put_object(
         key, part.payload(), headers, payload_hash=payload_hash, on_sent=part_meter.reach
@@ -94,7 +81,7 @@ def _check_resumable(source: Source) -> None:
     if source.size is None or not source.rewindable:
         raise InvalidInputError(
             "resume=True needs a body that can be read again from its start.",
-            hint="Give a Path, a seekable file or bytes. For a recording in progress there are "
+            hint="Pass a Path, a seekable file or bytes. For a recording in progress use "
             "open_recording(flush_interval=...) and keep_incomplete_upload().",
         )
 
@@ -107,6 +94,8 @@ async def _refuse_existing(context: TransferContext, key: str, headers: Mapping[
 
 
 class _Upload:
+    """One upload of an opened body."""
+
     def __init__(
         self,
         context: TransferContext,
@@ -125,44 +114,44 @@ class _Upload:
         self._source = source
         self._meter = meter
         self._upload: MultipartUpload | None = None
-        # Whether the last attempt ended while it looked at what is stored under the key.
+        # Whether the last attempt ended while it looked the key up.
         self._checking_key = False
-        # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
+        # B2 responds with 501 to If-None-Match: there only a HEAD before the upload is possible.
         self._conditional = not options.overwrite and not context.settings.is_b2
 
-    async def once_or_twice(self) -> Uploaded:
-        """Upload it; if a new upload may succeed and the source can be read again, once more."""
+    async def run(self) -> UploadResult:
+        """Upload the body; restart once if a new upload may succeed and the body can be reread."""
         try:
-            return await self._once()
+            return await self._attempt()
         except (ServiceUnavailableError, NoSuchUploadError) as error:
-            if not (self._may_start_again(error) and await self._source.rewind()):
+            if not (self._may_restart(error) and await self._source.rewind()):
                 raise
-            logger.info("starting the upload anew: %s", error, extra={"key": self._key})
+            logger.info("restarting the upload: %s", error, extra={"key": self._key})
             if self._options.resume and self._upload is not None:
                 await self._upload.abandon(error)
             self._meter.restart()
             try:
-                return await self._once()
+                return await self._attempt()
             except StorageError as second:
                 if not self._checking_key:
                     raise
-                # Nothing was sent: what ended the upload is what the caller should see.
-                error.add_note(f"It was not begun anew: {second}")
+                # The restart sent nothing: report the error that ended the upload.
+                error.add_note(f"It was not restarted: {second}")
                 raise error from second
 
-    def _may_start_again(self, error: StorageError) -> bool:
+    def _may_restart(self, error: StorageError) -> bool:
         if isinstance(error, NoSuchUploadError):
-            # Another aborted it, or went on with it. A resumed one has tried again already.
-            # With a cause it may have been completed: a second one would be one version too many.
+            # Another process aborted or continued it. A resumed upload has restarted already.
+            # With a cause it may have been completed: a restart could store a second version.
             return not self._options.resume and error.__cause__ is None
-        # All parts of one upload go to one vault of B2: when that stays busy, only a new upload
-        # is routed elsewhere.
+        # B2 stores all parts of an upload in one vault. When that stays busy, only a new upload
+        # gets another vault.
         upload = self._upload
         busy_vault = upload is not None and upload.part_refused and error.status == 503
         return busy_vault and self._context.retry.pause_after(error, 1) is not None
 
-    def tell_unfinished(self, error: BaseException) -> None:
-        """Let an error that hides the one that ended the upload tell what that one told."""
+    def note_unfinished(self, error: BaseException) -> None:
+        """Add to ``error`` which multipart upload is left, unless it says so already."""
         upload = self._upload
         if upload is None or upload.unfinished is None:
             return
@@ -171,7 +160,7 @@ class _Upload:
         if upload.unfinished not in getattr(error, "__notes__", ()):
             error.add_note(upload.unfinished)
 
-    async def _once(self) -> Uploaded:
+    async def _attempt(self) -> UploadResult:
         context, settings, size = self._context, self._context.settings, self._source.size
         in_parts = size is not None and size > settings.multipart_threshold
         if size is not None and in_parts and self._options.resume:
@@ -182,7 +171,7 @@ class _Upload:
             self._checking_key = False
         reader = PartReader(self._source, context, self._options.algorithm)
         if size is not None and not in_parts:
-            # One byte more than declared shows a body that is too long.
+            # One byte more than declared reveals a body that is too long.
             return await self._put(await reader.read(size + 1))
         sizes = PartSizes(settings.part_size, size)
         if in_parts:
@@ -192,10 +181,10 @@ class _Upload:
             return await self._put(first)
         return await self._send_in_parts(first, reader, sizes)
 
-    async def _resume(self, size: int) -> Uploaded:
+    async def _resume(self, size: int) -> UploadResult:
         head = await PartReader(self._source, self._context).read(HEAD_BYTES)
         try:
-            self._tell_content_type(head)
+            self._set_content_type(head)
         finally:
             await head.release()
         resumable = ResumableUpload(
@@ -209,21 +198,15 @@ class _Upload:
             overwrite=self._options.overwrite,
         )
         try:
-            done = await resumable.run()
+            return await resumable.run()
         finally:
             self._upload = resumable.upload
             self._checking_key = resumable.checking_key
-        return Uploaded(
-            done.stored,
-            done.size,
-            done.parts,
-            self._headers["content-type"],
-            done.checksum,
-            reused=done.reused,
-        )
 
-    async def _send_in_parts(self, first: Part, reader: PartReader, sizes: PartSizes) -> Uploaded:
-        self._tell_content_type(first)
+    async def _send_in_parts(
+        self, first: Part, reader: PartReader, sizes: PartSizes
+    ) -> UploadResult:
+        self._set_content_type(first)
         upload = self._upload = MultipartUpload(
             self._context,
             self._key,
@@ -242,7 +225,6 @@ class _Upload:
                     self._meter,
                     declared=self._source.size,
                     concurrency=self._context.settings.transfer_concurrency,
-                    key=self._key,
                 )
             finally:
                 await first.release()
@@ -251,69 +233,71 @@ class _Upload:
         except BaseException as error:
             await upload.abandon(error)
             raise
-        return Uploaded(
-            stored, upload.size, len(upload.sent), self._headers["content-type"], checksum
-        )
+        return self._result(stored, upload.size, len(upload.sent), checksum)
 
-    async def _put(self, part: Part) -> Uploaded:
-        self._tell_content_type(part)
+    async def _put(self, part: Part) -> UploadResult:
+        self._set_content_type(part)
         algorithm = self._options.algorithm
         try:
-            check_size(self._source.size, part.size, ended=True, key=self._key)
+            check_size(self._source.size, part.size, ended=True)
             digest, check, payload_hash = await part.request_checksum(
                 algorithm, self._context.threads, self._headers
             )
             headers = {**self._headers, **check}
             if isinstance(part.body, FileBody):
                 await self._source.check_unchanged()
-            stored = await self._put_once_or_twice(part, headers, payload_hash)
+            stored = await self._put_object(part, headers, payload_hash)
         finally:
             await part.release()
         verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
-        return Uploaded(
-            stored,
-            part.size,
-            1,
-            self._headers["content-type"],
-            Checksum(algorithm=algorithm, value=digest.hex()),
-        )
+        checksum = Checksum(algorithm=algorithm, value=digest.hex())
+        return self._result(stored, part.size, 1, checksum)
 
-    async def _put_once_or_twice(
-        self, part: Part, headers: dict[str, str], payload_hash: str
-    ) -> Stored:
-        if not self._conditional:
-            return await self._put_object(part, headers, payload_hash)
-        marker = UploadMarker.new(PartSizes(part.size, part.size))
-        once = {**headers, MARK_HEADER: str(marker), "if-none-match": "*"}
-        try:
-            return await self._put_object(part, once, payload_hash)
-        except NotSupportedError:
-            self._conditional = False
-            return await self._put_object(part, headers, payload_hash)
-        except PreconditionFailedError as error:
-            return await self._own_attempt(error, marker, headers)
+    async def _put_object(self, part: Part, headers: dict[str, str], payload_hash: str) -> Stored:
+        """Send the PUT; without ``overwrite`` let the server refuse an existing key, if it can."""
+        context, key, meter = self._context, self._key, self._meter
+        if self._conditional:
+            marker = UploadMarker.new(PartSizes(part.size, part.size))
+            once = {**headers, MARK_HEADER: str(marker), "if-none-match": "*"}
+            try:
+                return await put_object(context, key, part, once, meter, payload_hash=payload_hash)
+            except NotSupportedError:
+                self._conditional = False
+            except PreconditionFailedError as error:
+                return await self._stored_by_retry(error, marker, headers)
+        return await put_object(context, key, part, headers, meter, payload_hash=payload_hash)
 
-    async def _own_attempt(
+    async def _stored_by_retry(
         self, refusal: PreconditionFailedError, marker: UploadMarker, headers: dict[str, str]
     ) -> Stored:
-        """Return our own first attempt, whose response was lost, if it is what is in the way."""
+        """Return the object if this PUT stored it and only the response was lost.
+
+        Raises:
+            PreconditionFailedError: Another writer stored it.
+        """
         try:
             head = await self._context.requests.head_object(
                 self._key, headers=key_headers_of(headers)
             )
         except StorageError as second:
-            # That the key was taken is what the caller asked about; it may be gone by now.
+            # The key was taken when the server refused; report that.
             refusal.add_note(f"What is stored under the key is unknown: {second}")
             raise refusal from second
         if head.upload_mark != str(marker):
             raise refusal
         return Stored(head.file.etag, head.file.version_id, {})
 
-    async def _put_object(self, part: Part, headers: dict[str, str], payload_hash: str) -> Stored:
-        return await put_part(
-            self._context, self._key, part, headers, self._meter, payload_hash=payload_hash
+    def _result(self, stored: Stored, size: int, parts: int, checksum: Checksum) -> UploadResult:
+        return upload_result(
+            self._context,
+            self._key,
+            stored,
+            size=size,
+            parts=parts,
+            content_type=self._headers["content-type"],
+            checksum=checksum,
         )
 
-    def _tell_content_type(self, first: Part) -> None:
+    def _set_content_type(self, first: Part) -> None:
         if "content-type" not in self._headers:
             self._headers["content-type"] = detect_content_type(self._name, first.head)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from careflow_storage import BackblazeStorage, InvalidInputError
+from careflow_storage import BackblazeStorage, InvalidInputError, SizeMismatchError
 from tests.support.bodies import stream
 
 MOMENT = datetime(2024, 2, 29, 12, 30, 15, 678_901, tzinfo=UTC)
@@ -126,3 +126,15 @@ async def test_given_names_in_any_script_then_the_recording_is_found_under_them(
     assert result.key.startswith("recordings/Anruf 7 + Zoë/")
     assert result.key.endswith("-録音 🎙️ 100%.webm")
     assert await storage.get_file(result.key) == b"x"
+
+
+@pytest.mark.parametrize("size", [2, 4])
+async def test_given_a_body_of_another_size_then_the_error_names_method_and_key(
+    storage: BackblazeStorage, size: int
+) -> None:
+    key = f"recordings/CA1/{int(MOMENT.timestamp() * 1000)}-a.webm"
+    with pytest.raises(SizeMismatchError) as caught:
+        await storage.upload_recording(
+            "CA1", stream(b"bod"), "a.webm", size=size, recorded_at=MOMENT
+        )
+    assert (caught.value.method, caught.value.key) == ("upload_recording", key)

@@ -1,0 +1,36 @@
+"""The public result of an upload, made of what the server has confirmed."""
+
+from __future__ import annotations
+
+from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.signing import encode_key
+from careflow_storage._transfer.context import TransferContext
+from careflow_storage.models import Checksum, UploadResult
+
+
+def upload_result(
+    context: TransferContext,
+    key: str,
+    stored: Stored,
+    *,
+    size: int,
+    parts: int,
+    content_type: str,
+    checksum: Checksum,
+    reused: int = 0,
+    partial: bool = False,
+) -> UploadResult:
+    bucket = str(context.settings.bucket_name)
+    return UploadResult(
+        key=key,
+        url=f"{context.settings.endpoint}/{bucket}/{encode_key(key)}",
+        bucket=bucket,
+        size=size,
+        etag=stored.etag,
+        version_id=stored.version_id,
+        content_type=content_type,
+        parts=parts,
+        checksum=checksum,
+        reused=reused,
+        partial=partial,
+    )
