@@ -1,4 +1,4 @@
-"""The doctor: finds out why it does not work, and says what to do."""
+"""The doctor: find out why the storage does not work, and what to do about it."""
 
 from __future__ import annotations
 

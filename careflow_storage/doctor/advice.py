@@ -1,4 +1,4 @@
-"""Commands as advice names them: safe to be typed as they stand."""
+"""Commands in advice, quoted so that a shell can run them as they are."""
 
 from __future__ import annotations
 

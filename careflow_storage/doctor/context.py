@@ -1,4 +1,4 @@
-"""What the checks of one diagnosis share: settings, connections, what was learnt, traces left."""
+"""What the checks of one diagnosis share: settings, connections, facts, and probes to erase."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ logger: logging.Logger = logging.getLogger("careflow_storage")
 REQUEST_SECONDS = 6.0
 _CONNECT_SECONDS = 5.0
 _CLEANUP_SECONDS = 8.0
-_PATIENCE: dict[str, Any] = {
-    # A busy B2 is asked once more; a dead one must not hold the diagnosis up.
+_QUICK_RETRIES: dict[str, Any] = {
+    # One retry for a busy B2; a dead server must not delay the diagnosis.
     "retry_attempts": 2,
     "retry_base_delay": 0.2,
     "retry_max_delay": 2.0,
@@ -42,9 +42,9 @@ PROBE_MD5 = hashlib.md5(PROBE, usedforsecurity=False).hexdigest()
 
 
 def new_folder(prefix: str) -> str:
-    """A folder that no run before had, and whose name says whose it is.
+    """Make the name of a new folder that belongs to the doctor.
 
-    Advice names it to be erased with all that is in it, so nothing of the user may be there:
+    Advice tells users to erase this folder with its content, so it must never hold their files:
     the prefix may be one of recordings.
     """
     return f"{prefix}careflow-doctor-{secrets.token_hex(6)}/"
@@ -52,7 +52,7 @@ def new_folder(prefix: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """A response to a request without a signature, and how long it took."""
+    """The response to an unsigned request, and its duration."""
 
     status: int
     headers: Mapping[str, str]
@@ -71,20 +71,20 @@ class DoctorContext:
     probe_prefix: str
     settings: StorageSettings | None = None
     skew: timedelta | None = None
-    """By how much the server's clock is ahead."""
+    """How far the server's clock is ahead."""
     listing: Reply | None = None
     """The response to the first signed request."""
     sample: str | None = None
-    """A key that is there: the probe's, or else the first of a listing."""
+    """An existing key: that of the probe, or else the first of a listing."""
     may: dict[str, bool] = field(default_factory=dict)
     locks: str | None = None
-    """How the bucket locks every new file, in words; None if it does not, as far as is known."""
+    """The bucket's default retention, in words; None if there is none, or it is unknown."""
     locks_are_unread: bool = False
-    """Whether that could not be read; the first upload tells then."""
+    """Whether the default retention could not be read; the first upload shows it then."""
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What the bucket says of itself; nothing for what it has not configured."""
+    """The bucket's configuration; empty for what is not configured."""
     unread: dict[str, StorageError] = field(default_factory=dict)
-    """Why some of that could not be read."""
+    """Why parts of the configuration could not be read."""
     server_date: str | None = None
     _transfer: TransferContext | None = None
     _runtime: Runtime | None = None
@@ -95,39 +95,39 @@ class DoctorContext:
 
     @property
     def current(self) -> StorageSettings:
-        """The settings; only asked for by checks that need them."""
+        """The settings, for checks that need them."""
         if self.settings is None:
             raise AssertionError("a check without settings")
         return self.settings
 
     @property
     def endpoint(self) -> str:
-        """The endpoint; only asked for by checks that need it."""
+        """The endpoint, for checks that need it."""
         if self.current.endpoint is None:
             raise AssertionError("a check without an endpoint")
         return self.current.endpoint
 
-    def patient(self) -> StorageSettings:
-        """The settings, with the patience of a doctor."""
+    def quick(self) -> StorageSettings:
+        """Return the settings with few retries and short timeouts."""
         settings = self.current
         return settings.model_copy(
             update={
-                **_PATIENCE,
+                **_QUICK_RETRIES,
                 "connect_timeout": min(settings.connect_timeout, _CONNECT_SECONDS),
                 "idle_timeout": min(settings.idle_timeout, REQUEST_SECONDS),
             }
         )
 
     async def transfer(self) -> TransferContext:
-        """The two planes, opened when first needed."""
+        """Return the context of transfers; open it the first time."""
         if self._transfer is None:
-            self._runtime = Runtime(self.patient(), None)
+            self._runtime = Runtime(self.quick(), None)
             await self._runtime.open()
             self._transfer = self._runtime.context()
         return self._transfer
 
     async def raw_client(self) -> RawClient:
-        """For requests that no method would send."""
+        """Return a client for requests that no method of the library sends."""
         if self._raw_client is None:
             transfer = await self.transfer()
             self._raw_client = RawClient(transfer.session, transfer.retry, REQUEST_SECONDS)
@@ -135,7 +135,7 @@ class DoctorContext:
 
     @property
     def folder(self) -> str:
-        """The prefix of all that this diagnosis stores."""
+        """The prefix of everything that this diagnosis stores."""
         return self.leftovers.folder
 
     @property
@@ -144,14 +144,14 @@ class DoctorContext:
         return f"{self.folder}probe.txt"
 
     def store(self, name: str) -> str:
-        """Return the key of something that will be stored now, and erased at the end."""
+        """Return a key below the folder; whatever is stored there is erased at the end."""
         key = f"{self.folder}{name}"
         self.leftovers.expect(key)
         return key
 
     async def unsigned(self) -> Unsigned:
-        """Ask the endpoint something without a signature, twice."""
-        settings = self.patient()
+        """Send two unsigned requests to the endpoint; return the faster response."""
+        settings = self.quick()
         tls = await in_thread(tls_context, settings)
         timeout = aiohttp.ClientTimeout(
             total=REQUEST_SECONDS, sock_connect=settings.connect_timeout
@@ -159,12 +159,12 @@ class DoctorContext:
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout, auto_decompress=False
         ) as http:
-            first = await self._ask_unsigned(http)
-            # Over a connection that stands: the way there and back alone.
-            second = await self._ask_unsigned(http)
+            first = await self._get_unsigned(http)
+            # Over an open connection: the round trip alone.
+            second = await self._get_unsigned(http)
         return min(first, second, key=lambda response: response.seconds)
 
-    async def _ask_unsigned(self, http: aiohttp.ClientSession) -> Unsigned:
+    async def _get_unsigned(self, http: aiohttp.ClientSession) -> Unsigned:
         proxy = environment_proxy(self.endpoint)
         started = time.perf_counter()
         options = by_proxy(proxy, self.endpoint, None)
@@ -176,11 +176,11 @@ class DoctorContext:
     # --- the end ------------------------------------------------------------------------
 
     async def clean_up(self) -> list[str]:
-        """Erase every probe; return what is left, in words."""
+        """Erase every probe; describe what is left."""
         return await self.leftovers.erase(await self.transfer(), await self.raw_client())
 
     async def close(self) -> None:
-        """Erase what is left of the probes, also when cancelled, and close the connections."""
+        """Erase the remaining probes, even when cancelled, and close the connections."""
         try:
             if self.leftovers.keys and self._transfer is not None:
                 await run_to_end(self._erase_in_time())

@@ -1,4 +1,4 @@
-"""What a diagnosis has stored, and how it is erased again."""
+"""Keep track of what a diagnosis has stored, and erase it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage.doctor.raw_client import RawClient
 from careflow_storage.errors import NoSuchUploadError, StorageError
 
-# Else nothing would be left of the time for cleaning up.
+# The rest of the time is for the erasing.
 _LISTING_SECONDS = 4.0
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
 
 class Leftovers:
-    """The probes of one diagnosis, all in one folder of their own.
+    """The probes of one diagnosis, all in one folder.
 
     Attributes:
-        keys: Under which something is stored, or may be: a response can be lost.
+        keys: The keys that hold a probe, or may: a response can be lost.
     """
 
     def __init__(self, folder: str) -> None:
@@ -31,33 +31,33 @@ class Leftovers:
         self._hidden: set[str] = set()
 
     def expect(self, key: str) -> None:
-        """Something will be stored under this key now."""
+        """Note that something is about to be stored under a key."""
         if key not in self.keys:
             self.keys.append(key)
 
     def refused(self, key: str) -> None:
-        """The server said no, or it is gone: there is nothing under this key."""
+        """Note that nothing is stored under a key: the server refused, or the probe is gone."""
         self.keys = [each for each in self.keys if each != key]
 
     def stored(self, key: str, version_id: str | None, *, marker: bool = False) -> None:
-        """This version, or delete marker, is there; None where the server keeps none."""
+        """Note a stored version or delete marker; None on servers without versions."""
         if version_id is not None:
             self._versions.append((key, version_id))
         if marker:
             self._hidden.add(key)
 
     def version_of(self, key: str) -> str | None:
-        """The first version that was stored under a key."""
+        """Return the first version that was stored under a key."""
         return next((version for each, version in self._versions if each == key), None)
 
     def erased(self, key: str, version_id: str) -> None:
-        """This version is gone."""
+        """Note that a version is gone."""
         self._versions.remove((key, version_id))
 
     async def erase(self, transfer: TransferContext, raw_client: RawClient) -> list[str]:
-        """Erase every version and unfinished upload; return what is left, in words.
+        """Erase every version and unfinished upload; describe what is left.
 
-        What the key may not erase is hidden.
+        Hides what the key may not erase.
         """
         if not self.keys:
             return []
@@ -72,7 +72,7 @@ class Leftovers:
         return left
 
     async def _erase_listed(self, transfer: TransferContext) -> list[str] | None:
-        """Erase what a listing finds; return the keys that are left. None if there is none."""
+        """Erase what a listing finds; return the keys that are left, or None without a listing."""
         control = transfer.control
         try:
             async with asyncio.timeout(_LISTING_SECONDS):
@@ -92,7 +92,7 @@ class Leftovers:
         return sorted({each.key for each in failed})
 
     async def _erase_known(self, raw_client: RawClient) -> list[str]:
-        """Erase the versions that are known; return the keys of which something may be left."""
+        """Erase the known versions; return the keys that may still hold something."""
         left = {key for key in self.keys if self.version_of(key) is None}
         for key, version_id in self._versions:
             query = canonical_query({"versionId": version_id})

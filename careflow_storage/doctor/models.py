@@ -1,4 +1,4 @@
-"""What the doctor tells."""
+"""The findings of the doctor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Group = Literal["settings", "network", "access", "bucket", "live", "end"]
 
 
 class Finding(Model):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        group: What it is about; findings come group by group.
-        check: Its name, which never changes: scripts may look for it.
-        verdict: ``skip``: not looked at, since it needs what failed before.
-        found: What was found, for people.
-        cause: Why it is so, where the verdict is not ``pass``.
+        group: The subject. Findings are sorted by group.
+        check: The check's name. It never changes, so scripts may rely on it.
+        verdict: ``skip`` if the check did not run, because it needs one that failed.
+        found: The result, in words.
+        cause: The cause, unless the verdict is ``pass``.
         solution: What to do about it.
-        seconds: How long it took.
+        seconds: The duration of the check.
     """
 
     group: Group
@@ -36,29 +36,29 @@ class Finding(Model):
 
 
 class Diagnosis(Model):
-    """All findings, in the order in which they were made; ``verdict`` is also in its JSON."""
+    """All findings in order. ``verdict`` is part of the JSON, too."""
 
     findings: tuple[Finding, ...]
 
     @computed_field  # type: ignore[prop-decorator]  # mypy knows no decorated properties
     @property
     def verdict(self) -> Verdict:
-        """The worst of all: ``fail``, ``warn`` or ``pass``."""
+        """The worst verdict of all findings: ``fail``, ``warn`` or ``pass``."""
         found = {finding.verdict for finding in self.findings}
         return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
 
     def exit_code(self, *, strict: bool = False) -> int:
-        """Return 1 if something failed (``strict``: or is to be warned of), else 0."""
+        """Return 1 if a check failed, or with ``strict`` warned; otherwise 0."""
         return int(self.verdict == "fail" or (strict and self.verdict == "warn"))
 
     def of(self, check: str) -> Finding | None:
-        """Return the finding of this check, None if it was not made."""
+        """Return the finding of a check, or None if the check did not run."""
         return next((each for each in self.findings if each.check == check), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a check found; ``check`` if it is not the check's own name."""
+    """The result of a check. ``check`` replaces the check's own name."""
 
     verdict: Verdict
     found: str

@@ -1,4 +1,4 @@
-"""Requests that no method of the library would send, and responses as they came."""
+"""Send requests that no method of the library sends, and return responses unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BUSY = (500, 502, 503, 504)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Any response: refusals are no exceptions here."""
+    """A response, even a refusal: refusals do not raise."""
 
     operation: str
     key: str | None
@@ -31,7 +31,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """Whether it is a success, and may be S3's: a web page is no deletion."""
+        """Whether the response is a success. A web page is not the success of a deletion."""
         if self.operation == "DeleteObject":
             return self.status == 204 or is_as_good(self.status, self.headers, self.body, 204)
         return self.status < 300
@@ -47,7 +47,7 @@ class Reply:
         return f"{self.status} {self.code}" if self.code else f"HTTP {self.status}"
 
     def error(self) -> StorageError:
-        """The exception that the library would raise for it."""
+        """Return the exception that the library would raise for this response."""
         return refusal(
             operation=self.operation,
             bucket=None,
@@ -59,7 +59,7 @@ class Reply:
 
 
 class RawClient:
-    """Signs and sends; raises `StorageError` only if there is no response, or a busy one."""
+    """Signs and sends requests. Raises `StorageError` only without a response, or if B2 is busy."""
 
     def __init__(self, session: S3Session, retry: RetryPolicy, timeout: float) -> None:
         self._session = session
@@ -76,7 +76,7 @@ class RawClient:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Reply:
-        """Send a signed request about the bucket or a key; ``query`` is canonical."""
+        """Send a signed request for the bucket or a key. ``query`` must be canonical."""
         session = self._session
         path = f"/{session.bucket}" + ("" if key is None else f"/{encode_key(key)}")
 
@@ -103,7 +103,7 @@ class RawClient:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Reply:
-        """Send an unsigned request to the endpoint, or one that its URL signs."""
+        """Send a request without a signature, or with one in its URL, to the endpoint."""
         request = Request(operation, method, body=body or None)
         target = url.removeprefix(self._session.origin)
 

@@ -1,4 +1,4 @@
-"""The order of the checks, their time, and what is left out after a failure."""
+"""Run the checks in order, within their time limits, and skip those that cannot succeed."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ Response = Outcome | list[Outcome] | None
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check; skipped unless all of ``needs`` were looked at and did not fail.
+    """One check. It is skipped unless all checks that it ``needs`` ran and did not fail.
 
-    It gives no outcome where it does not apply.
+    A check that does not apply has no outcome.
     """
 
     group: Group
@@ -100,26 +100,27 @@ async def diagnose(
     probe_prefix: str = "careflow-doctor/",
     on_finding: Callable[[Finding], None] | None = None,
 ) -> Diagnosis:
-    """Find out why it does not work: settings, network, key, bucket, CORS, lifecycle.
+    """Find out why the storage does not work: settings, network, key, bucket, CORS, lifecycle.
 
-    Nothing of it raises for what is wrong: every failure is a finding with its cause and its
-    solution. It stores probes of some bytes below ``probe_prefix`` and erases them, also when
-    cancelled; where the key may not erase, they are hidden and the finding ``clean up`` names
-    them. In a bucket that locks every new file nothing is stored. About 40 requests, of B2's
-    classes A to C; no more than about a minute (two with ``live``) whatever the server does.
+    A failing check does not raise: it becomes a finding with a cause and a solution. The checks
+    store small probes below ``probe_prefix`` and erase them, also when cancelled. If the key may
+    not erase, the probes are hidden, and the finding ``clean up`` names them. In a bucket that
+    locks every new file nothing is stored. Sends about 40 requests, of B2's classes A to C, and
+    takes at most about a minute (two with ``live``), even if the server does not respond.
 
     Args:
-        settings: Those in use; or arguments of `StorageSettings`, to learn what is malformed
-            in them; None for the environment.
-        origin: A web page's, such as ``https://app.example``: may it upload and play?
-        live: Also try what only a real B2 account can show, and compare it with what this
-            library takes for granted. About 40 more requests.
-        probe_prefix: Where the probes are stored, in a folder of their own below it. For a key
-            that is limited to a prefix it must begin with that.
-        on_finding: Called with each finding as soon as it is made.
+        settings: The settings in use; or arguments of `StorageSettings`, to find out what is
+            malformed in them; None reads the environment.
+        origin: The origin of a web page, such as ``https://app.example``. Checks whether the
+            page may upload and play.
+        live: Also check what only a real B2 account can show, and compare it with the
+            assumptions of this library. About 40 more requests.
+        probe_prefix: Where to store the probes, in a folder of their own. If the key is limited
+            to a prefix, this must begin with it.
+        on_finding: Called with each finding as soon as it is available.
 
     Raises:
-        InvalidInputError: The ``probe_prefix`` cannot begin a key, or ``origin`` is none.
+        InvalidInputError: ``probe_prefix`` cannot begin a key, or ``origin`` is not an origin.
     """
     validate_key(f"{new_folder(probe_prefix)}{_LONGEST_PROBE}")
     problem = origin_problem(origin) if origin is not None else None
@@ -138,17 +139,17 @@ async def diagnose(
 
 
 class _Run:
-    """Goes through the checks."""
+    """One run of all checks."""
 
     def __init__(
         self,
         context: DoctorContext,
         findings: list[Finding],
-        tell: Callable[[Finding], None],
+        on_finding: Callable[[Finding], None],
     ) -> None:
         self._context = context
         self._findings = findings
-        self._tell = tell
+        self._on_finding = on_finding
         self._ends = time.monotonic() + (_LIVE_SECONDS if context.live else _ALL_SECONDS)
         self._verdicts: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
@@ -166,7 +167,7 @@ class _Run:
         started = time.perf_counter()
         outcomes = self._left_out(check) or await self._outcomes(check)
         seconds = time.perf_counter() - started
-        # A check that does not apply holds up nothing.
+        # A check that does not apply counts as passed for those that need it.
         self._verdicts.setdefault(check.name, "pass")
         for outcome in outcomes:
             name = outcome.check or check.name
@@ -181,25 +182,25 @@ class _Run:
                 seconds=round(seconds, 3),
             )
             self._findings.append(finding)
-            self._tell(finding)
+            self._on_finding(finding)
 
     def _left_out(self, check: Check) -> list[Outcome]:
         for needed in check.needs:
             verdict = self._verdicts.get(needed)
             if verdict == "fail" or (verdict == "skip" and needed in self._reasons):
                 self._reasons[check.name] = root = self._reasons.get(needed, needed)
-                return [skipped(f"Not looked at, since {root} failed.")]
+                return [skipped(f"Skipped, because {root} failed.")]
         if check.group == "live" and self._context.locks is not None:
-            return [skipped("Not looked at: the bucket locks every new file.")]
+            return [skipped("Skipped: the bucket locks every new file.")]
         if check.group != "end" and time.monotonic() > self._ends:
-            return [skipped("Not looked at: the diagnosis took too long already.")]
+            return [skipped("Skipped: the diagnosis has taken too long already.")]
         return []
 
     async def _outcomes(self, check: Check) -> list[Outcome]:
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 response = await check.run(self._context)
-        except Exception as error:  # noqa: BLE001 - it becomes a finding; the others go on
+        except Exception as error:  # noqa: BLE001 - becomes a finding
             if type(error) is TimeoutError and error.errno is None:
                 return [_too_slow()]
             return [outcome_of(error)]
@@ -210,8 +211,8 @@ class _Run:
 
 def _too_slow() -> Outcome:
     return failed(
-        f"It was not done within {_CHECK_SECONDS:g} s.",
-        "Network or location: the server is slow, or drops what it does not like.",
+        f"The check took longer than {_CHECK_SECONDS:g} s.",
+        "Network or location: the server is slow, or drops requests.",
         "Check the network, and that BACKBLAZE_ENDPOINT is the region nearest to you.",
     )
 
@@ -221,7 +222,7 @@ async def _clean_up(context: DoctorContext) -> Outcome:
         return passed("No probe was stored: nothing is left in the bucket.")
     try:
         left = await context.clean_up()
-    except Exception as error:  # noqa: BLE001 - what could not be erased must be told
+    except Exception as error:  # noqa: BLE001 - becomes a finding
         left = [in_words(error)]
     if not left:
         return passed("All probes are erased: nothing is left in the bucket.")
@@ -230,5 +231,5 @@ async def _clean_up(context: DoctorContext) -> Outcome:
         f"Left in the bucket: {', '.join(left)}",
         "The application key may not erase versions (deleteFiles, listFiles), or object lock "
         "keeps them.",
-        f"Harmless: some bytes in a folder of the doctor's own. A key that may erases it: {erase}.",
+        f"Harmless: some bytes in the doctor's own folder. Erase it with a key that may: {erase}.",
     )

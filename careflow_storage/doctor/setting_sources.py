@@ -1,7 +1,7 @@
-"""Where each setting comes from: which variable, which file, or nothing at all.
+"""Find out where each setting comes from: a variable, a file, or the default.
 
-For `diagnose` and for ``careflow-storage config``. No request is sent. Files are read, so an
-event loop runs this in a thread.
+For `diagnose` and for ``careflow-storage config``. Sends no request. Reads files, so an event
+loop runs this in a thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from careflow_storage.settings import StorageSettings
 
 Source = Literal["code", "environment", "env_file", "secrets", "derived", "default", "missing"]
 
-# What can be no secret in the wrong place: application keys have 31 characters, AWS's 40.
+# Too short for a secret in the wrong place: application keys have 31 characters, AWS's 40.
 _KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,25}")
 _SHORTEST_SHOWN = 20
 _NEEDED = ("key_id", "application_key", "bucket_name", "endpoint", "region")
@@ -41,12 +41,12 @@ class SettingOrigin(Model):
     Attributes:
         name: The field of `StorageSettings`.
         variable: The environment variable that sets it.
-        value: As text; the application key masked; None where there is none, or where it is
-            malformed (it may be a secret in the wrong place then).
-        source: The kind of place that it comes from.
-        where: That place in words, such as ``BACKBLAZE_REGION in /app/.env``.
-        shadowed: Further places that have another value, which this one hides.
-        problem: What is wrong with it, None if nothing.
+        value: The value as text; the application key is masked. None without a value, or with
+            a malformed one, which may be a secret in the wrong place.
+        source: The kind of place.
+        where: The place in words, such as ``BACKBLAZE_REGION in /app/.env``.
+        shadowed: Other places whose different value is not used.
+        problem: What is wrong with the value, or None.
     """
 
     name: str
@@ -61,12 +61,12 @@ class SettingOrigin(Model):
 def settings_with_origin(
     settings: StorageSettings | None = None, **values: Any
 ) -> list[SettingOrigin]:
-    """Tell of every setting what it is and where it is from, in the order of the fields.
+    """Return each setting with its value and source, in the order of the fields.
 
     Args:
-        settings: Those whose values are explained; None for what ``StorageSettings(**values)``
-            would be, which may be malformed: the ``problem`` says so then.
-        values: Arguments of `StorageSettings`, ``_env_file`` and ``_secrets_dir`` among them.
+        settings: The settings to explain. None explains ``StorageSettings(**values)``, even if
+            that is malformed: ``problem`` says so then.
+        values: Arguments of `StorageSettings`, including ``_env_file`` and ``_secrets_dir``.
 
     Raises:
         InvalidInputError: The ``.env`` file or a secret is not UTF-8 text.
@@ -79,7 +79,7 @@ def settings_with_origin(
 
 
 def settings_problems(**values: Any) -> tuple[str, ...]:
-    """Return, in sentences, what is wrong with ``StorageSettings(**values)``.
+    """Describe, in sentences, what is wrong with ``StorageSettings(**values)``.
 
     Raises:
         InvalidInputError: The ``.env`` file or a secret is not UTF-8 text.
@@ -92,13 +92,13 @@ def settings_problems(**values: Any) -> tuple[str, ...]:
 
 
 def places_searched(**values: Any) -> tuple[str, ...]:
-    """Return the places in which settings are looked for, in their order, in words."""
+    """Describe the places that are searched for settings, in order."""
     files = [str(path) if path.is_file() else f"{path} (no such file)" for path in _files(values)]
     return ("the environment", *files, *(str(path) for path in _secrets(values)))
 
 
 def masked(secret: str) -> str:
-    """Return what may be shown of a secret: its first 3, its last 2, and how long it is."""
+    """Mask a secret: show its first 3 and last 2 characters and its length."""
     length = f"({len(secret)} characters)"
     if len(secret) < _SHORTEST_SHOWN or not secret.isprintable() or not secret.isascii():
         return f"… {length}"
@@ -106,7 +106,7 @@ def masked(secret: str) -> str:
 
 
 class _Place(NamedTuple):
-    """Somewhere that has values, by field."""
+    """A place that has values, by field."""
 
     source: Source
     words: str
@@ -140,7 +140,7 @@ def _origin(
     problem = problems.get(name)
     candidates = [(place, place.values[name]) for place in _allowed(name, places, given)]
     if given.get(name) is not None:
-        code = _Place("code", "given by the code", {}, is_aws=False)
+        code = _Place("code", "passed by the code", {}, is_aws=False)
         candidates.insert(0, (code, _text(given[name])))
     if settings is not None:
         value = getattr(settings, name)
@@ -151,11 +151,11 @@ def _origin(
     if settings is not None and name not in settings.model_fields_set:
         candidates = []
     elif settings is not None and value is not None:
-        # Settings that were made elsewhere: what stands nowhere else, code has given.
+        # Settings made elsewhere: a value that no place has was passed by code.
         while candidates and not _same(name, candidates[0][1], value):
             candidates.pop(0)
         if not candidates:
-            candidates = [(_Place("code", "given by the code", {}, is_aws=False), _text(value))]
+            candidates = [(_Place("code", "passed by the code", {}, is_aws=False), _text(value))]
     if not candidates:
         source, where = _without_place(name, value)
         return _made(name, value, source, where, problem=problem)
@@ -195,9 +195,9 @@ def _without_place(name: str, value: Any) -> tuple[Source, str]:
     if value is None:
         return ("missing" if name in _NEEDED else "default"), "not set"
     if name == "endpoint":
-        return "derived", "follows from the region"
+        return "derived", "derived from the region"
     if name == "region":
-        return "derived", "follows from the endpoint"
+        return "derived", "derived from the endpoint"
     return "default", "the default"
 
 
@@ -222,7 +222,7 @@ def _text(value: Any) -> str:
 
 
 def _same(name: str, text: str, value: Any) -> bool:
-    """Whether this text is what became this value."""
+    """Whether the settings make this value of the text."""
     text, made = text.strip(), _text(value)
     if text == made:
         return True
@@ -235,7 +235,7 @@ def _same(name: str, text: str, value: Any) -> bool:
 
 
 def _allowed(name: str, places: list[_Place], given: Mapping[str, Any]) -> list[_Place]:
-    """The places that have this field, without AWS's names where their group is not free."""
+    """Return the places with a field. AWS's names count only if their whole group is free."""
     group = next((group for group in AWS_GROUPS if name in group), (name,))
     own = [place for place in places if not place.is_aws]
     taken = any(
@@ -245,7 +245,7 @@ def _allowed(name: str, places: list[_Place], given: Mapping[str, Any]) -> list[
 
 
 def _places(values: Mapping[str, Any]) -> list[_Place]:
-    """All places with values, in the order in which they win."""
+    """Return all places with values; earlier ones win."""
     try:
         return [
             *_places_of(StorageSettings, values, is_aws=False),
@@ -280,13 +280,13 @@ def _by_field(cls: type[BaseSettings], read: Mapping[str, Any]) -> dict[str, str
 
 
 def _files(values: Mapping[str, Any]) -> list[Path]:
-    # Later ones win over earlier ones, with pydantic-settings.
+    # In pydantic-settings later files win.
     given = values.get("_env_file", StorageSettings.model_config.get("env_file"))
     return [Path(path).absolute() for path in reversed(_several(given))]
 
 
 def _secrets(values: Mapping[str, Any]) -> list[Path]:
-    # The settings themselves decide on the default.
+    # The settings decide on the default.
     *_, secrets, _ = StorageSettings.settings_customise_sources(
         StorageSettings,
         InitSettingsSource(StorageSettings, {}),

@@ -77,7 +77,7 @@ def test_what_fails_ends_with_1_and_what_depends_on_it_takes_one_line(
     assert any(line.startswith("✗") and "SignatureDoesNotMatch" in line for line in lines)
     skipped = [line for line in lines if line.startswith("–")]
     assert len(skipped) == 1
-    assert "since credentials failed" in skipped[0]
+    assert "because credentials failed" in skipped[0]
     assert "multipart" in skipped[0]
     assert lines[-1].startswith("✗ Does not work  1 failed")
     assert "ssssss" not in done.output
@@ -89,7 +89,7 @@ def test_the_options_before_the_command_hold_and_malformed_settings_are_findings
     done = doctor(before=("--bucket", "careflow-recordings-else"))
     assert done.exit_code == 1
     assert "There is no bucket careflow-recordings-else." in done.stdout
-    assert "(given by the code)" in done.stdout
+    assert "(passed by the code)" in done.stdout
     (tmp_path / "prod.env").write_text("BACKBLAZE_PART_SIZE=much\n")
     malformed = doctor(before=("--env-file", "prod.env"))
     assert malformed.exit_code == 1

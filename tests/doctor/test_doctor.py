@@ -99,7 +99,7 @@ async def test_where_all_is_well_nothing_fails_and_nothing_is_left(server: B2Ser
         ({"key_id": "0041234567890ab0000000009"}, "credentials", "deleted, has expired"),
         ({"region": "eu-central-003"}, "credentials", "BACKBLAZE_REGION"),
         ({"bucket_name": "careflow-recordings-prod"}, "bucket", "does not exist"),
-        ({"endpoint": "http://127.0.0.1:9"}, "tcp", "Nothing listens"),
+        ({"endpoint": "http://127.0.0.1:9"}, "tcp", "No server listens"),
     ],
 )
 async def test_a_wrong_setting_is_the_first_that_fails_and_the_rest_is_not_looked_at(
@@ -112,7 +112,7 @@ async def test_a_wrong_setting_is_the_first_that_fails_and_the_rest_is_not_looke
     skipped = diagnosis.of("put")
     assert skipped is not None
     assert skipped.verdict == "skip"
-    assert skipped.found == f"Not looked at, since {check} failed."
+    assert skipped.found == f"Skipped, because {check} failed."
     assert diagnosis.exit_code() == 1
     assert_explained(diagnosis)
     assert_nothing_is_left(server)
@@ -193,7 +193,7 @@ async def test_a_key_that_only_writes_or_only_reads_is_not_broken(
     assert kind in finding(diagnosis, "usable").found
     assert diagnosis.exit_code() == 0
     if capability == "readFiles":
-        assert "on a file that is there" in finding(diagnosis, "get").found
+        assert "on an existing file" in finding(diagnosis, "get").found
         assert finding(diagnosis, "presigned url").verdict == "pass"
         assert [each.key for each in server.versions()] == ["recordings/CA1/a.webm"]
 
@@ -393,7 +393,7 @@ async def test_https_on_a_port_that_speaks_http_is_told() -> None:
         settings = StorageSettings(**{**B2_SETTINGS, "endpoint": f"https://{address}"})
         tls = finding(await diagnose(settings), "tls")
     assert tls.verdict == "fail"
-    assert "speaks no TLS" in str(tls.cause)
+    assert "does not support TLS" in str(tls.cause)
 
 
 @pytest.mark.usefixtures("no_dns")

@@ -1,4 +1,4 @@
-"""What B2 thinks of signatures that a browser or somebody else would carry."""
+"""How B2 treats signatures that a browser presents."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def signed_length(context: DoctorContext) -> Outcome:
 
 
 async def url_too_long(context: DoctorContext) -> Outcome:
-    """URLs live for 7 days at most. One for 8 is signed here, which no method would do."""
+    """A presigned URL is valid for at most 7 days. Signs one for 8 days, as no method does."""
     session = (await context.transfer()).session
     credentials = await session.credentials()
     now, path = datetime.now(UTC), f"/{session.bucket}/{encode_key(context.probe)}"

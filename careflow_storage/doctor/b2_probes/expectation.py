@@ -1,4 +1,4 @@
-"""What was expected of B2, and what the server did."""
+"""Compare the expected behaviour of B2 with the server's."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from careflow_storage.doctor.models import Outcome, passed, warned
 from careflow_storage.doctor.raw_client import Reply
 
 _CAUSE = (
-    "This library takes something else for granted, from Backblaze's documents and reports of "
-    "its users. On another server than B2 that is no surprise."
+    "This library relies on Backblaze's documents and on reports of its users. Other servers "
+    "than B2 may differ."
 )
 _REPORT = "If this is B2: please report this line to the maintainers of careflow-storage."
 
 
 def refused_as(reply: Reply, status: int, code: str) -> Outcome:
-    """Judge a response that should be a refusal of this kind."""
+    """Expect a refusal with this status and code."""
     expected = f"{status} {code}"
     return as_expected(reply, expected, reply.short, expected)
 
 
 def as_expected(reply: Reply | None, what: str, found: object, expected: object) -> Outcome:
-    """Judge a response by what it should have told; ``what`` says that in words."""
+    """Compare a value with the expected one, which ``what`` describes."""
     if found == expected:
         return passed(f"As expected: {what}")
     words = printable(str(found), 120)

@@ -1,4 +1,4 @@
-"""What B2 does with uploads in parts: their ETags, their checksums, their errors."""
+"""How B2 handles multipart uploads: ETags, checksums and errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from careflow_storage.doctor.raw_client import Reply
 _UPLOAD_ID = re.compile(rb"<UploadId>([^<]{1,1024})</UploadId>")
 _ETAG = re.compile(rb"<ETag>([^<]{1,200})</ETag>")
 _CRC32 = base64.b64encode(zlib.crc32(PROBE).to_bytes(4, "big")).decode()
-# One part: the last one may be as small as it likes.
+# One part: the last part has no minimum size.
 _COMPOSITE = hashlib.md5(bytes.fromhex(PROBE_MD5), usedforsecurity=False).hexdigest() + "-1"
 _WRONG_ETAG = "0" * 32
 
@@ -35,11 +35,11 @@ async def composite_etag(context: DoctorContext) -> Outcome:
 
 
 async def composite_checksum(context: DoctorContext) -> Outcome:
-    """Whether a whole object has a checksum when its parts had: told, nobody has seen it."""
+    """Report whether an object has a checksum if its parts had one. No source says so yet."""
     key, upload_id = await _begin(context, "checked.txt", {"x-amz-checksum-algorithm": "CRC32"})
     sent = await _part(context, key, upload_id, 1, {"x-amz-checksum-crc32": _CRC32})
     if not sent.ok:
-        return as_expected(sent, "a part with a CRC32 to be taken", sent.short, "200")
+        return as_expected(sent, "200 for a part with a CRC32", sent.short, "200")
     parts = [(1, unquote_etag(sent.headers["etag"]))]
     checksum = f"<ChecksumCRC32>{_CRC32}</ChecksumCRC32>"
     done = await _complete(context, key, upload_id, parts, checksum)
@@ -49,13 +49,15 @@ async def composite_checksum(context: DoctorContext) -> Outcome:
     reply = await raw_client.ask(
         "HeadObject", "HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"}
     )
-    told = reply.headers.get("x-amz-checksum-crc32")
+    checksum_of_object = reply.headers.get("x-amz-checksum-crc32")
     kind = reply.headers.get("x-amz-checksum-type", "no type")
-    return passed(f"Parts with a CRC32 are taken; the object tells {told} ({kind})")
+    return passed(
+        f"Parts with a CRC32 are accepted; that of the object is {checksum_of_object} ({kind})"
+    )
 
 
 async def part_too_small(context: DoctorContext) -> Outcome:
-    """Every part but the last has 5 MB at least; AWS's code for it."""
+    """A part before the last one with less than 5 MB is 400 EntityTooSmall, as at AWS."""
     key, upload_id = await _begin(context, "small.txt", {})
     for number in (1, 2):
         await _part(context, key, upload_id, number)
@@ -72,7 +74,7 @@ async def wrong_part(context: DoctorContext) -> Outcome:
 
 
 async def unknown_upload(context: DoctorContext) -> Outcome:
-    """An upload that was aborted is 404 NoSuchUpload: what an abort is confirmed by."""
+    """An aborted upload is 404 NoSuchUpload, which confirms an abort."""
     key, upload_id = await _begin(context, "aborted.txt", {})
     raw_client, query = await context.raw_client(), canonical_query({"uploadId": upload_id})
     await raw_client.ask("AbortMultipartUpload", "DELETE", key, query)
@@ -81,7 +83,7 @@ async def unknown_upload(context: DoctorContext) -> Outcome:
 
 
 async def live_read(context: DoctorContext) -> Outcome:
-    """Live Read's headers are accepted, and its limit on the size of parts is kept."""
+    """B2 accepts the headers of Live Read, and enforces its limit on the part size."""
     name = "x-backblaze-live-read"
     raw_client = await context.raw_client()
     begun = await raw_client.ask(

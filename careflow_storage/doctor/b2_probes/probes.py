@@ -1,7 +1,7 @@
-"""What no emulator can prove: what this library takes for granted of B2, tried on the server.
+"""Check the assumptions of this library about B2 on the server: no emulator can prove them.
 
-Each check names what Backblaze's documents, or reports of its users, say, and passes when the
-server does so. A warning is news for the maintainers of this library, not a fault of yours.
+Each check names the behaviour from Backblaze's documents or reports of its users, and passes if
+the server behaves so. A warning is news for the maintainers, not an error of the user.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ async def tagging_header(context: DoctorContext) -> Outcome:
 
 
 async def wrong_md5(context: DoctorContext) -> Outcome:
-    """Content-MD5 is verified: what keeps damaged recordings out."""
+    """B2 verifies Content-MD5, which keeps damaged recordings out."""
     other = base64.b64encode(hashlib.md5(b"other", usedforsecurity=False).digest()).decode()
     reply = await _put(context, "wrong-md5.txt", {"content-md5": other})
     return refused_as(reply, 400, "BadDigest")
 
 
 async def crc32_of_put(context: DoctorContext) -> Outcome:
-    """A checksum is kept with the object and told to who asks (tus/tusd#1302)."""
+    """B2 stores a checksum with the object, and returns it on request (tus/tusd#1302)."""
     value = base64.b64encode(zlib.crc32(PROBE).to_bytes(4, "big")).decode()
     headers = {"x-amz-checksum-crc32": value, "x-amz-sdk-checksum-algorithm": "CRC32"}
     sent = await _put(context, "crc32.txt", headers)
@@ -67,12 +67,12 @@ async def crc32_of_put(context: DoctorContext) -> Outcome:
         context.store("crc32.txt"),
         headers={"x-amz-checksum-mode": "ENABLED"},
     )
-    told = reply.headers.get("x-amz-checksum-crc32")
-    return as_expected(reply, "the CRC32 to be told by HeadObject", told, value)
+    returned = reply.headers.get("x-amz-checksum-crc32")
+    return as_expected(reply, "the CRC32 in the response to HeadObject", returned, value)
 
 
 async def wrong_crc32(context: DoctorContext) -> Outcome:
-    """A wrong CRC32 is refused; AWS calls it BadDigest, B2's name was not seen."""
+    """A wrong CRC32 is refused; BadDigest at AWS, B2's code is not known."""
     value = base64.b64encode(bytes(4)).decode()
     reply = await _put(context, "wrong-crc32.txt", {"x-amz-checksum-crc32": value})
     return refused_as(reply, 400, "BadDigest")
@@ -86,7 +86,7 @@ async def wrong_sha256(context: DoctorContext) -> Outcome:
 
 
 async def crc32_of_delete(context: DoctorContext) -> Outcome:
-    """DeleteObjects takes a CRC32 in the place of Content-MD5, as botocore sends it."""
+    """DeleteObjects accepts a CRC32 instead of Content-MD5, as botocore sends it."""
     stored = await _put(context, "deleted.txt", {})
     key = context.store("deleted.txt")
     body = build_delete_request([(key, stored.headers.get("x-amz-version-id"))])
@@ -106,7 +106,7 @@ async def crc32_of_delete(context: DoctorContext) -> Outcome:
 
 
 async def metadata_kept(context: DoctorContext) -> Outcome:
-    """Percent signs and double spaces in metadata come back as they were."""
+    """Percent signs and double spaces in metadata are kept."""
     await _put(context, "metadata.txt", {"x-amz-meta-doctor": _META})
     raw_client = await context.raw_client()
     reply = await raw_client.ask("HeadObject", "HEAD", context.store("metadata.txt"))
@@ -115,7 +115,7 @@ async def metadata_kept(context: DoctorContext) -> Outcome:
 
 
 async def encoding_type(context: DoctorContext) -> Outcome:
-    """A listing says that its keys are URL-encoded when that was asked for."""
+    """A listing says that its keys are URL-encoded if the request wants that."""
     raw_client = await context.raw_client()
     query = {"encoding-type": "url", "list-type": "2", "prefix": context.folder}
     reply = await raw_client.ask("ListObjectsV2", "GET", query=canonical_query(query))
@@ -124,7 +124,7 @@ async def encoding_type(context: DoctorContext) -> Outcome:
 
 
 async def bucket_region(context: DoctorContext) -> Outcome:
-    """HeadBucket tells the region (genblaze's backend relies on it)."""
+    """HeadBucket returns the region (genblaze's backend relies on it)."""
     raw_client = await context.raw_client()
     reply = await raw_client.ask("HeadBucket", "HEAD")
     region = reply.headers.get("x-amz-bucket-region")
@@ -152,7 +152,7 @@ async def range_beyond(context: DoctorContext) -> Outcome:
 
 
 async def object_attributes(context: DoctorContext) -> Outcome:
-    """GetObjectAttributes is not in B2's list of calls."""
+    """GetObjectAttributes is not implemented: B2's list of calls does not have it."""
     await _put(context, "attributes.txt", {})
     raw_client = await context.raw_client()
     reply = await raw_client.ask(
@@ -166,7 +166,7 @@ async def object_attributes(context: DoctorContext) -> Outcome:
 
 
 async def object_tags(context: DoctorContext) -> Outcome:
-    """GetObjectTagging is a stub that gives no tags (stv0g/gose#42)."""
+    """GetObjectTagging is a stub without tags (stv0g/gose#42)."""
     await _put(context, "tags.txt", {})
     raw_client = await context.raw_client()
     reply = await raw_client.ask("GetObjectTagging", "GET", context.store("tags.txt"), "tagging=")
@@ -175,7 +175,7 @@ async def object_tags(context: DoctorContext) -> Outcome:
 
 
 async def customer_key_etag(context: DoctorContext) -> Outcome | None:
-    """With a customer's key (SSE-C): told, as nobody has said yet what its ETag is."""
+    """Report the ETag of an upload with a customer's key (SSE-C). No source says it yet."""
     if not context.endpoint.startswith("https://"):
         return None
     secret = hashlib.sha256(context.folder.encode()).digest()
@@ -194,7 +194,7 @@ async def customer_key_etag(context: DoctorContext) -> Outcome | None:
 
 
 async def lifecycle_form(context: DoctorContext) -> Outcome | None:
-    """The rules that are there have a form that this library reads; none are made."""
+    """This library can read the existing lifecycle rules. Creates none."""
     rules = context.configuration.get("lifecycle rules", {}).get("Rules", [])
     if not rules:
         return None

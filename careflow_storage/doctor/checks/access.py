@@ -1,4 +1,4 @@
-"""What the key may do: each call tried on a probe that is erased again."""
+"""What the key may do: try each call on a probe, and erase the probe."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ from careflow_storage.errors import (
 )
 
 _LOCKED = (
-    "The bucket locks every new file, so nothing is stored: the check multipart tells whether "
+    "The bucket locks every new file, so nothing is stored. The check multipart shows whether "
     "the key may write."
 )
 
 
 async def credentials(context: DoctorContext) -> Outcome:
-    """A signed listing of one key: whatever else it says, does it know who asks?"""
+    """Send a signed listing: any response but one about credentials proves the key valid."""
     reply = await _list(context)
     context.listing = reply
     if reply.ok:
         try:
             parse_listing(reply.body)
-        except ServerResponseError as nonsense:
-            explain_nonsense(nonsense, reply.status, reply.headers, reply.body)
+        except ServerResponseError as malformed:
+            explain_nonsense(malformed, reply.status, reply.headers, reply.body)
             context.listing = None
-            return outcome_of(nonsense)
-        return passed("The server knows the key, and the signature is right")
+            return outcome_of(malformed)
+        return passed("The server knows the key, and the signature is valid")
     error = reply.error()
     if isinstance(error, ServerResponseError):
         return outcome_of(error)
@@ -76,13 +76,13 @@ def _wrong_credentials(context: DoctorContext, error: StorageError) -> tuple[str
     skewed = context.skew is not None and abs(context.skew.total_seconds()) > 600
     if code == "RequestTimeTooSkewed" or (skewed and code == "SignatureDoesNotMatch"):
         return (
-            "The clock of this machine is off: S3 refuses signatures beyond 15 minutes.",
-            "Synchronise the clock (NTP: `timedatectl set-ntp true`).",
+            "The clock of this machine is wrong: S3 refuses signatures that are off by 15 minutes.",
+            "Synchronize the clock (NTP: `timedatectl set-ntp true`).",
         )
     if code == "InvalidAccessKeyId" and "malformed" in message:
         return (
-            "Incorrect credentials: it is the master key, or BACKBLAZE_KEY_ID is mangled. B2's "
-            "S3 API takes application keys only.",
+            "Incorrect credentials: the key is the master key, or BACKBLAZE_KEY_ID is mangled. "
+            "B2's S3 API accepts application keys only.",
             "Create an application key on the console's page Application Keys, and use its "
             "keyID and applicationKey.",
         )
@@ -91,7 +91,7 @@ def _wrong_credentials(context: DoctorContext, error: StorageError) -> tuple[str
             "Incorrect credentials: this key was deleted, has expired, or belongs to another "
             "account or region than the endpoint.",
             "Compare BACKBLAZE_KEY_ID with the console's page Application Keys, and "
-            "BACKBLAZE_ENDPOINT with the bucket's; else create a new key.",
+            "BACKBLAZE_ENDPOINT with the bucket's. If both match, create a new key.",
         )
     if code == "AuthorizationHeaderMalformed":
         return ("The request was signed for another region.", REGION_SOLUTION)
@@ -99,14 +99,14 @@ def _wrong_credentials(context: DoctorContext, error: StorageError) -> tuple[str
         return (
             "Incorrect credentials: BACKBLAZE_APPLICATION_KEY does not belong to "
             "BACKBLAZE_KEY_ID, or BACKBLAZE_REGION is not the server's.",
-            "Copy both anew, from the same key; the application key is shown only once, so "
-            "create a new key if it is lost. Give no BACKBLAZE_REGION for B2.",
+            "Copy both again, from the same key. The application key is shown only once, so "
+            "create a new key if it is lost. Do not set BACKBLAZE_REGION for B2.",
         )
     return ("Incorrect credentials or insufficient permissions.", error.hint or ACCESS_SOLUTION)
 
 
 async def bucket(context: DoctorContext) -> Outcome:
-    """There, of this account, in this region, open to the S3 API."""
+    """Check that the bucket exists, in this account and region, and that S3 can access it."""
     raw_client = await context.raw_client()
     head = await raw_client.ask("HeadBucket", "HEAD")
     name = context.current.bucket_name
@@ -123,15 +123,15 @@ async def bucket(context: DoctorContext) -> Outcome:
     if head.ok and (is_marked(head.headers) or _was_listed(context)):
         if region not in (None, here):
             return warned(
-                f"{name} is there, but in {printable(region, 60)}, not in {here}.",
-                "The server says so and takes requests for another region all the same.",
+                f"{name} exists, but in {printable(region, 60)}, not in {here}.",
+                "The server reports that region, but accepts requests for another one.",
                 "Set BACKBLAZE_REGION to it.",
             )
-        return passed(f"{name} is there{f', in {region}' if region else ''}")
-    # A HEAD has no body that would tell why; the listing had one.
+        return passed(f"{name} exists{f', in {region}' if region else ''}")
+    # The response to a HEAD has no body with a reason; that of the listing has one.
     listing = context.listing
     if listing is not None and listing.ok:
-        return passed(f"{name} is there (HeadBucket responds with {head.short}: no listBuckets)")
+        return passed(f"{name} exists (HeadBucket responds with {head.short}: no listBuckets)")
     error = (listing or head).error()
     if isinstance(error, ServerResponseError):
         return outcome_of(error)
@@ -144,10 +144,10 @@ async def bucket(context: DoctorContext) -> Outcome:
     if isinstance(error, CapExceededError):
         return outcome_of(error)
     return warned(
-        f"Whether {name} is there cannot be told ({in_words(error)}).",
-        "The key may not list (listBuckets, listFiles), or the bucket is of another account, or "
-        "the key is limited to another bucket.",
-        f"{ACCESS_SOLUTION} If putting works below, all is well.",
+        f"Cannot find out whether {name} exists ({in_words(error)}).",
+        "The key may not list (listBuckets, listFiles), or the bucket belongs to another account, "
+        "or the key is limited to another bucket.",
+        f"{ACCESS_SOLUTION} If the check put passes below, ignore this.",
     )
 
 
@@ -156,7 +156,7 @@ def _was_listed(context: DoctorContext) -> bool:
 
 
 async def list_files(context: DoctorContext) -> Outcome:
-    """The first listing again, judged by itself."""
+    """Judge the first listing as a listing."""
     reply = context.listing
     if reply is None or not reply.ok:
         return refused(context, reply, "listFiles", "list_files, usage and resuming uploads")
@@ -164,10 +164,10 @@ async def list_files(context: DoctorContext) -> Outcome:
 
 
 async def put(context: DoctorContext) -> Outcome | list[Outcome]:
-    """Store the probe, with the checksum that uploads carry.
+    """Store the probe, with the checksum that uploads send.
 
-    Without it where the default retention could not be read: a bucket that would lock the probe
-    refuses it then, and else it can be erased.
+    If the default retention could not be read, store it without a checksum: a bucket that would
+    lock the probe refuses it then.
     """
     if context.locks is not None:
         context.sample = await _any_key(context)
@@ -184,7 +184,7 @@ async def put(context: DoctorContext) -> Outcome | list[Outcome]:
             raise
         context.leftovers.refused(key)
         context.sample = await _any_key(context)
-        found = locks(context, "the key may not read for how long (readBucketRetentions)")
+        found = locks(context, "for how long is unknown, as the key lacks readBucketRetentions")
         return [replace(found, check="default retention"), skipped(_LOCKED)]
     context.leftovers.stored(key, stored.version_id)
     context.sample = key
@@ -197,7 +197,7 @@ async def _store(context: DoctorContext, key: str) -> Stored:
     if not context.locks_are_unread:
         headers["content-md5"] = base64.b64encode(bytes.fromhex(PROBE_MD5)).decode()
         return await (await context.transfer()).requests.put_object(key, PROBE, headers)
-    # Not as uploads do it: what is refused without Content-MD5 they send again with it.
+    # Unlike uploads, which send a refused request again with Content-MD5.
     raw_client = await context.raw_client()
     reply = await raw_client.ask("PutObject", "PUT", key, headers=headers, body=PROBE)
     if not reply.ok:
@@ -207,7 +207,7 @@ async def _store(context: DoctorContext, key: str) -> Stored:
 
 
 async def _any_key(context: DoctorContext) -> str | None:
-    """Some file that is there, to try on it whether the key may read."""
+    """Find an existing file, to check on it whether the key may read."""
     requests = (await context.transfer()).requests
     for prefix in (context.probe_prefix, ""):
         with contextlib.suppress(AccessDeniedError):
@@ -220,16 +220,16 @@ async def _any_key(context: DoctorContext) -> str | None:
 def _verified(stored: Stored) -> Outcome:
     encrypted = stored.headers.get("x-amz-server-side-encryption", "")
     if stored.etag == PROBE_MD5 or encrypted not in ("", "AES256"):
-        return passed(f"PutObject works, {len(PROBE)} bytes below the probe prefix")
+        return passed(f"PutObject works ({len(PROBE)} bytes below the probe prefix)")
     return warned(
-        "PutObject works, but its ETag is not the MD5 of what was sent.",
-        "A gateway or an encryption of its own stands before the store.",
+        "PutObject works, but the ETag is not the MD5 of the body.",
+        "A gateway or another encryption changes the file.",
         "Downloads of single-part files are verified by length only.",
     )
 
 
 async def head(context: DoctorContext) -> Outcome:
-    """Ask for the metadata of the probe, or of a file that is there."""
+    """Request the metadata of the probe, or of an existing file."""
     key = context.sample
     if key is None:
         return nothing_to_read()
@@ -242,35 +242,35 @@ async def head(context: DoctorContext) -> Outcome:
 
 
 async def get(context: DoctorContext) -> Outcome:
-    """Read the probe back; of a file that is somebody's, one byte at most."""
+    """Read the probe back; of another file read one byte at most."""
     key = context.sample
     if key is None:
         return await _read_nothing(context)
     raw_client = await context.raw_client()
     headers = {} if key == context.probe else {"range": "bytes=0-0"}
     reply = await raw_client.ask("GetObject", "GET", key, headers=headers)
-    # An empty file has no first byte: that, too, only a reader learns.
+    # 416: the file is empty. Only a key that may read gets this response.
     if not reply.ok and reply.status != 416:
         return refused(context, reply, "readFiles", "downloads and URLs to play from")
     if key == context.probe and reply.body != PROBE:
         return failed(
-            "GetObject gives other bytes than were put.",
-            "Something between here and the store changes what it passes on.",
-            "Do not store recordings this way. Look for a proxy or gateway in between.",
+            "GetObject returned other bytes than PutObject stored.",
+            "A proxy or gateway changes the bytes in transit.",
+            "Do not store recordings this way. Find the proxy or gateway.",
         )
     context.may["get"] = True
     return passed(f"GetObject works{whose(context)}")
 
 
 async def _read_nothing(context: DoctorContext) -> Outcome:
-    """With nothing to read, a missing file tells: 404 is a response to who may read."""
+    """Without a file, request a missing one: only a key that may read gets a 404."""
     raw_client = await context.raw_client()
     reply = await raw_client.ask("GetObject", "GET", f"{context.folder}nothing-is-here")
     if isinstance(reply.error(), NoSuchKeyError):
         context.may["get"] = True
-        return passed("GetObject works (it says that a missing file is missing)")
+        return passed("GetObject works (it reports a missing file as missing)")
     if "cannot access bucket" in in_words(reply.error()).lower():
-        # B2's words for a missing file where the key lacks listBuckets, and for nothing else.
+        # B2 sends this only for a missing file, to a key without listBuckets.
         context.may["get"] = True
         return skipped("There is no file to read.")
     return refused(context, reply, "readFiles", "downloads and URLs to play from")
@@ -286,17 +286,17 @@ async def missing_file(context: DoctorContext) -> Outcome:
     if reply.status != 403 or isinstance(error, ServerResponseError):
         return outcome_of(error)
     if context.may.get("get") is None:
-        return skipped("The key may not read, so what is missing cannot be told.")
+        return skipped("The key may not read, so a missing file looks like a denied one.")
     return warned(
         f"A missing file is a 403 ({in_words(reply.error())}).",
         "Without listBuckets B2 denies access to files that do not exist.",
         "Give the key listBuckets. Until then get_file raises AccessDeniedError for a missing "
-        "file, and file_exists needs a listing (listFiles) to tell.",
+        "file, and file_exists needs a listing (listFiles).",
     )
 
 
 async def presigned_url(context: DoctorContext) -> Outcome:
-    """Fetch a presigned URL as a browser would: without any key."""
+    """Fetch a presigned URL as a browser does: without a key."""
     key = context.sample
     if key is None:
         return nothing_to_read()
@@ -307,11 +307,11 @@ async def presigned_url(context: DoctorContext) -> Outcome:
     reply = await raw_client.fetch("GetObject", "GET", url, {} if whole else {"range": "bytes=0-0"})
     if reply.ok or reply.status == 416:
         return passed(f"A presigned URL plays without a key{whose(context)}")
-    return refused(context, reply, "readFiles", "get_signed_url: URLs play nothing")
+    return refused(context, reply, "readFiles", "get_signed_url: its URLs are refused")
 
 
 async def multipart(context: DoctorContext) -> Outcome:
-    """Begin an upload of parts and abort it."""
+    """Begin a multipart upload and abort it."""
     transfer = await context.transfer()
     key = context.store("multipart.txt")
     try:
@@ -327,7 +327,7 @@ async def multipart(context: DoctorContext) -> Outcome:
 
 
 async def list_versions(context: DoctorContext) -> Outcome:
-    """Versions and delete markers of the probe."""
+    """List the versions and delete markers of the probe."""
     transfer = await context.transfer()
     parameters = {"Prefix": context.folder, "MaxKeys": 1}
     try:
@@ -338,7 +338,7 @@ async def list_versions(context: DoctorContext) -> Outcome:
 
 
 async def list_uploads(context: DoctorContext) -> Outcome:
-    """Unfinished uploads below the probe prefix."""
+    """List the unfinished uploads below the probe prefix."""
     transfer = await context.transfer()
     parameters = {"Prefix": context.probe_prefix, "MaxUploads": 1}
     try:
@@ -349,7 +349,7 @@ async def list_uploads(context: DoctorContext) -> Outcome:
 
 
 async def delete(context: DoctorContext) -> Outcome:
-    """Delete by name: B2 hides the file, by a delete marker."""
+    """Delete by name: B2 hides the file with a delete marker."""
     if "put" not in context.may or context.locks is not None:
         return nothing_to_read()
     transfer = await context.transfer()
@@ -362,19 +362,21 @@ async def delete(context: DoctorContext) -> Outcome:
     if is_marker or version_id:
         return passed("DeleteObject hides a file; its versions stay until they are erased")
     return warned(
-        "DeleteObject erases at once: there is no delete marker.",
+        "DeleteObject erases at once, without a delete marker.",
         "The bucket keeps no versions. B2's always do.",
-        "On another server switch versioning on, or accept that deleting is for ever.",
+        "On another server enable versioning, or accept that deleting is permanent.",
     )
 
 
 async def erase(context: DoctorContext) -> Outcome:
-    """Erase the version that was stored, for ever."""
+    """Erase the stored version permanently."""
     if "put" not in context.may or context.locks is not None:
         return nothing_to_read()
     version_id = context.leftovers.version_of(context.probe)
     if version_id is None:
-        return skipped("The server gave the probe no version ID: there is no version to erase.")
+        return skipped(
+            "The server returned no version ID for the probe: there is no version to erase."
+        )
     raw_client = await context.raw_client()
     query = canonical_query({"versionId": version_id})
     reply = await raw_client.ask("DeleteObject", "DELETE", context.probe, query)
@@ -383,17 +385,17 @@ async def erase(context: DoctorContext) -> Outcome:
             context, reply, "deleteFiles", "purge_file and delete_file with a version ID"
         )
     context.leftovers.erased(context.probe, version_id)
-    return passed("DeleteObject of a version erases it for ever")
+    return passed("DeleteObject erases a version permanently")
 
 
 async def usable(context: DoctorContext) -> Outcome | None:
-    """A key that only writes, or only reads, is as good as what it is for."""
+    """Accept a key that only reads or only writes; fail for one that can do neither."""
     reads, writes = context.may.get("get", False), context.may.get("put", False)
     if reads and writes:
         return None
     if reads or writes:
         kind = "reads only" if reads else "writes only"
-        return passed(f"The key {kind}: fine if that is what it is for")
+        return passed(f"The key {kind}: fine if that is intended")
     return failed(
         "The key can neither read nor write here.",
         "Incorrect credentials or insufficient permissions.",

@@ -1,4 +1,4 @@
-"""How the bucket is configured: read, never changed."""
+"""Check how the bucket is configured. Changes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from careflow_storage.errors import (
 )
 from careflow_storage.models import IncompleteUpload
 
-# What each is called by the client, and which capability of B2's it takes.
+# The method of the client, and the capability that it needs on B2.
 _READS = {
     "CORS rules": ("get_bucket_cors", "readBuckets"),
     "lifecycle rules": ("get_bucket_lifecycle_configuration", "readBucketLifecycleRules"),
@@ -35,12 +35,12 @@ _READS = {
 _RECORDINGS = "recordings/"
 _STALE = timedelta(days=1)
 _MEASURED_UPLOADS = 20
-_EVERYBODY = "AllUsers"
+_PUBLIC = "AllUsers"
 _UNFINISHED = "AbortIncompleteMultipartUpload"
 
 
 async def configuration(context: DoctorContext) -> Outcome:
-    """Read all that the bucket says of itself; the checks after this one judge it."""
+    """Read the whole configuration of the bucket; later checks judge it."""
     transfer = await context.transfer()
     denied: list[str] = []
     for name, (method, capability) in _READS.items():
@@ -59,13 +59,13 @@ async def configuration(context: DoctorContext) -> Outcome:
             f"The key may not read: {', '.join(denied)}.",
             "It lacks the capabilities in brackets. A key that only moves recordings needs none "
             "of them.",
-            "Run the doctor with the key that administers the bucket to have these checked, too.",
+            "To check these too, run the doctor with the key that administers the bucket.",
         )
     return passed("The bucket's configuration can be read")
 
 
 async def cors(context: DoctorContext) -> list[Outcome] | Outcome:
-    """Ask as a browser of the origin would, for what it needs to upload and to play."""
+    """Send the preflights of a browser of the origin: one to upload and one to play."""
     if context.origin is None:
         return _cors_rules(context)
     transfer = await context.transfer()
@@ -92,8 +92,8 @@ def _cors_outcome(origin: str, method: str, check: CorsCheck) -> Outcome:
     solution = (
         "Add the domain to the CORS rules, check allowed methods and origins: "
         f"{command('cors', 'allow', origin, '--add')}, or "
-        f'storage.admin.allow_browser_uploads(["{origin}"], add=True). Other origins keep what '
-        "they have. Browsers remember a refusal for a while."
+        f'storage.admin.allow_browser_uploads(["{origin}"], add=True). Other origins keep '
+        "their rights. Browsers cache a refusal for a while."
     )
     if check.allowed:
         return Outcome("warn", f"A page of {origin} may {method}", problems, solution, name)
@@ -119,7 +119,7 @@ def _cors_rules(context: DoctorContext) -> Outcome:
 
 
 async def lifecycle(context: DoctorContext) -> Outcome:
-    """Without a rule everything is kept, and billed, for ever."""
+    """Without a rule everything is kept, and billed, permanently."""
     unread = _unread(context, "lifecycle rules")
     if unread is not None:
         return unread
@@ -128,29 +128,30 @@ async def lifecycle(context: DoctorContext) -> Outcome:
     if not active:
         return warned(
             "There is no lifecycle rule.",
-            "Deleted and overwritten recordings are only hidden: all versions are kept and "
-            "billed for ever, and so are the parts of unfinished uploads.",
+            "Deleted and overwritten recordings are only hidden: B2 keeps and bills all versions "
+            "without end, and the parts of unfinished uploads, too.",
             f"Set one: {command('lifecycle', 'expire', '--erase-after', '30d')} (it asks first), "
             "or await storage.admin.expire_recordings(erase_after_days=30, "
-            "cancel_unfinished_after_days=7). What was deleted can be brought back for so long.",
+            "cancel_unfinished_after_days=7). Deleted recordings can be restored "
+            "for these 30 days.",
         )
     if not any(_UNFINISHED in rule for rule in active):
         return warned(
             f"{len(active)} lifecycle rules, none of which cancels unfinished uploads.",
-            "The parts of unfinished uploads are kept and billed for ever.",
+            "B2 keeps and bills the parts of unfinished uploads without end.",
             _cancelling(active),
         )
     return passed(f"{len(active)} lifecycle rules")
 
 
 def _cancelling(active: list[dict[str, Any]]) -> str:
-    """How to cancel unfinished uploads too; what rules do today is repeated, or it would end."""
+    """Advise how to cancel unfinished uploads; the call repeats what the rule does already."""
     rules = {rule.prefix: rule for rule in from_s3(active)}
     rule = rules.get(_RECORDINGS) or rules.get("") or LifecycleRule(prefix=_RECORDINGS)
     if rule.unsupported:
         return (
-            f"The prefix {rule.prefix!r} has rules that B2 does not know: add one that cancels "
-            "with the client that (await storage.client()) gives."
+            f"The prefix {rule.prefix!r} has rules that B2 does not support: add one that cancels "
+            "with the S3 client of `await storage.client()`."
         )
     days = {
         "hide_after": rule.hide_after_days,
@@ -167,12 +168,12 @@ def _cancelling(active: list[dict[str, Any]]) -> str:
     return (
         f"{command('lifecycle', 'expire', '--prefix', rule.prefix, *options)}, or await "
         f"storage.admin.expire_recordings(prefix={rule.prefix!r}{values}): what the prefix's rule "
-        "does already stays."
+        "does already is kept."
     )
 
 
 async def stale_uploads(context: DoctorContext) -> Outcome:
-    """Uploads that were begun more than a day ago and never finished; the first 1000."""
+    """Find uploads that began over a day ago and never finished, among the first 1000."""
     transfer = await context.transfer()
     try:
         page = await transfer.control.call(
@@ -188,17 +189,16 @@ async def stale_uploads(context: DoctorContext) -> Outcome:
     now = page.server_time or datetime.now(UTC)
     stale = [each for each in page.uploads if now - each.initiated > _STALE]
     if not stale:
-        return passed(f"No stale uploads ({len(page.uploads)} are under way)")
+        return passed(f"No stale uploads ({len(page.uploads)} in progress)")
     more = "at least " if len(page.uploads) >= 1000 or len(stale) > _MEASURED_UPLOADS else ""
     size = await _stored(context, stale[:_MEASURED_UPLOADS])
     return warned(
-        f"{len(stale)} uploads were begun more than a day ago and never finished: {more}"
-        f"{size:,} bytes.",
-        "Crashed or abandoned uploads: their parts are stored and billed.",
-        "They may be calls that can still be kept: `careflow-storage uploads list` shows them, "
-        "`careflow-storage uploads keep KEY UPLOAD_ID` makes a recording of what is there. "
+        f"{len(stale)} uploads began more than a day ago and never finished: {more}{size:,} bytes.",
+        "They crashed or were abandoned. Their parts are stored and billed.",
+        "They may be calls worth keeping: `careflow-storage uploads list` lists them, and "
+        "`careflow-storage uploads keep KEY UPLOAD_ID` makes a recording of the stored parts. "
         "`careflow-storage uploads abort --older-than 1d --dry-run` shows what the same command "
-        "without --dry-run erases for ever.",
+        "without --dry-run erases permanently.",
     )
 
 
@@ -209,29 +209,29 @@ async def _stored(context: DoctorContext, uploads: list[IncompleteUpload]) -> in
         try:
             parts = await transfer.control.list_parts(upload.key, upload.upload_id)
         except StorageError:
-            # Ended meanwhile, or not ours to see: the sum is "at least" anyway.
+            # Finished meanwhile, or not readable: the sum is a lower bound anyway.
             continue
         total += sum(part.size for part in parts)
     return total
 
 
 async def public(context: DoctorContext) -> Outcome:
-    """A bucket with recordings must be private."""
+    """Check that the bucket is private."""
     unread = _unread(context, "access list")
     if unread is not None:
         return unread
     grants = context.configuration["access list"].get("Grants", [])
-    if not any(_EVERYBODY in grant.get("Grantee", {}).get("URI", "") for grant in grants):
+    if not any(_PUBLIC in grant.get("Grantee", {}).get("URI", "") for grant in grants):
         return passed("The bucket is private")
     return warned(
-        "The bucket is public: whoever guesses a URL may read the recording.",
+        "The bucket is public: anyone who guesses a URL can read the recording.",
         "Its type is Public in the console (ACL public-read).",
-        "Set it to Private on the console's page Buckets. Presigned URLs go on working.",
+        "Set it to Private on the console's page Buckets. Presigned URLs keep working.",
     )
 
 
 async def encryption(context: DoctorContext) -> Outcome:
-    """New files are encrypted at rest, unless it was switched off."""
+    """Check that new files are encrypted at rest."""
     unread = _unread(context, "encryption")
     if unread is not None:
         return unread
@@ -241,14 +241,14 @@ async def encryption(context: DoctorContext) -> Outcome:
         return passed("New files are encrypted by default (SSE)")
     return warned(
         "New files are not encrypted at rest.",
-        "Default encryption is off; buckets from before 2026 began so.",
-        "Switch it on, it costs nothing: `careflow-storage buckets encryption SSE-B2`, or await "
+        "Default encryption is off, as it was in new buckets before 2026.",
+        "Enable it, at no cost: `careflow-storage buckets encryption SSE-B2`, or await "
         'storage.admin.set_bucket_encryption("SSE-B2").',
     )
 
 
 async def versioning(context: DoctorContext) -> Outcome:
-    """B2's buckets always keep versions."""
+    """Check that the bucket keeps versions, as B2's always do."""
     unread = _unread(context, "versioning")
     if unread is not None:
         return unread
@@ -258,12 +258,12 @@ async def versioning(context: DoctorContext) -> Outcome:
     return warned(
         "No versions are kept.",
         "The bucket is not versioned. B2's always are.",
-        "On another server switch versioning on: overwriting and deleting are for ever without.",
+        "On another server enable versioning: without it, overwriting and deleting are permanent.",
     )
 
 
 async def object_lock(context: DoctorContext) -> Outcome:
-    """Told, not judged: few need it."""
+    """Report object lock; without it the check passes, too."""
     unread = _unread(context, "object lock")
     if unread is not None:
         return unread
@@ -277,7 +277,7 @@ async def object_lock(context: DoctorContext) -> Outcome:
 
 
 def retention_in_words(response: dict[str, Any]) -> str | None:
-    """What every new file gets, such as "compliance, 30 days"; None for nothing."""
+    """Describe the default retention, such as "compliance, 30 days"; None if there is none."""
     default = response.get("Rule", {}).get("DefaultRetention", {})
     if not default:
         return None
@@ -288,7 +288,7 @@ def retention_in_words(response: dict[str, Any]) -> str | None:
 def _unread(context: DoctorContext, name: str) -> Outcome | None:
     error = context.unread.get(name)
     if isinstance(error, NotSupportedError):
-        return skipped("This server does not know it.")
+        return skipped("This server does not support it.")
     if isinstance(error, AccessDeniedError):
         return skipped("The key may not read it.")
     return None if error is None else outcome_of(error)

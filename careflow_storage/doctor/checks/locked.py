@@ -1,7 +1,6 @@
-"""Whether the bucket locks every new file: looked at before anything is stored.
+"""Check whether the bucket locks every new file, before anything is stored.
 
-A probe with a retention could be erased by no key for days or years, and each run would leave
-another one.
+No key could erase a locked probe for days or years, and each run would leave another one.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from careflow_storage.errors import (
 
 
 async def default_retention(context: DoctorContext) -> Outcome | None:
-    """Read the default retention; where the key may not, the first upload tells."""
+    """Read the default retention. If the key may not, the first upload shows it."""
     transfer = await context.transfer()
     try:
         response = await transfer.control.call("get_object_lock_configuration", None, {}, dict)
@@ -39,21 +38,21 @@ async def default_retention(context: DoctorContext) -> Outcome | None:
 
 
 def wants_md5(error: StorageError) -> bool:
-    """Whether an upload without Content-MD5 was refused for that.
+    """Whether an upload was refused because it has no Content-MD5.
 
-    AWS and B2 want the header for each file that gets a retention (Amazon S3 User Guide, "Object
-    Lock considerations"; drakkan/sftpgo#1336).
+    AWS and B2 require the header for each file that gets a retention (Amazon S3 User Guide,
+    "Object Lock considerations"; drakkan/sftpgo#1336).
     """
     return error.status == 400 and "content-md5" in error.message.lower()
 
 
 def locks(context: DoctorContext, words: str) -> Outcome:
-    """Remember that nothing may be stored, and say why."""
+    """Note that nothing may be stored, and return the finding about it."""
     context.locks = words
     return warned(
         f"The bucket locks every new file by default: {words}.",
-        "A file is kept, and billed, until its retention ends, whatever is deleted. So no probe "
+        "A file is kept and billed until its retention ends, even if it is deleted. So no probe "
         "is stored here: it could not be erased.",
-        "Nothing is to be done if that is meant. Uploads need checksum='md5', the default; "
-        "presigned uploads need Content-MD5 among their signed headers.",
+        "Ignore this if it is intended. Uploads need checksum='md5', the default; presigned "
+        "uploads need Content-MD5 among their signed headers.",
     )

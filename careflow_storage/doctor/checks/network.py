@@ -1,4 +1,4 @@
-"""The way to the server: name, connection, certificate, HTTP, and its clock."""
+"""Check the path to the server: name, connection, certificate, HTTP and clock."""
 
 from __future__ import annotations
 
@@ -32,40 +32,40 @@ _SLOW_SECONDS = 0.5
 _SOON = timedelta(days=14)
 _SKEW_WARNED = timedelta(minutes=1)
 _SKEW_FAILED = timedelta(minutes=10)
-# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which the module ssl has no name for.
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the module ssl has no name for it.
 _WITHOUT_TIME = 0x200000
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CHECK_NETWORK = "Check BACKBLAZE_ENDPOINT, the network and its firewall."
 
 
 async def endpoint(context: DoctorContext) -> Outcome:
-    """What kind of server it is; its form was checked by the settings."""
+    """Report the kind of server. The settings have checked the endpoint's form."""
     url = context.endpoint
     host = host_of(url)
     region = b2_region(host)
     try:
         proxy = environment_proxy(url)
     except InvalidInputError as error:
-        return failed(error.message, "No request can be sent by that way.", error.hint or "")
+        return failed(error.message, "Requests cannot use this proxy.", error.hint or "")
     way = f", through the proxy {proxy.authority} ({proxy.variable})" if proxy else ""
     if region is not None:
         return passed(f"{url} is Backblaze B2, region {region}{way}")
     if url.startswith("http://") and not is_loopback(host):
         return warned(
             f"{url} has no TLS",
-            "Whoever is on the way can read the recordings and change them.",
+            "Every host on the network path can read and change the recordings.",
             "Use an https:// endpoint.",
         )
-    place = "on this machine" if is_loopback(host) else "not Backblaze's"
-    return passed(f"{url} is the address of a server {place}{way}")
+    place = "on this machine" if is_loopback(host) else "other than Backblaze's"
+    return passed(f"{url} is a server {place}{way}")
 
 
 async def dns(context: DoctorContext) -> Outcome:
-    """Ask for the addresses of the host, or of the proxy before it."""
+    """Look up the addresses of the host, or of its proxy."""
     host, port, is_proxy = _first_hop(context)
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(host)
-        return passed(f"{host} is an address already")
+        return passed(f"{host} is an IP address")
     loop = asyncio.get_running_loop()
     started = time.perf_counter()
     try:
@@ -75,9 +75,9 @@ async def dns(context: DoctorContext) -> Outcome:
         what = "the proxy's name" if is_proxy else "this name"
         reason = "no response" if type(error) is TimeoutError else getattr(error, "strerror", error)
         return failed(
-            f"No address was found for {host} ({reason}).",
+            f"No address found for {host} ({reason}).",
             f"DNS does not know {what}, or cannot be reached.",
-            "Check BACKBLAZE_ENDPOINT for typing errors, then the network and its DNS.",
+            "Check BACKBLAZE_ENDPOINT for typos, then the network and its DNS.",
         )
     addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     shown = ", ".join(addresses[:4]) + (" …" if len(addresses) > 4 else "")
@@ -85,7 +85,7 @@ async def dns(context: DoctorContext) -> Outcome:
 
 
 async def tcp(context: DoctorContext) -> Outcome:
-    """Connect, and close again."""
+    """Connect and close."""
     host, port, is_proxy = _first_hop(context)
     started = time.perf_counter()
     try:
@@ -94,7 +94,7 @@ async def tcp(context: DoctorContext) -> Outcome:
     except ConnectionRefusedError:
         return failed(
             f"{host}:{port} refuses the connection.",
-            "Nothing listens there: the server is not running, or the port is another one.",
+            "No server listens there: it is not running, or the port is wrong.",
             "Start the server, or correct BACKBLAZE_ENDPOINT.",
         )
     except TimeoutError:
@@ -106,7 +106,7 @@ async def tcp(context: DoctorContext) -> Outcome:
     except OSError as error:
         return failed(
             f"No connection to {host}:{port} ({error.strerror or type(error).__name__}).",
-            "The network does not reach it.",
+            "The network has no route to it.",
             _CHECK_NETWORK,
         )
     seconds = time.perf_counter() - started
@@ -116,12 +116,12 @@ async def tcp(context: DoctorContext) -> Outcome:
 
 
 async def tls(context: DoctorContext) -> Outcome | None:
-    """The certificate, as the storage would judge it. Nothing for http and behind a proxy."""
+    """Verify the certificate as the storage does. Does not apply to http or behind a proxy."""
     url = context.endpoint
     if not url.startswith("https://") or environment_proxy(url) is not None:
         return None
     host, port, _ = _first_hop(context)
-    ssl_context = await in_thread(tls_context, context.patient())
+    ssl_context = await in_thread(tls_context, context.quick())
     try:
         connection = await _tls_session(host, port, ssl_context)
     except ssl.SSLCertVerificationError as error:
@@ -129,13 +129,14 @@ async def tls(context: DoctorContext) -> Outcome | None:
     except ssl.SSLError as error:
         return failed(
             f"No TLS with {host}:{port} ({error.reason or 'handshake failed'}).",
-            "The port speaks no TLS (an http server, or a proxy), or only versions below 1.2.",
+            "The port does not support TLS (an http server, or a proxy), or only versions below "
+            "1.2.",
             "Check the port and the scheme in BACKBLAZE_ENDPOINT.",
         )
     except (OSError, TimeoutError) as error:
         return failed(
             f"The TLS handshake with {host}:{port} broke off ({type(error).__name__}).",
-            "The port speaks no TLS (an http server?), or something on the way breaks it off.",
+            "The port does not support TLS (an http server?), or a firewall breaks the connection.",
             "Check the port and the scheme in BACKBLAZE_ENDPOINT, and the firewall.",
         )
     version, certificate = connection
@@ -143,7 +144,7 @@ async def tls(context: DoctorContext) -> Outcome | None:
     ends = _ends(certificate)
     if ends is not None and ends - datetime.now(UTC) < _SOON:
         return warned(
-            found, "The certificate ends soon.", "Renew it, or ask the server's operator."
+            found, "The certificate expires soon.", "Renew it, or ask the server's operator."
         )
     return passed(found)
 
@@ -152,7 +153,7 @@ async def _untrusted(
     context: DoctorContext, host: str, port: int, error: ssl.SSLCertVerificationError
 ) -> Outcome:
     reason = printable(error.verify_message.rstrip("."), 200)
-    certificate = await _whatever_certificate(host, port)
+    certificate = await _untrusted_certificate(host, port)
     found = f"The certificate is not trusted: {reason}."
     if certificate:
         found += f" It is {_described(certificate)}."
@@ -160,32 +161,32 @@ async def _untrusted(
     if "expired" in reason or "not yet valid" in reason:
         return failed(
             found,
-            "The certificate's time is over or has not come, or the clock of this machine is off.",
-            "Check the clock; else the server's operator must renew it.",
+            "The certificate has expired or is not valid yet, or this machine's clock is wrong.",
+            "Check the clock. If it is right, the server's operator must renew the certificate.",
         )
     if "mismatch" in reason.lower() or "not valid for" in reason.lower():
         return failed(
             found,
-            "The certificate is for another name: another server responds, or a proxy.",
-            "Use the name that is in the certificate in BACKBLAZE_ENDPOINT.",
+            "The certificate is for another name: another server or a proxy responds.",
+            "Use the name of the certificate in BACKBLAZE_ENDPOINT.",
         )
     if ca_file is not None:
         return failed(
             found,
             f"It was not signed by an authority in {ca_file} (BACKBLAZE_CA_FILE), which "
-            "takes the place of the system's.",
-            "Put the certificate of the right authority into that file, or remove the setting.",
+            "replaces the system's.",
+            "Put the certificate of its authority into that file, or remove the setting.",
         )
     return failed(
         found,
-        "A private authority signed it (an own server, or a proxy that reads along), or the "
-        "system's list of authorities is missing.",
+        "A private authority signed it (your own server, or a proxy that inspects traffic), or "
+        "the system's list of authorities is missing.",
         "For a private authority set BACKBLAZE_CA_FILE to its certificate (PEM).",
     )
 
 
 async def http(context: DoctorContext) -> Outcome:
-    """Ask something without a signature: any response of S3 will do, a refusal too."""
+    """Send an unsigned request. Any response of S3 passes, even a refusal."""
     try:
         response = await context.unsigned()
     except (OSError, TimeoutError, aiohttp.ClientError) as error:
@@ -194,8 +195,8 @@ async def http(context: DoctorContext) -> Outcome:
             f"No response within {REQUEST_SECONDS:g} s."
             if silent
             else f"No response: {_why(error)}",
-            "Something accepts connections there, but speaks no HTTP (or https on an http port).",
-            "Check BACKBLAZE_ENDPOINT: scheme, host and port; and a proxy in between.",
+            "The server accepts connections, but does not speak HTTP (or https on an http port).",
+            "Check scheme, host and port of BACKBLAZE_ENDPOINT, and any proxy.",
         )
     seconds = response.seconds
     context.server_date = response.headers.get("Date")
@@ -205,42 +206,42 @@ async def http(context: DoctorContext) -> Outcome:
         target = urlsplit(response.headers["Location"]).hostname or "another page"
         return failed(
             f"{found}, a redirect to {printable(target, 100)}",
-            "A portal, a proxy or a web server responds in the place of S3.",
-            "Use the S3 endpoint (https://s3.<region>.backblazeb2.com), and a way out of the "
-            "network without a portal.",
+            "A portal, a proxy or a web server responds instead of S3.",
+            "Use the S3 endpoint (https://s3.<region>.backblazeb2.com), and a network without a "
+            "login portal.",
         )
     if not _is_s3(response):
         return warned(
             f"{found}, which does not look like S3",
-            "A web server or a proxy responds, perhaps in the place of S3.",
-            "Check BACKBLAZE_ENDPOINT. If the checks below pass, all is well.",
+            "A web server or a proxy responds, perhaps instead of S3.",
+            "Check BACKBLAZE_ENDPOINT. If the checks below pass, ignore this.",
         )
     if seconds > _SLOW_SECONDS:
         return warned(
             found,
             "Network or location: each request waits that long for its response.",
-            "Use the region closest to your users, and multipart upload for large files (it is "
-            "on; BACKBLAZE_TRANSFER_CONCURRENCY sends more parts at once).",
+            "Use the region closest to your users. For large files, "
+            "BACKBLAZE_TRANSFER_CONCURRENCY sends more parts at once.",
         )
     return passed(found)
 
 
 async def clock(context: DoctorContext) -> Outcome:
-    """Compare clocks: a signature is good for 15 minutes."""
+    """Compare the clocks: S3 accepts a signature for 15 minutes."""
     now = datetime.now(UTC)
     try:
         theirs = parsedate_to_datetime(context.server_date or "")
     except ValueError:
         return warned(
-            "The server does not tell the time.",
-            "Its responses have no Date, which S3's have.",
+            "The server does not send the time.",
+            "Its responses have no Date header; S3's always have one.",
             "Check that BACKBLAZE_ENDPOINT is an S3 server.",
         )
     context.skew = skew = theirs - now
     ahead = "behind" if skew > timedelta() else "ahead of"
     amount = _duration(abs(skew))
     cause = "S3 refuses signatures that are more than 15 minutes old or early."
-    solution = "Synchronise the clock of this machine (NTP: `timedatectl set-ntp true`)."
+    solution = "Synchronize the clock of this machine (NTP: `timedatectl set-ntp true`)."
     if abs(skew) >= _SKEW_FAILED:
         return failed(f"This machine's clock is {amount} {ahead} the server's.", cause, solution)
     if abs(skew) >= _SKEW_WARNED:
@@ -252,7 +253,7 @@ async def clock(context: DoctorContext) -> Outcome:
 
 
 def _first_hop(context: DoctorContext) -> tuple[str, int, bool]:
-    """Where a connection goes: the server or the proxy of the environment."""
+    """Return the host and port to connect to, and whether it is the environment's proxy."""
     url = context.endpoint
     proxy = environment_proxy(url)
     if proxy is not None:
@@ -271,8 +272,8 @@ async def _tls_session(host: str, port: int, context: ssl.SSLContext) -> tuple[s
     return found
 
 
-async def _whatever_certificate(host: str, port: int) -> dict[str, Any]:
-    """Read a certificate that nobody vouches for; nothing is sent over that connection."""
+async def _untrusted_certificate(host: str, port: int) -> dict[str, Any]:
+    """Read a certificate without verifying it. Sends nothing over that connection."""
     blind = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     blind.check_hostname = False
     blind.verify_mode = ssl.CERT_NONE
@@ -281,7 +282,7 @@ async def _whatever_certificate(host: str, port: int) -> dict[str, Any]:
             _, writer = await asyncio.open_connection(host, port, ssl=blind)
         binary = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         await _close(writer)
-        # Only a certificate that is trusted is taken apart by ssl: so trust this very one.
+        # ssl parses only a trusted certificate: trust exactly this one.
         knowing = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         knowing.check_hostname = False
         knowing.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | _WITHOUT_TIME
@@ -311,7 +312,7 @@ def _described(certificate: dict[str, Any]) -> str:
 def _name(certificate: dict[str, Any], role: str) -> str:
     fields = {name: value for part in certificate.get(role, ()) for name, value in part}
     found = (fields.get("organizationName"), fields.get("commonName"))
-    return " ".join(each for each in found if each) or "nobody"
+    return " ".join(each for each in found if each) or "unknown"
 
 
 def _ends(certificate: dict[str, Any]) -> datetime | None:

@@ -1,4 +1,4 @@
-"""What it means that a key may not do something, or that there is nothing to try it on."""
+"""Findings for a request that is denied, or that there is no file for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from careflow_storage.doctor.raw_client import Reply
 from careflow_storage.errors import AccessDeniedError, CapExceededError
 
 GRANT = (
-    "Create a key that has it (`careflow-storage keys create`; keys cannot be changed). A key "
-    "that is limited to a prefix is tried with --probe-prefix (probe_prefix=) below that."
+    "Create a key that has it (`careflow-storage keys create`; keys cannot be changed). For a "
+    "key that is limited to a prefix, pass one below it: --probe-prefix (probe_prefix=)."
 )
 
 
@@ -36,7 +36,7 @@ def denied(context: DoctorContext, error: AccessDeniedError, capability: str, lo
         return failed(in_words(error), NOT_S3_CAUSE, NOT_S3_SOLUTION)
     locked = ", or object lock keeps the version" if capability == "deleteFiles" else ""
     return warned(
-        f"Denied ({in_words(error)}). What does not work: {loss}.",
+        f"Denied ({in_words(error)}). Without it these do not work: {loss}.",
         f"The application key lacks {capability}, or is limited to another bucket, or to a "
         f"prefix other than {context.probe_prefix}{locked}.",
         GRANT,
@@ -44,8 +44,8 @@ def denied(context: DoctorContext, error: AccessDeniedError, capability: str, lo
 
 
 def nothing_to_read() -> Outcome:
-    return skipped("There is nothing to try it on: no probe is stored.")
+    return skipped("There is no file to try it on: no probe is stored.")
 
 
 def whose(context: DoctorContext) -> str:
-    return "" if context.sample == context.probe else ", on a file that is there"
+    return "" if context.sample == context.probe else ", on an existing file"

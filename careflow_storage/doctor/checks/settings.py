@@ -1,4 +1,4 @@
-"""The settings: there, from where, well-formed, and fit for each other."""
+"""Check the settings: present, well-formed and consistent; report where they come from."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.settings import StorageSettings
 
 _SHOWN = ("key_id", "application_key", "bucket_name", "endpoint", "region")
-# Others are only told of when somebody has set them.
+# Reported only if they are set.
 _NOTEWORTHY = ("ca_file", "allow_http")
 _WHERE_TO_GET = {
     "BACKBLAZE_KEY_ID": "the console's page Application Keys (keyID; it starts with 00)",
     "BACKBLAZE_APPLICATION_KEY": "the console, once, when the key is created (applicationKey)",
     "BACKBLAZE_BUCKET_NAME": "the console's page Buckets",
     "BACKBLAZE_ENDPOINT": "the console's page Buckets, at the bucket",
-    "BACKBLAZE_REGION": "the endpoint: it is its second part, and follows from it",
+    "BACKBLAZE_REGION": "the endpoint: it is its second part",
 }
 _KEY_ID = re.compile(r"[0-9a-f]{24,25}", re.IGNORECASE)
 _APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
@@ -35,11 +35,11 @@ _PLACEHOLDER = re.compile(r"your[-_]|x{6}|<.*>|changeme|example", re.IGNORECASE)
 
 
 async def settings(context: DoctorContext) -> list[Outcome]:
-    """Which settings are there and where they come from; files are read in a thread."""
+    """Report the settings and their sources. Reads files in a thread."""
     try:
         return await in_thread(_settings, context)
     except InvalidInputError as error:
-        # A file that is no text.
+        # The file is not text.
         return [failed(error.message, "A settings file cannot be read.", error.hint or "Fix it.")]
 
 
@@ -66,9 +66,9 @@ def _settings(context: DoctorContext) -> list[Outcome]:
         outcomes.append(
             Outcome(
                 "fail",
-                "The settings are not valid, so nothing can be asked.",
-                "See above.",
-                "Correct what is marked above.",
+                "The settings are not valid, so no request can be sent.",
+                "The checks above name each problem.",
+                "Correct the settings that failed above.",
                 check="settings",
             )
         )
@@ -84,18 +84,18 @@ def _one(origin: SettingOrigin, searched: str) -> Outcome:
         return Outcome(
             "fail",
             f"{origin.problem} ({origin.where.removeprefix(f'{name} ')})",
-            "The value is malformed. It is not shown, since it may be a secret.",
-            f"Correct it; it is shown on {_WHERE_TO_GET.get(name, 'docs/settings.md')}.",
+            "The value is malformed. It is not shown, because it may be a secret.",
+            f"Correct it. See {_WHERE_TO_GET.get(name, 'docs/settings.md')}.",
             check=name,
         )
     if origin.source == "missing" and origin.name == "region":
-        return Outcome("skip", "It follows from the endpoint.", check=name)
+        return Outcome("skip", "Derived from the endpoint.", check=name)
     if origin.source == "missing":
         return Outcome(
             "fail",
             "is not set",
-            f"It is in none of: {searched}.",
-            f"Set it; get it from {_WHERE_TO_GET[name]}.",
+            f"None of these has it: {searched}.",
+            f"Set it. Get it from {_WHERE_TO_GET[name]}.",
             check=name,
         )
     found = f"{origin.value}  ({origin.where.removeprefix(f'{name} ')})"
@@ -103,8 +103,8 @@ def _one(origin: SettingOrigin, searched: str) -> Outcome:
         return Outcome(
             "warn",
             found,
-            f"Another value stands in: {', '.join(origin.shadowed)}. It is not used.",
-            "Remove one of the two, lest the wrong one is corrected.",
+            f"These have another value, which is not used: {', '.join(origin.shadowed)}.",
+            "Remove one of the two, so that you do not correct the wrong one.",
             check=name,
         )
     return Outcome("pass", found, check=name)
@@ -115,7 +115,7 @@ def _together(problem: str) -> Outcome:
         "fail",
         problem,
         "Two settings contradict each other, or one does not fit the server.",
-        "Correct it: see docs/settings.md.",
+        "See docs/settings.md and correct it.",
         check="settings together",
     )
 
@@ -127,15 +127,15 @@ def _from_two_places(key_id: SettingOrigin, application_key: SettingOrigin) -> l
         Outcome(
             "warn",
             f"{key_id.where}, but {application_key.where}",
-            "The two halves of the key come from two places: they may be of two keys.",
-            "Put both into one place.",
+            "The two halves of the key come from two places and may belong to two keys.",
+            "Keep both in one place.",
             check="key pair",
         )
     ]
 
 
 async def key_form(context: DoctorContext) -> Outcome | None:
-    """What B2's keys look like; other servers' may look like anything."""
+    """Check that the key has the form of B2's keys. Does not apply to other servers."""
     current = context.settings
     if current is None or current.key_id is None or current.application_key is None:
         return None
@@ -145,7 +145,7 @@ async def key_form(context: DoctorContext) -> Outcome | None:
         return None
     if _PLACEHOLDER.search(key_id) or _PLACEHOLDER.search(secret):
         return failed(
-            "A placeholder of an example stands where the key belongs.",
+            "The key is a placeholder from an example.",
             "Incorrect credentials.",
             "Create an application key on the console's page Application Keys; copy both parts.",
         )
@@ -155,16 +155,16 @@ async def key_form(context: DoctorContext) -> Outcome | None:
 def _key_id_form(key_id: str) -> Outcome | None:
     if re.fullmatch(r"[0-9a-f]{12}", key_id, re.IGNORECASE):
         return failed(
-            "BACKBLAZE_KEY_ID has 12 digits: it is the ID of the master key.",
+            "BACKBLAZE_KEY_ID has 12 digits, so it is the ID of the master key.",
             'B2\'s S3 API refuses the master key: "Malformed Access Key Id".',
             "Create an application key on the console's page Application Keys.",
         )
     if _KEY_ID.fullmatch(key_id):
         return None
     return warned(
-        f"BACKBLAZE_KEY_ID has {len(key_id)} characters that are not 25 hexadecimal digits.",
-        "It is cut off, of another service, or something else was pasted.",
-        "Copy keyID anew from the console's page Application Keys.",
+        f"BACKBLAZE_KEY_ID has {len(key_id)} characters, not 25 hexadecimal digits.",
+        "It is cut off, belongs to another service, or is not a key ID.",
+        "Copy keyID again from the console's page Application Keys.",
     )
 
 
@@ -172,26 +172,26 @@ def _secret_form(secret: str) -> Outcome | None:
     if _APPLICATION_KEY.fullmatch(secret):
         return None
     return warned(
-        f"BACKBLAZE_APPLICATION_KEY has {len(secret)} characters and not the form of B2's keys: "
-        "K, 3 digits, 27 letters, digits, + or /.",
-        "It is cut off, of another service, or its + and / were changed on the way.",
-        "It is shown only once: if it is lost, create a new key and delete the old one.",
+        f"BACKBLAZE_APPLICATION_KEY has {len(secret)} characters. B2's keys have the form "
+        "K, 3 digits, and 27 letters, digits, + or /.",
+        "It is cut off, belongs to another service, or its + and / were changed by a tool.",
+        "The console shows it only once: if it is lost, create a new key and delete the old one.",
     )
 
 
 def _cluster(key_id: str, secret: str, region: str) -> Outcome:
-    """The first digits of a key tell its cluster, the last ones of a region too."""
+    """Compare the cluster in the first digits of the key with the last digits of the region."""
     of_id, of_secret, of_region = key_id[:3], secret[1:4], region[-3:]
     if of_id != of_secret:
         return warned(
-            f"The key ID is of cluster {of_id}, the application key of {of_secret}.",
-            "They are halves of two different keys.",
-            "Take both from the same key.",
+            f"The key ID belongs to cluster {of_id}, the application key to {of_secret}.",
+            "They belong to two different keys.",
+            "Copy both from the same key.",
         )
     if of_region.isdigit() and of_region != of_id:
         return warned(
-            f"The key is of cluster {of_id}, the endpoint of region {region}.",
-            "An account has its buckets in one region; the endpoint is that of another one.",
+            f"The key belongs to cluster {of_id}, the endpoint to region {region}.",
+            "All buckets of an account are in one region; the endpoint is of another one.",
             "Set BACKBLAZE_ENDPOINT to the Endpoint that the console shows with the bucket.",
         )
-    return passed(f"Looks like an application key of cluster {of_id}, as the endpoint.")
+    return passed(f"Looks like an application key of cluster {of_id}, like the endpoint.")
