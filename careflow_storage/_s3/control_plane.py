@@ -35,7 +35,7 @@ from careflow_storage._s3.headers.encryption import (
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.limiter import Limiter
 from careflow_storage._s3.objects import Stored
-from careflow_storage._s3.paging import Progress
+from careflow_storage._s3.paging import LoopDetector
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
@@ -180,7 +180,7 @@ class ControlPlane:
         ``name`` tells one entry from all others; None if there is none in it.
         """
         position: dict[str, Any] = {}
-        progress = Progress(_operation(method), self._session.bucket, key)
+        loops = LoopDetector(_operation(method), self._session.bucket, key)
         while True:
             response = await self.call(method, key, {**parameters, **position}, checked_page)
             try:
@@ -197,7 +197,7 @@ class ControlPlane:
             if not any(following.values()):
                 raise self._nonsense(method, key, "it gives the same page again")
             position = following
-            progress.go_on(tuple(position.values()), name(found[-1]) if found else None)
+            loops.check(tuple(position.values()), name(found[-1]) if found else None)
 
     def _nonsense(self, method: str, key: str | None, why: str) -> ServerResponseError:
         return ServerResponseError(

@@ -1,4 +1,4 @@
-"""Listings without an end at 1000: awaited, iterated, or page by page."""
+"""`FileListing` and `FolderListing`, and the pages of ListObjectsV2 that they show."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing
 from typing import Any
 
+from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.paging import Progress
+from careflow_storage._s3.paging import LoopDetector, checked_limit, pages_in_time
 from careflow_storage._s3.xml.documents import ListPage
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileInfo, FolderContents
@@ -16,11 +17,11 @@ from careflow_storage.models import FileInfo, FolderContents
 PAGE_KEYS = 1000
 
 
-class FileListing:
+class FileListing(Pages[FileInfo]):
     """The files below a prefix, in the server's order.
 
-    B2 and AWS S3 list keys in UTF-8 byte order. SeaweedFS, the embedded server, has an order of
-    its own: ``é`` comes before ``z``.
+    B2 and AWS S3 list keys in UTF-8 byte order. SeaweedFS, the embedded server, does not: there
+    ``é`` comes before ``z``.
 
     ::
 
@@ -30,7 +31,7 @@ class FileListing:
         async for page in storage.list_files().pages():  # lists of up to 1000
             ...
 
-    Costs one request per 1000 keys (class C on B2), sent as they are needed. Every iteration
+    Costs one request per 1000 keys (class C on B2), sent when they are needed. Every iteration
     begins a new listing.
     """
 
@@ -43,39 +44,21 @@ class FileListing:
     ) -> None:
         self._requests = requests
         self._prefix = checked_prefix(prefix)
-        if max_keys is not None and (type(max_keys) is not int or max_keys < 1):
-            raise InvalidInputError(
-                f"max_keys must be 1 or more, not {max_keys!r}.", hint="None lists all files."
-            )
-        self._max_keys = max_keys
+        self._max_keys = checked_limit(max_keys, "max_keys", "files")
         self._timeout = Deadline(timeout).timeout
-
-    def __await__(self) -> Generator[Any, None, list[FileInfo]]:
-        return self._all().__await__()
-
-    async def __aiter__(self) -> AsyncIterator[FileInfo]:
-        async for page in self.pages():
-            for file in page:
-                yield file
 
     async def pages(self) -> AsyncIterator[list[FileInfo]]:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
-        deadline = Deadline(
-            self._timeout, requests.in_flight, method="list_files", bucket=requests.bucket
-        )
-        pages = _pages(requests, deadline, self._prefix, max_keys=self._max_keys)
-        async with aclosing(pages):
+        pages = _pages(requests, self._prefix, max_keys=self._max_keys)
+        async with aclosing(pages_in_time(pages, requests, "list_files", self._timeout)) as pages:
             async for page in pages:
                 if page.files:
                     yield page.files
 
-    async def _all(self) -> list[FileInfo]:
-        return [file async for page in self.pages() for file in page]
-
 
 class FolderListing:
-    """One folder: the files that are directly in it, and the folders below it.
+    """One folder: the files directly in it, and the folders below it.
 
     ::
 
@@ -84,9 +67,9 @@ class FolderListing:
         async for page in storage.list_folder("recordings/").pages():  # one page in memory
             ...
 
-    S3 has no folders, only keys: up to its next delimiter, a key stands for all that begin so
-    (S3's *common prefix*), and these count as one. Costs one request per 1000 of both together
-    (class C on B2), sent as they are needed, however many files the folders hold. Every
+    S3 has no folders, only keys. All keys with the same beginning, up to the next delimiter,
+    count as one entry: the *common prefix*. Costs one request per 1000 files and common prefixes
+    (class C on B2), sent when they are needed, however many files the folders hold. Every
     iteration begins a new listing.
     """
 
@@ -110,14 +93,11 @@ class FolderListing:
         return self._all().__await__()
 
     async def pages(self) -> AsyncIterator[FolderContents]:
-        """Yield up to 1000 files and common prefixes at a time; nothing for an empty folder."""
+        """Yield up to 1000 files and common prefixes at a time; none for an empty folder."""
         requests = self._requests()
-        deadline = Deadline(
-            self._timeout, requests.in_flight, method="list_folder", bucket=requests.bucket
-        )
-        pages = _pages(requests, deadline, self._prefix, delimiter=self._delimiter)
+        pages = _pages(requests, self._prefix, delimiter=self._delimiter)
         last = ""
-        async with aclosing(pages):
+        async with aclosing(pages_in_time(pages, requests, "list_folder", self._timeout)) as pages:
             async for page in pages:
                 # Some servers begin a page with the common prefix that ended the one before.
                 found = [each for each in page.common_prefixes if each != last]
@@ -136,25 +116,20 @@ class FolderListing:
 
 async def _pages(
     requests: S3Requests,
-    deadline: Deadline,
     prefix: str,
     *,
     delimiter: str | None = None,
     max_keys: int | None = None,
 ) -> AsyncGenerator[ListPage]:
-    """Yield the pages of a listing that are asked for, each checked."""
+    """Request one page after another, and yield each that is correct."""
     left, token = max_keys, None
-    progress = Progress("ListObjectsV2", requests.bucket)
+    loops = LoopDetector("ListObjectsV2", requests.bucket)
     while True:
         wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
-        page = await deadline.wait(
-            requests.list_objects(prefix, delimiter=delimiter, max_keys=wanted, token=token)
+        page = await requests.list_objects(
+            prefix, delimiter=delimiter, max_keys=wanted, token=token
         )
-        try:
-            _check_page(page, prefix, delimiter)
-        except ServerResponseError as error:
-            deadline.describe(error)
-            raise
+        _check_page(page, prefix, delimiter)
         last = page.files[-1].key if page.files else None
         folder = page.common_prefixes[-1] if page.common_prefixes else None
         if left is not None:
@@ -164,36 +139,32 @@ async def _pages(
         if page.next_token is None or (left is not None and left <= 0):
             return
         token = page.next_token
-        try:
-            progress.go_on(token, last, folder)
-        except ServerResponseError as error:
-            deadline.describe(error)
-            raise
+        loops.check(token, last, folder)
 
 
 def _check_page(page: ListPage, prefix: str, delimiter: str | None) -> None:
-    # Who deletes all that is listed under a prefix must not be given anything else.
+    # A caller that deletes what is listed must not get keys outside the prefix.
     for file in page.files:
         if not file.key.startswith(prefix):
-            raise _nonsense("The listing has keys that do not begin with the prefix.", file.key)
+            raise _malformed("it lists keys that do not begin with the prefix", file.key)
     if delimiter is None:
         return
     for folder in page.common_prefixes:
         end = folder.find(delimiter, len(prefix)) + len(delimiter)
         if not folder.startswith(prefix) or end != len(folder):
-            raise _nonsense(
-                "The listing has common prefixes that do not begin with the prefix, or do not "
-                "end at the next delimiter.",
+            raise _malformed(
+                "it lists common prefixes that do not begin with the prefix, or do not end at the "
+                "next delimiter",
                 folder,
             )
 
 
-def _nonsense(why: str, key: str | None = None) -> ServerResponseError:
-    return ServerResponseError(why, operation="ListObjectsV2", key=key)
+def _malformed(why: str, key: str | None = None) -> ServerResponseError:
+    return ServerResponseError(f"Malformed response: {why}.", operation="ListObjectsV2", key=key)
 
 
 def checked_prefix(prefix: str, name: str = "prefix") -> str:
-    """Return a prefix, or delimiter, to ask for; raise `InvalidInputError` for another."""
+    """Return a prefix or delimiter for a listing; raise `InvalidInputError` for another."""
     if not isinstance(prefix, str):
         raise InvalidInputError(f"{name} must be a str, not {type(prefix).__name__}.")
     try:

@@ -1,24 +1,29 @@
-"""Whether a listing goes on: a server that leads in circles must not be followed for ever."""
+"""The pages of a listing: within a deadline, and never in an endless loop."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Final
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import aclosing
+from typing import Final, TypeVar
 
-from careflow_storage.errors import ServerResponseError
+from careflow_storage._s3.deadline import Deadline
+from careflow_storage._s3.objects import S3Requests
+from careflow_storage.errors import InvalidInputError, ServerResponseError
 
-# Servers may look at many entries that they do not show, such as delete markers, and give an
-# empty page, or the folder again in whose middle they are.
+T = TypeVar("T")
+
+# Servers may read many entries that they do not list, such as delete markers. They then send an
+# empty page, or repeat the folder that they are reading.
 _MAX_EMPTY_PAGES: Final = 100
 _MAX_PAGES_OF_A_FOLDER: Final = 1000
 _NEVER: Final = object()
 
 
-class _Cycle:
-    """Finds that values come again, in constant memory, however long the circle is.
+class _RepeatDetector:
+    """Detects a sequence that repeats itself, in constant memory, whatever its period.
 
-    Brent's algorithm: one value is kept, and exchanged for the newest whenever as many more have
-    come as before the last exchange.
+    Brent's algorithm: keeps one value, and replaces it by the newest one after 1, 2, 4, 8, ...
+    steps.
     """
 
     def __init__(self) -> None:
@@ -26,7 +31,7 @@ class _Cycle:
         self._steps = 0
         self._limit = 1
 
-    def closes_with(self, value: Hashable) -> bool:
+    def repeats(self, value: Hashable) -> bool:
         if value == self._kept:
             return True
         self._steps += 1
@@ -35,45 +40,66 @@ class _Cycle:
         return False
 
 
-class Progress:
-    """Watches the pages of one listing, of which each must lead further."""
+class LoopDetector:
+    """Raises `ServerResponseError` when the pages of one listing no longer lead further."""
 
     def __init__(self, operation: str, bucket: str | None, key: str | None = None) -> None:
         self._operation, self._bucket, self._key = operation, bucket, key
-        self._positions = _Cycle()
-        self._entries = _Cycle()
+        self._positions = _RepeatDetector()
+        self._entries = _RepeatDetector()
         self._folder: Hashable = None
-        self._idle = 0
+        self._empty_pages = 0
 
-    def go_on(
+    def check(
         self, position: Hashable, last: Hashable | None, folder: Hashable | None = None
     ) -> None:
-        """Note where the next page begins; raise `ServerResponseError` in a circle.
+        """Check one page before the next one is requested.
 
-        ``last`` is the last entry of the page, None if it has none. An entry comes but once.
-        ``folder`` is its last common prefix, which may begin the next page, too.
+        Args:
+            position: Where the next page begins.
+            last: The last entry of the page, None if it has none. No entry comes twice.
+            folder: The last common prefix of the page, which may also begin the next one.
         """
-        if self._positions.closes_with(position):
-            raise self._circle("the server gives the same page again")
+        if self._positions.repeats(position):
+            raise self._loop("the server sends the same page again")
         if last is not None:
-            if self._entries.closes_with(last):
-                raise self._circle("the server gives the same entries again")
-            self._idle = 0
+            if self._entries.repeats(last):
+                raise self._loop("the server sends the same entries again")
+            self._empty_pages = 0
         elif folder is not None and folder != self._folder:
-            if self._entries.closes_with((folder,)):
-                raise self._circle("the server gives the same folders again")
-            self._idle = 0
+            if self._entries.repeats((folder,)):
+                raise self._loop("the server sends the same folders again")
+            self._empty_pages = 0
         else:
-            self._idle += 1
+            self._empty_pages += 1
             most = _MAX_EMPTY_PAGES if folder is None else _MAX_PAGES_OF_A_FOLDER
-            if self._idle >= most:
-                raise self._circle(f"{most} pages had nothing new")
+            if self._empty_pages >= most:
+                raise self._loop(f"{most} pages had nothing new")
         self._folder = folder
 
-    def _circle(self, why: str) -> ServerResponseError:
+    def _loop(self, why: str) -> ServerResponseError:
         return ServerResponseError(
-            f"The listing does not go on: {why}.",
+            f"The listing does not end: {why}.",
             operation=self._operation,
             bucket=self._bucket,
             key=self._key,
         )
+
+
+async def pages_in_time(
+    pages: AsyncGenerator[T], requests: S3Requests, method: str, seconds: float | None
+) -> AsyncGenerator[T]:
+    """Yield the pages until the time is up or the storage is closed. Errors name ``method``."""
+    deadline = Deadline(seconds, requests.in_flight, method=method, bucket=requests.bucket)
+    async with aclosing(pages):
+        while (page := await deadline.wait(anext(pages, None))) is not None:
+            yield page
+
+
+def checked_limit(limit: int | None, name: str, entries: str) -> int | None:
+    """Return the most entries to list; raise `InvalidInputError` unless it is 1 or more."""
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise InvalidInputError(
+            f"{name} must be 1 or more, not {limit!r}.", hint=f"None lists all {entries}."
+        )
+    return limit

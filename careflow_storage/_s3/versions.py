@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.paging import Progress
+from careflow_storage._s3.paging import LoopDetector
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileVersion
 
@@ -32,15 +32,15 @@ async def version_pages(
     """
     left = limit
     position: tuple[str, str | None] | None = None
-    progress = Progress("ListObjectVersions", requests.bucket)
+    loops = LoopDetector("ListObjectVersions", requests.bucket)
     while left is None or left > 0:
         wanted = PAGE_VERSIONS if left is None else min(PAGE_VERSIONS, left)
         page = await requests.list_versions(prefix, max_keys=wanted, after=position)
         found = page.versions[:wanted]
-        # Who erases all that is listed under a prefix must not be given anything else.
+        # A caller that erases what is listed must not get keys outside the prefix.
         for version in found:
             if not version.key.startswith(prefix):
-                raise _nonsense("it has keys that do not begin with the prefix", version.key)
+                raise _malformed("it lists keys that do not begin with the prefix", version.key)
         last = (page.versions[-1].key, page.versions[-1].version_id) if page.versions else None
         if found:
             yield found
@@ -49,7 +49,7 @@ async def version_pages(
         if page.next_position is None:
             return
         position = page.next_position
-        progress.go_on(position, last)
+        loops.check(position, last)
 
 
 async def versions_of_key(
@@ -84,7 +84,7 @@ def checked_version_id(version_id: str) -> str:
     return version_id
 
 
-def _nonsense(why: str, key: str | None) -> ServerResponseError:
+def _malformed(why: str, key: str | None) -> ServerResponseError:
     return ServerResponseError(
-        f"The server's response makes no sense: {why}.", operation="ListObjectVersions", key=key
+        f"Malformed response: {why}.", operation="ListObjectVersions", key=key
     )

@@ -1,25 +1,25 @@
-"""The listing of all versions, which is made without waiting for anything."""
+"""The listing of all versions, which is made without a request."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
 
+from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.paging import checked_limit, pages_in_time
 from careflow_storage._s3.versions import version_pages
-from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import FileVersion
 
 
-class VersionListing:
+class VersionListing(Pages[FileVersion]):
     """All versions and delete markers below a prefix: awaited, iterated, or page by page.
 
-    By key, in UTF-8 byte order on B2 and AWS S3 (SeaweedFS, the embedded server, has an order of
-    its own), and within a key the newest first. Costs one request per 1000
-    (class C on B2), sent as they are needed. Every iteration begins a new listing.
+    In the order of their keys: UTF-8 byte order on B2 and AWS S3, another one on SeaweedFS, the
+    embedded server. Within a key the newest comes first. Costs one request per 1000 versions
+    (class C on B2), sent when they are needed. Every iteration begins a new listing.
     """
 
     def __init__(
@@ -31,38 +31,14 @@ class VersionListing:
     ) -> None:
         self._requests = requests
         self._prefix = checked_prefix(prefix)
-        if max_versions is not None and (type(max_versions) is not int or max_versions < 1):
-            raise InvalidInputError(
-                f"max_versions must be 1 or more, not {max_versions!r}.",
-                hint="None lists all versions.",
-            )
-        self._max_versions = max_versions
+        self._max_versions = checked_limit(max_versions, "max_versions", "versions")
         self._timeout = Deadline(timeout).timeout
-
-    def __await__(self) -> Generator[Any, None, list[FileVersion]]:
-        return self._all().__await__()
-
-    async def __aiter__(self) -> AsyncIterator[FileVersion]:
-        async for page in self.pages():
-            for version in page:
-                yield version
 
     async def pages(self) -> AsyncIterator[list[FileVersion]]:
         """Yield lists of up to 1000 versions; none for an empty listing."""
         requests = self._requests()
-        deadline = Deadline(
-            self._timeout,
-            requests.in_flight,
-            method="list_file_versions",
-            bucket=requests.bucket,
-        )
         pages = version_pages(requests, self._prefix, limit=self._max_versions)
+        pages = pages_in_time(pages, requests, "list_file_versions", self._timeout)
         async with aclosing(pages):
-            while True:
-                page = await deadline.wait(anext(pages, None))
-                if page is None:
-                    return
+            async for page in pages:
                 yield page
-
-    async def _all(self) -> list[FileVersion]:
-        return [version async for page in self.pages() for version in page]

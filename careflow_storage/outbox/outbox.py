@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
 from careflow_storage._method_call import MethodCall
+from careflow_storage._pages import Pages
 from careflow_storage._uninterrupted import clean_up_to_end, run_to_end
 from careflow_storage.errors import (
     InvalidInputError,
@@ -375,7 +376,7 @@ class Outbox:
         return self._open
 
 
-class EntryListing:
+class EntryListing(Pages[OutboxEntry]):
     """Entries of an outbox: ``await`` it for a list, or iterate with ``async for``."""
 
     def __init__(
@@ -385,19 +386,14 @@ class EntryListing:
         self._state = state
         self._method = method
 
-    def __await__(self) -> Generator[Any, None, list[OutboxEntry]]:
-        return self._all().__await__()
-
-    async def _all(self) -> list[OutboxEntry]:
-        return [entry async for entry in self]
-
-    async def __aiter__(self) -> AsyncIterator[OutboxEntry]:
+    async def pages(self) -> AsyncIterator[list[OutboxEntry]]:
+        """Yield lists of up to 200 entries; none for an empty listing."""
         last = 0
         while True:
             with MethodCall(self._method, None):
                 entries, last = await self._store.queue.page(self._state, last, _PAGE_ENTRIES)
-            for entry in entries:
-                yield entry
+            if entries:
+                yield entries
             if len(entries) < _PAGE_ENTRIES:
                 return
 

@@ -123,7 +123,7 @@ async def test_a_circle_ends_with_an_error(
         HostileServer(serving(render, circle())) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
-        with pytest.raises(ServerResponseError, match="does not go on") as caught:
+        with pytest.raises(ServerResponseError, match="does not end") as caught:
             await call(storage)
         assert caught.value.bucket == "recordings-bucket"
         assert len(server.asked) < 350
@@ -167,7 +167,7 @@ async def test_folders_in_a_circle_end_with_an_error() -> None:
             HostileServer(serving(files, pages)) as server,
             BackblazeStorage(server.settings()) as storage,
         ):
-            with pytest.raises(ServerResponseError, match="does not go on"):
+            with pytest.raises(ServerResponseError, match="does not end"):
                 await storage.list_folder()
             assert len(server.asked) <= 1001
 
@@ -190,6 +190,6 @@ async def test_parts_in_a_circle_end_with_an_error() -> None:
         )
 
     async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
-        with pytest.raises(ServerResponseError, match="does not go on"):
+        with pytest.raises(ServerResponseError, match="does not end"):
             await storage.keep_incomplete_upload("k", "upload-id")
         assert len(server.asked) < 10
