@@ -1,7 +1,7 @@
-"""The sizes and ranges that responses tell, bounded, and held to what was asked for.
+"""Sizes and ranges in responses: bounded, and compared with the request.
 
-A number that the server sends is never used before it is known to be possible: memory, loops and
-files in proportion to it would be the server's to choose.
+No number from the server is used before it is checked. Otherwise the server would choose the size
+of buffers, loops and files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 # The largest object of any S3 server known has 50 TB; of B2, 10 TB.
 MAX_SIZE_DIGITS: Final = 14
 LARGEST_OBJECT: Final = 10**MAX_SIZE_DIGITS - 1
-# S3 and B2 allow so many parts of one object.
+# The most parts that S3 and B2 allow in one object.
 MAX_PARTS: Final = 10_000
 
 _is_size = re.compile(rf"[0-9]{{1,{MAX_SIZE_DIGITS}}}").fullmatch

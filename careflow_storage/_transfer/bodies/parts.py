@@ -8,6 +8,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._s3.headers.encryption import has_lock
+from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import digest_of, new_hasher, request_headers
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage.errors import InvalidInputError, SizeMismatchError
@@ -17,7 +18,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MIB = 1024 * 1024
-MAX_PARTS = 10_000
 MAX_PART_BYTES = 5_000_000_000
 MAX_OBJECT_BYTES = 10_000_000_000_000
 # The upload markers of stored objects depend on it: never change it.

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Mapping
 
 from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.growing_part import GATHER_BYTES, GrowingPart
-from careflow_storage._transfer.bodies.parts import MAX_PARTS, MIB, MemoryBody, Part, PartSizes
+from careflow_storage._transfer.bodies.parts import MIB, MemoryBody, Part, PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark_partial
 from careflow_storage._transfer.live.flusher import Flusher

@@ -16,8 +16,9 @@ from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.object_lock import lock_at_least
 from careflow_storage._s3.objects import ObjectHead, Stored
+from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import composite, composite_etag
-from careflow_storage._transfer.bodies.parts import MAX_PARTS, PartSizes, check_size
+from careflow_storage._transfer.bodies.parts import PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.part_reader import PartReader

@@ -13,12 +13,12 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
+from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies import growing_part
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.parts import (
     MAX_OBJECT_BYTES,
     MAX_PART_BYTES,
-    MAX_PARTS,
     PartSizes,
 )
 from careflow_storage._transfer.upload.marker import UploadMarker
