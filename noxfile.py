@@ -164,6 +164,18 @@ def sdist(session: nox.Session) -> None:
 
 
 @nox.session
+def mutation(session: nox.Session) -> None:
+    """Change pure modules bit by bit; a change that no test notices shows a gap in the tests.
+
+    Arguments choose modules: ``nox -s mutation -- "careflow_storage._retry_after*"``.
+    """
+    install(session, "test")
+    session.install("mutmut>=3.8")
+    session.run("mutmut", "run", *session.posargs)
+    session.run("mutmut", "results")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments after ``--`` go to the runner."""
     install(session, "bench")

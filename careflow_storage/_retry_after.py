@@ -63,10 +63,9 @@ def http_date(text: str) -> datetime | None:
         return None
     year = int(found["year"])
     if len(found["year"]) == 2:
-        # Two digits mean the year of that kind that is at most 50 years ahead.
-        this = datetime.now(UTC).year
-        year += this - this % 100
-        year -= 100 if year > this + 50 else 0
+        # The latest year with these digits that is at most 50 years ahead.
+        latest = datetime.now(UTC).year + 50
+        year = latest - (latest - year) % 100
     try:
         return datetime(
             year,

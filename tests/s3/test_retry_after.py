@@ -73,6 +73,14 @@ def test_a_date_is_a_distance_from_the_date_of_the_response(
     assert seconds_to_wait(written(then, form), written(now, form_of_now)) == max(0, seconds)
 
 
+@pytest.mark.parametrize(("ahead", "read"), [(0, 0), (50, 50), (51, -49), (99, -1)])
+def test_two_digits_of_a_year_mean_at_most_50_years_ahead(ahead: int, read: int) -> None:
+    this = datetime.now(UTC).year
+    date = http_date(f"Sunday, 06-Nov-{(this + ahead) % 100:02} 08:49:37 GMT")
+    assert date is not None
+    assert date.year == this + read
+
+
 def test_without_a_date_the_clock_of_this_machine_counts() -> None:
     for date in (None, "", "yesterday"):
         then = datetime.now(UTC) + timedelta(hours=1)

@@ -44,7 +44,7 @@ async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 
 # All kinds in one test: with a storage for each it would take ten times as long.
-@pytest.mark.parametrize("data", [SMALL, IN_PARTS], ids=len)
+@pytest.mark.parametrize("data", [SMALL, pytest.param(IN_PARTS, marks=pytest.mark.slow)], ids=len)
 async def test_given_any_kind_of_body_then_what_it_gave_is_what_is_stored(
     storage: BackblazeStorage, server: B2Server, data: bytes, tmp_path: Path
 ) -> None:
@@ -58,6 +58,7 @@ async def test_given_any_kind_of_body_then_what_it_gave_is_what_is_stored(
     assert server.incomplete_uploads() == []
 
 
+@pytest.mark.slow
 async def test_given_memory_that_is_used_again_then_no_part_has_later_bytes(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ async def test_given_memory_that_is_used_again_then_no_part_has_later_bytes(
     assert damaged == []
 
 
+@pytest.mark.slow
 async def test_given_any_kind_of_body_when_put_in_the_outbox_then_it_delivers_its_bytes(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:

@@ -216,6 +216,7 @@ async def test_while_parts_cannot_go_out_write_waits_and_then_goes_on(
     assert await storage.get_file(writer.key) == data
 
 
+@pytest.mark.slow
 async def test_idle_calls_hold_no_memory_and_no_slot(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
