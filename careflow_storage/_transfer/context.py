@@ -1,4 +1,4 @@
-"""What every transfer of one storage shares."""
+"""The objects that all transfers of one storage share."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TransferContext:
-    """The two planes, and the threads, memory and disk that all transfers draw on.
+    """The clients, threads, memory and disk space that all transfers of one storage share.
 
-    ``living`` are the IDs of the multipart uploads that this storage is working on. The ``turns``
-    are those of all recordings in progress: one of a thousand gives the event loop a turn.
+    Attributes:
+        living: The IDs of the multipart uploads that this storage is working on.
+        turns: Shared by all recordings in progress, so that the event loop runs other tasks every
+            few milliseconds, however many recordings write.
     """
 
     settings: StorageSettings

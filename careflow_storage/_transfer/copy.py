@@ -1,4 +1,4 @@
-"""Copies within the bucket, made by the server: no byte of them comes here."""
+"""Copies within the bucket, made by the server without transferring bytes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from careflow_storage.protection import Encryption
 
 logger = logging.getLogger("careflow_storage")
 
-# AWS "CopyObject" and B2 "S3 Copy Object": larger objects are copied part by part.
+# AWS "CopyObject" and B2 "S3 Copy Object": larger objects must be copied in parts.
 MAX_COPY_BYTES = 5_000_000_000
 _COPIED_PART_BYTES = 1024 * 1024 * 1024
 PARTIAL_HEADER = f"{META_PREFIX}{PARTIAL_MARK}"
 
 
 class Copied(NamedTuple):
-    """What the server made, and of how many parts."""
+    """The copy, and the number of its parts."""
 
     stored: Stored
     parts: int
@@ -43,28 +43,28 @@ async def copy(
     marker: UploadMarker | None = None,
     unless_exists: bool = False,
 ) -> Copied:
-    """Copy an object of any size; ``headers`` (all of them) take the place of its own.
+    """Copy an object of any size; ``headers`` replace all headers of the object.
 
-    Up to 5 GB 1 request, whose ETag is then that of a single PUT on most servers; beyond, 1 per
-    GiB and 2 more. A failure leaves no multipart upload behind; but a copy whose every response
-    was lost may be there.
+    Requests: 1 for up to 5 GB, and the ETag is then that of a single PUT on most servers; for
+    more, 1 per GiB and 2 more. A failure leaves no multipart upload. If all responses were lost,
+    the copy may exist.
 
     Args:
-        mark: Left in the copy's metadata, to find it by after a lost response. Without it a
-            repeated request may leave one more version of the copy.
-        unless_exists: Let the server refuse where the key exists, if it can.
+        marker: Stored in the metadata of the copy, to recognise it after a lost response. Without
+            it, a repeated request may create another version of the copy.
+        unless_exists: Refuse to overwrite an existing key, if the server supports that.
     """
     await context.control.prepare()
     if source.size > MAX_COPY_BYTES:
         return await _copy_in_parts(context, source, key, headers, unless_exists)
     if marker is None:
         return Copied(await context.control.copy_object(source, key, headers), 1)
-    one = _OneRequest(context, source, key, {**headers, MARK_HEADER: str(marker)}, str(marker))
-    return Copied(await one.copy(unless_exists=unless_exists), 1)
+    single = _SingleCopy(context, source, key, {**headers, MARK_HEADER: str(marker)}, str(marker))
+    return Copied(await single.copy(unless_exists=unless_exists), 1)
 
 
-class _OneRequest:
-    """A CopyObject whose response may be lost."""
+class _SingleCopy:
+    """A CopyObject request that recognises its copy after a lost response."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class _OneRequest:
                 self._key,
                 self._headers,
                 unless_exists=unless_exists,
-                settle=self._made,
+                settle=self._find_copy,
             )
         except NotSupportedError:
             if not unless_exists:
@@ -96,19 +96,19 @@ class _OneRequest:
         except StorageError as error:
             if not (error.retryable or isinstance(error, PreconditionFailedError)):
                 raise
-            made = await self._made()
+            made = await self._find_copy()
             if made is None:
                 raise
             return made
 
-    async def _made(self) -> Stored | None:
-        """The copy, if it is what the key shows."""
+    async def _find_copy(self) -> Stored | None:
+        """Return the copy, if it is the current version of the key."""
         try:
             head = await self._context.requests.head_object(
                 self._key, headers=key_headers_of(self._headers)
             )
         except StorageError as error:
-            logger.debug("whether the copy was made is unknown: %s", error)
+            logger.debug("could not check whether the copy exists: %s", error)
             return None
         if head.upload_mark != self._marker:
             return None
@@ -154,14 +154,14 @@ async def mark_partial(
     *,
     encryption: Encryption | None = None,
 ) -> Stored:
-    """Give a stored object the mark of a recording that was cut off.
+    """Mark a stored recording as partial.
 
-    Metadata can be changed by a copy alone: of this very version onto its own key. `erase_unmarked`
-    is for the version without the mark. 1 request (see `copy` for more than 5 GB), and one more
-    where its response was lost.
+    Only a copy can change metadata, so this copies the version onto its own key. `erase_unmarked`
+    then erases the version that is not marked. 1 request (see `copy` for more than 5 GB), and one
+    more after a lost response.
 
     Raises:
-        StorageError: It is stored without the mark; ``stored_unmarked`` is set.
+        StorageError: The recording is stored, but not marked; ``stored_unmarked`` is set.
     """
     try:
         marked, _ = await copy(
@@ -171,7 +171,7 @@ async def mark_partial(
             {**headers, PARTIAL_HEADER: "true"},
         )
     except StorageError as error:
-        made = await _marked_anyway(context, key, size, headers) if error.retryable else None
+        made = await _find_marked(context, key, size, headers) if error.retryable else None
         if made is None:
             set_unmarked(error, stored)
             raise
@@ -179,14 +179,14 @@ async def mark_partial(
     return marked
 
 
-async def _marked_anyway(
+async def _find_marked(
     context: TransferContext, key: str, size: int, headers: Mapping[str, str]
 ) -> Stored | None:
-    """The marked copy, where only the response to it was lost."""
+    """Return the marked copy, if it exists although its response was lost."""
     try:
         head = await context.requests.head_object(key, headers=key_headers_of(headers))
     except StorageError as error:
-        logger.debug("whether the copy was made is unknown: %s", error)
+        logger.debug("could not check whether the copy exists: %s", error)
         return None
     ours = head.upload_mark is not None and head.upload_mark == headers.get(MARK_HEADER)
     if not (ours and head.file.partial and head.file.size == size):
@@ -195,12 +195,12 @@ async def _marked_anyway(
 
 
 def set_unmarked(error: StorageError, stored: Stored) -> None:
-    """Tell in ``error`` that an object is stored without its partial mark."""
+    """Add to ``error`` that the recording is stored, but not marked as partial."""
     version = "" if stored.version_id is None else f", version {stored.version_id}"
     error.message = f"The recording is stored, but not marked as partial{version}: {error.message}"
     error.stored_unmarked = True
-    # The same call again would store it again, or find no upload any more.
-    advice = "Treat it as a recording that was cut off; do not send it again."
+    # Repeating the call would store the recording again, or fail without an upload.
+    advice = "Treat it as a partial recording; do not send it again."
     error.hint = f"{error.hint} {advice}" if error.hint and not error.retryable else advice
     error.retryable = False
 
@@ -208,16 +208,16 @@ def set_unmarked(error: StorageError, stored: Stored) -> None:
 async def erase_unmarked(
     context: TransferContext, key: str, stored: Stored, marked: Stored
 ) -> None:
-    """Erase the version without the mark. 1 request.
+    """Erase the version that is not marked as partial. 1 request.
 
-    If the application key may not erase, it stays behind the marked one, which is logged.
+    If this fails, for example because the application key may not erase versions, log a warning.
     """
     if stored.version_id is not None and stored.version_id != marked.version_id:
         try:
             await context.requests.delete_object(key, version_id=stored.version_id)
         except StorageError as error:
             logger.warning(
-                "The version without the partial mark could not be erased: %s",
+                "The version that is not marked as partial could not be erased: %s",
                 error,
                 extra={"key": key, "version_id": stored.version_id, "code": error.code},
             )

@@ -1,4 +1,4 @@
-"""Multipart uploads that nobody finished: list them, abort them, or keep what they hold."""
+"""Incomplete multipart uploads: list them, abort them, or keep their parts as an object."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from careflow_storage.protection import CustomerKey
 
 logger = logging.getLogger("careflow_storage")
 
-# B2's minimum for every part but the last; Amazon's (5 MiB) is a little more, and its own
-# response then tells. Backblaze, "Create Large Files with the Native API".
+# B2's minimum for every part but the last (Backblaze, "Create Large Files with the Native API").
+# Amazon's minimum is 5 MiB; its response says so.
 _SMALLEST_PART_BYTES = 5_000_000
 _OWN_HEADERS = ("content-type", "cache-control", "content-disposition")
 
@@ -47,27 +47,29 @@ async def list_incomplete(context: TransferContext, prefix: str) -> list[Incompl
 
 
 async def abort_upload(context: TransferContext, key: str, upload_id: str) -> None:
-    """Drop one multipart upload and its parts. 1 request.
+    """Abort a multipart upload and delete its parts. 1 request.
 
-    One that is not there (any more) is as good as dropped, as with every deletion in S3.
+    Succeeds if the upload does not exist, like every deletion in S3.
     """
     upload_id = _checked_id(upload_id)
     try:
         await context.multipart.abort(key, upload_id)
     except NoSuchUploadError:
-        logger.debug("the upload %s is gone already", upload_id, extra={"key": key})
+        logger.debug("the upload %s no longer exists", upload_id, extra={"key": key})
 
 
 async def abort_stale(
     context: TransferContext, older_than: timedelta, prefix: str
 ) -> list[IncompleteUpload]:
-    """Abort uploads of which nothing came for ``older_than``; return what was aborted.
+    """Abort uploads without progress for ``older_than``; return the aborted uploads.
 
-    An upload is stale if it was begun longer ago and no part of it was stored since: a live
-    recording of many hours is not. One that this storage is working on never is. Times are the
-    server's. 1 request per 1000 uploads, and for each old one 1 per 1000 parts and 1 to abort
-    it, ``transfer_concurrency`` at once. One that is completed meanwhile is left out of the
-    result. After a failure the others are still tried, and the first error comes out.
+    An upload is stale if it began before that time and no part was stored since. So a live
+    recording of many hours is not stale. Uploads that this storage is working on are never
+    stale. All times are the server's.
+
+    Requests: 1 per 1000 uploads; for each old upload 1 per 1000 parts, and 1 to abort it,
+    ``transfer_concurrency`` at once. An upload that is completed meanwhile is not in the result.
+    After a failure the other uploads are still aborted; then the first error is raised.
     """
     older_than = _checked_age(older_than)
     prefix = checked_prefix(prefix)
@@ -78,7 +80,7 @@ async def abort_stale(
             now = page.server_time
             if now is None:
                 raise ServerResponseError(
-                    "The server does not tell the time, so nobody knows what is stale.",
+                    "The response has no Date, so the age of the uploads is unknown.",
                     operation="ListMultipartUploads",
                 )
             before = now - older_than
@@ -93,7 +95,7 @@ async def abort_stale(
 async def _abort_idle(
     context: TransferContext, uploads: Sequence[tuple[IncompleteUpload, datetime]]
 ) -> list[IncompleteUpload]:
-    """Abort each upload that has no part stored after the time that stands beside it."""
+    """Abort each upload of which no part was stored since its given time."""
     window = asyncio.Semaphore(context.settings.transfer_concurrency)
     aborted: set[str] = set()
     failures: list[StorageError] = []
@@ -107,7 +109,7 @@ async def _abort_idle(
                 await context.multipart.abort(upload.key, upload.upload_id)
                 aborted.add(upload.upload_id)
             except NoSuchUploadError:
-                logger.debug("the upload %s has ended by itself", upload.upload_id)
+                logger.debug("the upload %s has ended", upload.upload_id)
             except StorageError as error:
                 failures.append(error)
 
@@ -124,30 +126,30 @@ async def _abort_idle(
 async def keep_incomplete(
     context: TransferContext, key: str, upload_id: str, encryption: CustomerKey | None = None
 ) -> UploadResult:
-    """Complete an upload with the parts that the server has, and mark the object as partial.
+    """Complete an upload with the parts that the server has; mark the object as partial.
 
-    Taken are the parts from the first on up to the first gap, or to the first that is too small
-    to stand before another. Requests: ListParts (1 per 1000 parts), Complete, a HEAD, and the
-    copy that marks it (see `copying.mark_partial`), and a deletion. If only the marking fails,
-    the error comes out with ``stored_unmarked``, and the object is there, unmarked.
+    Uses the parts up to the first gap, or up to the first part that is smaller than the minimum.
+    Requests: ListParts (1 per 1000 parts), CompleteMultipartUpload, a HEAD, the copy that marks
+    the object (see `copy.mark_partial`), and a deletion.
 
     Raises:
-        InvalidInputError: This storage is working on it.
-        NoSuchUploadError: It was completed or aborted already, or has no first part.
+        InvalidInputError: This storage is working on the upload.
+        NoSuchUploadError: The upload was completed or aborted, or has no first part.
+        StorageError: If ``stored_unmarked`` is set, the object is stored, but not marked.
     """
     upload_id = _checked_id(upload_id)
     if upload_id in context.living:
         raise InvalidInputError(
             f"The upload {upload_id} is in progress in this storage.",
             key=key,
-            hint="Keep what was left by a process that has ended.",
+            hint="Keep only uploads of processes that have ended.",
         )
     await context.control.prepare()
     parts = _usable(await context.control.list_parts(key, upload_id))
     if not parts:
         raise NoSuchUploadError(
-            "The upload has no first part: there is nothing to keep.",
-            hint="abort_upload() drops it.",
+            "The upload has no first part, so there is nothing to keep.",
+            hint="abort_upload() removes it.",
             key=key,
         )
     algorithm = parts[0].checksum[0] if parts[0].checksum is not None else "md5"
@@ -159,7 +161,7 @@ async def keep_incomplete(
     finally:
         context.living.discard(upload_id)
     try:
-        file, marked = await _mark_as_it_was(context, key, stored, upload.size, encryption)
+        file, marked = await _mark_with_own_headers(context, key, stored, upload.size, encryption)
     except StorageError as error:
         if not error.stored_unmarked:
             set_unmarked(error, stored)
@@ -178,10 +180,10 @@ async def keep_incomplete(
     )
 
 
-async def _mark_as_it_was(
+async def _mark_with_own_headers(
     context: TransferContext, key: str, stored: Stored, size: int, encryption: CustomerKey | None
 ) -> tuple[FileMetadata, Stored]:
-    """Mark an object as partial, with the headers that it has."""
+    """Mark an object as partial, and keep its headers."""
     head = await context.requests.head_object(
         key, version_id=stored.version_id, headers=encryption_headers(encryption)
     )
@@ -199,8 +201,8 @@ async def _mark_as_it_was(
 
 def _usable(parts: Sequence[ListedPart]) -> list[ListedPart]:
     usable: list[ListedPart] = []
-    # SeaweedFS lists a part that was sent again once for each time, in no order. Of a flushed
-    # recording the longest is the last; elsewhere they are equal.
+    # SeaweedFS lists a part that was sent several times once for each time, in any order. The
+    # longest is the last: only flushes send different sizes, and a flushed part only grows.
     longest: dict[int, ListedPart] = {}
     for part in parts:
         if part.number not in longest or part.size >= longest[part.number].size:
@@ -217,7 +219,7 @@ def _usable(parts: Sequence[ListedPart]) -> list[ListedPart]:
 def _sent(part: ListedPart) -> SentPart:
     if part.checksum is not None:
         return SentPart(part.size, part.etag, part.checksum[1])
-    # An ETag that is no MD5 (SSE-C, KMS) stands for itself: nothing else is known of the bytes.
+    # An ETag that is not an MD5 (SSE-C, KMS) says nothing about the bytes.
     is_md5 = composite_etag([part.etag]) is not None
     return SentPart(part.size, part.etag, bytes.fromhex(part.etag) if is_md5 else b"")
 
@@ -225,13 +227,13 @@ def _sent(part: ListedPart) -> SentPart:
 def _checked_age(age: object) -> timedelta:
     if not isinstance(age, timedelta) or age <= timedelta():
         raise InvalidInputError(
-            f"older_than must be a timedelta above zero, not {age!r}.",
-            hint="Choose more than the longest upload takes: timedelta(days=1), for instance.",
+            f"older_than must be a positive timedelta, not {age!r}.",
+            hint="Choose more than the longest upload takes, for example timedelta(days=1).",
         )
     return age
 
 
 def _checked_id(upload_id: object) -> str:
     if not isinstance(upload_id, str) or not upload_id:
-        raise InvalidInputError(f"upload_id must be a text, not {upload_id!r}.")
+        raise InvalidInputError(f"upload_id must be a non-empty str, not {upload_id!r}.")
     return upload_id

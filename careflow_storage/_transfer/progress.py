@@ -1,4 +1,4 @@
-"""Progress callbacks: cumulative, never falling, their exceptions never swallowed."""
+"""Progress callbacks: their counts never decrease, and their exceptions are never swallowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ProgressCallback = Callable[[Progress], Awaitable[None] | None]
 
 
 class Meter:
-    """Counts the bytes of one transfer; a part that is sent again is not counted twice."""
+    """Counts the bytes of one transfer. A part that is sent again is not counted twice."""
 
     def __init__(self, total: int | None) -> None:
         self.total = total
@@ -25,14 +25,14 @@ class Meter:
         self._position = 0
 
     def add(self, count: int) -> None:
-        """Count bytes that moved for the first time in this run."""
+        """Count bytes that were transferred for the first time in this run."""
         self._position += count
         if self._position > self.transferred:
             self.transferred = self._position
             self.moved.set()
 
     def restart(self) -> None:
-        """Begin the whole transfer anew: nothing is told until it is past what was told."""
+        """Restart the transfer; report nothing until it is past the last reported count."""
         self._position = 0
 
     def part(self) -> PartMeter:
@@ -41,14 +41,14 @@ class Meter:
 
 
 class PartMeter:
-    """Counts one part's bytes through all its attempts."""
+    """Counts the bytes of one part over all its attempts."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._reached = 0
 
     def reach(self, position: int) -> None:
-        """Tell how far the running attempt is; only what is new is counted."""
+        """Report how many bytes the running attempt has sent; only new bytes count."""
         if position > self._reached:
             self._meter.add(position - self._reached)
             self._reached = position
@@ -56,11 +56,11 @@ class PartMeter:
 
 @asynccontextmanager
 async def metered(callback: ProgressCallback | None, total: int | None) -> AsyncIterator[Meter]:
-    """Give a meter whose counts reach ``callback``, from a task of its own.
+    """Yield a meter; a separate task passes its counts to ``callback``.
 
-    Several counts may come as one call: the callback is never called again before it has
-    returned, so a slow one makes fewer calls, not a queue. What it raises ends the transfer
-    and comes out of it. The last call tells the final count.
+    A slow callback is called less often: one call may cover several counts, and calls never
+    overlap. An exception of the callback ends the transfer and is raised from it. The last call
+    has the final count.
     """
     meter = Meter(total)
     if callback is None:
@@ -75,15 +75,15 @@ async def metered(callback: ProgressCallback | None, total: int | None) -> Async
 
 async def _report(callback: ProgressCallback, meter: Meter) -> None:
     help_call()
-    told: int | None = None
+    reported: int | None = None
     finished = False
     while not finished:
         await meter.moved.wait()
         meter.moved.clear()
         finished = meter.finished
-        if meter.transferred != told:
-            told = meter.transferred
+        if meter.transferred != reported:
+            reported = meter.transferred
             with cancellation_as_failure():
-                outcome = callback(Progress(transferred=told, total=meter.total))
+                outcome = callback(Progress(transferred=reported, total=meter.total))
                 if inspect.isawaitable(outcome):
                     await outcome

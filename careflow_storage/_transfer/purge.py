@@ -1,4 +1,4 @@
-"""Erasing for good: all versions and unfinished uploads of a key, or of all below a prefix."""
+"""Erases all versions and unfinished uploads of a key, or of all keys with a prefix."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from careflow_storage.models import DeleteResult, FileVersion, IncompleteUpload,
 
 T = TypeVar("T")
 
-# Each is a request that erases up to 1000 versions, and the listing is one more.
+# Requests that erase up to 1000 versions each. The listing is another request.
 _BATCHES_AT_ONCE = 3
-# What S3 does not call a failure, and some servers do: somebody else erased it first.
+# S3 reports success if the version does not exist; some servers report these errors.
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion"})
 
 
@@ -31,8 +31,8 @@ async def purge_key(context: TransferContext, key: str) -> PurgeResult:
     """Erase all versions and delete markers of one key, and abort its unfinished uploads.
 
     Raises:
-        FileLockedError: Object lock keeps a version; all others are gone.
-        StorageError: A version could not be erased for another reason; others are gone.
+        FileLockedError: Object Lock protects a version; all others are erased.
+        StorageError: A version could not be erased for another reason; others are erased.
     """
     purge = _Purge(context, key)
     await purge.run(versions_of_key(context.requests, key), exactly=True)
@@ -42,9 +42,9 @@ async def purge_key(context: TransferContext, key: str) -> PurgeResult:
 async def purge_prefix(
     context: TransferContext, prefix: str, *, dry_run: bool = False
 ) -> PurgeResult:
-    """Do as `purge_key` for all keys with this prefix; only count them if ``dry_run``.
+    """Like `purge_key`, for all keys with ``prefix``; with ``dry_run`` only count.
 
-    About 5 MiB of memory, however many versions there are. What is stored while it runs may
+    Uses about 5 MiB of memory for any number of versions. Files that are stored while it runs may
     stay.
     """
     purge = _Purge(context, prefix, dry_run=dry_run)
@@ -79,16 +79,16 @@ class _Purge:
         self, versions: AsyncGenerator[list[FileVersion]], *, exactly: bool = False
     ) -> None:
         try:
-            # First, so that none of them becomes a version behind the listing's back.
+            # First: an upload that is completed later would become a version that is not listed.
             await self._each(self._upload_pages(exactly), self._abort)
             await self._each(versions, self._erase)
         except StorageError as error:
-            error.add_note(f"Until then were erased: {self._told()}.")
+            error.add_note(f"Erased before the error: {self._summary()}.")
             raise
         if self._first_left is not None:
             raise await self._failure(self._first_left)
         if self._unaborted is not None:
-            self._unaborted.add_note(f"All else was erased: {self._told()}.")
+            self._unaborted.add_note(f"Everything else was erased: {self._summary()}.")
             raise self._unaborted
 
     async def _each(
@@ -102,8 +102,8 @@ class _Purge:
             finally:
                 window.release()
 
-        async with aclosing(pages), aclosing(_one_behind(pages)) as behind, task_group() as group:
-            async for page in behind:
+        async with aclosing(pages), aclosing(_delayed(pages)) as delayed, task_group() as group:
+            async for page in delayed:
                 await window.acquire()
                 group.create_task(do(page))
 
@@ -120,7 +120,7 @@ class _Purge:
     async def _abort_one(self, upload: IncompleteUpload) -> None:
         async with self._aborting:
             try:
-                # Gone already: our own abort, whose response was lost, or its owner was faster.
+                # It may no longer exist: our own abort lost its response, or its owner ended it.
                 with suppress(NoSuchUploadError):
                     if not self._dry_run:
                         await self._context.multipart.abort(upload.key, upload.upload_id)
@@ -143,7 +143,7 @@ class _Purge:
         self._note(versions, results)
 
     def _note(self, versions: Sequence[FileVersion], results: Sequence[DeleteResult]) -> None:
-        # None where the request that was to erase them has failed.
+        # Shorter if a request failed: it has no results.
         for version, result in zip(versions, results, strict=False):
             if result.deleted or result.error_code in _GONE:
                 self._count(version)
@@ -172,23 +172,23 @@ class _Purge:
             error = await explain_denial(self._context.requests, left.key, left.version_id, error)
         count = "One version was" if self._left == 1 else f"{self._left} versions were"
         error.message = (
-            f"{count} not erased; {self._told()} were. The first of them is the version "
+            f"{count} not erased; {self._summary()} were. The first of them is the version "
             f"{left.version_id} of {left.key!r}: {error.message}"
         )
         return error
 
-    def _told(self) -> str:
+    def _summary(self) -> str:
         return (
             f"{self._versions} versions, {self._markers} delete markers, "
             f"{self._uploads} unfinished uploads"
         )
 
 
-async def _one_behind(pages: AsyncGenerator[Sequence[T]]) -> AsyncGenerator[Sequence[T]]:
-    """Yield each page when the next one is there already.
+async def _delayed(pages: AsyncGenerator[Sequence[T]]) -> AsyncGenerator[Sequence[T]]:
+    """Yield each page only after the next one has arrived.
 
-    A page is asked for by the last entry of the one before: not all servers find their way on
-    from an entry that was erased meanwhile.
+    A page is requested by the last entry of the page before. Some servers cannot continue from
+    an entry that was erased meanwhile.
     """
     held: Sequence[T] = ()
     async for page in pages:

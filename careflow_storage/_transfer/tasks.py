@@ -9,16 +9,17 @@ from contextlib import asynccontextmanager, contextmanager
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """`asyncio.TaskGroup` whose first failure comes out as itself.
+    """An `asyncio.TaskGroup` that raises its first failure itself, not in a group.
 
-    A caller whose iterator raised ``ValueError`` catches ``ValueError``, and one whose iterator
-    raised a group catches that group. Failures beside the first are told in its notes.
+    If the caller's iterator raises ``ValueError``, the caller catches ``ValueError``; if it raises
+    an exception group, the caller catches that group. The notes of the first failure list the
+    others.
     """
     try:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as failures:
-        # These are what the tasks raised: a group among them is the caller's own.
+        # The exceptions of the tasks. A group among them was raised by the caller's code.
         first, *others = map(raised_by_task, failures.exceptions)
         for other in others:
             first.add_note(f"Another task failed too: {other!r}")

@@ -1,4 +1,4 @@
-"""Where hashing and blocking I/O happen, so that the event loop never does it."""
+"""Threads for hashing and blocking I/O, which must not run on the event loop."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from careflow_storage._uninterrupted import wait_out
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Hashing this much takes about 0.1 ms, as long as the way to a thread and back.
+# Hashing this much takes about 0.1 ms, as long as switching to a thread and back.
 INLINE_BYTES = 64 * 1024
 
 
 class Closable(Protocol):
-    """What `Threads.open` opens."""
+    """An object that `Threads.open` opens."""
 
     def close(self) -> None: ...
 
@@ -33,29 +33,29 @@ C = TypeVar("C", bound=Closable | None)
 
 
 class Threads:
-    """The storage's own threads; started when first needed, ended by `close`.
+    """The threads of one storage; started on first use, ended by `close`.
 
-    Three kinds, so that none waits for another:
+    There are three kinds, which never wait for each other:
 
-    - for our own short jobs: hashing, temporary files (`run`, `clean_up`);
-    - for the caller's files, whose disk or mount may stall (`run_apart`, `open`);
-    - for the caller's code, a file object or an iterator that may block for as long as it likes:
-      one thread for each that blocks at the moment (`run_of_caller`).
+    - for short jobs of the library: hashing, temporary files (`run`, `clean_up`);
+    - for files of the caller, whose disk or mount may stall (`run_apart`, `open`);
+    - for code of the caller: a file object or iterator may block for any time, so each one that
+      blocks has its own thread (`run_of_caller`).
 
-    asyncio's default executor is left to the application.
+    asyncio's default executor stays free for the application.
     """
 
     def __init__(self) -> None:
         cores = max(2, os.cpu_count() or 1)
-        self._own = Workers("careflow-storage", cores, _give_way)
-        self._files = Workers("careflow-storage-files", cores, _give_way)
+        self._own = Workers("careflow-storage", cores, _lower_priority)
+        self._files = Workers("careflow-storage-files", cores, _lower_priority)
         self._callers = Workers("careflow-storage-body", None)
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await ``function(...)`` in a thread; when cancelled, wait for its end all the same.
+        """Run ``function(...)`` in a thread; wait for its end even when cancelled.
 
-        The job works on a buffer or a file that its owner frees next: it must be over by then.
+        The function uses a buffer or file that its owner frees afterwards.
         """
         job = self._own.submit(partial(function, *args, **kwargs))
         try:
@@ -70,24 +70,24 @@ class Threads:
         return sys.modules[module] if is_loaded(module) else await self.run(import_module, module)
 
     async def run_apart(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await ``function(...)``; when cancelled, leave it behind: it may never end.
+        """Run ``function(...)`` in a thread; when cancelled, do not wait for it: it may never end.
 
-        For jobs on a file of the caller that own all the memory that they touch.
+        For jobs on a file of the caller that own all memory that they use.
         """
         return await self._files.run(partial(function, *args, **kwargs))
 
     async def run_of_caller(self, context: contextvars.Context, function: Callable[[], T]) -> T:
-        """As `run_apart`, for the caller's own code, which runs in ``context``."""
+        """Like `run_apart`, for code of the caller, which runs in ``context``."""
         return (await self.start_of_caller(context, function)).result()
 
     def start_of_caller(
         self, context: contextvars.Context, function: Callable[[], T]
     ) -> asyncio.Future[JobResult[T]]:
-        """Start the caller's own code, for those who do not only wait for its end."""
+        """Start code of the caller in ``context``, without waiting for it."""
         return self._callers.submit(partial(context.run, function))
 
     async def open(self, function: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
-        """As `run_apart`, for what must be closed: when cancelled, what it opens is closed."""
+        """Like `run_apart`, for a function that opens a file; when cancelled, close that file."""
         opening = _Opening(partial(function, *args, **kwargs))
         try:
             return await self._files.run(opening)
@@ -96,16 +96,16 @@ class Threads:
             raise
 
     async def clean_up(self, function: Callable[[], None]) -> None:
-        """As `run`, for a short last job that must happen even when the threads have ended."""
+        """Like `run`, for short jobs that must run even after `close`."""
         if self._closed:
             function()
         else:
             await self.run(function)
 
     async def close(self) -> None:
-        """Wait for our own running jobs and end the threads.
+        """Wait for the running jobs of the library and end the threads.
 
-        A job on the caller's file, or in the caller's code, is not waited for.
+        Does not wait for jobs on files of the caller or in code of the caller.
         """
         self._closed = True
         for workers in (self._own, self._files, self._callers):
@@ -114,7 +114,7 @@ class Threads:
 
 
 class _Opening(Generic[C]):
-    """Opens something in a thread, for a caller who may stop waiting at any moment."""
+    """Opens an object in a thread for a task that may be cancelled meanwhile."""
 
     def __init__(self, function: Callable[[], C]) -> None:
         self._function = function
@@ -131,15 +131,15 @@ class _Opening(Generic[C]):
         return opened
 
     def abandon(self) -> None:
-        """Close what was opened, now or as soon as it is."""
+        """Close the object, now or as soon as it is open."""
         with self._lock:
             self._abandoned = True
             if self._opened is not None:
                 self._opened.close()
 
 
-def _give_way() -> None:
-    # Where cores are few, hashing must not keep the event loop waiting for one. On Linux this
-    # is the priority of the calling thread alone.
+def _lower_priority() -> None:
+    # With few cores, hashing must not delay the event loop. On Linux this changes the priority
+    # of the calling thread only.
     if sys.platform == "linux":
         os.nice(10)

@@ -1,4 +1,4 @@
-"""Turns of the event loop, for loops whose awaits may never suspend."""
+"""Lets the event loop run other tasks during loops whose awaits may never suspend."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _HOLD_SECONDS = 0.005
 
 
 class Turns:
-    """Gives other tasks a turn every few milliseconds.
+    """Lets other tasks run every 5 milliseconds.
 
-    An ``await`` suspends only if what it waits for is not there yet: a body that has its chunks
-    at hand, or a caller that writes in a tight loop, would hold the event loop, and neither a
-    deadline nor a cancellation could act.
+    An ``await`` suspends only if it has to wait. A body that has its chunks ready, or a caller
+    that writes in a tight loop, would block the event loop; deadlines and cancellations would
+    have no effect.
     """
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     async def yield_if_due(self) -> None:
-        """Let the event loop go round, if the last time was some milliseconds ago."""
+        """Let other tasks run, if the last time was at least 5 milliseconds ago."""
         if time.monotonic() - self._last >= _HOLD_SECONDS:
             await asyncio.sleep(0)
             self._last = time.monotonic()

@@ -1,4 +1,4 @@
-"""Daemon threads that run blocking jobs, and are not held up by a job that never ends."""
+"""Daemon threads that run blocking jobs; a job that never ends does not delay the others."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from careflow_storage.errors import StorageClosedError, StorageError
 
 T = TypeVar("T")
 
-# A job that runs for longer (a network mount that stalls) no longer counts against the limit.
+# A job that runs longer, such as one on a stalled mount, no longer counts against the limit.
 _STUCK_SECONDS = 0.25
 _IDLE_SECONDS = 10.0
 
 
 class Workers:
-    """Threads of one name, at most ``limit`` that make progress at once, or any number.
+    """A pool of threads; at most ``limit`` of them make progress at once, if it is set.
 
     A job that has run for 0.25 s counts as stuck: another thread takes its place. The threads are
-    daemons and are not joined when the interpreter exits, so that a job that never ends holds up
-    neither the others' jobs nor the exit. Idle threads end after 10 s.
+    daemons and are not joined when the interpreter exits. So a job that never ends delays neither
+    other jobs nor the exit. Idle threads end after 10 s.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Workers:
         self._name = name
         self._limit = limit
         self._prepare = prepare
-        # Guards all that follows; notified when a job waits, or the workers are closed.
+        # Guards the attributes below; notified when a job is added, and by `close`.
         self._changed = threading.Condition()
         self._jobs: deque[_Job[Any]] = deque()
         self._running: dict[_Job[Any], float] = {}
@@ -45,15 +45,15 @@ class Workers:
         self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Await ``function()`` in a thread. Cancelled, the caller does not wait for its end."""
+        """Run ``function()`` in a thread; when cancelled, do not wait for its end."""
         return (await self.submit(function)).result()
 
     def submit(self, function: Callable[[], T]) -> asyncio.Future[JobResult[T]]:
-        """Start a job; cancelling the future drops the job if it has not begun.
+        """Start a job. Cancelling the future drops the job if it has not started.
 
         Raises:
             StorageClosedError: After `close`.
-            StorageError: The system starts no more threads.
+            StorageError: The system cannot start another thread.
         """
         loop = asyncio.get_running_loop()
         job = _Job(function, loop)
@@ -64,7 +64,7 @@ class Workers:
             try:
                 self._grow()
             except RuntimeError as error:
-                # Where threads share their work, those that there are do it.
+                # With a limit, the existing threads run the job.
                 if self._limit is None or not self._threads:
                     self._jobs.remove(job)
                     raise _no_thread(error) from error
@@ -73,7 +73,7 @@ class Workers:
         return job.future
 
     def close(self) -> None:
-        """Take no more jobs; idle threads end at once, others with their jobs."""
+        """Accept no more jobs; idle threads end at once, the others after their job."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -90,7 +90,7 @@ class Workers:
         await ended.future
 
     def _grow(self) -> None:
-        """Start a thread if a job would wait for one, within the limit. The lock is held."""
+        """Start a thread if a job waits and the limit allows it. The caller holds the lock."""
         waiting = len(self._jobs) - self._idle - self._starting
         if waiting <= 0 or not self._may_grow():
             return
@@ -107,7 +107,7 @@ class Workers:
         return sum(begun < before for begun in self._running.values())
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """While jobs wait, look now and then whether those that run are stuck."""
+        """While jobs wait, check regularly whether running jobs are stuck."""
         if self._limit is not None and self._jobs and self._timer is None and not self._closed:
             self._timer = loop.call_later(_STUCK_SECONDS, self._look_again, loop)
 
@@ -118,7 +118,7 @@ class Workers:
                 try:
                     self._grow()
                 except RuntimeError:
-                    break  # The threads that there are go on with the jobs.
+                    break  # The existing threads run the jobs.
         self._watch(loop)
 
     def _work(self) -> None:
@@ -132,7 +132,7 @@ class Workers:
             done = job
 
     def _next(self, done: _Job[Any] | None) -> _Job[Any] | None:
-        """Return the next job, or None when the thread is to end."""
+        """Return the next job, or None if the thread must end."""
         with self._changed:
             if done is not None:
                 del self._running[done]
@@ -161,7 +161,7 @@ def _no_thread(error: RuntimeError) -> StorageError:
 
 
 class JobResult(Generic[T]):
-    """What a job returned or raised. A future cannot hold every exception: StopIteration."""
+    """The value or exception of a job. A future cannot hold a StopIteration."""
 
     __slots__ = ("_error", "_value")
 
@@ -170,14 +170,14 @@ class JobResult(Generic[T]):
         self._error = error
 
     def result(self) -> T:
-        """Return what the job returned, or raise what it raised."""
+        """Return the value of the job, or raise its exception."""
         if self._error is not None:
             error, self._error = self._error, None
             if isinstance(error, StopIteration | StopAsyncIteration):
-                # It would end a loop that is not its own.
+                # It would end an unrelated loop.
                 raise RuntimeError(f"a job raised {type(error).__name__}") from error
             raise error
-        return self._value  # type: ignore[return-value]  # set when there is no error
+        return self._value  # type: ignore[return-value]  # set if there is no error
 
 
 class _Job(Generic[T]):
@@ -187,7 +187,7 @@ class _Job(Generic[T]):
         self._loop = loop
 
     def run(self) -> None:
-        """Run in this thread, unless the caller has stopped waiting before it began."""
+        """Run in this thread, unless the caller was cancelled before the start."""
         function, self._function = self._function, None
         if function is None or self.future.cancelled():
             return
@@ -197,7 +197,7 @@ class _Job(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's task
             outcome = JobResult(None, error)
         del function
-        # When the loop is closed no task waits any more.
+        # RuntimeError: the loop is closed, so no task waits.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._settle, outcome)
 

@@ -584,7 +584,7 @@ async def test_given_a_failure_in_the_middle_of_a_purge_then_the_error_tells_wha
     b2_server.faults.always(when=third, status=403, code="AccessDenied")
     with pytest.raises(AccessDeniedError) as caught:
         await b2.purge_file("a")
-    assert ["Until then were erased" in note for note in caught.value.__notes__] == [True]
+    assert ["Erased before the error" in note for note in caught.value.__notes__] == [True]
     assert (await b2.purge_file("a")).versions > 0
     assert b2_server.versions() == []
 
