@@ -20,6 +20,7 @@ from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
+from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy.proxy import FaultProxy
 
 # How long an example takes says how busy the machine is, nothing more.
@@ -137,6 +138,20 @@ def moto_server() -> Iterator[str]:
             yield f"http://{host}:{port}"
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[B2Server]:
+    """The B2 emulator, running for one module of tests."""
+    with B2Server() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def server(running: B2Server) -> Iterator[B2Server]:
+    """The B2 emulator, emptied after the test."""
+    yield running
+    running.reset()
 
 
 @pytest.fixture

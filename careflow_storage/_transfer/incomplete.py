@@ -80,7 +80,7 @@ async def abort_stale(
             now = page.server_time
             if now is None:
                 raise ServerResponseError(
-                    "The response has no Date, so the age of the uploads is unknown.",
+                    "The server sent no time, so the age of the uploads is unknown.",
                     operation="ListMultipartUploads",
                 )
             before = now - older_than

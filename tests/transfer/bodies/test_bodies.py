@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,6 @@ from tests.support.body_table import OF_THE_SYSTEM, REFUSED, REUSED, STORED
 THRESHOLD = 20_000
 SMALL, IN_PARTS = noise(10_002), noise(50_002)
 MANY_PARTS = noise(5 * MIB + 60_002)
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> Iterator[B2Server]:
-    yield running
-    running.reset()
 
 
 @pytest.fixture

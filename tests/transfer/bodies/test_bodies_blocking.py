@@ -28,18 +28,6 @@ pytestmark = pytest.mark.slow
 DATA = noise(50_002)
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> Iterator[B2Server]:
-    yield running
-    running.reset()
-
-
 @pytest.fixture
 async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
     settings = server.settings(part_size=5 * MIB, multipart_threshold=20_000)

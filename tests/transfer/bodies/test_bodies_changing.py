@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from gzip import GzipFile, compress
 from io import BytesIO
@@ -28,18 +28,6 @@ from tests.support.bodies import MIB, noise, pieces
 PART = 5 * MIB
 OLD, NEW = b"a" * (3 * PART + 1_000), b"b" * (3 * PART + 1_000)
 Change = Callable[[Path], None]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> Iterator[B2Server]:
-    yield running
-    running.reset()
 
 
 @pytest.fixture

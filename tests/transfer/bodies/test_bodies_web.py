@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,18 +29,6 @@ DATA = noise(300_002).replace(b"\n", b" ")
 THRESHOLD = 100_000
 
 Open = Callable[[str, AsyncExitStack], Any]
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> Iterator[B2Server]:
-    yield running
-    running.reset()
 
 
 @pytest.fixture
