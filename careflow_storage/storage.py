@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
@@ -26,7 +25,7 @@ from careflow_storage._transfer.incomplete import (
     keep_incomplete,
     list_incomplete,
 )
-from careflow_storage._transfer.live.writer import RecordingWriter
+from careflow_storage._transfer.live.writer import OnError, RecordingWriter
 from careflow_storage._transfer.purge import purge_key
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.upload.options import UploadOptions
@@ -105,6 +104,7 @@ class BackblazeStorage:
         self._call = self._runtime.call
         self._context = self._runtime.context
         self._clock = RecordingClock()
+        self._admin: StorageAdmin | None = None
 
     def __repr__(self) -> str:
         bucket, state = self.settings.bucket_name, self._runtime.state
@@ -163,12 +163,15 @@ class BackblazeStorage:
         with self._call("close"):
             await self._runtime.close(grace)
 
-    @cached_property
+    # No cached_property: pyright does not take one for a property of a protocol.
+    @property
     def admin(self) -> StorageAdmin:
         """The bucket itself: CORS, lifecycle, versions, object lock, keys, usage."""
-        from careflow_storage.admin import StorageAdmin
+        if self._admin is None:
+            from careflow_storage.admin import StorageAdmin
 
-        return StorageAdmin(self.settings, self._runtime)
+            self._admin = StorageAdmin(self.settings, self._runtime)
+        return self._admin
 
     def request_counts(self) -> dict[str, int]:
         """Return how many requests this storage has sent, by S3 operation, retries included."""
@@ -306,7 +309,7 @@ class BackblazeStorage:
         filename: str,
         *,
         recorded_at: datetime | None = None,
-        on_error: Literal["abort", "keep"] = "abort",
+        on_error: OnError = "abort",
         flush_interval: float | None = None,
         live_read: bool = False,
         progress: ProgressCallback | None = None,

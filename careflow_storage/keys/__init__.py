@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from careflow_storage.keys.client import ApplicationKeys
     from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
     from careflow_storage.keys.presets import CAPABILITIES, PRESETS, Preset
+    from careflow_storage.keys.sinks import Deliver
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
             "careflow_storage.keys.client": ("ApplicationKeys",),
             "careflow_storage.keys.models": ("CreatedKey", "KeyInfo", "RotationResult"),
+            "careflow_storage.keys.sinks": ("Deliver",),
             "careflow_storage.keys.presets": ("CAPABILITIES", "PRESETS", "Preset"),
         },
     )
@@ -25,6 +27,7 @@ __all__ = [
     "PRESETS",
     "ApplicationKeys",
     "CreatedKey",
+    "Deliver",
     "KeyInfo",
     "Preset",
     "RotationResult",

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from careflow_storage.testing.b2.keys import ApplicationKey
 from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
+from careflow_storage.testing.proxy.faults import Faults
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from careflow_storage.testing.proxy.rule import Attempt, Rule
 from careflow_storage.testing.server import B2Server
@@ -26,6 +27,7 @@ __all__ = [
     "Attempt",
     "B2Server",
     "FaultProxy",
+    "Faults",
     "Rule",
     "StoredUpload",
     "StoredVersion",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from careflow_storage._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from careflow_storage.usage.alerts import Alert, Thresholds, check_thresholds, watch
+    from careflow_storage.usage.alerts import Alert, Thresholds, Watched, check_thresholds, watch
     from careflow_storage.usage.chart import draw_growth
     from careflow_storage.usage.cost import (
         Comparison,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         AWS_S3,
         B2_GUIDE,
         B2_TODAY,
+        CallClass,
         CallPrice,
         Prices,
         load_prices,
@@ -46,6 +47,7 @@ else:
                 "AWS_S3",
                 "B2_GUIDE",
                 "B2_TODAY",
+                "CallClass",
                 "CallPrice",
                 "Prices",
                 "load_prices",
@@ -53,6 +55,7 @@ else:
             "careflow_storage.usage.alerts": (
                 "Alert",
                 "Thresholds",
+                "Watched",
                 "check_thresholds",
                 "watch",
             ),
@@ -64,6 +67,7 @@ __all__ = [
     "B2_GUIDE",
     "B2_TODAY",
     "Alert",
+    "CallClass",
     "CallPrice",
     "Comparison",
     "CostEstimate",
@@ -72,6 +76,7 @@ __all__ = [
     "Stored",
     "Thresholds",
     "UsageReport",
+    "Watched",
     "check_thresholds",
     "classes",
     "compare",

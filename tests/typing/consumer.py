@@ -1,0 +1,526 @@
+"""A program that uses every public name, as mypy and pyright see it. It is never run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal, assert_type
+
+import careflow_storage
+from careflow_storage import (
+    BackblazeStorage,
+    Checksum,
+    ChecksumAlgorithm,
+    CommonOptions,
+    CustomerKey,
+    DeleteResult,
+    DownloadResult,
+    Encryption,
+    FileInfo,
+    FileListing,
+    FileMetadata,
+    FileReader,
+    FileStream,
+    FolderContents,
+    FolderListing,
+    IncompleteUpload,
+    ObjectOptions,
+    OnError,
+    Progress,
+    ProgressCallback,
+    PurgeResult,
+    RecordingWriter,
+    Retention,
+    RetentionMode,
+    SignedMethod,
+    SignedRequest,
+    StorageError,
+    StorageSettings,
+    UploadBody,
+    UploadResult,
+)
+from careflow_storage.admin import (
+    BucketInfo,
+    CopyResult,
+    CorsCheck,
+    CorsMethod,
+    CorsPreset,
+    CorsRule,
+    DefaultRetention,
+    FileVersion,
+    LifecycleRule,
+    ObjectLock,
+    Preflight,
+    RestoreResult,
+    StorageAdmin,
+    VersionListing,
+)
+from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
+from careflow_storage.keys import (
+    CAPABILITIES,
+    PRESETS,
+    ApplicationKeys,
+    CreatedKey,
+    Deliver,
+    KeyInfo,
+    Preset,
+    RotationResult,
+)
+from careflow_storage.local import Identity, LocalServer, LocalServerError
+from careflow_storage.migrate import (
+    Carried,
+    OldCodeFinding,
+    OldCodeReport,
+    Translation,
+    Unresolved,
+    check_old_code,
+    translate_environment,
+    write_translation,
+)
+from careflow_storage.outbox import (
+    EntryListing,
+    Outbox,
+    OutboxEntry,
+    OutboxError,
+    OutboxFullError,
+    OutboxState,
+    OutboxStatus,
+)
+from careflow_storage.recordings import detect_content_type, recording_key, validate_key
+from careflow_storage.testing import (
+    ApplicationKey,
+    Attempt,
+    B2Server,
+    FaultProxy,
+    Faults,
+    Rule,
+    StoredUpload,
+    StoredVersion,
+)
+from careflow_storage.usage import (
+    AWS_S3,
+    B2_GUIDE,
+    B2_TODAY,
+    Alert,
+    CallClass,
+    CallPrice,
+    Comparison,
+    CostEstimate,
+    CostItem,
+    Prices,
+    Stored,
+    Thresholds,
+    UsageReport,
+    Watched,
+    check_thresholds,
+    classes,
+    compare,
+    draw_growth,
+    estimate,
+    load_prices,
+    watch,
+)
+
+
+def settings() -> StorageSettings:
+    made = StorageSettings(
+        key_id="004a1b2c3d4e5f60000000001",
+        bucket_name="careflow-recordings",
+        region="us-west-004",
+        part_size=64 * 2**20,
+        connect_timeout=5,
+        checksum="crc32",
+    )
+    assert_type(made.part_size, int)
+    assert_type(made.memory_budget, int)
+    assert_type(made.multipart_threshold, int)
+    assert_type(made.bucket_name, str | None)
+    assert_type(made.checksum, Literal["md5", "crc32", "sha256"])
+    assert_type(made.is_configured, bool)
+    assert_type(made.is_b2, bool)
+    assert_type(made.missing_variables(), tuple[str, ...])
+    assert_type(made.model_copy(update={"part_size": 5 * 2**20}), StorageSettings)
+    return StorageSettings()
+
+
+def show(progress: Progress) -> None:
+    assert_type(progress.transferred, int)
+    assert_type(progress.total, int | None)
+
+
+async def show_later(progress: Progress) -> None:
+    show(progress)
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    yield b"voice"
+
+
+async def uploads(storage: BackblazeStorage, folder: Path) -> None:
+    assert_type(storage.settings, StorageSettings)
+    assert_type(storage.is_configured(), bool)
+    assert_type(await storage.initialize(), bool)
+    assert_type(storage.request_counts(), dict[str, int])
+    encryption: Encryption = CustomerKey.generate()
+    mode: RetentionMode = "governance"
+    retention = Retention(mode=mode, retain_until=datetime.now(UTC) + timedelta(days=1))
+    algorithm: ChecksumAlgorithm = "sha256"
+    common: CommonOptions = {"checksum": algorithm, "retention": retention, "legal_hold": True}
+    options: ObjectOptions = {**common, "content_type": "audio/webm", "encryption": encryption}
+    bodies: list[UploadBody] = [
+        *(b"voice", bytearray(b"voice"), memoryview(b"voice"), "text"),
+        *(folder / "file", io.BytesIO(b"voice"), [b"vo", b"ice"], iter([b"voice"]), chunks()),
+    ]
+    callbacks: list[ProgressCallback] = [show, show_later]
+    for body in bodies:
+        result = await storage.upload_file(
+            "key", body, "audio/wav", size=5, overwrite=False, resume=True, timeout=3, **common
+        )
+        assert_type(result, UploadResult)
+    result = await storage.upload_recording(
+        *("CA1", b"voice", "a.webm"),
+        recorded_at=datetime.now(UTC),
+        progress=callbacks[0],
+        **options,
+    )
+    assert_type(result.checksum, Checksum)
+    assert_type(result.checksum.algorithm, ChecksumAlgorithm)
+    assert_type(
+        await storage.upload_from_url(
+            *("CA1", "https://example.com/a.wav", "a.wav"), auth=("user", "password"), **options
+        ),
+        UploadResult,
+    )
+    assert_type(await storage.list_incomplete_uploads(), list[IncompleteUpload])
+    assert_type(await storage.abort_stale_uploads(timedelta(days=1)), list[IncompleteUpload])
+    await storage.abort_upload("key", "upload-id")
+    assert_type(await storage.keep_incomplete_upload("key", "upload-id"), UploadResult)
+    assert_type(
+        await storage.sign_upload("key", content_type="audio/wav", md5=b"0" * 16), SignedRequest
+    )
+
+
+async def live(storage: BackblazeStorage) -> None:
+    on_error: OnError = "keep"
+    async with storage.open_recording("CA1", "a.webm", on_error=on_error, live_read=True) as writer:
+        assert_type(writer, RecordingWriter)
+        await writer.write(b"voice")
+        await writer.write(memoryview(b"voice"))
+        writer.mark_partial("hung up")
+        writer.finish()
+        assert_type(writer.key, str)
+        assert_type(writer.upload_id, str | None)
+        assert_type(writer.bytes_written, int)
+        assert_type(writer.uploaded, int)
+    assert_type(writer.result, UploadResult)
+    if writer.kept_file is not None:
+        print(writer.kept_file)
+
+
+async def downloads(storage: BackblazeStorage, folder: Path, key: CustomerKey) -> None:
+    assert_type(await storage.get_file("key", encryption=key), bytes)
+    stream = storage.stream_file("key", start=1, end=3)
+    assert_type(stream, FileStream)
+    async with stream:
+        async for chunk in stream:
+            assert_type(chunk, bytes)
+        assert_type(stream.metadata, FileMetadata)
+    assert_type(await stream.read(), bytes)
+    await stream.aclose()
+    async with await storage.open_file("key") as file:
+        assert_type(file, FileReader)
+        assert_type(await file.read(10), bytes)
+        assert_type(await file.seek(0, io.SEEK_END), int)
+        assert_type(file.tell(), int)
+        assert_type(file.size, int)
+        assert_type(file.metadata, FileMetadata)
+        async for chunk in file:
+            assert_type(chunk, bytes)
+    await file.aclose()
+    done = await storage.download_file("key", folder / "file", resume=True, progress=show)
+    assert_type(done, DownloadResult)
+    assert_type(done.verified, Literal["md5", "composite-md5", "length"])
+    found = await storage.get_file_metadata("key")
+    assert_type(found, FileMetadata)
+    assert_type(found.retention, Retention | None)
+    assert_type(await storage.file_exists("key"), bool)
+    method: SignedMethod = "HEAD"
+    assert_type(await storage.get_signed_url("key", 60, method=method), str)
+    assert_type(await storage.get_signed_urls(["a", "b"]), list[str])
+    assert_type(CustomerKey.from_base64(key.to_base64()), CustomerKey)
+    assert_type(key.md5, str)
+    assert_type(key.headers(), dict[str, str])
+
+
+async def listings(storage: BackblazeStorage) -> None:
+    files = storage.list_files("recordings/", 10)
+    assert_type(files, FileListing)
+    assert_type(await files, list[FileInfo])
+    async for file in files:
+        assert_type(file, FileInfo)
+    async for page in files.pages():
+        assert_type(page, list[FileInfo])
+    folder = storage.list_folder("recordings/")
+    assert_type(folder, FolderListing)
+    assert_type(await folder, FolderContents)
+    async for contents in folder.pages():
+        assert_type(contents.files, list[FileInfo])
+
+
+async def deletions(storage: BackblazeStorage) -> None:
+    assert_type(await storage.delete_file("key", version_id="v1"), DeleteResult)
+    assert_type(await storage.delete_files({"a", "b"}), list[DeleteResult])
+    assert_type(await storage.purge_file("key"), PurgeResult)
+
+
+async def bucket(admin: StorageAdmin) -> None:
+    assert_type(await admin.create_bucket("careflow-new", env="staging"), BucketInfo)
+    assert_type(await admin.list_buckets(), list[BucketInfo])
+    assert_type(await admin.head_bucket(), BucketInfo)
+    await admin.delete_bucket("careflow-new", confirm="careflow-new")
+    assert_type(await admin.get_bucket_encryption(), Literal["SSE-B2"] | None)
+    await admin.set_bucket_encryption("SSE-B2")
+    preset: CorsPreset = "multipart"
+    methods: list[CorsMethod] = ["GET", "PUT"]
+    assert_type(await admin.allow_browser_uploads("https://app.example", preset), list[CorsRule])
+    await admin.allow_browser_uploads(["https://app.example"], methods=methods)
+    rule = CorsRule(name="app", allowed_origins=("https://app.example",), allowed_methods=("GET",))
+    assert_type(await admin.get_cors_rules(), list[CorsRule])
+    await admin.set_cors_rules([rule])
+    assert_type(await admin.put_cors_rule(rule), list[CorsRule])
+    assert_type(await admin.remove_cors_rule("app"), list[CorsRule])
+    check = await admin.check_cors("https://app.example", "PUT")
+    assert_type(check, CorsCheck)
+    assert_type(check.preflight, Preflight)
+    expiry = LifecycleRule(prefix="recordings/", hide_after_days=365)
+    assert_type(await admin.get_lifecycle_rules(), list[LifecycleRule])
+    await admin.set_lifecycle_rules([expiry])
+    assert_type(await admin.put_lifecycle_rule(expiry), list[LifecycleRule])
+    assert_type(await admin.remove_lifecycle_rule("recordings/"), list[LifecycleRule])
+    assert_type(await admin.expire_recordings(hide_after_days=365), list[LifecycleRule])
+
+
+async def versions(admin: StorageAdmin) -> None:
+    listing = admin.list_file_versions("recordings/")
+    assert_type(listing, VersionListing)
+    assert_type(await listing, list[FileVersion])
+    async for version in listing:
+        assert_type(version, FileVersion)
+    async for page in listing.pages():
+        assert_type(await admin.delete_file_versions(page), list[DeleteResult])
+    assert_type(await admin.delete_file_version("key", "v1"), DeleteResult)
+    assert_type(await admin.restore_file("key"), RestoreResult)
+    assert_type(await admin.purge_file("key", confirm="key"), PurgeResult)
+    assert_type(await admin.purge_files("tests/", dry_run=True), PurgeResult)
+    assert_type(await admin.copy_file("key", "copy", metadata={"a": "b"}), CopyResult)
+    assert_type(await admin.move_file("key", "moved"), CopyResult)
+    lock = await admin.get_object_lock()
+    assert_type(lock, ObjectLock)
+    assert_type(lock.default, DefaultRetention | None)
+    await admin.set_object_lock(DefaultRetention(mode="governance", days=30))
+    assert_type(await admin.get_retention("key"), Retention | None)
+    await admin.set_retention("key", None, bypass_governance=True)
+    assert_type(await admin.get_legal_hold("key"), bool)
+    await admin.set_legal_hold("key", True)
+
+
+def deliver(key: CreatedKey) -> None:
+    print(key.application_key.get_secret_value())
+
+
+async def keys(admin: StorageAdmin) -> None:
+    assert_type(admin.keys, ApplicationKeys)
+    preset: Preset = "uploader"
+    created = await admin.keys.create("web", preset, bucket="careflow-recordings")
+    assert_type(created, CreatedKey)
+    await admin.keys.create("web", CAPABILITIES & {"listFiles"}, expires_in=timedelta(days=1))
+    await admin.keys.create("web", PRESETS["app"])
+    assert_type(await admin.keys.list(), list[KeyInfo])
+    assert_type(await admin.keys.delete(created.key_id), KeyInfo)
+    target: Deliver = deliver
+    rotated = await admin.keys.rotate(created.key_id, deliver=target, grace=timedelta(hours=1))
+    assert_type(rotated, RotationResult)
+    assert_type(await admin.keys.finish_rotation(created.key_id), tuple[KeyInfo, ...])
+    assert_type(ApplicationKeys.of_settings(settings()), ApplicationKeys)
+    ApplicationKeys("key-id", "application-key")
+
+
+async def usage(storage: BackblazeStorage, folder: Path) -> None:
+    report = await storage.admin.usage("recordings/", top=3)
+    assert_type(report, UsageReport)
+    assert_type(report.total, Stored)
+    assert_type(report.total.billed_bytes, int)
+    assert_type(report.complete, bool)
+    cost = estimate(report, B2_GUIDE)
+    assert_type(cost, CostEstimate)
+    assert_type(cost.items, tuple[CostItem, ...])
+    assert_type(cost.cost_of("storage"), Decimal)
+    assert_type(compare(10**12, B2_TODAY, AWS_S3), Comparison)
+    assert_type(classes(storage.request_counts()), dict[CallClass, int])
+    prices = load_prices(folder / "prices.json")
+    assert_type(prices, Prices)
+    assert_type(prices.calls, dict[CallClass, CallPrice])
+    limits = Thresholds(bytes=10**12)
+    for alert in check_thresholds(report, limits):
+        assert_type(alert, Alert)
+        what: Watched = alert.what
+        print(what)
+    assert_type(await draw_growth(report, folder / "growth.png", prices=prices), Path)
+    await watch(storage, limits, print)
+
+
+def seen(finding: Finding) -> None:
+    group: Group = finding.group
+    verdict: Verdict = finding.verdict
+    print(group, verdict)
+
+
+async def doctor() -> None:
+    diagnosis = await diagnose(settings(), origin="https://app.example", on_finding=seen)
+    assert_type(diagnosis, Diagnosis)
+    assert_type(diagnosis.verdict, Verdict)
+    assert_type(diagnosis.exit_code(strict=True), int)
+    assert_type(diagnosis.of("clock"), Finding | None)
+
+
+async def migrate() -> None:
+    translation = translate_environment({"AWS_ACCESS_KEY_ID": "x"})
+    assert_type(translation, Translation)
+    assert_type(translation.carried, tuple[Carried, ...])
+    assert_type(translation.unresolved, tuple[Unresolved, ...])
+    assert_type(translation.preview, str)
+    await write_translation(translation, ".env")
+    report = await check_old_code(settings())
+    assert_type(report, OldCodeReport)
+    assert_type(report.findings, tuple[OldCodeFinding, ...])
+    assert_type(report.unchanged, bool)
+
+
+async def outbox(storage: BackblazeStorage, folder: Path) -> None:
+    state: OutboxState = "dead"
+    try:
+        async with Outbox(folder, storage, max_bytes=10**9) as box:
+            assert_type(box, Outbox)
+            entry = await box.put_recording("CA1", chunks(), "a.webm", checksum="crc32")
+            assert_type(entry, OutboxEntry)
+            assert_type(entry.state, OutboxState)
+            assert_type(await box.status(), OutboxStatus)
+            assert_type(await box.drain(), OutboxStatus)
+            assert_type(await box.get(entry.id), OutboxEntry | None)
+            assert_type(box.entries(state), EntryListing)
+            assert_type(await box.dead_letters(), list[OutboxEntry])
+            async for each in box.entries():
+                assert_type(each, OutboxEntry)
+            assert_type(await box.retry(entry.id), OutboxEntry)
+            assert_type(await box.retry_all(), int)
+            await box.discard(entry.id)
+            await box.run()
+            await box.close(1.0)
+    except OutboxFullError as full:
+        error: OutboxError = full
+        assert_type(error.retryable, bool)
+
+
+async def local() -> None:
+    reader = Identity("id", "key", ("Read:bucket",))
+    assert_type((reader.key_id, reader.application_key), tuple[str, str])
+    print(reader.actions)
+    server = LocalServer(bucket="careflow-local", identities=[reader])
+    try:
+        server.start()
+    except LocalServerError as error:
+        assert_type(error.hint, str | None)
+    assert_type(server.wait(1.0), bool)
+    server.stop()
+    async with LocalServer() as server, BackblazeStorage(server.settings()) as storage:
+        assert_type(server.endpoint, str)
+        assert_type(server.environment(), dict[str, str])
+        server.create_bucket("other", versioned=False)
+        await storage.close()
+
+
+async def emulator() -> None:
+    with B2Server(region="eu-central-003") as server:
+        assert_type(server.settings(part_size=5 * 2**20), StorageSettings)
+        assert_type(server.environment(fast_retries=False), dict[str, str])
+        assert_type((server.endpoint, server.region, server.bucket), tuple[str, str, str])
+        assert_type(server.key, ApplicationKey)
+        assert_type(server.master_key, ApplicationKey)
+        assert_type(server.requests, list[Attempt])
+        assert_type(server.capped, frozenset[str])
+        server.capped = frozenset({"storage"})
+        assert_type(server.clock_skew, timedelta)
+        server.create_bucket("other-bucket")
+        key = server.create_key(capabilities=["readFiles"], expires_in=timedelta(hours=1))
+        server.delete_key(key)
+        assert_type(server.versions("key"), list[StoredVersion])
+        assert_type(server.incomplete_uploads(), list[StoredUpload])
+        assert_type(server.faults, Faults)
+        assert_type(server.faults.next("PutObject", status=503), Rule)
+        assert_type(server.faults.always("PutObject", delay=1.0), Rule)
+        server.faults.random(0.1, seed=1)
+        server.faults.clear()
+        server.reset()
+        server.start()
+        server.stop()
+    async with FaultProxy("http://127.0.0.1:9000") as proxy:
+        assert_type(proxy.add(status=503), Rule)
+        assert_type(proxy.count("PUT"), int)
+        assert_type(proxy.connections, int)
+        assert_type(proxy.log, list[Attempt])
+        assert_type(proxy.url, str)
+        proxy.clear()
+
+
+def names() -> None:
+    assert_type(recording_key("CA1", "a.webm", 1), str)
+    assert_type(validate_key("key"), str)
+    assert_type(detect_content_type("a.webm", b""), str)
+    assert_type(careflow_storage.__version__, str)
+
+
+def errors(error: StorageError) -> None:
+    assert_type(error.retryable, bool)
+    if isinstance(error, careflow_storage.NotConfiguredError):
+        assert_type(error.missing, tuple[str, ...])
+    families: list[type[StorageError]] = [
+        careflow_storage.AccessDeniedError,
+        careflow_storage.BodyChangedError,
+        careflow_storage.BucketExistsError,
+        careflow_storage.BucketNotEmptyError,
+        careflow_storage.CapExceededError,
+        careflow_storage.ChecksumMismatchError,
+        careflow_storage.ConnectionFailedError,
+        careflow_storage.FileLockedError,
+        careflow_storage.InvalidCredentialsError,
+        careflow_storage.InvalidInputError,
+        careflow_storage.InvalidPathError,
+        careflow_storage.InvalidRangeError,
+        careflow_storage.LocalFileError,
+        careflow_storage.MissingExtraError,
+        careflow_storage.NoSuchApplicationKeyError,
+        careflow_storage.NoSuchBucketError,
+        careflow_storage.NoSuchConfigurationError,
+        careflow_storage.NoSuchKeyError,
+        careflow_storage.NoSuchUploadError,
+        careflow_storage.NotSupportedError,
+        careflow_storage.PoolTimeoutError,
+        careflow_storage.PreconditionFailedError,
+        careflow_storage.ServerResponseError,
+        careflow_storage.ServiceUnavailableError,
+        careflow_storage.SizeMismatchError,
+        careflow_storage.SourceError,
+        careflow_storage.StorageClosedError,
+        careflow_storage.StorageTimeoutError,
+        careflow_storage.TransferError,
+        careflow_storage.WrongLoopError,
+    ]
+    print(families)
+
+
+async def main() -> None:
+    async with BackblazeStorage() as storage:
+        print(await storage.client())
