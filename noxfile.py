@@ -19,6 +19,7 @@ nox.options.error_on_missing_interpreters = False
 ROOT = Path(__file__).parent
 PACKAGE = "careflow_storage"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+AS_A_USER = ("mypy", "--config-file", "tests/typing/mypy.ini")
 FAST = "not integration and not slow"
 # The tests of a file stay in one worker, since they share servers.
 IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
@@ -99,9 +100,21 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy, strict."""
+    """mypy, strict; and what a user's mypy and pyright make of a program that uses everything."""
     install(session, "dev", "bench")
     session.run("mypy", PACKAGE, "tests", "examples", "benchmarks", "noxfile.py")
+    session.run(*AS_A_USER, "--exclude", "/stubs/", "tests/typing")
+    session.run("pyright", "-p", "tests/typing")
+    session.run("python", "tests/typing/completeness.py")
+
+
+@nox.session
+def stubs(session: nox.Session) -> None:
+    """The same program where types-aiobotocore is installed, which types `storage.client()`."""
+    install(session, "dev")
+    session.install("types-aiobotocore[s3]")
+    session.run(*AS_A_USER, "tests/typing/stubs", "tests/typing/consumer.py")
+    session.run("pyright", "-p", "tests/typing/stubs")
 
 
 @nox.session(python=["3.12", "3.13", "3.14"], venv_backend="uv")

@@ -42,7 +42,7 @@ class MethodCall:
     ) -> None:
         self._method = method
         self._bucket = bucket
-        self.key = key
+        self.key: str | None = key
         self._scope: asyncio.Timeout | None = None
         self._in_flight = in_flight
         self._running: Running | None = None

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._runtime import Runtime
@@ -54,7 +54,7 @@ from careflow_storage.recordings import (
 
 if TYPE_CHECKING:
     from careflow_storage._s3.objects import ObjectHead, S3Requests
-    from careflow_storage._s3.session import GivenSession
+    from careflow_storage._s3.session import GivenSession, S3Client
     from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
@@ -178,7 +178,7 @@ class BackblazeStorage:
         with self._call("request_counts"):
             return self._context().session.counter.by_operation()
 
-    async def client(self) -> Any:
+    async def client(self) -> S3Client:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.
 
         It is made on first use, in a thread, and closed with the storage. Its own retries are

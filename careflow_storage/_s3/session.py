@@ -36,10 +36,12 @@ from careflow_storage.errors import (
 if TYPE_CHECKING:
     import aioboto3
     from aiobotocore.session import AioSession
+    from types_aiobotocore_s3 import S3Client as S3Client
 
     from careflow_storage.settings import StorageSettings
 
-    GivenSession: TypeAlias = aioboto3.Session | AioSession
+    # In quotes: else pyright, looking for incomplete types, finds an unknown one here.
+    GivenSession: TypeAlias = "aioboto3.Session | AioSession"
 
 # Backblaze announces Keep-Alive: timeout=5; reusing a connection later races with its close.
 _KEEPALIVE_SECONDS = 4.0
@@ -111,7 +113,7 @@ class S3Session:
         self._tls: ssl.SSLContext | None = None
         self.proxy: Proxy | None = None
         self._pool: Pool | None = None
-        self._client: Any = None
+        self._client: S3Client | None = None
         self._client_lock = asyncio.Lock()
         self._closed = False
         # Of every request of the data plane.
@@ -211,7 +213,7 @@ class S3Session:
         if self._closed:
             raise StorageClosedError("The storage was closed while it was in use.")
 
-    async def client(self) -> Any:
+    async def client(self) -> S3Client:
         """Return the aioboto3 S3 client, made on first use and closed with this session."""
         async with self._client_lock:
             self._refuse_closed()

@@ -519,8 +519,3 @@ def errors(error: StorageError) -> None:
         careflow_storage.WrongLoopError,
     ]
     print(families)
-
-
-async def main() -> None:
-    async with BackblazeStorage() as storage:
-        print(await storage.client())
