@@ -138,11 +138,11 @@ _trailer = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*
 class Chunks:
     """Reads the framing, and leaves the data where it is. ``done`` says that all is read."""
 
-    __slots__ = ("_ended", "_extensions", "_left", "_trailers", "done")
+    __slots__ = ("_ended", "_extensions", "_trailers", "done", "left")
 
     def __init__(self) -> None:
         self.done = False
-        self._left = 0
+        self.left = 0
         # Whether the line end that follows a chunk's data is still to come.
         self._ended = True
         self._extensions = 0
@@ -156,7 +156,7 @@ class Chunks:
         Raises:
             ProtocolError: The framing is malformed, or goes on for ever.
         """
-        while not self._left and not self.done:
+        while not self.left and not self.done:
             line_end = buffer.find(b"\r\n", start, end)
             if line_end < 0:
                 if buffer.find(b"\n", start, end) >= 0:
@@ -170,12 +170,12 @@ class Chunks:
                 return start, 0
             self._read_line(bytes(buffer[start:line_end]))
             start = line_end + 2
-        return start, min(self._left, end - start)
+        return start, min(self.left, end - start)
 
     def took(self, size: int) -> None:
         """Count what was taken of the data found."""
-        self._left -= size
-        if size and not self._left:
+        self.left -= size
+        if size and not self.left:
             self._ended = False
 
     def _read_line(self, line: bytes) -> None:
@@ -197,8 +197,8 @@ class Chunks:
             self._extensions += len(line) - len(found[1])
             if self._extensions > _MAX_EXTENSIONS:
                 raise ProtocolError("the extensions of the response's chunks are too long")
-            self._left = int(found[1], 16)
-            if not self._left:
+            self.left = int(found[1], 16)
+            if not self.left:
                 self._trailers = 0
 
 

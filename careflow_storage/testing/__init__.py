@@ -1,4 +1,4 @@
-"""For your own tests: an emulator of Backblaze B2, and faults on request.
+"""For your own tests: an emulator of Backblaze B2, and fault injection.
 
 ::
 
@@ -8,9 +8,9 @@
             ...
         assert server.incomplete_uploads() == []
 
-`B2Server` follows B2's rules where B2 differs from other S3 servers. `FaultProxy` brings the
-same faults before any other server. The pytest plugin is `careflow_storage.testing.plugin`.
-The extra ``testing`` installs what they need.
+`B2Server` follows B2's rules where B2 differs from other S3 servers. `FaultProxy` injects the
+same faults in front of any other server. The pytest plugin is `careflow_storage.testing.plugin`.
+Install the extra ``testing``.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Fixtures for your tests, that you ask for in your ``conftest.py``.
+"""Fixtures for your tests. Load them in your ``conftest.py``.
 
 ::
 
     pytest_plugins = ["careflow_storage.testing.plugin"]
 
 ``b2_server`` is a `B2Server` that starts once per session, for fixtures of any scope; each test
-that uses it leaves it as new: with an empty bucket, and without faults, caps or skew. ``storage``
+resets it: one empty bucket, no faults, caps or skew. ``storage``
 is a `BackblazeStorage` open on it, in the event loop of the test: that of any scope of
 pytest-asyncio, or of anyio's plugin. ``recordings`` are three small real recordings by filename.
-``b2_settings`` and ``b2_server_options`` are there to be overridden.
+Override ``b2_settings`` and ``b2_server_options`` to change them.
 
-It is not loaded by itself: an entry point would import this package in every pytest run of
+It is not loaded automatically: an entry point would import this package in every pytest run of
 every project that has it installed.
 """
 
@@ -39,7 +39,7 @@ _STARTED = pytest.StashKey[B2Server]()
 
 @pytest.fixture(scope="session")
 def b2_server_options() -> dict[str, Any]:
-    """What `B2Server` is made with; override it, for example with ``min_part_size``."""
+    """The arguments of `B2Server`; override it, for example with ``min_part_size``."""
     return {}
 
 
@@ -47,9 +47,9 @@ def b2_server_options() -> dict[str, Any]:
 def b2_server(
     b2_server_options: dict[str, Any], request: pytest.FixtureRequest
 ) -> Iterator[B2Server]:
-    """The emulator of B2, as new for each test. It starts once, in 1 to 2 seconds.
+    """The B2 emulator, reset after each test. It starts once, in 1 to 2 seconds.
 
-    It runs in a thread of its own: tests on any event loop, or on none, may use it.
+    It runs in its own thread: tests on any event loop, or on none, can use it.
     """
     with B2Server(**b2_server_options) as server:
         request.config.stash[_STARTED] = server
@@ -59,7 +59,7 @@ def b2_server(
 
 @pytest.fixture(autouse=True)
 def _b2_server_as_new(request: pytest.FixtureRequest) -> Iterator[None]:
-    # Set up before, and so ended after, what a test itself asks for.
+    # Set up before, and so ended after, the fixtures that a test requests.
     yield
     server = request.config.stash.get(_STARTED, None)
     if server is not None and "b2_server" in request.fixturenames:
@@ -68,15 +68,15 @@ def _b2_server_as_new(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def b2_settings(b2_server: B2Server) -> StorageSettings:
-    """What ``storage`` is opened with: retries wait for milliseconds. Made to be overridden."""
-    # A developer's .env file is not for tests.
+    """The settings of ``storage``: retries wait for milliseconds. Override it to change them."""
+    # Tests do not read a developer's .env file.
     return b2_server.settings(_env_file=None)
 
 
 def _storage_in(loop: str, mark: Callable[..., Any]) -> Any:
-    """Make the fixture of a storage that is opened in one of the loops that tests may run in."""
+    """Return a fixture that opens a storage in one of the loops in which tests run."""
 
-    # A function for each: pytest-asyncio notes the scope of the loop on it.
+    # One function each: pytest-asyncio stores the scope of the loop on it.
     async def opened(b2_settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
         async with BackblazeStorage(b2_settings) as storage:
             yield storage
@@ -111,7 +111,7 @@ def _loop_of(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Recordings by filename, to be read only.
+    """Recordings by filename, for reading only.
 
     ``greeting.webm`` (24,688 bytes, Opus, as browsers record) and ``greeting.ogg`` (22,683
     bytes, Opus, as messengers do) are seven seconds of synthetic speech. ``tone.wav`` (16,044

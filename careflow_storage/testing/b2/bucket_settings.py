@@ -1,4 +1,4 @@
-"""What B2 does with a bucket's own settings: CORS, lifecycle, encryption, and its end.
+"""The settings of a bucket: CORS, lifecycle, encryption; and its deletion.
 
 As in `rules`, each function cites what it follows.
 """
@@ -19,7 +19,7 @@ from careflow_storage.testing.b2.xml import document
 from careflow_storage.testing.proxy.operations import Target
 
 if TYPE_CHECKING:
-    # It imports moto, which only a started server needs.
+    # This imports moto, which only a started server needs.
     from careflow_storage.testing.b2.store import MotoStore
 
 MAX_RULES = 100
@@ -28,14 +28,14 @@ _MAX_CORS_RULE = 1000
 _MAX_AGE = 86_400
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 _XML = {"Content-Type": "application/xml"}
-# An action of S3, the element with its days, and the clock of B2 that it is.
-_CLOCKS = (
+# An action of S3, the element with its days, and B2's period for it.
+_PERIODS = (
     ("Expiration", "Days", "hide"),
     ("NoncurrentVersionExpiration", "NoncurrentDays", "erase"),
     ("AbortIncompleteMultipartUpload", "DaysAfterInitiation", "cancel"),
 )
 
-Clocks = dict[str, dict[str, int]]
+Periods = dict[str, dict[str, int]]
 
 
 class Call(Protocol):
@@ -43,21 +43,21 @@ class Call(Protocol):
 
     @property
     def target(self) -> Target:
-        """What it is about."""
+        """Its operation, bucket and key."""
 
     @property
     def headers(self) -> dict[str, str]:
-        """By name in lower case."""
+        """Names in lower case."""
 
     @property
     def body(self) -> bytes:
-        """As it was meant."""
+        """Decoded."""
 
 
 def handlers(
     store: MotoStore, ask: Callable[[Any], Response]
 ) -> dict[str, Callable[[Any], Response]]:
-    """Return the handler of each operation; ``ask`` lets moto do it."""
+    """Return the handler of each operation; ``ask`` returns moto's response."""
     return {
         "Preflight": partial(_preflight, store),
         "PutBucketCors": partial(_put_cors, ask),
@@ -70,7 +70,7 @@ def handlers(
 
 
 def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call) -> Response:
-    """Hidden versions, delete markers and unfinished uploads keep a bucket (apidocs)."""
+    """Refuse to delete a bucket with versions, delete markers or unfinished uploads (apidocs)."""
     bucket = call.target.bucket
     if store.versions(bucket, None) or store.uploads(bucket):
         raise RefusedError(409, "BucketNotEmpty", "The bucket you tried to delete is not empty")
@@ -78,7 +78,7 @@ def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call
 
 
 def _put_encryption(ask: Callable[[Call], Response], call: Call) -> Response:
-    """SSE-B2 is all there is (backblaze-labs/b2-mcp, src/s3/multipart.ts: no SSE-KMS)."""
+    """Accept only SSE-B2 (backblaze-labs/b2-mcp, src/s3/multipart.ts: no SSE-KMS)."""
     algorithms = [each.text for each in _parsed(call.body).iter() if _name(each) == "SSEAlgorithm"]
     if algorithms != ["AES256"]:
         raise invalid("Unsupported server side encryption algorithm")
@@ -89,11 +89,11 @@ def _put_encryption(ask: Callable[[Call], Response], call: Call) -> Response:
 
 
 def _put_cors(ask: Callable[[Call], Response], call: Call) -> Response:
-    """At most 100 rules of less than 1,000 bytes each, and what else B2 says it refuses.
+    """Accept at most 100 rules of less than 1,000 bytes each, with B2's other limits.
 
     docs/cloud-storage-cross-origin-resource-sharing-rules, and for the document's size, the age
-    and empty origins docs/cloud-storage-enable-cors-with-the-s3-compatible-api. IDs may be what
-    they like: that of the example of apidocs/s3-put-bucket-cors breaks the native API's rule.
+    and empty origins docs/cloud-storage-enable-cors-with-the-s3-compatible-api. Any ID is accepted:
+    that of the example of apidocs/s3-put-bucket-cors breaks the native API's rule.
     """
     if len(call.body) > _MAX_CORS_DOCUMENT:
         raise _malformed()
@@ -129,9 +129,9 @@ def _check_cors_rule(texts: list[tuple[str, str]]) -> None:
 
 
 def _preflight(store: MotoStore, call: Call) -> Response:
-    """The first rule that allows all of it applies; without one browsers are refused.
+    """Apply the first rule that allows the whole request; refuse it without one.
 
-    docs/cloud-storage-cross-origin-resource-sharing-rules; what the refusal says is Amazon's.
+    docs/cloud-storage-cross-origin-resource-sharing-rules; the message of the refusal is Amazon's.
     """
     origin = call.headers.get("origin", "")
     method = call.headers.get("access-control-request-method", "")
@@ -176,31 +176,31 @@ def _many(texts: Any) -> list[str]:
 
 
 def _put_lifecycle(store: MotoStore, call: Call) -> Response:
-    """S3's rules become B2's, one for each prefix (apidocs/s3-put-lifecycle-configuration).
+    """Turn S3's rules into B2's, one for each prefix (apidocs/s3-put-lifecycle-configuration).
 
-    At most 100 of them, with positive days (docs/cloud-storage-lifecycle-rules); storage classes
-    and tags are not there to be used (backblaze-labs/b2-mcp, src/s3/buckets.ts). With what codes
-    they are refused was not seen.
+    At most 100 of them, with positive days (docs/cloud-storage-lifecycle-rules); without storage
+    classes and tags (backblaze-labs/b2-mcp, src/s3/buckets.ts). The codes of the refusals are
+    unknown.
     """
-    clocks: Clocks = {}
+    periods: Periods = {}
     for rule in _parsed(call.body):
         if _name(rule) == "Rule":
-            _add_clocks(clocks, rule)
-    if not clocks:
+            _add_periods(periods, rule)
+    if not periods:
         raise _malformed()
-    if len(clocks) > MAX_RULES:
+    if len(periods) > MAX_RULES:
         raise invalid(f"A bucket can have at most {MAX_RULES} lifecycle rules")
-    for prefix, mine in clocks.items():
+    for prefix, mine in periods.items():
         if not mine:
             raise invalid(
                 f"Rule with prefix '{prefix}' must have at least one additional property defined"
             )
-    _bucket(store, call).b2_lifecycle = clocks
+    _bucket(store, call).b2_lifecycle = periods
     return Response(200)
 
 
-def _add_clocks(clocks: Clocks, rule: ElementTree.Element) -> None:
-    known = {"ID", "Status", "Prefix", "Filter", *(action for action, _, _ in _CLOCKS)}
+def _add_periods(periods: Periods, rule: ElementTree.Element) -> None:
+    known = {"ID", "Status", "Prefix", "Filter", *(action for action, _, _ in _PERIODS)}
     elements = {_name(each): each for each in rule}
     for name in elements:
         if name not in known:
@@ -208,17 +208,17 @@ def _add_clocks(clocks: Clocks, rule: ElementTree.Element) -> None:
     status = elements["Status"].text if "Status" in elements else None
     if status != "Enabled":
         raise invalid("Only enabled lifecycle rules are supported")
-    mine = clocks.setdefault(_prefix(elements), {})
-    for action, days, clock in _CLOCKS:
+    mine = periods.setdefault(_prefix(elements), {})
+    for action, days, period in _PERIODS:
         for name, text in _texts(elements[action]) if action in elements else ():
             if name == days and text.isdigit() and int(text) > 0:
-                mine[clock] = min(int(text), mine.get(clock, int(text)))
+                mine[period] = min(int(text), mine.get(period, int(text)))
             elif (name, text) != ("ExpiredObjectDeleteMarker", "true"):
                 raise invalid(f"Unsupported {name} in {action}")
 
 
 def _prefix(elements: Mapping[str, ElementTree.Element]) -> str:
-    """Of the filter, or as in the first S3 of the rule itself."""
+    """Return the prefix of the filter, or, as in early S3, of the rule itself."""
     where = elements.get("Filter", elements.get("Prefix"))
     if where is None:
         raise _malformed()
@@ -229,26 +229,26 @@ def _prefix(elements: Mapping[str, ElementTree.Element]) -> str:
 
 
 def _get_lifecycle(store: MotoStore, call: Call) -> Response:
-    """A rule that hides comes as two (apidocs/s3-get-lifecycle-configuration)."""
-    clocks = getattr(_bucket(store, call), "b2_lifecycle", None)
-    if clocks is None:
+    """Return a rule that hides as two (apidocs/s3-get-lifecycle-configuration)."""
+    periods = getattr(_bucket(store, call), "b2_lifecycle", None)
+    if periods is None:
         raise RefusedError(
             404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"
         )
     rules = [
         f"<Rule><ID>{number}</ID><Filter><Prefix>{escape(prefix)}</Prefix></Filter>"
         f"<Status>Enabled</Status>{action}</Rule>"
-        for number, (prefix, action) in enumerate(_actions(clocks), 1)
+        for number, (prefix, action) in enumerate(_actions(periods), 1)
     ]
     return Response(200, _XML, document("LifecycleConfiguration", "".join(rules)))
 
 
-def _actions(clocks: Clocks) -> Iterator[tuple[str, str]]:
-    for prefix, mine in clocks.items():
-        for action, days, clock in _CLOCKS:
-            if clock in mine:
-                yield prefix, f"<{action}><{days}>{mine[clock]}</{days}></{action}>"
-            if clock in mine and clock == "hide":
+def _actions(periods: Periods) -> Iterator[tuple[str, str]]:
+    for prefix, mine in periods.items():
+        for action, days, period in _PERIODS:
+            if period in mine:
+                yield prefix, f"<{action}><{days}>{mine[period]}</{days}></{action}>"
+            if period in mine and period == "hide":
                 marker = "<ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker>"
                 yield prefix, f"<{action}>{marker}</{action}>"
 
@@ -259,13 +259,13 @@ def _delete_lifecycle(store: MotoStore, call: Call) -> Response:
 
 
 def _bucket(store: MotoStore, call: Call) -> Any:
-    # What moto has for lifecycle rules knows no clocks: they are kept beside it.
+    # moto's lifecycle rules have no such periods: they are stored on moto's bucket.
     return store.backend.get_bucket(call.target.bucket)
 
 
 def _parsed(body: bytes) -> ElementTree.Element:
     try:
-        # No document type gets through, so there are no entities to expand.
+        # Document types are refused, so there are no entities to expand.
         return ElementTree.fromstring(decoded(body))  # noqa: S314
     except (ServerResponseError, ElementTree.ParseError):
         raise _malformed() from None

@@ -1,4 +1,4 @@
-"""One request in, one response out, as B2 would give it."""
+"""The emulator: turns a request into the response that B2 would send."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _XML = {"Content-Type": "application/xml"}
 _PUBLIC = ("GetObject", "HeadObject")
-_ANYBODY = ApplicationKey("", "", frozenset({"readFiles"}))
+_ANONYMOUS_KEY = ApplicationKey("", "", frozenset({"readFiles"}))
 _STREAMED = ("x-amz-trailer", "x-amz-decoded-content-length")
 _MAX_ENTRIES = 1000
 
 
 @dataclass
 class Account:
-    """What the outside may change while requests come in."""
+    """The settings of the account, which a test may change between requests."""
 
     region: str
     tls: bool = False
@@ -52,7 +52,7 @@ class Account:
 
 
 class Emulator:
-    """B2's rules around a store. One thread at a time may use it."""
+    """Applies B2's rules to a store. Only one thread at a time may use it."""
 
     def __init__(self, account: Account, store: MotoStore) -> None:
         self._account = account
@@ -80,14 +80,14 @@ class Emulator:
         }
 
     def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
-        """Response a request; header names in lower case. Never raises for what a client sends."""
+        """Handle a request; header names in lower case. Never raises for what a client sends."""
         try:
             response = self._handle(method, target, headers, body)
         except RefusedError as refusal:
             response = refusal.response()
-        except NotImplementedError:  # moto does not know it
+        except NotImplementedError:  # moto does not implement it
             response = unsupported().response()
-        except Exception as error:  # noqa: BLE001 - like any server, say so and live on
+        except Exception as error:  # noqa: BLE001 - report it and continue, as a server does
             _log.exception("The emulator failed at %s %s", method, target.partition("?")[0])
             response = RefusedError(
                 500, "InternalError", f"The emulator failed: {error!r}"
@@ -111,13 +111,13 @@ class Emulator:
             return self._native.response(target, headers, body)
         read = read_target(method, target, headers)
         if read.operation == "Preflight":
-            return self._own[read.operation](_Call(_ANYBODY, method, read, headers, body))
+            return self._own[read.operation](_Call(_ANONYMOUS_KEY, method, read, headers, body))
         account = self._account
         signer = authenticate(
             method, target, headers, keys=account.keys, region=account.region, now=account.now()
         )
-        told = headers.get("x-amz-decoded-content-length") or headers.get("content-length", "")
-        size = int(told) if told.isdigit() else len(body)
+        length = headers.get("x-amz-decoded-content-length") or headers.get("content-length", "")
+        size = int(length) if length.isdigit() else len(body)
         request = limits.Request(
             method, read.operation, read.bucket, read.key, read.query, headers, size
         )
@@ -146,11 +146,11 @@ class Emulator:
         return protection.done(key, read, sent, self._own.get(read.operation, self._ask)(call))
 
     def _anonymous(self, target: Target) -> ApplicationKey:
-        """Without a key nothing but objects of public buckets (the page on app keys)."""
+        """Without a key, only objects of public buckets can be read (the page on app keys)."""
         if target.operation in _PUBLIC and self._store.has_bucket(target.bucket):
             acl = self._store.backend.get_bucket(target.bucket).acl
             if acl is not None and acl.public_read:
-                return _ANYBODY
+                return _ANONYMOUS_KEY
         raise denied("Unauthenticated requests are not allowed for this api")
 
     def _ask(self, call: _Call) -> Response:
@@ -177,7 +177,7 @@ class Emulator:
         return Response(200, {"x-amz-bucket-region": self._account.region})
 
     def _get(self, call: _Call) -> Response:
-        """A hidden key is a 404 that says so (b2-mcp); a missing one may be a 403."""
+        """A hidden key is a 404 with a marker header (b2-mcp); a missing one may be a 403."""
         _, bucket, key, query = call.target
         version_id = query.get("versionId")
         if version_id is not None:
@@ -201,7 +201,7 @@ class Emulator:
         return ranges.in_range(whole, call.headers)
 
     def _get_part(self, call: _Call, upload: Upload, number: int) -> Response:
-        """One part of a finished upload; moto would give the whole object."""
+        """Return one part of a finished upload; moto would return the whole object."""
         sizes = upload.sizes
         if number > len(sizes):
             raise RefusedError(416, "InvalidPartNumber", "The requested partnumber is not there")
@@ -246,7 +246,7 @@ class Emulator:
         return Response(204, headers)
 
     def _delete_many(self, call: _Call) -> Response:
-        """Up to 1000 entries, each allowed or denied by itself (apidocs/s3-delete-objects)."""
+        """Delete up to 1000 entries, each with its own permission (apidocs/s3-delete-objects)."""
         request = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
         entries = request.records_of("Object")
         if not 1 <= len(entries) <= _MAX_ENTRIES or any("Key" not in each for each in entries):
@@ -325,7 +325,7 @@ class Emulator:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A request that is allowed: by whom, and its body as it was meant."""
+    """An allowed request, its key, and its decoded body."""
 
     key: ApplicationKey
     method: str

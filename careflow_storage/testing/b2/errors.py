@@ -1,4 +1,4 @@
-"""What the emulator sends instead of doing what was asked."""
+"""The emulator's responses, and its refusals of requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from careflow_storage.testing.proxy.exchange import error_document
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole response to a request."""
+    """A complete response to a request."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class RefusedError(Exception):
         self.headers: dict[str, str] = dict(headers or {})
 
     def response(self) -> Response:
-        """Make the error document."""
+        """Return the response with the error document."""
         headers = {"Content-Type": "application/xml", **self.headers}
         return Response(self.status, headers, error_document(self.code, self.message))
 
@@ -46,7 +46,7 @@ def invalid(message: str) -> RefusedError:
 
 
 def unsupported() -> RefusedError:
-    """501, in the words in which B2 says it."""
+    """501, with B2's message."""
     return RefusedError(
         501,
         "NotImplemented",

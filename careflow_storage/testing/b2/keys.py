@@ -1,4 +1,4 @@
-"""Application keys: what they look like, what they may do, and where.
+"""Application keys: their format, capabilities and restrictions.
 
 The rules are those of docs/cloud-storage-s3-compatible-app-keys and
 docs/cloud-storage-application-key-capabilities on www.backblaze.com.
@@ -28,7 +28,7 @@ CAPABILITIES = frozenset(
         "bypassGovernance",
     }
 )
-"""All that a key can be given, as `b2_create_key` of the native API names it."""
+"""All capabilities, as `b2_create_key` of the native API names them."""
 
 # A call needs the capability of its native counterpart (HeadBucket: nextcloud/server#60791).
 _NEEDED = {
@@ -91,10 +91,10 @@ class ApplicationKey:
     name: str = "emulator"
 
     def require(self, operation: str, bucket: str, key: str, *, version_id: str | None) -> None:
-        """Refuse what the key may not do.
+        """Refuse a request for which the key lacks a permission.
 
         Deleting by name only hides, so it needs writeFiles; erasing a version needs
-        deleteFiles (docs/cloud-storage-s3-compatible-app-keys). The words are those of
+        deleteFiles (docs/cloud-storage-s3-compatible-app-keys). The message is from
         cyberduck#14103.
 
         Raises:
@@ -112,7 +112,7 @@ class ApplicationKey:
             raise denied()
 
     def require_listing(self, operation: str, prefix: str) -> None:
-        """A prefix-limited key lists within its prefix only (cyberduck#14103).
+        """Refuse a listing outside of the prefix of the key (cyberduck#14103).
 
         Raises:
             RefusedError: 403 AccessDenied "Not Entitled".
@@ -143,10 +143,10 @@ class KeyRing:
         expires_at: datetime | None,
         name: str = "emulator",
     ) -> ApplicationKey:
-        """Make a key in B2's format: 25 hexadecimal digits, and K, 3 digits, 27 characters.
+        """Create a key in B2's format: 25 hexadecimal digits, and K, 3 digits, 27 characters.
 
         Raises:
-            InvalidInputError: There is no such capability.
+            InvalidInputError: A capability does not exist.
         """
         wanted = CAPABILITIES if capabilities is None else frozenset(capabilities)
         if unknown := sorted(wanted - CAPABILITIES):
@@ -162,7 +162,7 @@ class KeyRing:
         return made
 
     def delete(self, key_id: str) -> None:
-        """Forget a key: what it signed is refused from now on, presigned URLs too.
+        """Delete a key: requests and presigned URLs that it signed are refused from now on.
 
         Raises:
             InvalidInputError: There is no such key.
@@ -186,7 +186,7 @@ class KeyRing:
         self._keys = {key.key_id: key}
 
     def find(self, key_id: str, now: datetime) -> ApplicationKey:
-        """Return the key; the master key is none (docs/cloud-storage-s3-compatible-app-keys).
+        """Return the key; the master key is refused (docs/cloud-storage-s3-compatible-app-keys).
 
         Raises:
             RefusedError: 403 InvalidAccessKeyId.
@@ -200,7 +200,7 @@ class KeyRing:
 
 
 def expiry(now: datetime, expires_in: timedelta | float | None) -> datetime | None:
-    """When a key that is made now ends; ``expires_in`` a timedelta or seconds."""
+    """Return when a key that is created now expires; ``expires_in``: a timedelta or seconds."""
     if expires_in is None:
         return None
     return now + (

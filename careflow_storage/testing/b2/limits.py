@@ -1,8 +1,8 @@
-"""What B2 refuses where Amazon's S3 does not, and what both refuse; one function per rule.
+"""Requests that B2 refuses, with or unlike Amazon's S3; one function per rule.
 
 Each cites the page of Backblaze's documentation that it follows (``docs/...`` and
-``apidocs/...`` are on www.backblaze.com), or else Backblaze's code, or the report of somebody
-who met it. `REQUEST_RULES` look at a request's head before anything is done.
+``apidocs/...`` are on www.backblaze.com), or else Backblaze's code, or a user's report.
+`REQUEST_RULES` check the head of a request before it is executed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ABSENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request whose sender is known. Header names are in lower case."""
+    """An authenticated request. Header names are in lower case."""
 
     method: str
     operation: str
@@ -54,9 +54,9 @@ class Request:
 
 
 def operation_exists(request: Request) -> None:
-    """No POST policies, bucket policies, tags, websites; PutBucketVersioning is of no use.
+    """Refuse POST policies, bucket policies, tags, websites and PutBucketVersioning.
 
-    docs/cloud-storage-call-the-s3-compatible-api lists the calls that there are.
+    docs/cloud-storage-call-the-s3-compatible-api lists the existing calls.
     """
     if request.operation in _ABSENT:
         raise unsupported()
@@ -67,21 +67,21 @@ def operation_exists(request: Request) -> None:
 
 
 def no_conditional_writes(request: Request) -> None:
-    """If-Match and If-None-Match of writes are not implemented (obsidian-s3-sync#78)."""
+    """Refuse If-Match and If-None-Match of writes (obsidian-s3-sync#78)."""
     writes = request.key and request.method in ("PUT", "POST", "DELETE")
     if writes and ("if-none-match" in request.headers or "if-match" in request.headers):
         raise unsupported()
 
 
 def no_tags(request: Request) -> None:
-    """Objects have no tags (the message is from Intrinsec/s3proxy#34)."""
+    """Refuse tags of objects (the message is from Intrinsec/s3proxy#34)."""
     for name in ("x-amz-tagging", "x-amz-tagging-directive"):
         if name in request.headers:
             raise invalid(f"Unsupported header '{name}' received for this API call.")
 
 
 def two_acls(request: Request) -> None:
-    """There are two ACLs, and they are the bucket's (docs/cloud-storage-s3-compatible-api)."""
+    """Accept two ACLs, those of the bucket (docs/cloud-storage-s3-compatible-api)."""
     acl = request.headers.get("x-amz-acl")
     grants = [name for name in request.headers if name.startswith("x-amz-grant-")]
     if grants or acl not in (None, "private", "public-read"):
@@ -89,7 +89,7 @@ def two_acls(request: Request) -> None:
 
 
 def no_kms(request: Request) -> None:
-    """SSE-B2 and SSE-C, no SSE-KMS (backblaze-labs/b2-mcp, src/s3/multipart.ts)."""
+    """Accept SSE-B2 and SSE-C, refuse SSE-KMS (backblaze-labs/b2-mcp, src/s3/multipart.ts)."""
     if "aws:kms" in request.headers.get("x-amz-server-side-encryption", ""):
         raise invalid("Unsupported server side encryption algorithm: aws:kms")
 
@@ -197,7 +197,7 @@ _CLASS_A = _STORING - {"CopyObject", "UploadPartCopy"} | {
 
 
 def within_caps(operation: str, capped: frozenset[str]) -> None:
-    """A used-up cap refuses what it is about; class A is free and never capped.
+    """Refuse requests of a used-up cap; class A is free and never capped.
 
     The classes are those of backblaze.com/cloud-storage/transaction-pricing.
     """

@@ -1,4 +1,4 @@
-"""The two listings that moto does not page, or dates wrong."""
+"""The two listings that moto does not page, or dates incorrectly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from careflow_storage.testing.b2.xml import document, element
 
 if TYPE_CHECKING:
-    # It imports moto, which only a started server needs.
+    # This imports moto, which only a started server needs.
     from careflow_storage.testing.b2.store import Upload
 
 _MAX_ENTRIES = 1000
@@ -19,7 +19,7 @@ NO_TAGS = document("Tagging", "<TagSet></TagSet>")
 
 
 def parts(upload: Upload, bucket: str, query: Mapping[str, str]) -> bytes:
-    """Response ListParts."""
+    """Return the body of ListParts."""
     marker = _number(query.get("part-number-marker"), 0)
     limit = min(_number(query.get("max-parts"), _MAX_ENTRIES), _MAX_ENTRIES)
     left = sorted(number for number in upload.parts if number > marker)
@@ -40,7 +40,7 @@ def parts(upload: Upload, bucket: str, query: Mapping[str, str]) -> bytes:
 
 
 def uploads(found: Sequence[Upload], bucket: str, query: Mapping[str, str]) -> bytes:
-    """Response ListMultipartUploads; ``found`` is in the order of a listing."""
+    """Return the body of ListMultipartUploads; ``found`` is in the order of a listing."""
     prefix = query.get("prefix", "")
     limit = min(_number(query.get("max-uploads"), _MAX_ENTRIES), _MAX_ENTRIES)
     left = [each for each in found if each.key_name.startswith(prefix)]

@@ -1,7 +1,7 @@
 """Live Read: B2's extension for reading an upload's finished parts while it runs.
 
 apidocs/s3-create-multipart-upload, s3-upload-part and s3-get-object on www.backblaze.com.
-What they do not say, such as the response for a range that is not there yet, is a guess: see
+Undocumented details, such as the response for a range that does not exist yet, are guesses: see
 ``docs/testing.md``.
 """
 
@@ -22,14 +22,14 @@ _CLOSED_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
 
 def begin(upload: Upload, headers: Mapping[str, str]) -> None:
-    """Note at the upload's creation whether it may be read while it runs."""
+    """Record at the upload's creation whether it can be read while it runs."""
     upload.live_read = headers.get(ENABLED, "").lower() == "true"
     if upload.live_read and PART_SIZE in headers:
         upload.live_part_size = int(headers[PART_SIZE])
 
 
 def check_part(upload: Upload, number: int, size: int) -> None:
-    """All parts but the last have the size that was declared.
+    """Refuse a part that is not the last and has not the declared size.
 
     Raises:
         RefusedError: 400 InvalidArgument.
@@ -43,7 +43,7 @@ def check_part(upload: Upload, number: int, size: int) -> None:
 
 
 def check_order(upload: Upload, number: int) -> None:
-    """Refuse a part behind one that is short, which must be the last.
+    """Refuse a part after a short one, since a short one must be the last.
 
     Raises:
         RefusedError: 400 InvalidArgument.
@@ -56,10 +56,10 @@ def check_order(upload: Upload, number: int) -> None:
 
 
 def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -> Response:
-    """Response a GET whose versionId is the upload's ID.
+    """Return the response to a GET whose versionId is the upload's ID.
 
     Raises:
-        RefusedError: No closed range or part number is asked for, or it is not there yet.
+        RefusedError: The request has no closed range or part number, or it does not exist yet.
     """
     finished: list[bytes] = []
     for number in range(1, len(upload.parts) + 1):

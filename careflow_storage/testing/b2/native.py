@@ -1,9 +1,9 @@
-"""The calls of B2's native API that are about keys, on the same port as the S3 API.
+"""The calls of B2's native API for keys, on the same port as the S3 API.
 
-What b2sdk needs to make, list and delete application keys: versions 3 and 4 of
+Everything that b2sdk needs to create, list and delete application keys: versions 3 and 4 of
 b2_authorize_account, b2_list_buckets, b2_create_key, b2_list_keys and b2_delete_key. Fields,
-capabilities and error codes are those of their pages below www.backblaze.com/apidocs; the words
-of the messages are ours. Files have no native calls here: they go by the S3 API.
+capabilities and error codes follow their pages below www.backblaze.com/apidocs; the messages are
+our own. There are no native calls for files: use the S3 API.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HIDDEN = {"isClientAuthorizedToRead": False, "value": None}
 
 
 class Account(Protocol):
-    """What is shared with the S3 side."""
+    """The part of the account that the S3 API shares."""
 
     keys: KeyRing
     tls: bool
@@ -53,7 +53,7 @@ class _Token:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call and whose it is. Version 3 knows keys for one bucket only, 4 for several."""
+    """A call and its key. Version 3 has keys for one bucket only, version 4 for several."""
 
     key: ApplicationKey
     version: str
@@ -83,7 +83,7 @@ class NativeApi:
         }
 
     def response(self, target: str, headers: dict[str, str], body: bytes) -> Response:
-        """Response a request below ``/b2api/``; header names in lower case."""
+        """Return the response to a request below ``/b2api/``; header names in lower case."""
         try:
             status, document = 200, self._response(target, headers, body)
         except _NativeError as error:
@@ -148,7 +148,7 @@ class NativeApi:
             key_id, secret = "", ""
         key = self._living(key_id)
         if scheme != "Basic" or key is None or not _same(secret, key.application_key):
-            # The code of an unknown key, as b2sdk's simulator has it, too.
+            # The code of an unknown key, as in b2sdk's simulator.
             raise _NativeError(401, "unauthorized", "The key ID or the application key is wrong")
         return key
 
@@ -195,7 +195,7 @@ class NativeApi:
                     "lifecycleRules": [],
                     "options": ["s3"],
                     "revision": 1,
-                    # What a key may not read is shown like this (apidocs/b2-list-buckets).
+                    # What a key may not read has this form (apidocs/b2-list-buckets).
                     "defaultServerSideEncryption": _HIDDEN,
                     "fileLockConfiguration": _HIDDEN,
                     "replicationConfiguration": _HIDDEN,
@@ -205,7 +205,7 @@ class NativeApi:
         }
 
     def _create_key(self, call: _Call) -> dict[str, Any]:
-        """The limits are those of apidocs/b2-create-key."""
+        """Create a key, with the limits of apidocs/b2-create-key."""
         given = call.given
         name, capabilities = given.get("keyName"), given.get("capabilities")
         if not isinstance(name, str) or not _KEY_NAME.fullmatch(name):
@@ -240,7 +240,7 @@ class NativeApi:
         return [names[each] for each in ids]
 
     def _list_keys(self, call: _Call) -> dict[str, Any]:
-        """Versions before 4 leave out keys for several buckets (apidocs/b2-list-keys)."""
+        """List keys; versions before 4 omit keys for several buckets (apidocs/b2-list-keys)."""
         most = call.given.get("maxKeyCount") or 100
         if not isinstance(most, int) or not 1 <= most <= _MOST_KEYS:
             raise _bad(f"maxKeyCount must be 1 to {_MOST_KEYS}")
@@ -265,7 +265,7 @@ class NativeApi:
         self._account.keys.delete(key.key_id)
         return self._described(key, call)
 
-    # --- what they show -----------------------------------------------------------------
+    # --- descriptions -------------------------------------------------------------------
 
     def _described(self, key: ApplicationKey, call: _Call) -> dict[str, Any]:
         ids = None if key.buckets is None else sorted(map(self._id_of, key.buckets))
@@ -301,7 +301,7 @@ def _read(body: bytes) -> dict[str, Any]:
     except ValueError:
         given = None
     if not isinstance(given, dict):
-        raise _NativeError(400, "bad_json", "The body is no JSON object")
+        raise _NativeError(400, "bad_json", "The body is not a JSON object")
     return given
 
 

@@ -1,4 +1,4 @@
-"""What the body must be: lengths, hashes and checksums, verified as B2 verifies them.
+"""Verification of bodies: lengths, hashes and checksums, as B2 verifies them.
 
 A wrong Content-MD5 is a BadDigest on B2 (seen in 2026). The codes for the other checksums, which
 B2 verifies since July 2025, are AWS's.
@@ -22,14 +22,14 @@ _CHECKSUMS: dict[str, Callable[[bytes], bytes]] = {
     "sha1": lambda body: hashlib.sha1(body, usedforsecurity=False).digest(),
     "sha256": lambda body: hashlib.sha256(body).digest(),
 }
-"""Those that Python can compute; crc32c and crc64nvme are taken on trust."""
+"""Those that Python can compute; crc32c and crc64nvme are not verified."""
 
 
 def verified_body(body: bytes, headers: Mapping[str, str]) -> tuple[bytes, dict[str, str]]:
-    """Return the bytes that are meant, and the checksum headers that came behind them.
+    """Return the decoded bytes, and the checksum headers of the trailer.
 
     Raises:
-        RefusedError: They are not the bytes that the headers, or the trailer, tell.
+        RefusedError: The bytes do not match the headers or the trailer.
     """
     claimed = headers.get("x-amz-content-sha256", "")
     trailer: dict[str, str] = {}
@@ -75,7 +75,7 @@ def _check(
 
 
 def _unchunked(body: bytes) -> tuple[bytes, dict[str, str]]:
-    """Take the framing of ``aws-chunked`` away. The signatures of single chunks go unread."""
+    """Remove the framing of ``aws-chunked``. The signatures of single chunks are ignored."""
     parts: list[bytes] = []
     position = 0
     try:

@@ -1,7 +1,7 @@
-"""Customers' keys (SSE-C) and object lock, which moto takes and then forgets.
+"""Customer keys (SSE-C) and object lock, which moto accepts and ignores.
 
 Backblaze's "Use Server-Side Encryption with Customer-Managed Keys (SSE-C)" and "Object Lock".
-Which refusal comes for a missing and a wrong key, and that an ETag is then no MD5, is Amazon's
+The refusals of a missing and a wrong key, and that an ETag is then not an MD5, are Amazon's
 (S3 user guide, "Using server-side encryption with customer-provided keys"): B2 documents none.
 """
 
@@ -40,17 +40,17 @@ _DEFAULT = "careflow_default_retention"
 
 
 class ObjectProtection:
-    """Remembers keys and locks, by the ID of a version or of its upload, which are one."""
+    """Stores keys and locks, by the ID of a version, which is also that of its upload."""
 
     def __init__(self, store: MotoStore) -> None:
         self._store = store
         self._keys: dict[str, str] = {}
         self._asked: dict[str, dict[str, str]] = {}
 
-    # --- before the request is done -----------------------------------------------------
+    # --- before the request -------------------------------------------------------------
 
     def check(self, key: ApplicationKey, target: Target, headers: Mapping[str, str]) -> None:
-        """Refuse what the keys, the locks or the bucket do not allow."""
+        """Refuse a request that the keys, the locks or the bucket do not allow."""
         if headers.get(_BYPASS, "").lower() == "true" and _lacks(key, "bypassGovernance"):
             raise denied()
         given = _key_md5(headers, _CUSTOMER)
@@ -85,14 +85,14 @@ class ObjectProtection:
 
     @staticmethod
     def without(headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers that moto may see: it has rules of its own for the others."""
+        """Return the headers for moto, which has its own rules for the others."""
         hidden = (_CUSTOMER, _COPY_SOURCE, _LOCK)
         return {name: value for name, value in headers.items() if not name.startswith(hidden)}
 
     def response(
         self, key: ApplicationKey, target: Target, headers: Mapping[str, str], body: bytes
     ) -> Response | None:
-        """Response the requests that are about locks; None for all others."""
+        """Return the response to a request about locks; None for all others."""
         bucket, name = target.bucket, target.operation
         if name == "GetObjectLockConfiguration":
             return self._configuration(bucket)
@@ -128,7 +128,7 @@ class ObjectProtection:
         return Response(200, _XML, document("ObjectLockConfiguration", content))
 
     def _configure(self, bucket: str, headers: Mapping[str, str], body: str) -> Response:
-        """An existing bucket needs a token (backblaze-labs/b2-mcp, CHANGELOG 1.5.1)."""
+        """Configure a lock; an existing bucket needs a token (backblaze-labs/b2-mcp, 1.5.1)."""
         if not self._locks(bucket) and headers.get("x-amz-bucket-object-lock-token") != "1":
             raise RefusedError(
                 400,
@@ -140,7 +140,7 @@ class ObjectProtection:
             raise invalid(f"The default retention must be from 1 to {_MAX_DAYS} days")
         found = self._store.backend.get_bucket(bucket)
         found.object_lock_enabled = True
-        # Not moto's own, which asks for headers that it is not shown.
+        # Not in moto's own attribute, since moto would require headers that it does not get.
         vars(found)[_DEFAULT] = (mode, int(days)) if mode else None
         return Response(200)
 
@@ -151,34 +151,34 @@ class ObjectProtection:
         default: tuple[str, int] | None = vars(self._store.backend.get_bucket(bucket)).get(_DEFAULT)
         return default
 
-    # --- after it -----------------------------------------------------------------------
+    # --- after the request --------------------------------------------------------------
 
     def done(
         self, key: ApplicationKey, target: Target, headers: Mapping[str, str], response: Response
     ) -> Response:
-        """Note what is new, and tell what the response must tell."""
+        """Store keys and locks of a new version, and add their headers to the response."""
         if response.status >= 300:
             return response
         name = target.operation
         wants_lock = headers.get("x-amz-bucket-object-lock-enabled", "").lower() == "true"
         if name == "CreateBucket" and wants_lock:
             self._store.backend.get_bucket(target.bucket).object_lock_enabled = True
-        told = {}
+        added = {}
         given = _key_md5(headers, _CUSTOMER)
         if given is not None and name in (*_READING, *_BEGINNING, "UploadPart"):
-            told = {f"{_CUSTOMER}algorithm": "AES256", f"{_CUSTOMER}key-md5": given}
+            added = {f"{_CUSTOMER}algorithm": "AES256", f"{_CUSTOMER}key-md5": given}
         if name in _STORING:
             version = self._stored(target, response)
             self._lock(version, target.bucket, headers)
             if given is not None:
                 self._keys[version.version_id] = given
                 version._etag = secrets.token_hex(16)
-                told["ETag"] = version.etag
+                added["ETag"] = version.etag
         elif name == "UploadPart" and given is not None:
             upload = self._store.upload(target.bucket, target.key, target.query["uploadId"])
             part: Any = upload.parts[int(target.query["partNumber"])] if upload else None
             part._etag = secrets.token_hex(16)
-            told["ETag"] = part.etag
+            added["ETag"] = part.etag
         elif name == "CreateMultipartUpload":
             upload_id = _field(response.body, "UploadId")
             self._asked[upload_id] = dict(headers)
@@ -191,9 +191,9 @@ class ObjectProtection:
             header: value
             for header, value in response.headers.items()
             if not _hidden(header.lower(), key)
-            and not (told and header.lower() == "x-amz-server-side-encryption")
+            and not (added and header.lower() == "x-amz-server-side-encryption")
         }
-        return Response(response.status, {**shown, **told}, response.body)
+        return Response(response.status, {**shown, **added}, response.body)
 
     def _stored(self, target: Target, response: Response) -> Any:
         return self._store.find(target.bucket, target.key, response.headers["x-amz-version-id"])
@@ -239,7 +239,7 @@ def _lacks(key: ApplicationKey, capability: str) -> bool:
 
 
 def _hidden(header: str, key: ApplicationKey) -> bool:
-    """Locks are told to whom may read them (apidocs/b2-get-file-info)."""
+    """Whether a header of a lock is hidden from this key (apidocs/b2-get-file-info)."""
     if header == _HOLD:
         return _lacks(key, "readFileLegalHolds")
     return header in (_MODE, _UNTIL) and _lacks(key, "readFileRetentions")
@@ -280,7 +280,7 @@ def _open(needed: str | None, given: str | None) -> None:
 
 
 def _require_md5(headers: Mapping[str, str]) -> None:
-    """As drakkan/sftpgo#1336 saw it."""
+    """Refuse a request without Content-MD5 (drakkan/sftpgo#1336)."""
     if "content-md5" not in headers:
         raise RefusedError(
             400, "InvalidRequest", "Missing required header for this request: Content-MD5"
@@ -291,7 +291,7 @@ def _check_retention(mode: str, until: str) -> datetime:
     try:
         moment = datetime.fromisoformat(until)
     except ValueError:
-        raise invalid("The retain until date is no date") from None
+        raise invalid("The retain until date is not a date") from None
     if mode not in ("GOVERNANCE", "COMPLIANCE"):
         raise invalid("Unknown wormMode directive.")
     if moment <= datetime.now(UTC):
@@ -300,7 +300,7 @@ def _check_retention(mode: str, until: str) -> datetime:
 
 
 def _retain(version: Any, mode: str, until: str, bypass: bool) -> None:
-    """Longer is always allowed; less only of governance, with the bypass."""
+    """Set a retention: a longer one always, a shorter one only with bypassed governance."""
     moment = _check_retention(mode, until) if mode or until else None
     if version.lock_mode and (kept := datetime.fromisoformat(version.lock_until)) > datetime.now(
         UTC

@@ -1,7 +1,7 @@
 """Range and If-Range on GET and HEAD, by RFC 9110, sections 13.1.5 and 14.
 
-What is no range of bytes is ignored, as several at once are: the whole object comes then. B2's own
-responses to such requests were not seen.
+Malformed and multiple ranges are ignored: the response has the whole object. B2's responses to such
+requests are unknown.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ _MOST_DIGITS = 30  # more than any size has, and fewer than slow int() down
 
 
 def without_range(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a request for the whole."""
+    """Return the headers without those of a range."""
     return {name: value for name, value in headers.items() if name not in _HEADERS}
 
 
 def in_range(response: Response, headers: Mapping[str, str]) -> Response:
-    """Make of the response to a request for the whole that to one with these headers.
+    """Turn the response with the whole object into one for these headers.
 
     Raises:
         RefusedError: 416, with the size in Content-Range.
     """
     if response.status != 200 or "range" not in headers:
         return response
-    told = {name.lower(): value for name, value in response.headers.items()}
-    if not _is_same(headers.get("if-range"), told):
+    shown = {name.lower(): value for name, value in response.headers.items()}
+    if not _is_same(headers.get("if-range"), shown):
         return response
-    size = len(response.body) or int(told.get("content-length", "0"))
+    size = len(response.body) or int(shown.get("content-length", "0"))
     span = _wanted(headers["range"], size)
     return response if span is None else part_of(response, *span, size)
 
 
 def part_of(response: Response, start: int, end: int, size: int) -> Response:
-    """Cut the bytes ``[start, end]`` out of the whole; a HEAD has none to cut."""
+    """Return the response with the bytes ``[start, end]``; a HEAD has no bytes."""
     given = {name: v for name, v in response.headers.items() if name.lower() != "content-length"}
     span = {
         "Content-Range": f"bytes {start}-{end}/{size}",
@@ -61,7 +61,7 @@ def _wanted(text: str, size: int) -> tuple[int, int] | None:
         return None
     first, last = (_number(digits) for digits in found.groups())
     if first is None:
-        # The last so many bytes.
+        # A suffix: the last bytes.
         start, end = max(0, size - (last or 0)), size - 1
         satisfiable = bool(last and size)
     else:
@@ -85,15 +85,15 @@ def _number(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
-def _is_same(validator: str | None, told: Mapping[str, str]) -> bool:
-    """Whether If-Range names what is there: its strong ETag, or exactly its date."""
+def _is_same(validator: str | None, shown: Mapping[str, str]) -> bool:
+    """Whether If-Range names the object: its strong ETag, or exactly its date."""
     if validator is None:
         return True
     validator = validator.strip()
     if validator.startswith(('"', "W/")):
-        return validator == told.get("etag")
+        return validator == shown.get("etag")
     try:
         asked = parsedate_to_datetime(validator)
-        return asked == parsedate_to_datetime(told.get("last-modified", ""))
+        return asked == parsedate_to_datetime(shown.get("last-modified", ""))
     except (TypeError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""Whose request it is: signatures in headers and URLs, checked as B2 checks them.
+"""Authentication: signatures in headers and URLs, checked as B2 checks them.
 
 Version 4 of AWS's signatures only (docs/cloud-storage-call-the-s3-compatible-api), URLs for 1
 to 604,800 seconds. The 15 minutes by which clocks may differ and the wording of most refusals
@@ -32,7 +32,7 @@ _HEADER = re.compile(
 
 
 class _Claim(NamedTuple):
-    """What a signature says of itself."""
+    """The parameters of a signature."""
 
     scope: str
     signed: str
@@ -51,7 +51,7 @@ def authenticate(
     region: str,
     now: datetime,
 ) -> ApplicationKey | None:
-    """Return the key that signed a request; None if nobody did. Header names in lower case.
+    """Return the key that signed a request; None if it is unsigned. Header names in lower case.
 
     Raises:
         RefusedError: The signature, its age, its scope or its key is not good.
@@ -78,7 +78,7 @@ def authenticate(
     canonical = "\n".join(
         (
             method,
-            # Of bytes, as keys that are no UTF-8 are signed, too.
+            # From bytes, since keys that are not UTF-8 are signed too.
             quote_from_bytes(unquote_to_bytes(path), safe="/~"),
             canonical_query(params),
             lines,
@@ -142,7 +142,7 @@ def _check_time(claim: _Claim, now: datetime) -> None:
     except ValueError:
         raise _malformed() from None
     if claim.expires_in is not None and now > signed_at + timedelta(seconds=claim.expires_in):
-        # As B2 said it in 2025 and 2026 (kyantech/Palmr#208).
+        # B2's message in 2025 and 2026 (kyantech/Palmr#208).
         raise RefusedError(
             401,
             "UnauthorizedAccess",
@@ -163,7 +163,7 @@ def _check_signed_headers(claim: _Claim, headers: Mapping[str, str]) -> None:
     signed = claim.signed.split(";")
     if "host" not in signed or any(name not in headers for name in signed):
         raise _wrong()
-    # Else anybody who holds a URL could add, say, metadata of their own to an upload.
+    # Otherwise a client with a URL could add its own metadata, for example, to an upload.
     unsigned = [name for name in headers if name.startswith("x-amz-") and name not in signed]
     if [name for name in unsigned if name != "x-amz-content-sha256"]:
         raise denied("There were headers present in the request which were not signed")

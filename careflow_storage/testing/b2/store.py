@@ -1,7 +1,7 @@
-"""The objects themselves: moto's S3, without its sockets, its globals and some of its errors.
+"""The stored objects: moto's S3, without its sockets, its globals and some of its errors.
 
 moto keeps the objects of a process in one global place, which ``mock_aws`` clears. Every store
-here has a backend of its own, and moto's registers never learn of its objects.
+here has its own backend, and its objects are not in moto's registers.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _REGION = "us-east-1"  # moto's; clients never see it
 _CREDENTIAL = f"AWS4-HMAC-SHA256 Credential=any/20200101/{_REGION}/s3/aws4_request"
 # New buckets encrypt (docs/cloud-storage-server-side-encryption-with-the-native-api).
 _ENCRYPTED = {"Rule": {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}}
-# Checked before moto is asked, or not moto's business.
+# Checked before moto sees the request, or irrelevant to moto.
 _HIDDEN = ("authorization", "content-md5", "expect", "host", "transfer-encoding")
 
 
 class Upload(models.FakeMultipart):
-    """A multipart upload that knows when it began and may be read while it runs."""
+    """A multipart upload with its start time, which can be read while it runs."""
 
     initiated: datetime
     min_part_size: int
@@ -46,7 +46,7 @@ class Upload(models.FakeMultipart):
     live_part_size: int | None = None
 
     def complete(self, body: Any) -> tuple[bytes, str, Any]:
-        """Put the parts together; the codes of what may be wrong with them are AWS's."""
+        """Join the parts; the error codes are AWS's."""
         chosen = []
         for number, etag in body:
             part = self.parts.get(number)
@@ -82,7 +82,7 @@ class _Bucket(models.FakeBucket):
 
 
 class _Backend(models.S3Backend):
-    """Buckets that are nobody else's, always versioned, with IDs that look like B2's."""
+    """Buckets of one store, always versioned, with IDs in B2's format."""
 
     min_part_size: int
 
@@ -146,7 +146,7 @@ class _Backend(models.S3Backend):
 
 
 class MotoStore:
-    """The buckets of one emulator. One thread at a time may use it."""
+    """The buckets of one emulator. Only one thread at a time may use it."""
 
     def __init__(self, min_part_size: int) -> None:
         self.backend: _Backend = _Backend(_REGION, _ACCOUNT)
@@ -154,7 +154,7 @@ class MotoStore:
         backend = self.backend
 
         class MotoResponse(responses.S3Response):
-            """moto's responses about this backend; who may do what was decided before."""
+            """moto's responses for this backend; permissions were checked before."""
 
             target: Target
 
@@ -178,7 +178,7 @@ class MotoStore:
         return name in self.backend.buckets
 
     def newest(self, bucket: str, key: str) -> Any:
-        """Return moto's object or marker that a key shows; None if it has no versions."""
+        """Return moto's newest object or marker of a key; None if it has no versions."""
         return self.backend.get_bucket(bucket).keys.get(key)
 
     def find(self, bucket: str, key: str, version_id: str) -> Any:
@@ -194,16 +194,16 @@ class MotoStore:
         return isinstance(version, models.FakeDeleteMarker)
 
     def set_public(self, bucket: str) -> None:
-        """Let everybody read the bucket's objects."""
+        """Make the bucket's objects public."""
         self.backend.get_bucket(bucket).set_acl(models.get_canned_acl("public-read"))
 
     def upload(self, bucket: str, key: str, upload_id: str) -> Upload | None:
-        """Return the multipart upload of this key that runs under this ID."""
+        """Return the unfinished multipart upload of this key with this ID."""
         upload = self.backend.get_bucket(bucket).multiparts.get(upload_id)
         return upload if isinstance(upload, Upload) and upload.key_name == key else None
 
     def uploads(self, bucket: str) -> list[Upload]:
-        """Return all multipart uploads that run, in the order of a listing."""
+        """Return all unfinished multipart uploads, in the order of a listing."""
         found = self.backend.get_bucket(bucket).multiparts.values()
         running = [upload for upload in found if isinstance(upload, Upload)]
         return sorted(running, key=lambda upload: (upload.key_name.encode(), upload.initiated))
@@ -226,7 +226,7 @@ class MotoStore:
         return {f"x-amz-{name}": value for name, value in found.items()}
 
     def ask(self, target: Target, method: str, headers: dict[str, str], body: bytes) -> Response:
-        """Let moto do it."""
+        """Return moto's response."""
         sent = {name: value for name, value in headers.items() if name not in _HIDDEN}
         sent["authorization"] = _CREDENTIAL
         sent["content-length"] = str(len(body))
@@ -251,7 +251,7 @@ class MotoStore:
         return found
 
     def described_uploads(self, bucket: str | None) -> list[StoredUpload]:
-        """Describe the multipart uploads that run, of one bucket or of all."""
+        """Describe the unfinished multipart uploads, of one bucket or of all."""
         buckets = list(self.backend.buckets) if bucket is None else [bucket]
         return [
             StoredUpload(
@@ -265,12 +265,12 @@ class MotoStore:
         ]
 
     def clear(self) -> None:
-        """Forget all buckets."""
+        """Remove all buckets."""
         self.backend.buckets.clear()
 
 
 def new_id() -> str:
-    """Make a file ID that looks like B2's, which its S3 API uses as version and upload IDs."""
+    """Return a file ID in B2's format, which its S3 API uses as version and upload IDs."""
     now = datetime.now(UTC)
     return (
         f"4_z{'004':0>24}_f2{secrets.token_hex(8)}_d{now:%Y%m%d}_m{now:%H%M%S}"
@@ -303,7 +303,7 @@ def _described(version: Any, *, is_latest: bool) -> StoredVersion:
     )
 
 
-# Where moto keeps every object alive until it clears them all, ours and others'.
+# moto keeps every instance of these alive until it clears them all, ours and others'.
 _TRACKED: tuple[Any, ...] = (models.FakeKey, Upload, models.FakeDeleteMarker, _Bucket)
 
 
@@ -322,7 +322,7 @@ def _unregistered() -> Iterator[None]:
 
 
 def _keep_in_memory(instance: Any) -> None:
-    """Take over from the temporary file that moto has for every object, of which it warns."""
+    """Replace moto's temporary file of an object, of which moto warns, by memory."""
     if isinstance(instance, models.FakeKey) and not instance.disposed:
         buffer = io.BytesIO(instance.value)
         instance._value_buffer.close()

@@ -1,4 +1,4 @@
-"""What a bucket of the emulator holds, for assertions that need no request."""
+"""The contents of an emulator's bucket, for assertions without a request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StoredVersion:
 
 @dataclass(frozen=True, slots=True)
 class StoredUpload:
-    """A multipart upload that runs or was left; ``parts`` are sizes in bytes by part number."""
+    """An unfinished multipart upload; ``parts`` are sizes in bytes by part number."""
 
     key: str
     upload_id: str

@@ -1,4 +1,4 @@
-"""XML documents as S3 writes them."""
+"""XML documents in S3's form."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 def document(root: str, content: str) -> bytes:
-    """Wrap content that is XML already in a root element."""
+    """Wrap XML content in a root element."""
     head = '<?xml version="1.0" encoding="UTF-8"?>\n'
     return f'{head}<{root} xmlns="{_NAMESPACE}">{content}</{root}>'.encode()
 
 
 def element(name: str, value: object) -> str:
-    """Write one element; escape its text."""
+    """Return one element with escaped text."""
     return f"<{name}>{escape(str(value))}</{name}>"

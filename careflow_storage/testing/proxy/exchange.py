@@ -1,4 +1,4 @@
-"""Connections, requests and responses, and what a `Rule` makes of them; for proxy and emulator."""
+"""Connections, requests and responses of proxy and emulator, and how a `Rule` changes them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LIMIT = 2**18
 
 @dataclass
 class Exchange(ABC):
-    """One request and its response. A subclass knows who the server is."""
+    """One request and its response. A subclass provides the server."""
 
     rule: Rule
     attempt: Attempt
@@ -42,20 +42,20 @@ class Exchange(ABC):
     writer: asyncio.StreamWriter
 
     async def run(self) -> bool:
-        """Do it; whether the client's connection may be used again."""
+        """Send a response; return whether the client's connection can be used again."""
         rule, is_last = self.rule, self.head.get("Connection").lower() == "close"
         await asyncio.sleep(rule.delay)
         rule.cut_if("head")
-        keep = await (self._response_alone() if rule.responds else self.ask_server())
+        keep = await (self._respond_alone() if rule.responds else self.respond())
         rule.cut_if("idle")
         return keep and not is_last
 
     @abstractmethod
-    async def ask_server(self) -> bool:
-        """Let the server response; whether the client's connection may be used again."""
+    async def respond(self) -> bool:
+        """Send the server's response; return whether the client's connection can be used again."""
 
     async def request_body(self) -> AsyncGenerator[bytes]:
-        """Read the request's body as the rule lets it through."""
+        """Yield the request's body, with the faults of the rule."""
         damaged = damage(read_body(self.head, self.reader), self.rule.corrupt_upload)
         passed = limit(damaged, self.rule.cut_after("req"), self.rule.upload_rate)
         async with contextlib.aclosing(passed):
@@ -64,7 +64,7 @@ class Exchange(ABC):
                 yield chunk
 
     async def relay(self, head: Head, body: AsyncGenerator[bytes] | None) -> bool:
-        """Send the server's response as the rule lets it through; ``body`` None: it has none."""
+        """Send the server's response with the faults of the rule; ``body`` None: it has none."""
         rule = self.rule
         self.attempt.status = int(head.first.split(" ")[1])
         if rule.cut is not None and rule.at == "resp":
@@ -81,7 +81,7 @@ class Exchange(ABC):
         if body is not None:
             damaged = damage(body, rule.corrupt)
             passed = limit(damaged, rule.cut_after("body"), rule.rate, stop=rule.short)
-            # A client may go away at any time; the bodies are closed here, not by the collector.
+            # A client may disconnect at any time; the bodies are closed here, not by the collector.
             async with contextlib.aclosing(passed):
                 async for chunk in passed:
                     await write_chunk(head, self.writer, chunk)
@@ -89,7 +89,7 @@ class Exchange(ABC):
         await self.writer.drain()
         return body is None or head.is_chunked or head.get("Content-Length") != ""
 
-    async def _response_alone(self) -> bool:
+    async def _respond_alone(self) -> bool:
         rule, body = self.rule, self.rule.body
         if rule.drain:
             if self.head.get("Expect").lower() == "100-continue":
@@ -136,7 +136,7 @@ class Listener:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
 
     async def stop(self) -> None:
-        """Break all connections and listen no more."""
+        """Break all connections and stop listening."""
         self.server.close()
         tasks = list(self._tasks)
         for task in tasks:
@@ -151,7 +151,7 @@ class Listener:
         try:
             await self._converse(reader, writer)
         except asyncio.CancelledError:
-            # Nobody but `stop` cancels. An orderly end would wait for a peer that does not read,
+            # Only `stop` cancels. An orderly end would wait for a peer that does not read,
             # and asyncio logs a cancelled connection as an error.
             writer.transport.abort()
         finally:
@@ -175,7 +175,7 @@ class Listener:
         except CutError:
             await _break(rule, reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client or the server went away: so does this connection
+            pass  # the client or the server closed its connection
 
     def _take(self, head: Head, connection: int) -> tuple[Rule, Attempt]:
         method, target, _ = head.first.split(" ", 2)
@@ -191,12 +191,12 @@ class Listener:
 
 
 def response_head(status: int, headers: dict[str, str]) -> Head:
-    """Make the head of a response."""
+    """Return the head of a response."""
     return Head(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", list(headers.items()))
 
 
 def error_document(code: str, message: str) -> bytes:
-    """Make S3's XML for an error."""
+    """Return S3's XML for an error."""
     return (
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{escape(code)}</Code>'
         f"<Message>{escape(message)}</Message></Error>"
@@ -212,7 +212,7 @@ async def _break(rule: Rule, reader: asyncio.StreamReader, writer: asyncio.Strea
     if rule.cut == "hang":
         await rule.release.wait()
     if rule.cut == "fin" and writer.can_write_eof():
-        # A close with bytes unread would be a reset: say the end, and read what still comes.
+        # Closing with unread bytes would send a reset: send the end, and read the rest.
         with contextlib.suppress(ConnectionError):
             writer.write_eof()
             while await reader.read(CHUNK):

@@ -1,4 +1,4 @@
-"""Faults by script, or by dice."""
+"""Faults for chosen requests, or at random."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ KINDS = tuple(_KINDS)
 """Every kind of fault that `Faults.random` knows."""
 
 COMMON = KINDS[:7]
-"""Those that networks and B2 make every day, and that a good client never shows its user."""
+"""Those that networks and B2 cause every day, and that a good client hides from its user."""
 
 
 class Faults:
-    """What goes wrong with which requests. The first rule that applies is taken.
+    """The rules of an emulator. The first one that applies to a request is used.
 
     The fields of a rule, which `next` and `always` take, are those of `Rule`. Any thread may
-    call this at any time; it holds for the requests that come from then on.
+    call this at any time; it applies to later requests.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Faults:
         self._chance: _Chance | None = None
 
     def next(self, operation: str | None = None, *, times: int = 1, **what: Any) -> Rule:
-        r"""Let the next ``times`` requests of an operation (None: of any) go wrong.
+        r"""Inject a fault into the next ``times`` requests of an operation (None: of any).
 
         ::
 
@@ -59,12 +59,12 @@ class Faults:
             server.faults.next("PutObject", key=r"\.webm$", cut="rst", at="resp")
 
         Returns:
-            The rule, whose ``hits`` and ``fired`` tell whether it was applied.
+            The rule. Its ``hits`` and ``fired`` show whether it was applied.
         """
         return self._add(Rule(operation=operation, times=times, **what))
 
     def always(self, operation: str | None = None, **what: Any) -> Rule:
-        """Let every request of an operation (None: of any) go wrong until `clear`."""
+        """Inject a fault into every request of an operation (None: of any) until `clear`."""
         return self._add(Rule(operation=operation, **what))
 
     def random(
@@ -75,15 +75,15 @@ class Faults:
         kinds: Iterable[str] = COMMON,
         operations: Iterable[str] | None = None,
     ) -> None:
-        """Let this share of all requests go wrong, each in one of these ways.
+        """Inject one of these faults into a random share of all requests.
 
-        The same seed gives the same faults to the same sequence of requests; requests that
-        run at once may come in another order. Rules of `next` and `always` go first.
+        The same seed injects the same faults into the same sequence of requests; the order of
+        concurrent requests may vary. Rules of `next` and `always` take precedence.
 
         Args:
             rate: 0 to 1.
-            seed: Of the dice.
-            kinds: Out of `KINDS`. The default is what a good client never shows its user.
+            seed: The seed of the random numbers.
+            kinds: Some of `KINDS`. By default those that a good client hides from its user.
             operations: Only these; None: any.
 
         Raises:
@@ -100,18 +100,18 @@ class Faults:
             )
         only = None if operations is None else frozenset(operations)
         with self._lock:
-            # Dice, not secrets.
+            # Random faults need no secure random numbers.
             self._chance = _Chance(rate, Random(seed), wanted, only)  # noqa: S311
 
     def clear(self) -> None:
-        """Let nothing go wrong from now on; what hangs is let go with a reset."""
+        """Remove all rules; hanging connections are reset."""
         with self._lock:
             rules, self._rules, self._chance = self._rules, [], None
         for rule in rules:
             rule.release.set()
 
     def choose(self, attempt: Attempt) -> Rule | None:
-        """Return what shall go wrong with this request, if anything."""
+        """Return the rule for this request, or None."""
         with self._lock:
             for rule in self._rules:
                 if rule.applies_to(attempt):
@@ -125,7 +125,7 @@ class Faults:
 
 
 class _Chance:
-    """A share of requests that go wrong, and how."""
+    """Random faults for a share of the requests."""
 
     def __init__(
         self, rate: float, dice: Random, kinds: tuple[str, ...], operations: frozenset[str] | None

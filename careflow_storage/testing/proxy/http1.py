@@ -1,4 +1,4 @@
-"""Reading and writing HTTP/1.1 messages, and damaging them, as the fault proxy needs it."""
+"""Read, write and damage HTTP/1.1 messages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from careflow_storage._http.parser import Chunks
+
 CHUNK = 64 * 1024
 
 
 class CutError(Exception):
-    """Now is the time to break the client's connection."""
+    """Break the client's connection now."""
 
 
 @dataclass
@@ -48,12 +50,10 @@ async def read_head(reader: asyncio.StreamReader) -> Head:
 async def read_body(
     head: Head, reader: asyncio.StreamReader, *, until_eof: bool = False
 ) -> AsyncGenerator[bytes]:
-    """The body without its framing. ``until_eof``: a response of unknown length has one, too."""
+    """Yield the body without its framing. ``until_eof``: a body may have an unknown length."""
     if head.is_chunked:
-        while size := int((await reader.readline()).split(b";")[0], 16):
-            yield await reader.readexactly(size)
-            await reader.readexactly(2)
-        await reader.readline()
+        async for chunk in _unchunked(reader):
+            yield chunk
         return
     length = head.get("Content-Length")
     left = int(length or (2**63 if until_eof else 0))
@@ -65,6 +65,21 @@ async def read_body(
             return
         left -= len(chunk)
         yield chunk
+
+
+async def _unchunked(reader: asyncio.StreamReader) -> AsyncGenerator[bytes]:
+    """Yield the data of chunks; read nothing beyond their end."""
+    chunks = Chunks()
+    while not chunks.done:
+        if not chunks.left:
+            line = bytearray(await reader.readuntil(b"\r\n"))
+            chunks.find(line, 0, len(line))
+            continue
+        data = await reader.read(min(CHUNK, chunks.left))
+        if not data:
+            raise asyncio.IncompleteReadError(b"", chunks.left)
+        chunks.took(len(data))
+        yield data
 
 
 async def write_chunk(head: Head, writer: asyncio.StreamWriter, chunk: bytes) -> None:
@@ -95,7 +110,7 @@ async def limit(
     rate: float | None,
     stop: int | None = None,
 ) -> AsyncGenerator[bytes]:
-    """Pass on so many bytes, then cut (or just stop), and no faster than the rate."""
+    """Pass on at most this many bytes at this rate, then cut (or only stop)."""
     left = stop if cut_after is None else cut_after
     size = max(1, min(CHUNK, int(rate / 20))) if rate else CHUNK
     if cut_after == 0:

@@ -1,4 +1,4 @@
-"""Which S3 operation a request is, as the operations are named in Amazon's API reference."""
+"""Find the S3 operation of a request, with its name in Amazon's API reference."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ _PLAIN_OBJECT = {
 _LISTINGS = {"versions": "ListObjectVersions", "uploads": "ListMultipartUploads"}
 
 NATIVE_PATH = "/b2api/"
-"""Where B2's native API is; no bucket has a name this short."""
+"""The path of B2's native API; bucket names are longer."""
 
 
 class Target(NamedTuple):
-    """What a request is about. ``operation`` is ``""`` where S3 knows none; no ``key``: "".
+    """The operation, bucket and key of a request; ``""`` for those that it does not have.
 
     A call of the native API is an operation by its own name, such as ``b2_create_key``.
     """

@@ -1,18 +1,18 @@
-"""A proxy that misbehaves on request: the network and server faults that clients of B2 meet.
+"""A proxy that injects the network and server faults that clients of B2 meet.
 
 ::
 
-    async with FaultProxy(server.endpoint) as proxy:  # give proxy.url to the client
+    async with FaultProxy(server.endpoint) as proxy:  # the client uses proxy.url
         proxy.add(operation="UploadPart", times=2, status=503, code="SlowDown")
         proxy.add(method="PUT", times=1, cut="rst", at=("req", 500_000))  # mid request body
-        proxy.add(method="PUT", times=1, cut="rst", at="resp")  # stored, but never told
+        proxy.add(method="PUT", times=1, cut="rst", at="resp")  # lost response
         proxy.add(method="GET", times=1, cut="fin", at=("body", 500_000))  # truncated
-        proxy.add(method="GET", short=500_000)  # truncated, and its length agrees
+        proxy.add(method="GET", short=500_000)  # truncated, with a matching length
         ...
-        assert [attempt.method for attempt in proxy.log] == ["PUT", "PUT"]  # all that was sent
+        assert [attempt.method for attempt in proxy.log] == ["PUT", "PUT"]
 
-It forwards every request on a connection of its own. The Host header stays as it came, so
-signatures stay valid.
+It forwards every request on a separate connection. The Host header is unchanged, so signatures
+stay valid.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ __all__ = ["At", "Attempt", "Cut", "FaultProxy", "Rule"]
 
 
 class FaultProxy:
-    """Forwards to ``upstream`` (http://host:port), except where a rule says otherwise.
+    """Forwards to ``upstream`` (http://host:port), and injects the faults of its rules.
 
-    It lives on the event loop that enters it. Where several rules apply to a request, the
-    first that was added is taken.
+    It runs on the event loop that enters it. If several rules apply to a request, the first
+    added one is used.
 
     Args:
-        upstream: The server before which it stands; plain HTTP.
+        upstream: The server behind the proxy; plain HTTP.
         tls: Speak HTTPS to the client, with this context.
     """
 
@@ -72,27 +72,27 @@ class FaultProxy:
 
     @property
     def log(self) -> list[Attempt]:
-        """Every request that came over the wire, in order, whatever became of it."""
+        """Every request received, in order, including failed ones."""
         return self._listener.log
 
     @property
     def connections(self) -> int:
-        """How many connections clients have made."""
+        """The number of connections from clients."""
         return self._listener.connections
 
     def add(self, **fields: Any) -> Rule:
-        """Add a `Rule`, given by its fields. The first rule that applies to a request is taken."""
+        """Add a `Rule` with these fields. The first rule that applies to a request is used."""
         rule = Rule(**fields)
         self._rules.append(rule)
         return rule
 
     def clear(self) -> None:
-        """Behave from now on, and forget what was logged."""
+        """Remove all rules, and clear the log."""
         self._rules.clear()
         self.log.clear()
 
     def count(self, method: str | None = None, path: str = "") -> int:
-        """How many requests of this kind came over the wire."""
+        """Return the number of such requests."""
         wanted = Rule(method=method, path=path)
         return sum(wanted.applies_to(attempt) for attempt in self.log)
 
@@ -101,13 +101,13 @@ class FaultProxy:
 
 
 class _Forwarding(Exchange):
-    """The server is another one, on a connection of its own."""
+    """Forwards to another server, on a separate connection."""
 
     def __init__(self, upstream: tuple[str | None, int | None], *given: Any) -> None:
         super().__init__(*given)
         self._upstream = upstream
 
-    async def ask_server(self) -> bool:
+    async def respond(self) -> bool:
         reader, writer = await asyncio.open_connection(*self._upstream, limit=LIMIT)
         try:
             return await self._forward(reader, writer)
@@ -117,21 +117,21 @@ class _Forwarding(Exchange):
                 await writer.wait_closed()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        # Both ways at once: the server may respond, or say "100 Continue", before the body.
+        # Both ways at once: the server may respond, or send "100 Continue", before the body.
         sending = asyncio.create_task(self._send(writer))
-        answering = asyncio.create_task(self._receive(reader))
+        receiving = asyncio.create_task(self._receive(reader))
         try:
-            await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and isinstance(sending.exception(), CutError):
                 raise CutError
-            keep = await answering
-            # A server that responds without reading the body to its end leaves it in the way.
+            keep = await receiving
+            # If a server responds without reading the whole body, the rest is still unread.
             await asyncio.wait({sending}, timeout=0.2)
             return keep and sending.done() and sending.exception() is None
         finally:
             sending.cancel()
-            answering.cancel()
-            await asyncio.gather(sending, answering, return_exceptions=True)
+            receiving.cancel()
+            await asyncio.gather(sending, receiving, return_exceptions=True)
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         self.head.set("Connection", "close")

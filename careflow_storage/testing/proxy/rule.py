@@ -1,4 +1,4 @@
-"""What came over the wire, and what to do with which of it."""
+"""Received requests, and the rules that inject faults into them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ At = Literal["head", "resp", "idle"] | tuple[Literal["req", "body"], int]
 
 
 class Signal:
-    """An event that any thread may set and any event loop may wait for."""
+    """An event that any thread can set and any event loop can wait for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,7 +28,7 @@ class Signal:
         return self._is_set
 
     def set(self) -> None:
-        """Wake up all who wait, for good."""
+        """Set it permanently, and wake all waiting tasks."""
         with self._lock:
             self._is_set = True
             waiting, self._waiting = self._waiting, set()
@@ -38,7 +38,7 @@ class Signal:
                 loop.call_soon_threadsafe(_finish, future)
 
     async def wait(self) -> None:
-        """Wait until it is set, on whatever loop this runs."""
+        """Wait until it is set, on any event loop."""
         future = asyncio.get_running_loop().create_future()
         with self._lock:
             if self._is_set:
@@ -58,19 +58,19 @@ def _finish(future: asyncio.Future[None]) -> None:
 
 @dataclass
 class Attempt:
-    """One request as it came over the wire.
+    """One received request.
 
     Attributes:
         method: E.g. ``PUT``.
         target: Path and query, as sent; a `B2Server` writes ``REDACTED`` for signatures.
         headers: Names in lower case; a `B2Server` writes ``REDACTED`` for secrets.
-        connection: Counts the client's connections, from 1.
-        operation: S3's name of it, e.g. ``UploadPart``.
+        connection: The number of the client's connection, from 1.
+        operation: S3's name of the operation, e.g. ``UploadPart``.
         bucket: The bucket's name or ``""``.
         key: The object's key or ``""``.
         body_bytes: How many bytes of the body were read.
-        status: What was answered; None while nothing was.
-        fault: The rule that was applied, if one was.
+        status: The status of the response; None before it.
+        fault: The rule that was applied, or None.
     """
 
     method: str
@@ -87,23 +87,23 @@ class Attempt:
 
 @dataclass(kw_only=True)
 class Rule:
-    """What to do with which requests.
+    """A fault, and the requests to inject it into.
 
-    Which: ``method``; ``operation``, S3's name as in ``UploadPart``; ``path`` and ``key``,
+    Requests: ``method``; ``operation``, S3's name as in ``UploadPart``; ``path`` and ``key``,
     regular expressions searched for in the target as sent and in the decoded key; ``when``, a
     function of the `Attempt`; ``times``, how often (None: always).
 
-    What: ``status``, ``code``, ``message``, ``body``: response this without asking the server,
-    once the request's body is read (``drain=False``: before). ``headers``: added to that
-    response, or else changed in the server's (None removes one). ``retry_after``: the header of
+    Fault: ``status``, ``code``, ``message``, ``body``: send this response without the server,
+    after reading the request's body (``drain=False``: before). ``headers``: added to that
+    response, or changed in the server's (None removes one). ``retry_after``: the header of
     that name, in seconds.
-    ``cut`` at: the request's head has come ("head"), n bytes of its body have gone through
-    ("req", n), the server has done it and answered ("resp"), n bytes of its response's body have
-    gone through ("body", n), or all is done ("idle"). It is cut by a reset ("rst"), by an
-    orderly end ("fin"), or only silent ("hang").
-    ``short``: only so many bytes of the response's body, and a Content-Length that agrees.
-    ``corrupt``, ``corrupt_upload``: flip a bit of this byte of the response, of the request.
-    ``delay``: seconds before anything. ``rate``, ``upload_rate``: bytes per second.
+    ``cut`` the connection by a reset ("rst"), an orderly end ("fin") or silence ("hang"); ``at``:
+    after the request's head ("head"), after n bytes of its body ("req", n), after the server's
+    response is received but not sent on ("resp"), after n bytes of the response's body
+    ("body", n), or after the whole response ("idle").
+    ``short``: only this many bytes of the response's body, with a matching Content-Length.
+    ``corrupt``, ``corrupt_upload``: flip a bit of this byte of the response or the request.
+    ``delay``: seconds before the request is handled. ``rate``, ``upload_rate``: bytes per second.
 
     ``hits`` counts how often it was applied. ``fired`` is set when it is; setting ``release``
     turns a "hang" into a reset.
@@ -135,7 +135,7 @@ class Rule:
     release: Signal = field(default_factory=Signal, repr=False, compare=False)
 
     def applies_to(self, attempt: Attempt) -> bool:
-        """Whether the request is one of those, and the rule not yet used up."""
+        """Whether the rule matches the request and is not used up."""
         return (
             (self.times is None or self.hits < self.times)
             and self.method in (None, attempt.method)
@@ -147,7 +147,7 @@ class Rule:
 
     @property
     def responds(self) -> bool:
-        """Whether it responds by itself, without asking the server."""
+        """Whether the rule sends a response without the server."""
         return self.status is not None or self.code is not None or self.body is not None
 
     @property
@@ -157,7 +157,7 @@ class Rule:
         return {**after, **self.headers}
 
     def take(self, attempt: Attempt) -> None:
-        """Note that it is applied to this request."""
+        """Count the rule as applied to this request."""
         self.hits += 1
         attempt.fault = self
         self.fired.set()
@@ -168,6 +168,6 @@ class Rule:
             raise CutError
 
     def cut_after(self, place: Literal["req", "body"]) -> int | None:
-        """After how many bytes of this body the connection breaks, if it does."""
+        """Return after how many bytes of this body to break the connection, or None."""
         place_is_cut = self.cut is not None and isinstance(self.at, tuple) and self.at[0] == place
         return int(self.at[1]) if place_is_cut else None

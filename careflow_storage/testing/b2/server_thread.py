@@ -1,0 +1,136 @@
+"""The thread in which a `B2Server` runs its emulator."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+import threading
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from careflow_storage.errors import InvalidInputError, StorageError
+from careflow_storage.testing.b2.emulator import Account, Emulator
+from careflow_storage.testing.b2.errors import RefusedError
+from careflow_storage.testing.b2.limits import MAX_PUT_SIZE
+from careflow_storage.testing.proxy.exchange import Exchange, Listener, response_head
+from careflow_storage.testing.proxy.rule import Attempt, Rule
+
+T = TypeVar("T")
+
+
+class EmulatorError(StorageError):
+    """The emulator could not start, or is not running."""
+
+
+class ServerThread:
+    """The server's thread, with its loop, listener and store."""
+
+    def __init__(
+        self,
+        account: Account,
+        min_part_size: int,
+        choose: Callable[[Attempt], Rule | None],
+        tls: ssl.SSLContext | None,
+        log: list[Attempt],
+    ) -> None:
+        self._account = account
+        self._min_part_size = min_part_size
+        self._choose = choose
+        self._tls = tls
+        self._log = log
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._run, name="b2-server", daemon=True)
+        self.url = ""
+
+    def start(self) -> None:
+        self._thread.start()
+        try:
+            self._ready.result()
+        except ImportError as error:
+            self._thread.join()
+            raise EmulatorError(
+                f"The emulator needs moto ({error}).",
+                hint='Install the extra: pip install "careflow-storage[testing]".',
+            ) from error
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def do(self, function: Callable[[], T]) -> T:
+        """Run a function between two requests; it must not block."""
+        done: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(function())
+            except RefusedError as refusal:
+                done.set_exception(InvalidInputError(f"{refusal.message}."))
+            except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                done.set_exception(error)
+
+        self._loop.call_soon_threadsafe(run)
+        return done.result()
+
+    def _run(self) -> None:
+        try:
+            # Imported here, since it takes a second and only a started server needs it.
+            from careflow_storage.testing.b2.store import MotoStore
+
+            self.store = MotoStore(self._min_part_size)
+            # This loop needs only the standard library, whatever loop the tests use.
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._serve())
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        # In debug mode asyncio would warn of slow callbacks on this internal loop.
+        self._loop.slow_callback_duration = 60.0
+        emulator = Emulator(self._account, self.store)
+        listener = Listener(
+            functools.partial(_EmulatedExchange, emulator),
+            self._choose,
+            tls=self._tls,
+            log=self._log,
+        )
+        self.url = await listener.start()
+        self._ready.set_result(None)
+        try:
+            await self._stopping.wait()
+        finally:
+            await listener.stop()
+            self.store.clear()
+
+
+class _EmulatedExchange(Exchange):
+    """Sends requests to the emulator."""
+
+    def __init__(self, emulator: Emulator, *given: Any) -> None:
+        super().__init__(*given)
+        self._emulator = emulator
+
+    async def respond(self) -> bool:
+        too_long = int(self.head.get("Content-Length") or 0) > MAX_PUT_SIZE
+        if self.head.get("Expect").lower() == "100-continue" and not too_long:
+            self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = b"" if too_long else b"".join([chunk async for chunk in self.request_body()])
+        method, target, _ = self.head.first.split(" ", 2)
+        headers = {name.lower(): value for name, value in self.head.headers}
+        response = self._emulator.handle(method, target, headers, body)
+        head = response_head(response.status, response.headers)
+        is_head = method == "HEAD"
+        if not is_head and response.status != 204:
+            head.set("Content-Length", str(len(response.body)))
+        has_body = not is_head and response.status not in (204, 304)
+        keep = await self.relay(head, _once(response.body) if has_body else None)
+        return keep and not too_long
+
+
+async def _once(body: bytes) -> AsyncGenerator[bytes]:
+    yield body
