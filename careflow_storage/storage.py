@@ -53,7 +53,8 @@ from careflow_storage.recordings import (
 )
 
 if TYPE_CHECKING:
-    from careflow_storage._s3.objects import ObjectHead, S3Requests
+    from careflow_storage._s3.headers.objects import ObjectHead
+    from careflow_storage._s3.objects import S3Requests
     from careflow_storage._s3.session import GivenSession, S3Client
     from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage._transfer.progress import ProgressCallback

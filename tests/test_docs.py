@@ -28,6 +28,7 @@ import careflow_storage.migrate
 import careflow_storage.usage
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings, errors
 from careflow_storage._aws_names import AWS_NAMES
+from careflow_storage._s3 import error_codes
 from careflow_storage.admin import StorageAdmin
 from careflow_storage.local import LocalServer
 
@@ -235,13 +236,15 @@ def test_every_error_is_in_the_table_with_its_codes() -> None:
     table = {code_names(row[0])[0]: row for row in rows(ROOT / "docs/errors.md", "Class")}
     assert set(table) == {cls.__name__ for cls in error_classes()}
     documented = {code: name for name, row in table.items() for code in code_names(row[2])}
-    assert documented == {code: entry[0].__name__ for code, entry in errors._BY_CODE.items()}
+    assert documented == {code: entry[0].__name__ for code, entry in error_codes.BY_CODE.items()}
     statuses = {
         int(status): name
         for name, row in table.items()
         for status in re.findall(r"\b\d{3}\b(?! with)", row[2])
     }
-    assert statuses == {status: entry[0].__name__ for status, entry in errors._BY_STATUS.items()}
+    assert statuses == {
+        status: entry[0].__name__ for status, entry in error_codes.BY_STATUS.items()
+    }
 
 
 def test_the_builtins_of_the_errors_are_in_the_table() -> None:

@@ -33,8 +33,8 @@ from careflow_storage._s3.headers.encryption import (
     protection_parameters,
 )
 from careflow_storage._s3.headers.metadata import META_PREFIX
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.limiter import Limiter
-from careflow_storage._s3.objects import Stored
 from careflow_storage._s3.paging import LoopDetector
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.retry import RetryPolicy
@@ -80,8 +80,8 @@ class ControlPlane:
         headers: Mapping[str, str],
         *,
         unless_exists: bool = False,
-        settle: Callable[[], Awaitable[Stored | None]] | None = None,
-    ) -> Stored:
+        settle: Callable[[], Awaitable[StoreResult | None]] | None = None,
+    ) -> StoreResult:
         """Copy up to 5 GB within the bucket; ``headers`` take the place of the source's.
 
         ``settle`` tells, before another attempt, whether an earlier one has made the copy.
@@ -189,19 +189,19 @@ class ControlPlane:
                 # Some servers leave a marker out that would be empty.
                 following = {name: response.get(marker, "") for name, marker in markers.items()}
             except KeyError as error:
-                raise self._nonsense(method, key, f"it has no {error.args[0]}") from error
+                raise self._malformed_page(method, key, f"it has no {error.args[0]}") from error
             for each in found:
                 yield each
             if ended:
                 return
             if not any(following.values()):
-                raise self._nonsense(method, key, "it gives the same page again")
+                raise self._malformed_page(method, key, "it repeats a page")
             position = following
             loops.check(tuple(position.values()), name(found[-1]) if found else None)
 
-    def _nonsense(self, method: str, key: str | None, why: str) -> ServerResponseError:
+    def _malformed_page(self, method: str, key: str | None, why: str) -> ServerResponseError:
         return ServerResponseError(
-            f"The server's response makes no sense: {why}.",
+            f"Malformed response: {why}.",
             operation=_operation(method),
             bucket=self._session.bucket,
             key=key,
@@ -276,17 +276,17 @@ def _malformed(error: KeyError | ValueError, where: Mapping[str, Any]) -> Server
     why = "a value is malformed"
     if isinstance(error, KeyError):
         why = f"it has no {error.args[0]}"
-    return ServerResponseError(
-        f"The server's response makes no sense: {why}.", retryable=True, **where
-    )
+    return ServerResponseError(f"Malformed response: {why}.", retryable=True, **where)
 
 
 def _last_upload(page: UploadPage) -> Hashable | None:
     return (page.uploads[-1].key, page.uploads[-1].upload_id) if page.uploads else None
 
 
-def _copied(response: dict[str, Any]) -> Stored:
-    return Stored(unquote_etag(response["CopyObjectResult"]["ETag"]), response.get("VersionId"), {})
+def _copied(response: dict[str, Any]) -> StoreResult:
+    return StoreResult(
+        unquote_etag(response["CopyObjectResult"]["ETag"]), response.get("VersionId"), {}
+    )
 
 
 def _operation(method: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_plus
 
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import is_header_value
-from careflow_storage._s3.objects import Stored, version_id_of
+from careflow_storage._s3.headers.objects import StoreResult, version_id_of
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.transport import Request, Response, Transport
 from careflow_storage._s3.xml.documents import ERROR_FIELDS, require_root, unquote_etag
@@ -83,7 +83,7 @@ class MultipartRequests:
         *,
         unless_exists: bool = False,
         headers: Mapping[str, str] | None = None,
-    ) -> Stored:
+    ) -> StoreResult:
         """Put the parts, given by ETag and digest in their order, together to one object.
 
         ``headers`` are the object's: a customer's key is needed here, too, for parts with
@@ -161,7 +161,7 @@ def _upload_id(request: Request, bucket: str, response: Response) -> str:
     if not is_header_value(upload_id) or len(upload_id) > _LONGEST_UPLOAD_ID:
         # It goes into URLs, logs and errors.
         raise ServerResponseError(
-            "The server's response makes no sense: it has no UploadId that could be one.",
+            "Malformed response: its UploadId is invalid.",
             operation=request.operation,
             key=request.key,
             retryable=True,
@@ -203,6 +203,6 @@ def _of_another(request: Request, what: str) -> ServerResponseError:
     )
 
 
-def _completed(request: Request, bucket: str, response: Response) -> Stored:
+def _completed(request: Request, bucket: str, response: Response) -> StoreResult:
     etag = _field(request, bucket, response, "CompleteMultipartUpload", "ETag")
-    return Stored(unquote_etag(etag), version_id_of(response.headers), {})
+    return StoreResult(unquote_etag(etag), version_id_of(response.headers), {})

@@ -5,26 +5,26 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.parser import ResponseHead
 from careflow_storage._in_flight import InFlight
 from careflow_storage._s3.body_md5 import InThread, with_content_md5
-from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.headers.errors import (
     needs_content_md5,
     needs_customer_key,
     refusals_explained,
 )
-from careflow_storage._s3.headers.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
-from careflow_storage._s3.redaction import printable
+from careflow_storage._s3.headers.objects import (
+    ObjectHead,
+    StoreResult,
+    read_object_head,
+    version_id_of,
+)
 from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
-from careflow_storage._s3.responses.lengths import check_range, check_whole, size_told
+from careflow_storage._s3.responses.lengths import check_range, check_whole
+from careflow_storage._s3.responses.malformed import malformed
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage._s3.transport import Request, Response, ResponseStream, Transport
@@ -37,39 +37,10 @@ from careflow_storage.errors import (
     InvalidRangeError,
     NoSuchKeyError,
     NotSupportedError,
-    ServerResponseError,
     StorageError,
 )
-from careflow_storage.models import FileMetadata
 
-_MONTHS = {
-    name: number
-    for number, name in enumerate(
-        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
-    )
-}
-_IMF_DATE = re.compile(
-    rf"[A-Z][a-z]{{2}}, (\d\d) ({'|'.join(_MONTHS)}) (\d{{4}}) (\d\d):(\d\d):(\d\d) GMT"
-)
 _BYPASS = {"x-amz-bypass-governance-retention": "true"}
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the server says of bytes that it has stored."""
-
-    etag: str
-    version_id: str | None
-    headers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectHead:
-    """An object's metadata, the mark that an upload of ours left on it, and all headers."""
-
-    file: FileMetadata
-    upload_mark: str | None
-    headers: Mapping[str, str]
 
 
 class S3Requests:
@@ -91,7 +62,7 @@ class S3Requests:
         *,
         payload_hash: str = UNSIGNED_PAYLOAD,
         on_sent: Callable[[int], None] | None = None,
-    ) -> Stored:
+    ) -> StoreResult:
         """Store one object with one request; ``headers`` are signed."""
         return await self._store(
             Request("PutObject", "PUT", key, "", headers, body, payload_hash, on_sent)
@@ -107,22 +78,32 @@ class S3Requests:
         *,
         payload_hash: str = UNSIGNED_PAYLOAD,
         on_sent: Callable[[int], None] | None = None,
-    ) -> Stored:
+    ) -> StoreResult:
         """Store one part of a multipart upload; the same number again replaces it."""
         query = canonical_query({"partNumber": str(number), "uploadId": upload_id})
         return await self._store(
             Request("UploadPart", "PUT", key, query, headers, body, payload_hash, on_sent)
         )
 
-    async def _store(self, request: Request) -> Stored:
-        def parse(response: Response) -> Stored:
+    async def _store(self, request: Request) -> StoreResult:
+        def parse(response: Response) -> StoreResult:
             etag = response.headers.get("etag")
             if not etag:
-                raise self._nonsense(request.operation, request.key, "it has no ETag")
+                raise malformed(
+                    "it has no ETag",
+                    operation=request.operation,
+                    bucket=self.bucket,
+                    key=request.key,
+                )
             if response.body and not is_marked(response.headers):
                 # Web servers give their pages ETags, too.
-                raise self._nonsense(request.operation, request.key, "it has a body")
-            return Stored(
+                raise malformed(
+                    "it has a body",
+                    operation=request.operation,
+                    bucket=self.bucket,
+                    key=request.key,
+                )
+            return StoreResult(
                 documents.unquote_etag(etag), version_id_of(response.headers), response.headers
             )
 
@@ -214,8 +195,10 @@ class S3Requests:
             else:
                 check_whole(response.status, response.headers)
         except ValueError as error:
-            raise self._nonsense("HeadObject", key, str(error)) from error
-        return self.describe(key, response.headers)
+            raise malformed(
+                str(error), operation="HeadObject", bucket=self.bucket, key=key
+            ) from error
+        return read_object_head(key, response.headers, self.bucket)
 
     async def object_exists(self, key: str, headers: Mapping[str, str] | None = None) -> bool:
         """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
@@ -280,7 +263,9 @@ class S3Requests:
                 elif head.status != 200 or "content-range" in head.headers:
                     check_whole(head.status, head.headers)
             except ValueError as error:
-                raise self._nonsense("GetObject", key, str(error)) from error
+                raise malformed(
+                    str(error), operation="GetObject", bucket=self.bucket, key=key
+                ) from error
             if check is not None:
                 check(head)
 
@@ -305,36 +290,6 @@ class S3Requests:
         # A server of S3 that denies the listing has shown what it is.
         with contextlib.suppress(AccessDeniedError, NotSupportedError):
             await self.list_objects(key, max_keys=1)
-
-    def describe(self, key: str, headers: Mapping[str, str]) -> ObjectHead:
-        """Read an object's metadata from the headers of a GET or HEAD response."""
-        try:
-            size, live = size_told(headers)
-            # Of an upload that goes on (B2's Live Read) neither end nor ETag are known.
-            etag = documents.unquote_etag(headers.get("etag", '""') if live else headers["etag"])
-            told = headers.get("last-modified") if live else headers["last-modified"]
-            modified = _http_date(told or headers["date"])
-            protection = read_protection(headers)
-        except (KeyError, ValueError) as error:
-            why = printable(f"bad headers ({error})", 200)
-            raise self._nonsense("HeadObject", key, why) from error
-        metadata = decode_metadata(headers)
-        marker = metadata.pop(UPLOAD_MARK, None)
-        partial = metadata.pop(PARTIAL_MARK, None) == "true"
-        file = FileMetadata(
-            key=key,
-            size=size,
-            content_type=headers.get("content-type", "application/octet-stream"),
-            last_modified=modified,
-            etag=etag,
-            version_id=version_id_of(headers),
-            metadata=metadata,
-            partial=partial,
-            encryption=protection.encryption,
-            retention=protection.retention,
-            legal_hold=protection.legal_hold,
-        )
-        return ObjectHead(file, marker, headers)
 
     async def delete_object(
         self, key: str, *, version_id: str | None = None, bypass_governance: bool = False
@@ -430,34 +385,6 @@ class S3Requests:
         self._bucket_was_seen = True
         return page
 
-    def _nonsense(self, operation: str, key: str | None, why: str) -> ServerResponseError:
-        return ServerResponseError(
-            f"The server's response makes no sense: {why}.",
-            operation=operation,
-            bucket=self.bucket,
-            key=key,
-            retryable=True,
-        )
-
 
 def _version_query(version_id: str | None) -> str:
     return "" if version_id is None else canonical_query({"versionId": version_id})
-
-
-def version_id_of(headers: Mapping[str, str]) -> str | None:
-    """Read which version a response is about; None where the bucket keeps none."""
-    # "null" stands for whatever is stored without a version, now or after the next upload.
-    version_id = headers.get("x-amz-version-id")
-    return None if version_id == "null" else version_id
-
-
-def _http_date(text: str) -> datetime:
-    """Read "Mon, 23 Nov 2026 06:48:48 GMT" (RFC 9110), and the older forms more slowly."""
-    fixed = _IMF_DATE.fullmatch(text)
-    if fixed is None:
-        moment = parsedate_to_datetime(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    day, month, year, hour, minute, second = fixed.groups()
-    return datetime(
-        int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC
-    )

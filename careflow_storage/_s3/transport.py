@@ -13,7 +13,7 @@ from careflow_storage._http.connection import Connection
 from careflow_storage._http.errors import PoolClosedError, ProxyError
 from careflow_storage._http.parser import ResponseHead, request_head
 from careflow_storage._s3.redaction import scrub
-from careflow_storage._s3.responses.check import explain_nonsense, is_as_good, refusal
+from careflow_storage._s3.responses.check import explain_malformed, is_as_good, refusal
 from careflow_storage._s3.responses.connection_errors import explain_failure
 from careflow_storage._s3.responses.cut_bodies import allow_another_attempt
 from careflow_storage._s3.retry import Failures, RetryPolicy
@@ -106,7 +106,7 @@ class Transport:
         error.bucket = error.bucket or self.session.bucket
         error.key = error.key or request.key
         if isinstance(error, ServerResponseError):
-            explain_nonsense(error, response.status, response.headers, response.body)
+            explain_malformed(error, response.status, response.headers, response.body)
 
     async def open(
         self,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
-from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
@@ -30,7 +30,7 @@ PARTIAL_HEADER = f"{META_PREFIX}{PARTIAL_MARK}"
 class Copied(NamedTuple):
     """The copy, and the number of its parts."""
 
-    stored: Stored
+    stored: StoreResult
     parts: int
 
 
@@ -80,7 +80,7 @@ class _SingleCopy:
         self._headers = headers
         self._marker = marker
 
-    async def copy(self, *, unless_exists: bool) -> Stored:
+    async def copy(self, *, unless_exists: bool) -> StoreResult:
         try:
             return await self._context.control.copy_object(
                 self._source,
@@ -101,7 +101,7 @@ class _SingleCopy:
                 raise
             return made
 
-    async def _find_copy(self) -> Stored | None:
+    async def _find_copy(self) -> StoreResult | None:
         """Return the copy, if it is the current version of the key."""
         try:
             head = await self._context.requests.head_object(
@@ -112,7 +112,7 @@ class _SingleCopy:
             return None
         if head.upload_mark != self._marker:
             return None
-        return Stored(head.file.etag, head.file.version_id, head.headers)
+        return StoreResult(head.file.etag, head.file.version_id, head.headers)
 
 
 async def _copy_in_parts(
@@ -148,12 +148,12 @@ async def _copy_in_parts(
 async def mark_partial(
     context: TransferContext,
     key: str,
-    stored: Stored,
+    stored: StoreResult,
     size: int,
     headers: Mapping[str, str],
     *,
     encryption: Encryption | None = None,
-) -> Stored:
+) -> StoreResult:
     """Mark a stored recording as partial.
 
     Only a copy can change metadata, so this copies the version onto its own key. `erase_unmarked`
@@ -181,7 +181,7 @@ async def mark_partial(
 
 async def _find_marked(
     context: TransferContext, key: str, size: int, headers: Mapping[str, str]
-) -> Stored | None:
+) -> StoreResult | None:
     """Return the marked copy, if it exists although its response was lost."""
     try:
         head = await context.requests.head_object(key, headers=key_headers_of(headers))
@@ -191,10 +191,10 @@ async def _find_marked(
     ours = head.upload_mark is not None and head.upload_mark == headers.get(MARK_HEADER)
     if not (ours and head.file.partial and head.file.size == size):
         return None
-    return Stored(head.file.etag, head.file.version_id, head.headers)
+    return StoreResult(head.file.etag, head.file.version_id, head.headers)
 
 
-def set_unmarked(error: StorageError, stored: Stored) -> None:
+def set_unmarked(error: StorageError, stored: StoreResult) -> None:
     """Add to ``error`` that the recording is stored, but not marked as partial."""
     version = "" if stored.version_id is None else f", version {stored.version_id}"
     error.message = f"The recording is stored, but not marked as partial{version}: {error.message}"
@@ -206,7 +206,7 @@ def set_unmarked(error: StorageError, stored: Stored) -> None:
 
 
 async def erase_unmarked(
-    context: TransferContext, key: str, stored: Stored, marked: Stored
+    context: TransferContext, key: str, stored: StoreResult, marked: StoreResult
 ) -> None:
     """Erase the version that is not marked as partial. 1 request.
 

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
 from careflow_storage._s3.headers.metadata import META_PREFIX
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.listing import checked_prefix
-from careflow_storage._s3.objects import Stored
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
@@ -181,8 +181,12 @@ async def keep_incomplete(
 
 
 async def _mark_with_own_headers(
-    context: TransferContext, key: str, stored: Stored, size: int, encryption: CustomerKey | None
-) -> tuple[FileMetadata, Stored]:
+    context: TransferContext,
+    key: str,
+    stored: StoreResult,
+    size: int,
+    encryption: CustomerKey | None,
+) -> tuple[FileMetadata, StoreResult]:
     """Mark an object as partial, and keep its headers."""
     head = await context.requests.head_object(
         key, version_id=stored.version_id, headers=encryption_headers(encryption)

@@ -14,7 +14,7 @@ from careflow_storage._s3.headers.metadata import (
     encode_metadata,
     is_header_value,
 )
-from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.versions import checked_version_id
 from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.error_codes import error_from_response
 from careflow_storage._s3.listing import checked_prefix
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.versions import checked_version_id, versions_of_key
@@ -21,7 +22,6 @@ from careflow_storage.errors import (
     InvalidInputError,
     NoSuchKeyError,
     TransferError,
-    error_from_response,
 )
 from careflow_storage.models import DeleteResult, FileVersion, PurgeResult
 from careflow_storage.protection import Encryption

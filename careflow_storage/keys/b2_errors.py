@@ -63,7 +63,7 @@ def typed_error(operation: str, error: Exception) -> StorageError:
         made = _of_b2(operation, error)
     if made is None:
         # An assertion or a missing field: what was answered is not B2's native API.
-        made = ServerResponseError(f"The server's response makes no sense ({_text(error)}).")
+        made = ServerResponseError(f"Malformed response ({_text(error)}).")
     made.operation = operation
     made.code = made.code or getattr(error, "code", None)
     return made

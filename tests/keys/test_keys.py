@@ -348,7 +348,7 @@ async def test_a_lost_connection_is_told_in_our_words(
 
 async def test_an_s3_server_as_realm_is_told(b2_server: B2Server) -> None:
     b2_server.faults.always("b2_authorize_account", status=200, body=b"<html>")
-    with pytest.raises(StorageError, match="makes no sense"):
+    with pytest.raises(StorageError, match="Malformed response"):
         await ApplicationKeys.of_settings(b2_server.settings()).list()
 
 

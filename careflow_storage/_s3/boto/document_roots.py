@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from careflow_storage._s3.boto.read_timeout import is_own_call
 from careflow_storage._s3.redaction import printable
-from careflow_storage._s3.responses.check import explain_nonsense, is_marked, is_web_page
+from careflow_storage._s3.responses.check import explain_malformed, is_marked, is_web_page
 from careflow_storage.errors import ServerResponseError
 
 # By operation, how the root's name begins: not all servers end it as Amazon does.
@@ -64,12 +64,12 @@ def check_success(operation_model: Any, response_dict: dict[str, Any], **_: Any)
     if problem is None:
         return
     error = ServerResponseError(
-        f"The server's response makes no sense: {problem}.",
+        f"Malformed response: {problem}.",
         status=status,
         # A whole document from S3 is no accident: such a server does not know the operation.
         retryable=not (is_marked(headers) and _is_whole(body)),
     )
-    explain_nonsense(error, status, headers, body)
+    explain_malformed(error, status, headers, body)
     raise error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from careflow_storage._http.errors import NotHttpError, ProtocolError, ProxyError, TlsError
 from careflow_storage._http.proxy import Proxy
+from careflow_storage._s3.error_codes import error_from_response
 from careflow_storage._s3.redaction import MAX_CODE, printable
 from careflow_storage._s3.responses.check import refusal
 from careflow_storage._s3.responses.connection_errors import explain_failure
@@ -19,7 +20,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     StorageError,
     StorageTimeoutError,
-    error_from_response,
 )
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from html import unescape
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from careflow_storage._s3.error_codes import error_from_response, is_known_code
 from careflow_storage._s3.redaction import printable, redact
 from careflow_storage._s3.xml.documents import ErrorDocument, parse_error
 from careflow_storage.errors import (
@@ -25,8 +26,6 @@ from careflow_storage.errors import (
     ServerResponseError,
     ServiceUnavailableError,
     StorageError,
-    error_from_response,
-    is_known_code,
 )
 
 # B2 and SeaweedFS, MinIO, rclone and Amazon send the first with every response.
@@ -96,12 +95,12 @@ def refusal(
     where: dict[str, Any] = {"operation": operation, "bucket": bucket, "key": key}
     if status < 300:
         nonsense = ServerResponseError(
-            f"The server's response makes no sense: HTTP {status} is no success.",
+            f"Malformed response: HTTP {status} is not a success.",
             status=status,
             retryable=True,
             **where,
         )
-        explain_nonsense(nonsense, status, headers, body)
+        explain_malformed(nonsense, status, headers, body)
         return nonsense
     document = parse_error(body)
     if not _is_of_s3(status, headers, document):
@@ -157,7 +156,7 @@ def _foreign(
     )
 
 
-def explain_nonsense(
+def explain_malformed(
     error: ServerResponseError, status: int, headers: Mapping[str, str], body: bytes
 ) -> None:
     """Tell in the hint of a response that could not be read what sent it, if it is not S3."""

@@ -81,9 +81,7 @@ def explain_failure(
     if isinstance(error, NotHttpError):
         return _no_http(error, where, host)
     if isinstance(error, ProtocolError):
-        return ServerResponseError(
-            f"The server's response makes no sense: {error}.", retryable=True, **where
-        )
+        return ServerResponseError(f"Malformed response: {error}.", retryable=True, **where)
     if proxy is not None:
         # Its way is all that this machine sees: the server's name is not even looked up here.
         way, hint = f"{host} through the proxy {proxy.authority}", _proxy_hint(proxy)

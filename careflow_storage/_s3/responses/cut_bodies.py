@@ -6,7 +6,8 @@ then ("The request body was too small"), without a cause that is known. Another 
 
 from __future__ import annotations
 
-from careflow_storage.errors import BODY_CUT_HINT, StorageError, TransferError
+from careflow_storage._s3.error_codes import BODY_CUT_HINT
+from careflow_storage.errors import StorageError, TransferError
 
 # The documents of these requests are made here. One that the server cannot read was cut.
 _OWN_DOCUMENTS = frozenset({"CompleteMultipartUpload", "DeleteObjects"})

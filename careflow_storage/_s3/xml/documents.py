@@ -18,10 +18,11 @@ from html import escape
 from typing import Final
 from urllib.parse import unquote_plus
 
+from careflow_storage._s3.error_codes import error_from_response
 from careflow_storage._s3.redaction import MAX_CODE, printable
 from careflow_storage._s3.xml.fast_path import Split, make_models, split_entries
 from careflow_storage._s3.xml.reader import WHITE_SPACE, Document, Fields, read_document, refused
-from careflow_storage.errors import InvalidInputError, ServerResponseError, error_from_response
+from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import DeleteResult, FileInfo
 
 # Enough for 1000 keys of 1024 bytes with each byte written as "&quot;".
@@ -98,7 +99,7 @@ def unquote_etag(etag: str) -> str:
     if len(etag) >= 2 and etag[0] == '"' == etag[-1]:
         etag = etag[1:-1]
     if not ((etag.isalnum() and etag.isascii()) or _is_etag(etag)):
-        raise ServerResponseError("The server's response makes no sense: its ETag is none.")
+        raise ServerResponseError("Malformed response: its ETag is invalid.")
     return etag
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from careflow_storage._s3.headers.encryption import has_customer_key
-from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.signing import UNSIGNED_PAYLOAD
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import Checksum, ChecksumAlgorithm
@@ -73,7 +73,7 @@ def request_headers(algorithm: ChecksumAlgorithm, digest: bytes) -> tuple[dict[s
 def verify_stored(
     algorithm: ChecksumAlgorithm,
     digest: bytes,
-    stored: Stored,
+    stored: StoreResult,
     sent: Mapping[str, str],
     *,
     operation: str,

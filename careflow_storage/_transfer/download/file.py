@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from careflow_storage._in_flight import help_call
 from careflow_storage._s3.headers.encryption import key_headers
-from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._transfer.bodies.memory import reserved_memory
 from careflow_storage._transfer.bodies.parts import even_ends
 from careflow_storage._transfer.context import TransferContext

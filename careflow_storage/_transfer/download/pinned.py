@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from careflow_storage._http.parser import ResponseHead
 from careflow_storage._s3.headers.encryption import key_headers
-from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._s3.headers.objects import ObjectHead, read_object_head
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import TransferContext
@@ -88,7 +88,7 @@ class PinnedObject:
 
     async def _get(self, start: int, end: int | None, *, empty: bool = False) -> ResponseStream:
         def check(found: ResponseHead) -> None:
-            head = self._context.requests.describe(self.key, found.headers)
+            head = read_object_head(self.key, found.headers, self._context.requests.bucket)
             if empty and head.file.size:
                 raise self.violation("it refuses a range within the object")
             self._compare(head)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.objects import ObjectHead
+from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.stream import FileStream
 from careflow_storage.errors import InvalidInputError, ServerResponseError, StorageClosedError

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.growing_part import GATHER_BYTES, GrowingPart
@@ -237,7 +237,7 @@ class LiveUpload:
             await self._mark_partial(self.result, stored, headers)
 
     async def _mark_partial(
-        self, result: UploadResult, stored: Stored, headers: Mapping[str, str]
+        self, result: UploadResult, stored: StoreResult, headers: Mapping[str, str]
     ) -> None:
         context, key = self._context, self.key
         try:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.errors import refusals_explained
+from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.multipart import Creation
-from careflow_storage._s3.objects import ObjectHead, Stored
 from careflow_storage._s3.versions import versions_of_key
 from careflow_storage._transfer.bodies.checksums import (
     composite,
@@ -188,7 +188,7 @@ class MultipartUpload:
         # Of bytes that never came here nobody knows more than the server's word.
         self.sent[number] = SentPart(end - start, etag, etag.encode())
 
-    async def complete(self) -> tuple[Stored, Checksum]:
+    async def complete(self) -> tuple[StoreResult, Checksum]:
         """Put the parts together to one object, and verify what the server made of them."""
         sent = [self.sent[number] for number in sorted(self.sent)]
         checksum = composite(self._algorithm, [part.digest for part in sent])
@@ -225,7 +225,7 @@ class MultipartUpload:
             raise RuntimeError("the multipart upload was not begun")
         return upload_id
 
-    async def _completed_anyway(self, error: StorageError, etag: str | None) -> Stored:
+    async def _completed_anyway(self, error: StorageError, etag: str | None) -> StoreResult:
         """After a lost response, look whether the server did its work; else raise ``error``."""
         lost = error.retryable or isinstance(error, NoSuchUploadError | PreconditionFailedError)
         if not lost:
@@ -237,7 +237,7 @@ class MultipartUpload:
             raise error from second
         if found is None:
             raise error
-        return Stored(found.file.etag, found.file.version_id, {})
+        return StoreResult(found.file.etag, found.file.version_id, {})
 
     async def _find_completed(self, etag: str | None) -> ObjectHead | None:
         requests, key_headers = self._context.requests, key_headers_of(self._headers)
@@ -284,7 +284,7 @@ class MultipartUpload:
         same = etag is None or self._copied or head.file.etag == etag
         return same and head.upload_mark == str(self._marker)
 
-    def _verify(self, stored: Stored, checksum: Checksum) -> None:
+    def _verify(self, stored: StoreResult, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)
         parts_are_md5 = self._has_md5_etag and all(
             part.etag == part.digest.hex() for part in self.sent.values()

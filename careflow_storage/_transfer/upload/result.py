@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.signing import encode_key
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.models import Checksum, UploadResult
@@ -11,7 +11,7 @@ from careflow_storage.models import Checksum, UploadResult
 def upload_result(
     context: TransferContext,
     key: str,
-    stored: Stored,
+    stored: StoreResult,
     *,
     size: int,
     parts: int,

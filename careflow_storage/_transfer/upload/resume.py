@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 
 from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import has_lock
+from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.object_lock import lock_at_least
-from careflow_storage._s3.objects import ObjectHead, Stored
 from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import composite, composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes, check_size
@@ -191,11 +191,13 @@ class ResumableUpload:
             digests.append(digest)
         if composite_etag(md5s) != head.file.etag:
             return None
-        stored = Stored(head.file.etag, head.file.version_id, head.headers)
+        stored = StoreResult(head.file.etag, head.file.version_id, head.headers)
         checksum = composite(self._algorithm, digests)
         return self._result(stored, checksum, len(ends), reused=self._size)
 
-    def _result(self, stored: Stored, checksum: Checksum, parts: int, reused: int) -> UploadResult:
+    def _result(
+        self, stored: StoreResult, checksum: Checksum, parts: int, reused: int
+    ) -> UploadResult:
         return upload_result(
             self._context,
             self._key,
@@ -280,7 +282,7 @@ class ResumableUpload:
     def _reader(self, algorithm: ChecksumAlgorithm) -> PartReader:
         return PartReader(self._source, self._context, algorithm)
 
-    async def _has_our_headers(self, stored: Stored, sizes: PartSizes) -> bool:
+    async def _has_our_headers(self, stored: StoreResult, sizes: PartSizes) -> bool:
         try:
             return await self._verify_headers(stored, sizes)
         except NoSuchKeyError:
@@ -299,7 +301,7 @@ class ResumableUpload:
             )
             return True
 
-    async def _verify_headers(self, stored: Stored, sizes: PartSizes) -> bool:
+    async def _verify_headers(self, stored: StoreResult, sizes: PartSizes) -> bool:
         head = await self._context.requests.head_object(self._key, version_id=stored.version_id)
         if head.file.etag != stored.etag:
             # Where no versions are kept: somebody has written the key since, that is what counts.
@@ -317,7 +319,9 @@ class ResumableUpload:
 
     # --- what is missing ----------------------------------------------------------------
 
-    async def _finish(self, upload: MultipartUpload, *, begun: bool) -> tuple[Stored, Checksum]:
+    async def _finish(
+        self, upload: MultipartUpload, *, begun: bool
+    ) -> tuple[StoreResult, Checksum]:
         try:
             if not begun:
                 await upload.begin()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from careflow_storage._s3.headers.encryption import key_headers_of
-from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
@@ -67,7 +67,7 @@ async def put_object(
     meter: Meter,
     *,
     payload_hash: str,
-) -> Stored:
+) -> StoreResult:
     """Store a part as a whole object, with one PUT. The caller releases the part."""
     part_meter = meter.part()
     stored = await context.requests.put_object(
@@ -253,7 +253,9 @@ class _Upload:
         checksum = Checksum(algorithm=algorithm, value=digest.hex())
         return self._result(stored, part.size, 1, checksum)
 
-    async def _put_object(self, part: Part, headers: dict[str, str], payload_hash: str) -> Stored:
+    async def _put_object(
+        self, part: Part, headers: dict[str, str], payload_hash: str
+    ) -> StoreResult:
         """Send the PUT; without ``overwrite`` let the server refuse an existing key, if it can."""
         context, key, meter = self._context, self._key, self._meter
         if self._conditional:
@@ -269,7 +271,7 @@ class _Upload:
 
     async def _stored_by_retry(
         self, refusal: PreconditionFailedError, marker: UploadMarker, headers: dict[str, str]
-    ) -> Stored:
+    ) -> StoreResult:
         """Return the object if this PUT stored it and only the response was lost.
 
         Raises:
@@ -285,9 +287,11 @@ class _Upload:
             raise refusal from second
         if head.upload_mark != str(marker):
             raise refusal
-        return Stored(head.file.etag, head.file.version_id, {})
+        return StoreResult(head.file.etag, head.file.version_id, {})
 
-    def _result(self, stored: Stored, size: int, parts: int, checksum: Checksum) -> UploadResult:
+    def _result(
+        self, stored: StoreResult, size: int, parts: int, checksum: Checksum
+    ) -> UploadResult:
         return upload_result(
             self._context,
             self._key,

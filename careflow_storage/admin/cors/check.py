@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from careflow_storage._s3.error_codes import error_from_response
 from careflow_storage._s3.signing import encode_key
 from careflow_storage._s3.transport import Request, Transport
 from careflow_storage._transfer.context import TransferContext
@@ -15,7 +16,7 @@ from careflow_storage.admin.cors.limits import (
 from careflow_storage.admin.cors.matching import matching_rule, unreadable, why_not
 from careflow_storage.admin.cors.requests import read_rules
 from careflow_storage.admin.models import CorsCheck, CorsMethod, CorsRule, Preflight
-from careflow_storage.errors import InvalidInputError, check_text, error_from_response, listed
+from careflow_storage.errors import InvalidInputError, check_text, listed
 from careflow_storage.recordings import validate_key
 
 _OPERATION = "Preflight"

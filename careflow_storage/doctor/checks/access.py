@@ -6,10 +6,10 @@ import base64
 import contextlib
 from dataclasses import replace
 
-from careflow_storage._s3.objects import Stored
+from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.presign import Grant, presign
 from careflow_storage._s3.redaction import printable
-from careflow_storage._s3.responses.check import explain_nonsense, is_marked
+from careflow_storage._s3.responses.check import explain_malformed, is_marked
 from careflow_storage._s3.signing import canonical_query
 from careflow_storage._s3.xml.documents import parse_listing, unquote_etag
 from careflow_storage.doctor.checks.locked import locks, wants_md5
@@ -52,7 +52,7 @@ async def credentials(context: DoctorContext) -> Outcome:
         try:
             parse_listing(reply.body)
         except ServerResponseError as malformed:
-            explain_nonsense(malformed, reply.status, reply.headers, reply.body)
+            explain_malformed(malformed, reply.status, reply.headers, reply.body)
             context.listing = None
             return outcome_of(malformed)
         return passed("The server knows the key, and the signature is valid")
@@ -192,7 +192,7 @@ async def put(context: DoctorContext) -> Outcome | list[Outcome]:
     return _verified(stored)
 
 
-async def _store(context: DoctorContext, key: str) -> Stored:
+async def _store(context: DoctorContext, key: str) -> StoreResult:
     headers = {"content-type": "text/plain"}
     if not context.locks_are_unread:
         headers["content-md5"] = base64.b64encode(bytes.fromhex(PROBE_MD5)).decode()
@@ -203,7 +203,7 @@ async def _store(context: DoctorContext, key: str) -> Stored:
     if not reply.ok:
         raise reply.error()
     etag, version_id = reply.headers.get("etag", ""), reply.headers.get("x-amz-version-id")
-    return Stored(unquote_etag(etag), version_id, reply.headers)
+    return StoreResult(unquote_etag(etag), version_id, reply.headers)
 
 
 async def _any_key(context: DoctorContext) -> str | None:
@@ -217,7 +217,7 @@ async def _any_key(context: DoctorContext) -> str | None:
     return None
 
 
-def _verified(stored: Stored) -> Outcome:
+def _verified(stored: StoreResult) -> Outcome:
     encrypted = stored.headers.get("x-amz-server-side-encryption", "")
     if stored.etag == PROBE_MD5 or encrypted not in ("", "AES256"):
         return passed(f"PutObject works ({len(PROBE)} bytes below the probe prefix)")
