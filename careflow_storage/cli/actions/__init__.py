@@ -1,1 +1,1 @@
-"""What the commands do."""
+"""What the commands do, one module for each group of commands."""

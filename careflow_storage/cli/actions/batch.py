@@ -1,4 +1,4 @@
-"""Many files at once, in bounded number; one that fails does not stop the others."""
+"""Many files with a limited number at a time. If one fails, the others continue."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from careflow_storage.errors import CapExceededError
 
 T = TypeVar("T")
 
-# What stops one file stops them all.
-_HOPELESS = (CapExceededError, InvalidCredentialsError, NoSuchBucketError)
+# After one of these, no other file would succeed.
+_FATAL = (CapExceededError, InvalidCredentialsError, NoSuchBucketError)
 
 
 class Tally:
-    """Counts what was done and what failed, and tells both."""
+    """Counts the files that succeeded and failed, and prints both."""
 
     def __init__(self, output: Output, verb: str, *, timed: bool = True) -> None:
         self._output = output
@@ -33,31 +33,31 @@ class Tally:
         self.failed: int = 0
 
     def done(self, size: int) -> None:
-        """One more file is done."""
+        """Count a file that succeeded."""
         self.files += 1
         self.size += size
 
     def fail(self, name: str, fields: dict[str, Any], error: Exception) -> None:
-        """Tell of a file that failed; the others go on."""
+        """Count a file that failed, and print why."""
         self.failed += 1
-        known = described(error)
+        details = described(error)
         if self._output.as_json:
-            self._output.item({**fields, "error": known})
+            self._output.item({**fields, "error": details})
         else:
-            reason = f"{known['type']}: {known['message']}"
-            hint = f" ({known['hint']})" if "hint" in known else ""
+            reason = f"{details['type']}: {details['message']}"
+            hint = f" ({details['hint']})" if "hint" in details else ""
             self._output.warn(f"{name}: {reason}{hint}")
 
     def summary(self) -> int | None:
-        """Tell the sums; return the exit code."""
+        """Print the sums; return the exit code."""
         seconds = time.perf_counter() - self._started
-        told = f"{self._verb} {counted(self.files, 'file')}, {human_size(self.size)}"
+        text = f"{self._verb} {counted(self.files, 'file')}, {human_size(self.size)}"
         if self.size and self._timed:
-            told += f" in {seconds:.1f} s ({human_size(self.size / seconds)}/s)"
+            text += f" in {seconds:.1f} s ({human_size(self.size / seconds)}/s)"
         if not self.failed:
-            self._output.done(told)
+            self._output.done(text)
             return None
-        self._output.note(told)
+        self._output.note(text)
         self._output.warn(f"{self.failed:,} of {counted(self.files + self.failed, 'file')} failed.")
         return FAILED
 
@@ -69,10 +69,10 @@ async def each(
     jobs: int,
     failed: Callable[[T, Exception], None],
 ) -> None:
-    """Do ``work`` for every item, ``jobs`` at once, and tell ``failed`` what went wrong.
+    """Do ``work`` for every item, ``jobs`` at a time; call ``failed`` with each error.
 
     Raises:
-        StorageError: Of a kind that no other file would escape: wrong key, no bucket, a cap.
+        StorageError: No other file would succeed: wrong key, no bucket, exceeded cap.
     """
     taking = asyncio.Lock()
 
@@ -84,7 +84,7 @@ async def each(
                 return
             try:
                 await work(item)
-            except _HOPELESS:
+            except _FATAL:
                 raise
             except (StorageError, OSError) as error:
                 failed(item, error)

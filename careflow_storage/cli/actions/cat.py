@@ -1,4 +1,4 @@
-"""``careflow-storage cat``: the bytes of a file, to stdout."""
+"""``careflow-storage cat``: write the bytes of a file to stdout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEXT = ("text/", "application/json", "application/x-subrip")
 
 @dataclass(frozen=True)
 class CatJob:
-    """Which bytes of which file."""
+    """A range of bytes of a file."""
 
     key: str
     start: int
@@ -29,7 +29,7 @@ class CatJob:
     customer_key_file: Path | None
 
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
-        """Write them as they come."""
+        """Write the bytes while they are downloaded."""
         stream = storage.stream_file(
             self.key,
             start=self.start,
@@ -49,9 +49,9 @@ class CatJob:
         content_type = stream.metadata.content_type
         if not content_type.startswith(_TEXT):
             raise InvalidInputError(
-                f"This is {content_type}, which a terminal cannot show.",
+                f"A terminal cannot show {content_type}.",
                 key=self.key,
-                hint="Send it into a file or a pipe, or use `careflow-storage download`.",
+                hint="Redirect it to a file or a pipe, or use `careflow-storage download`.",
             )
         decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
         async for chunk in stream:

@@ -1,4 +1,4 @@
-"""``careflow-storage demo``: the whole life of a recording, before your eyes."""
+"""``careflow-storage demo``: store, play, download and delete a recording, step by step."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _EXPIRES_IN = 300
 async def run_demo(
     output: Output, *, recording: Path | None, size: int, data_dir: Path | None, local: bool
 ) -> None:
-    """Run the demo to its end; cancelled, it erases what it had stored.
+    """Run the demo. If it is cancelled, it erases what it stored.
 
     Raises:
-        StorageError: Something failed, or bytes came back changed.
+        StorageError: A step failed, or a byte is wrong.
     """
     with contextlib.ExitStack() as files:
         if recording is None:
@@ -59,7 +59,7 @@ async def _run(
             screen.note(DIFFERENCES)
             storage = BackblazeStorage(server.settings())
         else:
-            screen.note("BACKBLAZE_* is set: using your bucket. What the demo stores is erased.")
+            screen.note("BACKBLAZE_* is set: using your bucket. The demo erases what it stores.")
         bucket, endpoint = str(storage.settings.bucket_name), str(storage.settings.endpoint)
         screen.note(f"Bucket {bucket} at {endpoint}")
         await opened.enter_async_context(storage)
@@ -67,19 +67,20 @@ async def _run(
         await demo.run()
     seconds = time.perf_counter() - started
     screen.finish(
-        "Everything was stored, played, verified and cleaned up",
+        "Stored, played, verified and cleaned up",
         seconds,
         bucket=bucket,
         endpoint=endpoint,
     )
     if data_dir is not None:
         screen.note(
-            f"The recording is kept: careflow-storage serve-local --data-dir {quote(str(data_dir))}"
+            "The recording is kept. To serve it: "
+            f"careflow-storage serve-local --data-dir {quote(str(data_dir))}"
         )
 
 
 class _Demo:
-    """The steps, and what they leave to the next."""
+    """The steps, and what one step passes to the next."""
 
     def __init__(
         self,
@@ -100,12 +101,12 @@ class _Demo:
         self.stored: list[str] = []
 
     async def run(self) -> None:
-        """Take all steps; whatever happens, erase what was stored."""
+        """Run all steps; erase what they stored, even after a failure."""
         try:
             short = await self.store_a_recording()
             long = await self.stream_a_long_call()
             await self.list_them()
-            await self.ask_about(short)
+            await self.read_metadata(short)
             await self.play_back(short)
             await self.download(long)
             await self.delete(long)
@@ -128,7 +129,7 @@ class _Demo:
     async def stream_a_long_call(self) -> UploadResult:
         call = self.call
         with self.screen.step(
-            f"Stream a call of {call.duration}, which nobody knows before it ends",
+            f"Stream a call of {call.duration}, whose length is not known before it ends",
             f'await storage.upload_recording("{self.call_id}", audio(), "long-call.wav", '
             "progress=show)",
         ):
@@ -143,15 +144,15 @@ class _Demo:
                 self.stored.append(result.key)
             self.screen.show(result)
             how = f"{result.parts} parts" if result.parts > 1 else "one request"
-            self.screen.say(f"{human_size(result.size)} went out in {how} while the call went on.")
+            self.screen.say(f"{human_size(result.size)} were sent in {how} during the call.")
         return result
 
     async def list_them(self) -> None:
         with self.screen.step("List", f'await storage.list_files("{self.prefix}")'):
             self.screen.show_list(await self.storage.list_files(self.prefix))
 
-    async def ask_about(self, short: UploadResult) -> None:
-        with self.screen.step("Ask about it", "await storage.get_file_metadata(key)"):
+    async def read_metadata(self, short: UploadResult) -> None:
+        with self.screen.step("Read its metadata", "await storage.get_file_metadata(key)"):
             self.screen.show(await self.storage.get_file_metadata(short.key))
 
     async def play_back(self, short: UploadResult) -> None:
@@ -174,8 +175,10 @@ class _Demo:
             self.screen.check(
                 played == original, f"a browser gets {human_size(len(played))} of {kind}, identical"
             )
-            self.screen.check(part == original[100:200], f"and can seek: HTTP {seek_status}")
-            self.screen.check(unsigned in (401, 403), f"without signature: HTTP {unsigned}")
+            self.screen.check(part == original[100:200], f"a browser can seek: HTTP {seek_status}")
+            self.screen.check(
+                unsigned in (401, 403), f"without a signature, access is denied: HTTP {unsigned}"
+            )
 
     async def download(self, long: UploadResult) -> None:
         with (
@@ -194,14 +197,16 @@ class _Demo:
             self.screen.show(result)
             digest = await asyncio.to_thread(_sha256, path)
             same = digest == self.call.sha256.hexdigest()
-            self.screen.check(same, f"SHA-256 as it was spoken: {digest[:16]}...")
+            self.screen.check(same, f"the SHA-256 is that of the call: {digest[:16]}...")
 
     async def delete(self, long: UploadResult) -> None:
         with self.screen.step("Delete", "await storage.delete_file(key)"):
             self.screen.show(await self.storage.delete_file(long.key))
             hidden = not await self.storage.file_exists(long.key)
-            self.screen.check(hidden, "readers no longer find it")
-            self.screen.say("It is only hidden: B2 keeps, and bills, all versions until a purge.")
+            self.screen.check(hidden, "readers do not find it any more")
+            self.screen.say(
+                "It is only hidden: B2 keeps and bills all versions until they are erased."
+            )
 
     async def erase(self, keys: list[str]) -> None:
         with self.screen.step("Erase every version", "await storage.purge_file(key)"):
@@ -216,21 +221,19 @@ class _Demo:
         except StorageError as error:
             self.screen.warn(f"Could not erase {self.prefix} in the bucket: {error}")
         else:
-            self.screen.note("What the demo had stored is erased.")
+            self.screen.note("Erased what the demo stored.")
 
 
 def _why_not_configured(settings: StorageSettings) -> str:
     if not settings.model_fields_set:
         return "BACKBLAZE_* is not set: using an embedded server instead."
     missing = ", ".join(settings.missing_variables())
-    return (
-        f"Using an embedded server instead of your bucket, because of what is not set: {missing}."
-    )
+    return f"Using an embedded server instead of your bucket, because these are not set: {missing}."
 
 
 @contextlib.asynccontextmanager
 async def _browser(settings: StorageSettings) -> AsyncIterator[aiohttp.ClientSession]:
-    """An HTTP client that knows nothing but the URL."""
+    """An HTTP client without credentials, like a browser."""
     tls = ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
     connector = aiohttp.TCPConnector(ssl=tls)
     async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:

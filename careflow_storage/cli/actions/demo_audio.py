@@ -1,4 +1,4 @@
-"""A long telephone call that is still going on: audio as it comes, its end unknown."""
+"""A long telephone call in progress: audio of unknown length."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 
 _RATE = 8000  # samples a second, 16 bits each, as a telephone line has
 _SECONDS = 8
-_UNKNOWN = 0xFFFFFFFF  # what a WAV says of its length while it is being recorded
+_UNKNOWN = 0xFFFFFFFF  # the length in a WAV file that is still being recorded
 
 
 class LongCall:
-    """``size`` bytes of WAV from an async generator, and the SHA-256 of what was given out."""
+    """``size`` bytes of WAV from an async generator, and the SHA-256 of what it has yielded."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -27,7 +27,7 @@ class LongCall:
         return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
 
     async def audio(self) -> AsyncIterator[bytes]:
-        """Give out all of it, in chunks of 8 s. Every chunk bears its number, as a click."""
+        """Yield all of it, in chunks of 8 s. Each chunk starts with its number, as a click."""
         left, number = self.size, 0
         chunk, tone = _header(), _tone()
         while left:

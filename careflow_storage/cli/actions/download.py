@@ -1,4 +1,4 @@
-"""``careflow-storage download``: a file, or all below a prefix, out of the bucket."""
+"""``careflow-storage download``: download a file, or all files below a prefix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from careflow_storage.recordings import existing_key, safe_filename
 
 @dataclass(frozen=True)
 class DownloadJob:
-    """What to fetch, and where to."""
+    """What to download, and where to."""
 
     key: str | None
     path: Path | None
@@ -38,12 +38,12 @@ class DownloadJob:
     dry_run: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
-        """Download; several files as far as it goes, exit code 1 if not all came."""
-        _ = self._encryption  # read before anything is asked
+        """Download; return exit code 1 if some of several files failed."""
+        _ = self._encryption  # read before the first request
         if self.prefix is not None:
             return await self._download_prefix(storage, output, self.prefix)
         if self.key is None:
-            raise InvalidInputError("Nothing to download: give a KEY, or --prefix.")
+            raise InvalidInputError("Give a KEY or --prefix.")
         return await self._download_one(storage, output, existing_key(self.key))
 
     async def fetch(
@@ -54,7 +54,7 @@ class DownloadJob:
         size: int | None,
         path: Path,
     ) -> DownloadResult:
-        """Fetch one file, with a bar of its own."""
+        """Download one file, with a progress bar."""
         with bars.file(path.name, size) as moved:
 
             def show(progress: Progress) -> None:
@@ -80,60 +80,56 @@ class DownloadJob:
         if not self.force:
             await asyncio.to_thread(refuse_existing, path)
         if self.dry_run:
-            tell(output, key, path)
+            print_plan(output, key, path)
             return None
         tally = Tally(output, "Downloaded")
         with output.transfers(several=False) as bars:
             result = await self.fetch(storage, bars, key, None, path)
         tally.done(result.size)
-        fetched(output, result)
+        print_result(output, result)
         return tally.summary()
 
     def _target(self, key: str) -> Path:
         path = self.path or Path()
         if str(path) == "-":
             raise InvalidInputError(
-                '"-" is no file.', hint="`careflow-storage cat` writes to stdout."
+                '"-" is not a file.', hint="To write to stdout, use `careflow-storage cat`."
             )
         return path / safe_filename(key) if path.is_dir() else path
 
     async def _download_prefix(
         self, storage: BackblazeStorage, output: Output, prefix: str
     ) -> int | None:
-        from careflow_storage.cli.actions.download import PrefixDownload
-
         if self.path is not None or self.version_id is not None:
-            raise InvalidInputError(
-                "--prefix takes one FOLDER, and neither a KEY nor --version-id."
-            )
+            raise InvalidInputError("--prefix takes one FOLDER, no KEY and no --version-id.")
         run = PrefixDownload(self, storage, output, prefix, Path(self.key or "."))
         return await run.run()
 
 
 def refuse_existing(path: Path) -> None:
-    """Raise `InvalidInputError` if something is there already."""
+    """Raise `InvalidInputError` if the path exists."""
     if os.path.lexists(path):
-        raise InvalidInputError(f"{str(path)!r} exists already.", hint="--force replaces it.")
+        raise InvalidInputError(f"{str(path)!r} already exists.", hint="Use --force to replace it.")
 
 
-def tell(output: Output, key: str, path: Path) -> None:
-    """Say what would be done."""
+def print_plan(output: Output, key: str, path: Path) -> None:
+    """Print what a dry run would do."""
     output.line(f"{key} -> {path}")
     output.item({"key": key, "path": path, "dry_run": True})
 
 
-def fetched(output: Output, result: DownloadResult) -> None:
-    """Say what was done."""
+def print_result(output: Output, result: DownloadResult) -> None:
+    """Print a file that was downloaded."""
     output.line(str(result.path))
     output.item(result)
 
 
-# So many files may be listed before their turn: the sums are then right from the beginning.
+# Files listed in advance, so that the totals of most downloads are right from the start.
 _AHEAD = 10_000
 
 
 class PrefixDownload:
-    """Fetches all files below a prefix into a folder, each where its key says."""
+    """Downloads all files below a prefix to a folder, each to the path in its key."""
 
     def __init__(
         self,
@@ -147,7 +143,7 @@ class PrefixDownload:
         self._storage = storage
         self._output = output
         self._prefix = prefix
-        # What is below a folder of the bucket comes below the folder here.
+        # A file below a folder of the bucket goes directly below the local folder.
         self._base = prefix.rfind("/") + 1
         verb = "Would download" if job.dry_run else "Downloaded"
         self._tally = Tally(output, verb, timed=not job.dry_run)
@@ -155,8 +151,8 @@ class PrefixDownload:
         self._kept = 0
 
     async def run(self) -> int | None:
-        """Fetch what can be fetched, tell the rest; return the exit code."""
-        await asyncio.to_thread(self._places.learn)
+        """Download the files and report those that failed; return the exit code."""
+        await asyncio.to_thread(self._places.detect_case)
         with self._output.transfers(several=True) as bars:
             async with aclosing(self._files(bars)) as files:
                 await each(
@@ -166,36 +162,36 @@ class PrefixDownload:
                     failed=self._failed,
                 )
         if self._kept:
-            self._output.note(f"Here already: {counted(self._kept, 'file')}.")
+            self._output.note(f"Already downloaded: {counted(self._kept, 'file')}.")
         return self._tally.summary()
 
     async def _files(self, bars: Transfers) -> AsyncGenerator[FileInfo]:
-        waiting: deque[FileInfo] = deque()
+        pending: deque[FileInfo] = deque()
         listed = size = 0
         complete = False
         pages = self._storage.list_files(self._prefix).pages()
         while True:
-            while not complete and len(waiting) < _AHEAD:
+            while not complete and len(pending) < _AHEAD:
                 page = await anext(pages, None)
                 complete = page is None
-                waiting.extend(page or ())
+                pending.extend(page or ())
                 listed += len(page or ())
                 size += sum(file.size for file in page or ())
                 bars.expect(listed, size, complete=complete)
-            if not waiting:
+            if not pending:
                 return
-            yield waiting.popleft()
+            yield pending.popleft()
 
     async def _fetch(self, bars: Transfers, file: FileInfo) -> None:
         if file.key.endswith("/") and file.size == 0:
-            # What consoles store for an empty folder.
+            # Web consoles store this for an empty folder.
             self._kept += 1
             return
         path = self._places.path_of(file.key, self._base)
         dry_run = self._job.dry_run
         await asyncio.to_thread(self._places.make_folders, path, dry_run=dry_run)
         if dry_run:
-            tell(self._output, file.key, path)
+            print_plan(self._output, file.key, path)
             self._tally.done(file.size)
             return
         if await asyncio.to_thread(self._is_kept, path, file.size):
@@ -203,10 +199,10 @@ class PrefixDownload:
             return
         result = await self._job.fetch(self._storage, bars, file.key, file.size, path)
         self._tally.done(result.size)
-        fetched(self._output, result)
+        print_result(self._output, result)
 
     def _is_kept(self, path: Path, size: int) -> bool:
-        """Whether an interrupted run has finished this file: they appear whole or not at all."""
+        """Whether an interrupted run has completed this file. Files appear only when complete."""
         if self._job.resume and path.is_file() and path.stat().st_size == size:
             return True
         if not self._job.force:

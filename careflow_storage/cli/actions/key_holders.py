@@ -1,4 +1,4 @@
-"""Which keys are known to be in use here, and the questions before one of them is deleted."""
+"""Keys that are in use on this machine, and the questions before one is deleted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _NAMES = (_KEY_ID, "AWS_ACCESS_KEY_ID")
 
 @dataclass(frozen=True)
 class Holders:
-    """Where key IDs stand: in the environment, in files, in what signs in.
+    """The places that hold key IDs: the environment, files, the option --key-id.
 
     Args:
-        places: A place in words, and the key ID there.
-        in_file: The key ID in the file that gets the new key.
+        places: Each place in words, and the key ID that it holds.
+        in_file: The key ID in the file to which the new key is written.
     """
 
     places: tuple[tuple[str, str], ...]
@@ -40,15 +40,15 @@ class Holders:
         *,
         rotated: Path | None = None,
     ) -> Holders:
-        """Look for them. Reads files.
+        """Find these places. Reads files.
 
         Args:
-            settings: Those of the command.
-            signs_in: The key ID of ``--key-id``.
-            settings_file: The file that the settings are read from, if it is there.
-            rotated: The file that gets the new key: its BACKBLAZE_KEY_ID is about to change.
+            settings: The settings of the command.
+            signs_in: The value of ``--key-id``.
+            settings_file: The file of the settings, if it exists.
+            rotated: The file whose BACKBLAZE_KEY_ID the new key replaces.
         """
-        places = [("the one of --key-id", signs_in)] if signs_in else []
+        places = [("the key of --key-id", signs_in)] if signs_in else []
         places += [
             (f"the {name} in the environment", key) for name, key in _keys(os.environ.items())
         ]
@@ -95,11 +95,11 @@ def _keys(variables: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 def confirm_rotation(
     output: Output, old_id: str, keys: Sequence[KeyInfo], holders: Holders, *, at_once: bool
 ) -> None:
-    """Ask if other keys go with the old one, or if that one goes at once and is in use.
+    """Ask if other keys are deleted with the old one, or if it is deleted at once but in use.
 
     Raises:
-        typer.Exit: The question was not answered with yes; nothing was done.
-        InvalidInputError: Nobody can answer.
+        typer.Exit: The user declined; nothing was changed.
+        InvalidInputError: The user cannot be asked.
     """
     old = next((key for key in keys if key.key_id == old_id), None)
     resumed = next(
@@ -108,34 +108,34 @@ def confirm_rotation(
     new = resumed or (following(old) if old is not None else None)
     if new is None:
         return
-    reasons = _unsure(perhaps_in_use(new, keys))
+    reasons = _doubts(perhaps_in_use(new, keys))
     if at_once:
-        reasons += _held([old_id], holders)
+        reasons += _uses([old_id], holders)
     if reasons:
-        confirm(output, f"{' '.join(reasons)} Replace {old_id} all the same?", yes=False)
+        confirm(output, f"{' '.join(reasons)} Replace {old_id} anyway?", yes=False)
 
 
 def confirm_finish(output: Output, new_id: str, keys: list[KeyInfo], holders: Holders) -> None:
-    """Ask if a key that is to go may be in use; raises as `confirm_rotation`."""
-    new, useless = to_finish(new_id, keys)
-    reasons = _unsure(perhaps_in_use(new, keys)) if useless else []
-    reasons += _held([key.key_id for key in useless], holders)
+    """Ask if a key to delete may be in use; raises as `confirm_rotation`."""
+    new, replaced = to_finish(new_id, keys)
+    reasons = _doubts(perhaps_in_use(new, keys)) if replaced else []
+    reasons += _uses([key.key_id for key in replaced], holders)
     if reasons:
-        going = ", ".join(key.key_id for key in useless)
-        confirm(output, f"{' '.join(reasons)} Delete {going}?", yes=False)
+        ids = ", ".join(key.key_id for key in replaced)
+        confirm(output, f"{' '.join(reasons)} Delete {ids}?", yes=False)
 
 
-def _unsure(keys: Iterable[KeyInfo]) -> list[str]:
+def _doubts(keys: Iterable[KeyInfo]) -> list[str]:
     return [
-        f"{key.key_id} was made to replace {replaced_id(key)}, too, and is deleted with it: by a "
-        "rotation that was interrupted, or for another program, which would stop."
+        f"{key.key_id} was also created to replace {replaced_id(key)}, and is deleted, too. It "
+        "belongs to an interrupted rotation, or to another program, which would stop working."
         for key in keys
     ]
 
 
-def _held(ids: Iterable[str], holders: Holders) -> list[str]:
+def _uses(ids: Iterable[str], holders: Holders) -> list[str]:
     return [
-        f"{key_id} is deleted, and it is {place}: what uses it stops!"
+        f"{key_id} is {place}, and would be deleted: programs that use it would stop working."
         for key_id in ids
         for place in holders.of(key_id)
     ]

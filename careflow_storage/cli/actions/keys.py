@@ -1,4 +1,4 @@
-"""What ``careflow-storage keys`` does and prints."""
+"""``careflow-storage keys``: create, list, rotate and delete application keys."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from careflow_storage.keys.naming import base_name, replaced_id
 
 MASTER_KEY = "BACKBLAZE_MASTER_APPLICATION_KEY"
 _WIDE = 120
-"""From how many columns of a terminal on there is room for a table."""
+"""The columns that a terminal needs for the table."""
 _KEY_ID = "BACKBLAZE_KEY_ID"
 _APPLICATION_KEY = "BACKBLAZE_APPLICATION_KEY"
 
 
 def sign_in(settings: StorageSettings, key_id: str | None) -> ApplicationKeys:
-    """Sign in with this key, of which the secret is in the environment or asked for.
+    """Sign in with this key, whose secret is in the environment or asked for.
 
     Raises:
-        InvalidInputError: There is nobody to ask, or nothing was typed.
-        NotConfiguredError: Without a ``key_id``: the settings have no key.
+        InvalidInputError: The user cannot be asked, or typed nothing.
+        NotConfiguredError: There is no ``key_id``, and no key in the settings.
     """
     if key_id is None:
         return ApplicationKeys.of_settings(settings)
-    secret = os.environ.get(MASTER_KEY, "").strip() or _asked(key_id)
+    secret = os.environ.get(MASTER_KEY, "").strip() or _prompt(key_id)
     if not secret:
         raise InvalidInputError(
             f"The application key of {key_id} is missing.",
-            hint=f"Type it when it is asked for, or set {MASTER_KEY}.",
+            hint=f"Type it at the prompt, or set {MASTER_KEY}.",
         )
     local = settings.endpoint is not None and is_loopback(host_of(settings.endpoint))
     realm = settings.endpoint if local else None
     return ApplicationKeys(key_id, secret, realm=realm or "production")
 
 
-def _asked(key_id: str) -> str:
+def _prompt(key_id: str) -> str:
     with interruptible():
         if sys.stdin.isatty():
             return getpass.getpass(f"Application key of {clean(key_id)}: ", sys.stderr).strip()
@@ -60,7 +60,7 @@ def _asked(key_id: str) -> str:
 
 @dataclass(frozen=True)
 class Creation:
-    """A key that is to be made."""
+    """A key to create."""
 
     name: str
     capabilities: str | Sequence[str]
@@ -71,7 +71,7 @@ class Creation:
     yes: bool
 
     async def run(self, output: Output, settings: StorageSettings, key_id: str | None) -> None:
-        """Make it; print its secret, or write it to the file, and nowhere else."""
+        """Create it; print its secret, or write it only to the file."""
         if self.env_file is not None:
             await self._check_file(output, self.env_file)
         keys = sign_in(settings, key_id)
@@ -89,52 +89,52 @@ class Creation:
             output.data({**public, "application_key": secret})
             output.line(f"{_KEY_ID}={created.key_id}")
             output.line(f"{_APPLICATION_KEY}={secret}")
-            output.warn("This is the only time that the application key is told: keep it safe.")
+            output.warn("The application key is not shown again: keep it in a safe place.")
         else:
-            await _deliver(keys, created, self.env_file)
+            await _write(keys, created, self.env_file)
             output.data({**public, "env_file": self.env_file})
         output.done(f"Created {created.name} ({created.key_id}): {_described(created)}.")
         if self.env_file is not None:
-            output.done(f"Written to {self.env_file}, readable to you only.")
+            output.done(f"Wrote {self.env_file}, readable only by you.")
 
     async def _check_file(self, output: Output, path: Path) -> None:
-        there = await asyncio.to_thread(_key_in, path)
-        if there:
-            confirm(output, f"{path} has the key {there}. Replace it?", yes=self.yes)
+        existing = await asyncio.to_thread(_key_in, path)
+        if existing:
+            confirm(output, f"{path} has the key {existing}. Replace it?", yes=self.yes)
         if not os.access(path.parent, os.W_OK):
-            raise InvalidInputError(f"{path} cannot be written: its folder is not writable.")
+            raise InvalidInputError(f"Cannot write {path}: its folder is not writable.")
 
 
 def _key_in(path: Path) -> str | None:
     return read_env(path).get(_KEY_ID) if path.exists() else None
 
 
-async def _deliver(keys: ApplicationKeys, created: CreatedKey, path: Path) -> None:
+async def _write(keys: ApplicationKeys, created: CreatedKey, path: Path) -> None:
     secret = created.application_key.get_secret_value()
     try:
         await asyncio.to_thread(
             write_env, path, {_KEY_ID: created.key_id, _APPLICATION_KEY: secret}
         )
     except StorageError:
-        # A key that nobody has is of no use.
+        # Its secret is lost, so the key is useless.
         await keys.delete(created.key_id)
         raise
 
 
 async def print_keys(output: Output, settings: StorageSettings, key_id: str | None) -> None:
-    """Print all keys, the expired ones marked."""
+    """Print all keys, and which have expired."""
     async with waiting(output, "Listing the keys"):
         found = await sign_in(settings, key_id).list()
     output.data([{**each.model_dump(mode="json"), "expired": each.expired} for each in found])
     if not found:
-        output.note("There are no application keys but the one that signed in.")
+        output.note("There are no application keys except the one that signed in.")
         return
-    _print_keys(output, found, settings.key_id)
+    _print_table(output, found, settings.key_id)
 
 
-def _print_keys(output: Output, keys: Sequence[KeyInfo], own: str | None) -> None:
+def _print_table(output: Output, keys: Sequence[KeyInfo], own: str | None) -> None:
     if output.stdout.is_terminal and output.stdout.width < _WIDE:
-        # IDs stay whole, so that they can be copied.
+        # IDs are not folded, so that they can be copied.
         for key in keys:
             output.line(Text.assemble(_id(key, own), f"  {clean(base_name(key.name))}"))
             rest = (f"  {_may(key)} in {_where(key)}, ", _expires(key), _replaced(key))
@@ -177,7 +177,7 @@ def _may(key: KeyInfo) -> str:
     has = frozenset(key.capabilities)
     if "writeKeys" in has:
         # Docs "Application Key Capabilities": as good as the master key.
-        return "everything (it can make keys)"
+        return "everything (it can create keys)"
     for preset, capabilities in PRESETS.items():
         if has == capabilities:
             return preset
@@ -196,7 +196,7 @@ def _described(key: KeyInfo) -> str:
 
 @dataclass(frozen=True)
 class Rotation:
-    """A key that is to be replaced."""
+    """A key to replace."""
 
     old: str
     env_file: Path
@@ -207,16 +207,16 @@ class Rotation:
     async def run(
         self, output: Output, settings: StorageSettings, key_id: str | None, settings_file: Path
     ) -> None:
-        """Replace it, and tell what became of it."""
+        """Replace it, and print what happened to both keys."""
         keys = sign_in(settings, key_id)
         holders = await asyncio.to_thread(
             Holders.found, settings, key_id, settings_file, rotated=self.env_file
         )
         if not self.yes:
             async with waiting(output, "Listing the keys"):
-                there = await keys.list()
+                found = await keys.list()
             at_once = self.grace == timedelta(0)
-            confirm_rotation(output, self.old, there, holders, at_once=at_once)
+            confirm_rotation(output, self.old, found, holders, at_once=at_once)
         async with waiting(output, "Replacing the key"):
             result = await keys.rotate(
                 self.old,
@@ -227,19 +227,21 @@ class Rotation:
             )
         output.data(result)
         new = result.new_key_id
-        again = " An interrupted rotation went on." if result.resumed else ""
-        output.done(f"{new} takes the place of {self.old}: tried, and in {self.env_file}.{again}")
+        resumed = " Continued an interrupted rotation." if result.resumed else ""
+        output.done(f"{new} replaces {self.old}: tested, and written to {self.env_file}.{resumed}")
         for deleted in result.deleted:
             output.done(f"Deleted {deleted}.")
         for place in holders.of(self.old):
-            output.warn(f"{self.old} is still {place}: what uses it stops when the key is deleted.")
+            output.warn(f"{self.old} is still {place}. It stops working when the key is deleted.")
         if not result.old_deleted:
             until = result.delete_old_after
             after = f" after {moment(until)}" if until else ""
-            output.note(f"{self.old} still works. Restart what uses it, then{after}:")
+            output.note(
+                f"{self.old} still works. Restart the programs that use it, then run{after}:"
+            )
             output.note(f"  {output.command('keys', 'finish', new)}")
         if result.probe_left is not None:
-            output.note(f"The trial has left a hidden file: {result.probe_left}")
+            output.note(f"The test of the key left a hidden file: {result.probe_left}")
 
 
 async def finish_rotation(
@@ -251,26 +253,26 @@ async def finish_rotation(
     *,
     yes: bool,
 ) -> None:
-    """Delete what the new key has replaced; ask first where a key may be in use."""
+    """Delete the keys that the new one replaced; ask first if one may be in use."""
     keys = sign_in(settings, key_id)
     if not yes:
         holders = await asyncio.to_thread(Holders.found, settings, key_id, settings_file)
         async with waiting(output, "Listing the keys"):
-            there = await keys.list()
-        confirm_finish(output, new, there, holders)
-    async with waiting(output, "Deleting what was replaced"):
+            found = await keys.list()
+        confirm_finish(output, new, found, holders)
+    async with waiting(output, "Deleting replaced keys"):
         deleted = await keys.finish_rotation(new)
     output.data(deleted)
     for each in deleted:
         output.done(f"Deleted {each.name} ({each.key_id}).")
     if not deleted:
-        output.note("There is nothing to delete (yet).")
+        output.note("There are no keys to delete yet.")
 
 
 async def delete_key(
     output: Output, settings: StorageSettings, key_id: str | None, target: str, *, yes: bool
 ) -> None:
-    """Ask, and delete it."""
+    """Delete a key, after asking."""
     own = " It is the key of your settings!" if target == settings.key_id else ""
     keys = sign_in(settings, key_id)
     confirm(output, f"Delete the key {target}?{own}", yes=yes)

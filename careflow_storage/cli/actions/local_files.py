@@ -1,4 +1,4 @@
-"""Which files of this machine are meant, and which keys they get."""
+"""The local files to upload, and the names for their keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from careflow_storage.errors import InvalidInputError
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file to upload. ``name`` is its path within the folder that was named, with "/"."""
+    """A file to upload. ``name`` is its path within the given folder, with "/"."""
 
     path: Path
     name: str
@@ -22,7 +22,7 @@ class LocalFile:
 
 @dataclass
 class Found:
-    """The files to upload, and how many were left out."""
+    """The files to upload, and the number of skipped ones."""
 
     files: list[LocalFile] = field(default_factory=list)
     hidden: int = 0
@@ -32,24 +32,24 @@ class Found:
 
     @property
     def size(self) -> int:
-        """All bytes together."""
+        """The sum of all sizes."""
         return sum(file.size for file in self.files)
 
-    def left_out(self) -> str:
-        """Say what was left out, "" if nothing was."""
+    def skipped(self) -> str:
+        """Return what was skipped in words, "" if nothing was."""
         counts = (
             (self.hidden, "hidden"),
             (self.links, "symbolic links"),
-            (self.special, "neither file nor folder"),
+            (self.special, "special files"),
         )
         return ", ".join(f"{count} {kind}" for count, kind in counts if count)
 
 
 def find_files(sources: Iterable[str]) -> Found:
-    """Find the files that are named, and all below the folders that are named.
+    """Find the given files, and all files below the given folders.
 
     Raises:
-        InvalidInputError: Nothing has this name, or it is neither a file nor a folder.
+        InvalidInputError: A path does not exist, or is neither a file nor a folder.
     """
     found = Found()
     for source in sources:
@@ -68,9 +68,9 @@ def find_files(sources: Iterable[str]) -> Found:
 
 
 def _below(folder: Path, found: Found) -> Iterator[LocalFile]:
-    waiting = [(folder, "")]
-    while waiting:
-        here, names = waiting.pop()
+    pending = [(folder, "")]
+    while pending:
+        here, names = pending.pop()
         try:
             with os.scandir(here) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
@@ -90,4 +90,4 @@ def _below(folder: Path, found: Found) -> Iterator[LocalFile]:
                 yield LocalFile(Path(entry.path), name, entry.stat().st_size)
             else:
                 found.special += 1
-        waiting += reversed(folders)
+        pending += reversed(folders)

@@ -1,4 +1,4 @@
-"""Where the files of a prefix go: each below one folder, none in the place of another."""
+"""The local paths for the files of a prefix: all below one folder, no two the same."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from careflow_storage._local_paths import invalid_path, local_file_errors
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.recordings import safe_filename
 
-_HINT = "`careflow-storage download KEY PATH` stores it where you say."
+_HINT = "To choose its path, use `careflow-storage download KEY PATH`."
 
 
 class LocalPlaces:
     """Gives each key of one download a path of its own below ``folder``.
 
-    Two keys have one path where their names differ in case only, or in how an accented letter is
-    written, and the file system takes them for the same.
+    Two keys collide if their names differ only in case, or in the Unicode form of an accented
+    letter, and the file system does not distinguish these.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,31 +30,31 @@ class LocalPlaces:
         self._folders: set[str] = set()
         self._fold: Callable[[str], str] = str
 
-    def learn(self) -> None:
-        """Look which names the file system takes for the same; for a thread."""
+    def detect_case(self) -> None:
+        """Find out which names the file system treats as equal. Blocks: call it in a thread."""
         self._fold = folding(self._folder)
 
     def path_of(self, key: str, base: int) -> Path:
-        """Return the path for a key, whose first ``base`` characters stand for the folder.
+        """Return the path for a key without its first ``base`` characters.
 
         Raises:
-            InvalidInputError: It would lead out of the folder, or has the path of another key.
+            InvalidInputError: The path would leave the folder, or is that of another key.
         """
         segments = key[base:].split("/")
         if not {"", ".", ".."}.isdisjoint(segments) or "\\" in key:
-            raise InvalidInputError("This key could lead out of the folder.", key=key, hint=_HINT)
+            raise InvalidInputError("This key could leave the folder.", key=key, hint=_HINT)
         names = [safe_filename(segment) for segment in segments]
         self._claim(key, names)
         return self._folder.joinpath(*names)
 
     def make_folders(self, path: Path, *, dry_run: bool = False) -> None:
-        """Make the folders above ``path``; follow no symbolic link below the folder.
+        """Create the folders above ``path``, without following symbolic links.
 
-        With ``dry_run`` only look at those that are there.
+        With ``dry_run``, only check those that exist.
 
         Raises:
-            InvalidPathError: A link or a file is in the place of a folder, or of the file.
-            LocalFileError: A folder cannot be made.
+            InvalidPathError: A symbolic link or a file is in the way.
+            LocalFileError: A folder cannot be created.
         """
         with local_file_errors("make", path.parent):
             if not dry_run:
@@ -68,10 +68,10 @@ class LocalPlaces:
                     here.mkdir(exist_ok=True)
             if path.is_symlink():
                 raise invalid_path(
-                    f"{str(path)!r} is a symbolic link, which could lead out of the folder.",
+                    f"{str(path)!r} is a symbolic link, which could leave the folder.",
                     path,
                     errno.ELOOP,
-                    hint="Remove it, or name its target yourself.",
+                    hint="Remove it, or download to its target.",
                 )
 
     def _claim(self, key: str, names: list[str]) -> None:
@@ -82,7 +82,7 @@ class LocalPlaces:
         if other is not None or place in self._folders:
             what = f"{self._files[other]!r}" if other is not None else "a folder of other keys"
             raise InvalidInputError(
-                f"It has the path of {what} here, {os.path.join(*names)!r}.",  # noqa: PTH118
+                f"Its path, {os.path.join(*names)!r}, is also that of {what}.",  # noqa: PTH118
                 key=key,
                 hint=_HINT,
             )
@@ -91,19 +91,19 @@ class LocalPlaces:
 
 
 def folding(folder: Path) -> Callable[[str], str]:
-    """Return what makes names equal that the file system of ``folder`` takes for the same."""
+    """Return a function that makes names equal if the file system treats them as equal."""
     if ignores_case(folder):
         return lambda name: unicodedata.normalize("NFC", name).casefold()
     if sys.platform == "darwin":
-        # Its file systems ignore the form of Unicode, also where they heed the case.
+        # Its file systems ignore the Unicode form, even where they distinguish case.
         return lambda name: unicodedata.normalize("NFC", name)
     return lambda name: name
 
 
 def ignores_case(folder: Path) -> bool:
-    """Whether the file system of ``folder``, which need not exist yet, ignores the case.
+    """Whether the file system of ``folder`` ignores case. The folder need not exist yet.
 
-    Nothing is written to find out: an existing name is looked for in the other case.
+    Writes nothing: looks up an existing name in the other case.
     """
     place = Path(os.path.realpath(folder))
     while not place.is_dir() and place != place.parent:
@@ -134,10 +134,10 @@ def _require_folder(path: Path) -> None:
     mode = path.lstat().st_mode
     if stat.S_ISLNK(mode):
         raise invalid_path(
-            f"{str(path)!r} is a symbolic link, which could lead out of the folder.",
+            f"{str(path)!r} is a symbolic link, which could leave the folder.",
             path,
             errno.ELOOP,
-            hint="Remove it, or make it a folder.",
+            hint="Replace it with a folder.",
         )
     if not stat.S_ISDIR(mode):
         raise invalid_path(f"{str(path)!r} is not a folder.", path, errno.ENOTDIR)

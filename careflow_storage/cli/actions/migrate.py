@@ -1,4 +1,4 @@
-"""What ``careflow-storage migrate`` does and prints."""
+"""``careflow-storage migrate``: translate settings, and check code, from AWS S3."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STYLES = {
 
 
 async def translate(output: Output, source: Path | None, target: Path | None) -> None:
-    """Print what AWS's variables become; write it to ``target`` if there is one."""
+    """Translate AWS's variables; print them, and write them to ``target`` if it is given."""
     variables = await asyncio.to_thread(_variables, source)
     translation = translate_environment(variables)
     if target is not None:
@@ -52,7 +52,7 @@ async def translate(output: Output, source: Path | None, target: Path | None) ->
     )
     for line in _lines(translation, output.stdout.width if output.stdout.is_terminal else None):
         output.line(line)
-    _remarks(output, translation, target)
+    _print_notes(output, translation, target)
 
 
 def _variables(source: Path | None) -> Mapping[str, str]:
@@ -63,24 +63,24 @@ def _variables(source: Path | None) -> Mapping[str, str]:
 
 
 def _lines(translation: Translation, width: int | None) -> Iterator[Text]:
-    """A .env file of it all; its comments are wrapped at this width."""
+    """The lines of a .env file with all results. Comments are wrapped at this width."""
     for each in translation.carried:
         yield Text.assemble((clean(each.variable), "bold"), f"={clean(each.shown)}")
         yield from _comment(f"from {each.taken_from}", width, "dim")
-    for number, trouble in enumerate(translation.unresolved):
+    for number, problem in enumerate(translation.unresolved):
         if number or translation.carried:
             yield Text()
-        if trouble.variable is not None:
-            yield Text(f"# {clean(trouble.variable)}=", "yellow")
-        yield from _comment(f"{trouble.old_variable or ''} {trouble.problem}.", width, "dim")
-        yield from _comment(f"{'Put ' if trouble.variable else ''}{trouble.put}", width, "")
+        if problem.variable is not None:
+            yield Text(f"# {clean(problem.variable)}=", "yellow")
+        yield from _comment(f"{problem.old_variable or ''} {problem.problem}.", width, "dim")
+        yield from _comment(f"{'Put ' if problem.variable else ''}{problem.put}", width, "")
 
 
 def _comment(text: str, width: int | None, style: str) -> Iterator[Text]:
     text = clean(text.strip())
     lines = [text]
     if width is not None:
-        # URLs and names stay whole.
+        # URLs and names are not split.
         lines = textwrap.wrap(
             text, max(width - 5, 20), break_long_words=False, break_on_hyphens=False
         )
@@ -88,29 +88,29 @@ def _comment(text: str, width: int | None, style: str) -> Iterator[Text]:
         yield Text(f"#   {line}", style)
 
 
-def _remarks(output: Output, translation: Translation, target: Path | None) -> None:
+def _print_notes(output: Output, translation: Translation, target: Path | None) -> None:
     if translation.kept:
-        output.note(f"There already: {', '.join(translation.kept)}.")
+        output.note(f"Already set: {', '.join(translation.kept)}.")
     if not (translation.carried or translation.unresolved or translation.kept):
-        output.note("There are no variables of AWS to translate.")
+        output.note("There are no AWS_* variables to translate.")
     if target is not None and translation.carried:
-        output.done(f"Written to {target}, readable to you only.")
+        output.done(f"Wrote {target}, readable only by you.")
     elif target is not None:
-        output.note(f"Nothing carries over: {target} was not changed.")
+        output.note(f"Nothing to write: {target} is unchanged.")
     elif any(each.shown != each.value.get_secret_value() for each in translation.carried):
-        output.note("Secrets are masked; --write FILE writes them.")
+        output.note("Secrets are masked. Use --write FILE to write them.")
     if translation.missing:
-        output.warn(f"Still to be set: {', '.join(translation.missing)}.")
+        output.warn(f"You still have to set: {', '.join(translation.missing)}.")
 
 
 async def check_code(output: Output, settings: StorageSettings, prefix: str) -> int | None:
-    """Try it, print each finding; the exit code tells whether all of it works."""
-    async with waiting(output, "Trying what S3 code does"):
+    """Run the checks and print the findings; return exit code 1 if code must change."""
+    async with waiting(output, "Running what S3 code does"):
         report = await check_old_code(settings, prefix=prefix)
     output.data({**report.model_dump(mode="json"), "unchanged": report.unchanged})
     _print_report(output, report)
     if report.left:
-        output.warn(f"Could not be erased again: {', '.join(report.left)}.")
+        output.warn(f"Could not erase: {', '.join(report.left)}.")
     to_change = sum(each.verdict in ("differs", "fails") for each in report.findings)
     return FAILED if to_change else None
 
@@ -130,8 +130,8 @@ def _print_report(output: Output, report: OldCodeReport) -> None:
         table.add_row(Text(shown, style), each.what, _explained(each))
     output.print(table)
     counts = {name: sum(each.verdict == name for each in report.findings) for name in _STYLES}
-    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    output.line(Text(told, "bold"))
+    text = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    output.line(Text(text, "bold"))
 
 
 def _explained(finding: OldCodeFinding) -> Text:

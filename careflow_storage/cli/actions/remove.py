@@ -1,4 +1,4 @@
-"""``careflow-storage rm``: hide files, or erase them for ever."""
+"""``careflow-storage rm``: hide files, or erase them permanently."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Removal:
     dry_run: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
-        """Do it, after the questions that it takes."""
+        """Hide or erase, after asking where needed."""
         self._check()
         if self.version_id is not None:
             await self._erase_version(storage, output, self.keys[0], self.version_id)
@@ -41,11 +41,13 @@ class Removal:
 
     def _check(self) -> None:
         if bool(self.keys) == (self.prefix is not None):
-            raise InvalidInputError("Give either keys or --prefix.")
+            raise InvalidInputError("Give either KEY or --prefix.")
         if self.version_id is not None and (
             len(self.keys) != 1 or self.prefix is not None or self.all_versions
         ):
-            raise InvalidInputError("--version-id takes one key, and not --all-versions.")
+            raise InvalidInputError(
+                "--version-id takes one KEY, without --prefix and --all-versions."
+            )
         for key in self.keys:
             existing_key(key)
 
@@ -56,7 +58,7 @@ class Removal:
             try:
                 await remove(storage, output, key)
             except NoSuchKeyError as error:
-                # The others may be there.
+                # The others may exist.
                 output.failed(error)
                 code = NOT_FOUND
         return code
@@ -64,28 +66,28 @@ class Removal:
     # --- one file -----------------------------------------------------------------------
 
     async def _hide(self, storage: BackblazeStorage, output: Output, key: str) -> None:
-        # A deletion of what is not there would succeed, and leave a delete marker.
+        # The server would report success, and add a delete marker, for a key that does not exist.
         if not await storage.file_exists(key):
             raise NoSuchKeyError(
-                "The file does not exist, or is hidden already.",
+                "The file does not exist, or is already hidden.",
                 bucket=storage.settings.bucket_name,
                 key=key,
             )
         if self.dry_run:
-            _would(output, f"hide {key}", {"key": key})
+            _print_plan(output, f"hide {key}", {"key": key})
             return
         result = await storage.delete_file(key)
         output.item(result)
-        output.done(f"Hidden: {key} (its versions are kept; `restore` brings it back)")
+        output.done(f"Hidden: {key} (its versions are kept; use `restore` to bring it back)")
 
     async def _erase_version(
         self, storage: BackblazeStorage, output: Output, key: str, version_id: str
     ) -> None:
         found = {"key": key, "version_id": version_id}
         if self.dry_run:
-            _would(output, f"erase version {version_id} of {key}", found)
+            _print_plan(output, f"erase version {version_id} of {key}", found)
             return
-        question = f"Erase version {version_id} of {key} for ever?"
+        question = f"Erase version {version_id} of {key} permanently?"
         confirm(output, question, yes=self.yes)
         result = await storage.admin.delete_file_version(key, version_id)
         output.item(result)
@@ -93,15 +95,15 @@ class Removal:
 
     async def _purge(self, storage: BackblazeStorage, output: Output, key: str) -> None:
         if self.dry_run:
-            # Without a question: every key that begins with this one would be counted, too.
-            _would(output, f"erase every version of {key}", {"key": key})
+            # Not counted: the count of a prefix includes every key that begins with this one.
+            _print_plan(output, f"erase every version of {key}", {"key": key})
             return
-        confirm_by_typing(output, f"Erase every version of {key} for ever?", key, yes=self.yes)
+        confirm_by_typing(output, f"Erase every version of {key} permanently?", key, yes=self.yes)
         result = await storage.admin.purge_file(key, confirm=key)
         output.item(result)
         output.done(f"Erased: {key} ({_sums(result)})")
 
-    # --- all below a prefix -------------------------------------------------------------
+    # --- a prefix -----------------------------------------------------------------------
 
     async def _hide_prefix(
         self, storage: BackblazeStorage, output: Output, prefix: str
@@ -115,7 +117,7 @@ class Removal:
             output.note(f"No files {place}.")
             return None
         if self.dry_run:
-            _would(output, f"hide {what}", {"prefix": prefix, "files": files, "size": size})
+            _print_plan(output, f"hide {what}", {"prefix": prefix, "files": files, "size": size})
             return None
         confirm(output, f"Hide {what}?", yes=self.yes)
         hidden = failed = 0
@@ -123,10 +125,10 @@ class Removal:
             try:
                 results = await storage.delete_files([file.key for file in page])
             except StorageError as error:
-                _told(output, error.results)
-                output.note(f"Hidden until then: {counted(hidden, 'file')}")
+                _report_failures(output, error.results)
+                output.note(f"Hidden before the error: {counted(hidden, 'file')}")
                 raise
-            failures = _told(output, results)
+            failures = _report_failures(output, results)
             failed += failures
             hidden += len(results) - failures
         output.done(f"Hidden: {counted(hidden, 'file')} (their versions are kept)")
@@ -137,16 +139,16 @@ class Removal:
         found = await storage.admin.purge_files(prefix, dry_run=True)
         place = f"below {prefix}" if prefix else f"in the whole bucket {bucket}"
         if self.dry_run:
-            _would(output, f"erase {_sums(found)} {place}", found.model_dump())
+            _print_plan(output, f"erase {_sums(found)} {place}", found.model_dump())
             return
-        question = f"Erase {_sums(found)} {place} for ever?"
+        question = f"Erase {_sums(found)} {place} permanently?"
         confirm_by_typing(output, question, prefix or bucket, yes=self.yes)
         result = await storage.admin.purge_files(prefix, confirm=prefix or bucket)
         output.item(result)
         output.done(f"Erased: {_sums(result)} {place}")
 
 
-def _told(output: Output, results: Iterable[DeleteResult]) -> int:
+def _report_failures(output: Output, results: Iterable[DeleteResult]) -> int:
     failures = 0
     for result in results:
         output.item(result)
@@ -156,7 +158,7 @@ def _told(output: Output, results: Iterable[DeleteResult]) -> int:
     return failures
 
 
-def _would(output: Output, what: str, fields: Mapping[str, object]) -> None:
+def _print_plan(output: Output, what: str, fields: Mapping[str, object]) -> None:
     output.line(f"Would {what}.")
     output.item({**fields, "dry_run": True})
 

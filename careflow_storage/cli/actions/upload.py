@@ -1,4 +1,4 @@
-"""``careflow-storage upload``: files, folders or a pipe into the bucket."""
+"""``careflow-storage upload``: upload files, folders or standard input."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from careflow_storage.models import ChecksumAlgorithm, UploadResult
 from careflow_storage.protection import Encryption
 from careflow_storage.recordings import validate_key
 
-_PIPE = "-"
+_STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class UploadJob:
     dry_run: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
-        """Upload; several files as far as it goes, exit code 1 if not all went."""
+        """Upload; return exit code 1 if some of several files failed."""
         self._check()
-        if self.sources == [_PIPE]:
-            await self._upload_pipe(storage, output)
+        if self.sources == [_STDIN]:
+            await self._upload_stdin(storage, output)
             return None
         found = await asyncio.to_thread(find_files, self.sources)
         self._check_keys(found)
-        if left_out := found.left_out():
-            output.note(f"Left out: {left_out}.")
+        if skipped := found.skipped():
+            output.note(f"Skipped: {skipped}.")
         if self.dry_run:
-            self._tell(output, found)
+            self._print_plan(output, found)
             return None
         if len(found.files) == 1 and not found.unreadable:
             return await self._upload_one(storage, output, found.files[0])
@@ -70,40 +70,40 @@ class UploadJob:
         targets = {"--key": self.key, "--prefix": self.prefix, "--call-id": self.call_id}
         given = [option for option, value in targets.items() if value is not None]
         if len(given) > 1:
-            raise InvalidInputError(f"{' and '.join(given)} exclude each other.")
+            raise InvalidInputError(f"{' and '.join(given)} cannot be used together.")
         if self.call_id is None and (self.name is not None or self.recorded_at is not None):
-            raise InvalidInputError("--name and --recorded-at belong to --call-id.")
+            raise InvalidInputError("--name and --recorded-at need --call-id.")
         if self.call_id is not None and not self.overwrite:
             raise InvalidInputError(
-                "--no-overwrite does not go with --call-id, which makes a key of its own each time."
+                "--no-overwrite cannot be used with --call-id, which makes a new key each time."
             )
         if self.call_id is not None and self.resume and self.recorded_at is None:
             raise InvalidInputError(
                 "--resume with --call-id needs --recorded-at.",
-                hint="The time is in the key: another one would be another recording.",
+                hint="The time is part of the key: another time would start another upload.",
             )
-        if _PIPE in self.sources:
-            self._check_pipe()
-        # Both are read here, before anything is sent.
+        if _STDIN in self.sources:
+            self._check_stdin()
+        # Read here, before anything is sent.
         _ = self._metadata, self._encryption
 
-    def _check_pipe(self) -> None:
-        if self.sources != [_PIPE]:
-            raise InvalidInputError('"-" stands alone: nothing else can be uploaded beside it.')
+    def _check_stdin(self) -> None:
+        if self.sources != [_STDIN]:
+            raise InvalidInputError('"-" cannot be combined with other sources.')
         if self.key is None and (self.call_id is None or self.name is None):
             raise InvalidInputError(
-                "What comes through a pipe has no name.",
-                hint="Give --key, or --call-id and --name.",
+                "Standard input has no name.",
+                hint="Use --key, or --call-id and --name.",
             )
         if self.resume:
-            raise InvalidInputError("What comes through a pipe cannot be resumed.")
+            raise InvalidInputError("An upload of standard input cannot be resumed.")
 
     def _check_keys(self, found: Found) -> None:
         if len(found.files) != 1 and (self.key is not None or self.name is not None):
             option = "--key" if self.key is not None else "--name"
             raise InvalidInputError(
-                f"{option} is for one file; these are {len(found.files)}.",
-                hint="--prefix stores several files below a folder.",
+                f"{option} is for one file, not for {len(found.files)}.",
+                hint="Use --prefix to store several files below a folder.",
             )
         if self.call_id is not None:
             return
@@ -114,7 +114,7 @@ class UploadJob:
                 raise InvalidInputError(
                     f"{str(other)!r} and {str(file.path)!r} would get the same key, "
                     f"{self._key_of(file)!r}.",
-                    hint="Upload them by themselves, with another --prefix.",
+                    hint="Upload them separately, with another --prefix.",
                 )
 
     def _key_of(self, file: LocalFile) -> str:
@@ -125,26 +125,26 @@ class UploadJob:
         folder = f"{self.prefix.rstrip('/')}/" if self.prefix else ""
         return folder + file.name
 
-    def _tell(self, output: Output, found: Found) -> None:
+    def _print_plan(self, output: Output, found: Found) -> None:
         for file in found.files:
             key = self._key_of(file)
             output.line(f"{file.path} -> {key}")
             output.item({"path": file.path, "key": key, "size": file.size, "dry_run": True})
         output.note(f"Would upload {counted(len(found.files), 'file')}, {human_size(found.size)}.")
 
-    # --- moving -------------------------------------------------------------------------
+    # --- sending ------------------------------------------------------------------------
 
-    async def _upload_pipe(self, storage: BackblazeStorage, output: Output) -> None:
+    async def _upload_stdin(self, storage: BackblazeStorage, output: Output) -> None:
         if self.dry_run:
-            output.note("Would upload what comes through the pipe.")
+            output.note("Would upload standard input.")
             return
         if sys.stdin.isatty():
-            output.note("Reading from the terminal; Ctrl-D ends it.")
+            output.note("Reading from the terminal. Press Ctrl-D to end.")
         tally = Tally(output, "Uploaded")
         with output.transfers(several=False) as bars, bars.file("stdin", None) as moved:
             result = await self._store(storage, stdin_body(), self.name or "stdin", self.key, moved)
         tally.done(result.size)
-        self._stored(output, _PIPE, result)
+        self._print_result(output, _STDIN, result)
         tally.summary()
 
     async def _upload_one(
@@ -189,7 +189,7 @@ class UploadJob:
         with bars.file(file.path.name, file.size) as moved:
             result = await self._store(storage, file.path, name, key, moved)
         tally.done(result.size)
-        self._stored(output, str(file.path), result)
+        self._print_result(output, str(file.path), result)
 
     async def _store(
         self,
@@ -216,7 +216,7 @@ class UploadJob:
             )
         return await storage.upload_file(str(key), body, overwrite=self.overwrite, **options)
 
-    def _stored(self, output: Output, path: str, result: UploadResult) -> None:
+    def _print_result(self, output: Output, path: str, result: UploadResult) -> None:
         output.line(result.key)
         output.item({"path": path, **result.model_dump(mode="json")})
 

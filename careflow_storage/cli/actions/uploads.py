@@ -1,4 +1,4 @@
-"""``careflow-storage uploads``: list, abort, keep."""
+"""``careflow-storage uploads``: list, abort and keep unfinished uploads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from careflow_storage.models import IncompleteUpload
 
 
 async def list_uploads(storage: BackblazeStorage, output: Output, prefix: str) -> None:
-    """Print them, each below its key."""
+    """Print the uploads below their keys."""
     uploads = await storage.list_incomplete_uploads(prefix)
     _print(output, uploads)
     output.note(f"{counted(len(uploads), 'unfinished upload')}.")
@@ -51,7 +51,7 @@ def _age(age: timedelta) -> str:
 
 @dataclass(frozen=True)
 class Abort:
-    """Which uploads to abort."""
+    """Uploads to abort."""
 
     key: str | None
     upload_id: str | None
@@ -61,7 +61,7 @@ class Abort:
     dry_run: bool
 
     async def run(self, storage: BackblazeStorage, output: Output) -> int | None:
-        """Abort one, or all that are older, after a question."""
+        """Abort one, or all that are older, after asking."""
         one = self.key is not None and self.upload_id is not None
         if one == (self.older_than is not None) or (self.key is not None and not one):
             raise InvalidInputError("Give either KEY and UPLOAD_ID, or --older-than.")
@@ -74,7 +74,7 @@ class Abort:
         self, storage: BackblazeStorage, output: Output, key: str, upload_id: str
     ) -> int | None:
         found = {"key": key, "upload_id": upload_id}
-        if not await _may_be_there(storage, key, upload_id):
+        if not await _may_exist(storage, key, upload_id):
             output.warn(f"There is no unfinished upload {upload_id} of {key}.")
             return NOT_FOUND
         if self.dry_run:
@@ -90,17 +90,17 @@ class Abort:
     async def _abort_older(
         self, storage: BackblazeStorage, output: Output, older_than: timedelta
     ) -> None:
-        border = datetime.now(UTC) - older_than
+        limit = datetime.now(UTC) - older_than
         uploads = await storage.list_incomplete_uploads(self.prefix)
-        stale = [upload for upload in uploads if upload.initiated < border]
+        stale = [upload for upload in uploads if upload.initiated < limit]
         total = counted(len(uploads), "unfinished upload")
         if self.dry_run or not stale:
             _print(output, stale)
-            output.note(f"{len(stale):,} of {total} began so long ago.")
+            output.note(f"{len(stale):,} of {total} started before that.")
             return
         if not self.yes and not output.as_json:
             _print(output, stale)
-        question = f"Abort {len(stale):,} of {total}, and erase the parts?"
+        question = f"Abort {len(stale):,} of {total}, and erase their parts?"
         confirm(output, question, yes=self.yes)
         aborted = await storage.abort_stale_uploads(older_than, self.prefix)
         for upload in aborted:
@@ -108,10 +108,10 @@ class Abort:
         output.done(f"Aborted: {counted(len(aborted), 'unfinished upload')}")
 
 
-async def _may_be_there(storage: BackblazeStorage, key: str, upload_id: str) -> bool:
-    """Whether the upload is there, or the key of this storage may not list and so cannot know.
+async def _may_exist(storage: BackblazeStorage, key: str, upload_id: str) -> bool:
+    """Whether the upload exists; also True if the application key may not list uploads.
 
-    Servers call it a success to abort an upload that never was: a mistyped ID would pass for one.
+    Servers report success when they abort an upload that does not exist, such as a mistyped ID.
     """
     try:
         uploads = await storage.list_incomplete_uploads(key)
@@ -121,7 +121,7 @@ async def _may_be_there(storage: BackblazeStorage, key: str, upload_id: str) -> 
 
 
 async def keep(storage: BackblazeStorage, output: Output, key: str, upload_id: str) -> None:
-    """Make a recording of what is there, and say so."""
+    """Complete an upload with the parts that are stored."""
     result = await storage.keep_incomplete_upload(key, upload_id)
     output.item(result)
     output.done(f"Kept: {key} ({human_size(result.size)}, marked as partial)")

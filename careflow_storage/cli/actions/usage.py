@@ -1,4 +1,4 @@
-"""What ``careflow-storage usage`` prints: what is stored, by what, and what it costs."""
+"""``careflow-storage usage``: what is stored, grouped, and what it costs."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class UsageJob:
 
 
 class _Costs:
-    """The same month by our prices, AWS's, and those of the guide."""
+    """The cost of a month at Backblaze's prices, AWS's, and those of the guide."""
 
     def __init__(self, report: UsageReport, prices: Prices, downloaded: int) -> None:
         self.comparison: Comparison | None = None
@@ -110,9 +110,9 @@ def _savings(comparison: Comparison | None) -> dict[str, Decimal | None]:
 
 
 def _check_chart(chart: Path | None) -> None:
-    # Counting may take minutes: what cannot be drawn is found before.
+    # Checked first, because measuring may take minutes.
     if chart is not None and (chart.suffix.lower() != ".png" or not chart.parent.is_dir()):
-        raise InvalidInputError(f"--chart must be a .png in a folder that is there, not {chart}.")
+        raise InvalidInputError(f"--chart must be a .png in an existing folder, not {chart}.")
 
 
 def _print_report(
@@ -136,7 +136,7 @@ def _print_report(
 
 
 def _folders_of_calls(report: UsageReport) -> set[str]:
-    """The folders that are told of call by call anyway."""
+    """The folders that are calls: these have a table of their own."""
     return {f"{_OF_CALLS}{call}/" for call in report.by_call}
 
 
@@ -160,7 +160,7 @@ def _print_total(output: Output, total: Stored) -> None:
 def _print_groups(output: Output, name: str, groups: Mapping[str, Stored], count: int) -> None:
     _gap(output)
     shown = list(groups.items())[:_MOST_ROWS]
-    # A column in which there is nothing only takes room.
+    # Leave out empty columns.
     others = [
         (column, field)
         for column, field in (("hidden", "hidden_bytes"), ("unfinished", "unfinished_bytes"))
@@ -177,7 +177,7 @@ def _print_groups(output: Output, name: str, groups: Mapping[str, Stored], count
         )
     output.print(table)
     if count > len(shown):
-        output.print(Text(f"and {count - len(shown):,} more {name}s that hold less", "dim"))
+        output.print(Text(f"and {count - len(shown):,} smaller {name}s", "dim"))
 
 
 def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
@@ -193,14 +193,14 @@ def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
     output.print(table)
     if len(months) > len(newest):
         older = len(months) - len(newest)
-        output.print(Text(f"and {older:,} older months: --json has them all", "dim"))
+        output.print(Text(f"and {older:,} older months (--json lists all)", "dim"))
 
 
 def _bar(share: float, *, fancy: bool) -> str:
     if not fancy:
         return "#" * round(share * _BAR)
     full, eighth = divmod(round(share * _BAR * 8), 8)
-    # Something is not nothing, however little.
+    # Show the smallest share, too.
     least = _EIGHTHS[0] if share > 0 and not full else ""
     return "█" * full + (_EIGHTHS[eighth - 1] if eighth else least)
 
@@ -234,16 +234,16 @@ def _print_savings(output: Output, saved: Comparison) -> None:
         ("on storage", saved.saved_percent_on_storage),
         ("on downloads", saved.saved_percent_on_downloads),
     )
-    told = ", ".join(f"{percent}% {what}" for what, percent in parts if percent is not None)
+    parts_text = ", ".join(f"{percent}% {what}" for what, percent in parts if percent is not None)
     text = (
         f"{abs(saved.saved_percent)}% {'less' if less else 'more'} than {AWS_S3.name}: "
-        f"{_money(abs(saved.saved))} {saved.here.currency} ({told} saved)"
+        f"{_money(abs(saved.saved))} {saved.here.currency} ({parts_text} saved)"
     )
     output.print(Text(text, "green" if less else "yellow"))
 
 
 def _money(amount: Decimal) -> str:
-    # A fraction of a cent is worth telling only where there is nothing else.
+    # Show fractions of a cent only below 1.
     return f"{amount:,.4f}" if 0 < amount < 1 else f"{amount:,.2f}"
 
 
@@ -251,7 +251,7 @@ def _print_requests(output: Output, requests: Mapping[str, int]) -> None:
     _gap(output)
     counted = ", ".join(f"{name} {count:,}" for name, count in sorted(requests.items()))
     by_class = ", ".join(f"{count:,} of class {name}" for name, count in _sent(requests))
-    output.print(Text(f"Requests of this run: {by_class} ({counted})", "dim"))
+    output.print(Text(f"Requests sent: {by_class} ({counted})", "dim"))
 
 
 def _sent(requests: Mapping[str, int]) -> list[tuple[str, int]]:

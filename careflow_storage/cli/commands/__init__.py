@@ -1,1 +1,1 @@
-"""The commands, their options and their help."""
+"""The commands: their arguments, options and help. They import nothing of the library."""

@@ -1,1 +1,1 @@
-"""What the commands print, and what they ask."""
+"""What the commands print, read and ask: output, help, options and prompts."""

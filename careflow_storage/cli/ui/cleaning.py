@@ -1,8 +1,8 @@
-r"""Text from outside, as a terminal may be shown it: the one place where control bytes end.
+r"""Text from outside, made safe for a terminal.
 
-Uploaders choose keys, servers choose messages, and a downloaded folder chooses file names. An
-escape sequence in one of them could hide lines, set the title or type for the user; a line break
-could make a line of its own. They are written out instead, as ``\x1b``.
+Keys, server messages and file names come from others. An escape sequence in one of them could hide
+lines, set the title or type for the user; a line break could fake a line of output. Control
+characters are therefore written as ``\x1b``.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import warnings
 from collections.abc import Iterator
 from types import TracebackType
 
-# Not printable by Unicode's tables, but letters of Persian and of many scripts of India need
-# them, and so do emoji.
+# Not printable by Unicode's tables, but Persian, many scripts of India and emoji need them.
 _JOINERS = "\u200c\u200d"
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 
 
 def clean(text: str) -> str:
-    r"""Write out what would steer a terminal, as ``\x1b``.
+    r"""Write control characters as ``\x1b``.
 
-    Line breaks, too: the result is one line. Different texts stay different.
+    The result is one line: line breaks are escaped, too. Different texts stay different.
     """
     if text.isprintable():
         return text
@@ -34,14 +33,14 @@ def clean(text: str) -> str:
 
 
 def clean_lines(text: str) -> str:
-    """As `clean`, for a text that has lines of its own."""
+    """Clean each line of a text that may have several."""
     return "\n".join(map(clean, text.split("\n")))
 
 
 def clean_json(text: str) -> str:
-    """Write out, as JSON does, what a terminal would obey; for JSON that may have any letter.
+    """Write control characters as JSON escapes, in JSON that may have any letter.
 
-    Only strings can hold such characters, so the escapes of strings fit.
+    Only strings in JSON can hold control characters, so escapes are valid in all places.
     """
     return _NOT_ASCII.sub(_escaped_in_json, text)
 
@@ -56,19 +55,19 @@ def _escaped_in_json(found: re.Match[str]) -> str:
 
 @contextlib.contextmanager
 def clean_usage_errors() -> Iterator[None]:
-    """Clean what is told of wrong arguments: it repeats them, and shells complete file names."""
+    """Clean reports of wrong arguments, which repeat them: shells complete file names."""
     try:
         yield
     except Exception as error:
-        tell = getattr(error, "format_message", None)
-        if tell is not None:
-            message = clean(tell())
+        format_message = getattr(error, "format_message", None)
+        if format_message is not None:
+            message = clean(format_message())
             error.format_message = lambda: message  # type: ignore[attr-defined]  # typer's own
         raise
 
 
 def clean_reports_of_defects() -> None:
-    """Clean tracebacks and warnings: their messages hold what came from outside."""
+    """Clean tracebacks and warnings, whose messages may hold text from outside."""
     sys.excepthook = _print_traceback
     warnings.showwarning = _print_warning
 
@@ -77,7 +76,7 @@ def _print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     for part in traceback.format_exception(kind, error, trace):
-        # Frames, headings and groups have lines of their own; a message is one.
+        # Frames, headings and groups have line breaks of ours; a message must be one line.
         own_lines = part.startswith((" ", "\n"))
         sys.stderr.write(clean_lines(part) if own_lines else f"{clean(part.rstrip())}\n")
 

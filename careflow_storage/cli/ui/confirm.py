@@ -1,4 +1,4 @@
-"""Questions before what cannot be undone."""
+"""Questions before actions that cannot be undone."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ def confirm(output: Output, question: str, *, yes: bool) -> None:
     """Ask for a "y", unless ``--yes`` was given.
 
     Raises:
-        typer.Exit: The answer was another one; the exit code is 1 and nothing was done.
-        InvalidInputError: Nobody can answer: stdin has ended, or the output is JSON.
+        typer.Exit: The user declined; the exit code is 1, and nothing was changed.
+        InvalidInputError: The user cannot be asked: stdin has ended, or the output is JSON.
     """
     if not yes:
-        answer = _ask(output, question, "y/N")
-        _stop_unless(answer.lower() in ("y", "yes"), output)
+        typed = _ask(output, question, "y/N")
+        _exit_unless(typed.lower() in ("y", "yes"), output)
 
 
 def confirm_by_typing(output: Output, question: str, expected: str, *, yes: bool) -> None:
-    """Ask to type ``expected``, such as a key or a bucket's name, unless ``--yes`` was given.
+    """Ask the user to type ``expected``, such as a key or a bucket, unless ``--yes`` was given.
 
     Raises:
-        typer.Exit: Something else was typed; the exit code is 1 and nothing was done.
-        InvalidInputError: Nobody can answer: stdin has ended, or the output is JSON.
+        typer.Exit: The user typed something else; the exit code is 1, and nothing was changed.
+        InvalidInputError: The user cannot be asked: stdin has ended, or the output is JSON.
     """
     if not yes:
-        answer = _ask(output, question, f"type {expected}")
-        _stop_unless(answer == expected, output)
+        typed = _ask(output, question, f"type {expected}")
+        _exit_unless(typed == expected, output)
 
 
 def _ask(output: Output, question: str, how: str) -> str:
-    hint = "Add --yes if you are sure."
+    hint = "To agree in advance, add --yes."
     if output.as_json:
-        raise InvalidInputError("With --json no questions are asked.", hint=hint)
+        raise InvalidInputError("This needs confirmation, and --json cannot ask.", hint=hint)
     prompt = Text.assemble(("? ", "bold yellow"), clean(question), (f" [{clean(how)}] ", "dim"))
     output.stderr.print(prompt, end="", soft_wrap=True)
     with interruptible():
@@ -51,19 +51,19 @@ def _ask(output: Output, question: str, how: str) -> str:
     if not sys.stdin.isatty():
         output.stderr.print()
     if not line:
-        raise InvalidInputError("Nobody is there to answer.", hint=hint)
+        raise InvalidInputError("This needs confirmation, and stdin has ended.", hint=hint)
     return line.strip()
 
 
-def _stop_unless(agreed: bool, output: Output) -> None:
+def _exit_unless(agreed: bool, output: Output) -> None:
     if not agreed:
-        output.note("Nothing was done.")
+        output.note("Cancelled; nothing was changed.")
         raise typer.Exit(1)
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let signals end a blocking read: the event loop, which else takes them, stands still."""
+    """Let signals end a blocking read, which keeps the event loop from handling them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

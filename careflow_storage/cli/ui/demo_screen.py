@@ -1,4 +1,4 @@
-"""What the demo prints, and how it looks."""
+"""How the demo shows its steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _INDENT = (0, 0, 0, 3)
 
 
 class Screen:
-    """A terminal, a log file (then without colours and moving bars), or one JSON document."""
+    """Prints steps to a terminal, to a file (without colours and bars), or as one JSON document."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -34,21 +34,21 @@ class Screen:
         self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
 
     def note(self, text: str) -> None:
-        """Something to know, outside the steps."""
+        """Print a remark between the steps."""
         self._console.print(Text(clean(text), style="dim"), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Something to do something about."""
+        """Print a warning."""
         self._output.warn(text)
 
     def done(self, text: str, seconds: float) -> None:
-        """Something took its time."""
+        """Print what has been done, and how long it took."""
         self._console.print(
             Text.assemble((f"{self._yes} ", "green"), text, (f"  {seconds:.2f} s", "dim"))
         )
 
     def finish(self, text: str, seconds: float, *, bucket: str, endpoint: str) -> None:
-        """The last line; with --json the whole document."""
+        """Print the last line; with --json, the document."""
         self._console.print()
         if self._console.is_terminal:
             self._console.rule(style="green")
@@ -60,12 +60,12 @@ class Screen:
         )
 
     def working(self, text: str) -> AbstractContextManager[object]:
-        """Something takes a moment."""
+        """Show a spinner."""
         return self._console.status(Text(clean(text)))
 
     @contextmanager
     def step(self, title: str, code: str) -> Iterator[None]:
-        """One call of the library: what it is for, and how it is written."""
+        """Show one call of the library: its purpose and its code."""
         step: dict[str, Any] = {"step": title, "call": code, "results": [], "checks": []}
         self._steps.append(step)
         self._console.print()
@@ -82,7 +82,7 @@ class Screen:
         self._indented(Text(f"{seconds:.2f} s", style="dim"))
 
     def show(self, result: BaseModel) -> None:
-        """A result: its type and every field that has a value."""
+        """Print a result: its type, and every field that has a value."""
         self._record("results", {"type": type(result).__name__, **plain(result)})
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim", no_wrap=True)
@@ -94,7 +94,7 @@ class Screen:
         self._indented(table)
 
     def show_list(self, files: Sequence[FileInfo]) -> None:
-        """A listing."""
+        """Print a listing."""
         for file in files:
             self._record("results", {"type": "FileInfo", **plain(file)})
         table = Table.grid(padding=(0, 2))
@@ -103,33 +103,33 @@ class Screen:
         table.add_column(no_wrap=True, style="cyan")
         for file in files:
             table.add_row(clean(file.key), _value(file.size), f"{file.last_modified:%H:%M:%S}")
-        self._indented(Text(f"list[FileInfo], {len(files)} of them", style="magenta"))
+        self._indented(Text(f"list[FileInfo] with {len(files)} items", style="magenta"))
         self._indented(table)
 
     def say(self, text: str) -> None:
-        """A remark on the step."""
+        """Print a remark within the step."""
         self._indented(Text(clean(text)))
 
     def link(self, url: str) -> None:
-        """A URL, whole, so that it can be copied."""
+        """Print a URL in one piece, so that it can be copied."""
         self._record("results", {"type": "URL", "url": url})
         self._console.print(Text(f"   {clean(url)}", style="blue"), soft_wrap=True)
 
     def check(self, holds: bool, claim: str) -> None:
-        """A claim that was checked.
+        """Print a claim, and whether it is true.
 
         Raises:
-            ChecksumMismatchError: It does not hold.
+            ChecksumMismatchError: It is false.
         """
         self._record("checks", {"claim": claim, "holds": holds})
         marker = (f"{self._yes} ", "bold green") if holds else (f"{self._no} ", "bold red")
         self._indented(Text.assemble(marker, claim))
         if not holds:
-            raise ChecksumMismatchError(f"This should have been so: {claim}.")
+            raise ChecksumMismatchError(f"Not true: {claim}.")
 
     @contextmanager
     def transfer(self, verb: str, size: int) -> Iterator[Callable[[int], None]]:
-        """A bar that moves as bytes do; gives the function to call with the bytes so far."""
+        """Show a progress bar; yield the function to call with the bytes so far."""
         with self._output.transfer(f"   {verb}", size) as moved:
             yield moved
 
@@ -150,5 +150,5 @@ def _value(value: object) -> Text:
     if isinstance(value, BaseModel):
         fields = [f"{name}={field}" for name, field in value if field is not None]
         return Text(clean(" ".join(fields)))
-    # Text leaves escape sequences in, and this may be what a server or an uploader wrote.
+    # Text keeps escape sequences, and this may come from a server or an uploader.
     return Text(clean(str(value)))

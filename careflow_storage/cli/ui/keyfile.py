@@ -1,4 +1,4 @@
-"""A customer's key (SSE-C) from a file."""
+"""Read a customer key (SSE-C) from a file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LONGEST = 1024
 
 
 def read_customer_key(path: Path | None) -> CustomerKey | None:
-    """Read 32 bytes, or their base64, with or without a line break at the end.
+    """Read a key: 32 bytes, or their base64 with or without a line break at the end.
 
     Raises:
-        InvalidInputError: The file cannot be read, or holds something else.
+        InvalidInputError: The file cannot be read, or does not hold a key.
     """
     if path is None:
         return None
@@ -23,7 +23,7 @@ def read_customer_key(path: Path | None) -> CustomerKey | None:
             content = file.read(_LONGEST)
     except OSError as error:
         raise InvalidInputError(
-            f"--customer-key-file {str(path)!r} cannot be read: {error.strerror}."
+            f"Cannot read --customer-key-file {str(path)!r}: {error.strerror}."
         ) from error
     if len(content) == 32:
         return CustomerKey(content)
@@ -31,17 +31,17 @@ def read_customer_key(path: Path | None) -> CustomerKey | None:
         return CustomerKey.from_base64(content.decode("ascii").strip())
     except (UnicodeDecodeError, InvalidInputError):
         raise InvalidInputError(
-            f"--customer-key-file {str(path)!r} holds neither 32 bytes nor their base64.",
-            hint="openssl rand -base64 32 > FILE makes one. Lost, it takes the files with it.",
+            f"--customer-key-file {str(path)!r} must hold 32 bytes, or their base64.",
+            hint="To make one: openssl rand -base64 32 > FILE. Without it, the files cannot be read.",
         ) from None
 
 
 def chosen_encryption(encryption: str | None, key_file: Path | None) -> Encryption | None:
-    """Read ``--encryption`` and ``--customer-key-file``, of which one can be given.
+    """Return the encryption of ``--encryption`` or ``--customer-key-file``.
 
     Raises:
         InvalidInputError: Both are given, or the file holds no key.
     """
     if encryption is not None and key_file is not None:
-        raise InvalidInputError("--encryption and --customer-key-file exclude each other.")
+        raise InvalidInputError("--encryption and --customer-key-file cannot be used together.")
     return read_customer_key(key_file) or ("SSE-B2" if encryption is not None else None)

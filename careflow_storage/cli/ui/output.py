@@ -1,4 +1,4 @@
-"""What commands print: for people in colour, for scripts as JSON."""
+"""What commands print: coloured text for people, JSON for scripts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _UNLIMITED = 10_000
 
 
 class Output:
-    """Where a command says what it found: results to stdout, all else to stderr.
+    """Prints results to stdout, and everything else to stderr.
 
-    With ``as_json`` stdout gets one JSON document (``data``, or one line per ``item``), stderr
-    gets warnings and errors as JSON, and notes and progress are dropped. Into a pipe or a file
-    nothing is coloured, wrapped or cut.
+    With ``as_json``, stdout gets one JSON document (``data``, or one line per ``item``), stderr
+    gets warnings and errors as JSON, and notes and progress are dropped. In a pipe or a file,
+    nothing is coloured, wrapped or shortened.
     """
 
     def __init__(self, *, as_json: bool, options: Sequence[str] = ()) -> None:
@@ -47,34 +47,34 @@ class Output:
     # --- advice -------------------------------------------------------------------------
 
     def command(self, *words: str) -> str:
-        """Write a command as it can be typed, with the options that this one was given."""
+        """Return a command line with the global options of this command."""
         return " ".join(["careflow-storage", *map(quote, (*self._options, *words))])
 
     def advice(self, text: str) -> str:
-        """Add those options to the commands of a text, or they would be about another bucket."""
+        """Add the global options to the commands in a text, so that they use the same bucket."""
         return text.replace("`careflow-storage ", f"`{self.command()} ")
 
     # --- results ------------------------------------------------------------------------
 
     def data(self, value: Any) -> None:
-        """With --json: print this one document. Models become objects."""
+        """With --json: print this as the document. Models become objects."""
         if self.as_json:
             print(json_text(value, indent=2), flush=True)
 
     def item(self, value: Any) -> None:
-        """With --json: print this as one line, of a list that may be endless."""
+        """With --json: print this as one line of a list of any length."""
         if self.as_json:
             print(json_text(value), flush=True)
 
     def print(self, content: RenderableType) -> None:
-        """For people: something on stdout."""
+        """For people: print to stdout."""
         if not self.as_json:
             self.stdout.print(content)
 
     def line(self, text: str | Text) -> None:
-        """For people: one line on stdout, never wrapped, so that it can be piped.
+        """For people: print one line to stdout, not wrapped, so that it can be piped.
 
-        A ``str`` is cleaned, and costs next to nothing; a ``Text`` may have colours.
+        A ``str`` is cleaned, and faster; a ``Text`` may have colours.
         """
         if self.as_json:
             return
@@ -84,9 +84,9 @@ class Output:
             print(clean(text))
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """For people: a table. A column's name that ends with ">" is aligned to the right.
+        """For people: print a table. Columns whose names end with ">" are aligned right.
 
-        What is too wide for the terminal is folded, never cut.
+        Text too wide for the terminal is folded, not shortened.
         """
         if self.as_json:
             return
@@ -104,7 +104,7 @@ class Output:
         self.stdout.print(table)
 
     def fields(self, model: BaseModel | dict[str, Any]) -> None:
-        """For people: each field that has a value, one to a line."""
+        """For people: print each field that has a value, one per line."""
         if self.as_json:
             return
         grid = Table.grid(padding=(0, 2))
@@ -118,30 +118,30 @@ class Output:
     # --- remarks ------------------------------------------------------------------------
 
     def done(self, text: str | Text) -> None:
-        """For people, on stderr: something is done."""
+        """For people: print to stderr that something is done."""
         if not self.as_json:
             text = text if isinstance(text, Text) else Text(clean(text))
             self._say(Text.assemble((f"{self._yes} ", "bold green"), text))
 
     def note(self, text: str) -> None:
-        """For people, on stderr: something to know."""
+        """For people: print a remark to stderr."""
         if not self.as_json:
             self._say(Text(clean(text), style="dim"))
 
     def warn(self, text: str) -> None:
-        """On stderr: something to do something about."""
+        """Print a warning to stderr."""
         if self.as_json:
             print(json_text({"warning": text}), file=sys.stderr, flush=True)
         else:
             self._say(Text.assemble(("! ", "bold yellow"), clean(text)))
 
     def _say(self, text: Text) -> None:
-        # A log file keeps its lines whole; a terminal alone would break them within words.
+        # Do not wrap lines in a log file. rich wraps between words; a terminal would split them.
         self.stderr.print(text, soft_wrap=not self.stderr.is_terminal)
 
     @contextmanager
     def transfer(self, verb: str, size: int | None) -> Iterator[Callable[[int], None]]:
-        """A bar on stderr that moves as bytes do; gives the function to call with the bytes."""
+        """Show a progress bar on stderr; yield the function to call with the bytes so far."""
         if self.as_json or not self.stderr.is_terminal:
             yield lambda _: None
             return
@@ -151,14 +151,14 @@ class Output:
             yield lambda moved: progress.update(task, completed=moved)
 
     def transfers(self, *, several: bool) -> Transfers:
-        """Bars on stderr, for one file or for several at once."""
+        """Return progress bars on stderr, for one file or for several at a time."""
         moving = self.stderr.is_terminal and not self.as_json
         return Transfers(self.stderr if moving else None, several=several)
 
     # --- the end ------------------------------------------------------------------------
 
     def failed(self, error: Exception) -> None:
-        """Say what went wrong and what can be done; with --json as an object."""
+        """Print an error and its hint; with --json, as an object."""
         known = described(error)
         if "hint" in known:
             known["hint"] = self.advice(known["hint"])
@@ -167,22 +167,22 @@ class Output:
             return
         hint = known.pop("hint", None)
         message = f"{known.pop('type')}: {known.pop('message')}"
-        self._remark("Failed", "bold red", clean_lines(message))
+        self._labelled("Failed", "bold red", clean_lines(message))
         where = [f"{name} {known[name]}" for name in known if name != "retryable"]
         if where:
-            self._remark("", "", Text(clean(", ".join(where)), style="dim"))
+            self._labelled("", "", Text(clean(", ".join(where)), style="dim"))
         if hint:
-            self._remark("Hint", "bold yellow", clean(hint))
+            self._labelled("Hint", "bold yellow", clean(hint))
 
     def interrupted(self) -> None:
-        """Say that it was stopped."""
+        """Print that a signal stopped the command."""
         if self.as_json:
-            error = {"type": "Interrupted", "message": "It was stopped by a signal."}
+            error = {"type": "Interrupted", "message": "A signal stopped the command."}
             print(json_text({"error": error}), file=sys.stderr, flush=True)
         else:
             self.stderr.print("Interrupted.", style="yellow")
 
-    def _remark(self, label: str, style: str, content: str | Text) -> None:
+    def _labelled(self, label: str, style: str, content: str | Text) -> None:
         grid = Table.grid(padding=(0, 2, 0, 0))
         grid.add_column(min_width=6, no_wrap=True)
         grid.add_column(overflow="fold")
@@ -191,9 +191,9 @@ class Output:
 
 
 class _Console(Console):
-    """A console whose broken pipe is an exception like that of any file, and which is clean.
+    """A console that prints clean text only, and raises `BrokenPipeError` as files do.
 
-    What rich itself writes to move the cursor stays; no text can.
+    rich's own control codes are kept; those in text are escaped.
     """
 
     def render(
@@ -217,19 +217,19 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _write_any_character(stream: TextIO) -> None:
-    # A key may have characters that the code page of a Windows console has not.
+    # The code page of a Windows console may lack characters of a key.
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Write any value as JSON that is safe to look at in a terminal, too."""
+    """Return any value as JSON that is safe for a terminal."""
     utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
     return clean_json(json.dumps(plain(value), ensure_ascii=not utf8, indent=indent))
 
 
 def shown(value: object) -> Text:
-    """One value, as people read it."""
+    """Return a value as people read it."""
     if isinstance(value, bool):
         return Text("yes" if value else "no", style="green" if value else "dim")
     if isinstance(value, int):
@@ -247,22 +247,22 @@ def shown(value: object) -> Text:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things: 1 file, 2,000 files."""
+    """Return a number of things: 1 file, 2,000 files."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def moment(value: datetime) -> str:
-    """A time, to the second: 2026-11-24 17:41:45 UTC."""
+    """Return a time to the second: 2026-11-24 17:41:45 UTC."""
     return f"{value:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def size(count: int) -> Text:
-    """Bytes for people, right to be aligned."""
+    """Return bytes for people."""
     return Text(human_size(count), style="cyan")
 
 
 def plain(value: Any) -> Any:
-    """What JSON can hold, of models, times, sets and paths."""
+    """Return models, times, sets and paths as values that JSON can hold."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, dict):
@@ -279,7 +279,7 @@ def plain(value: Any) -> Any:
 
 
 def described(error: Exception) -> dict[str, Any]:
-    """An error as an object: its type, message, and all that is known of it."""
+    """Return an error as an object: its type, its message and its details."""
     if not isinstance(error, StorageError):
         return {"type": type(error).__name__, "message": str(error)}
     known = {

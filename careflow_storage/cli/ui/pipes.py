@@ -1,7 +1,8 @@
-"""Bytes through stdin and stdout, whose other end may stand still for hours.
+"""Read stdin and write stdout without blocking the event loop.
 
-Reading and writing block, so they happen in a thread. It must not keep a command alive that was
-told to stop: the executors of asyncio wait for their threads at the end, a daemon is left behind.
+The other end of a pipe may pause for hours, so reading and writing happen in a thread. asyncio's
+executors wait for their threads at exit, which would keep a cancelled command alive; a daemon thread
+does not.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _READ_BYTES = 1024 * 1024
 
 
 class _Daemon(Generic[T]):
-    """A thread that calls one function, call after call, and ends with the process."""
+    """A daemon thread that calls one function for each await."""
 
     def __init__(self, function: Callable[..., T]) -> None:
         self._function = function
@@ -39,44 +40,44 @@ class _Daemon(Generic[T]):
             done, arguments = self._calls.get()
             try:
                 result = self._function(*arguments)
-            except BaseException as error:  # noqa: BLE001 - it comes out where it is awaited
-                self._tell(done, done.set_exception, error)
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                self._resolve(done, done.set_exception, error)
             else:
-                self._tell(done, done.set_result, result)
+                self._resolve(done, done.set_result, result)
 
-    def _tell(self, done: asyncio.Future[T], tell: Callable[[Any], None], what: object) -> None:
+    def _resolve(self, done: asyncio.Future[T], set_: Callable[[Any], None], value: object) -> None:
         def unless_cancelled() -> None:
             if not done.done():
-                tell(what)
+                set_(value)
 
         try:
             done.get_loop().call_soon_threadsafe(unless_cancelled)
         except RuntimeError:
-            # The loop is closed: nobody waits any longer.
+            # The loop is closed: the call was cancelled.
             return
 
 
 def stdin_body() -> IO[bytes] | AsyncIterator[bytes]:
-    """What can be uploaded of stdin: a redirected file as a file of known size, else a stream."""
+    """Return stdin as an upload body: a redirected file as a file, anything else as a stream."""
     binary = sys.stdin.buffer
     try:
         number = binary.fileno()
         is_file = stat.S_ISREG(os.fstat(number).st_mode)
     except OSError:
-        # Not a real one, as in a test.
+        # Not a real file, as in tests.
         return binary
     return binary if is_file else _read(number)
 
 
 async def _read(number: int) -> AsyncIterator[bytes]:
-    # Not through sys.stdin, whose lock the thread would take with it into the end.
+    # Not through sys.stdin, whose lock the thread would still hold when Python exits.
     read = _Daemon(os.read)
     while chunk := await read(number, _READ_BYTES):
         yield chunk
 
 
 def stdout_writer() -> Callable[[bytes], Any]:
-    """Return a coroutine function that writes all of some bytes to stdout."""
+    """Return an async function that writes bytes to stdout."""
     sys.stdout.flush()
     binary = sys.stdout.buffer
     try:

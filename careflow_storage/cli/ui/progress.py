@@ -1,4 +1,4 @@
-"""Bars that move as bytes do, of one transfer or of many at once."""
+"""Progress bars for one transfer, or for several at a time."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from careflow_storage.cli.ui.cleaning import clean
 Moved = Callable[[int, int | None], None]
 
 _WIDE = 80
-"""From how many columns of a terminal on there is room for everything."""
+"""The columns that a terminal needs for all parts of a bar."""
 
 
 def human_size(count: float) -> str:
-    """Bytes for people: 24.1 KiB."""
+    """Return bytes for people: 24.1 KiB."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -39,16 +39,16 @@ def human_size(count: float) -> str:
 
 
 class MeanSpeedColumn(ProgressColumn):
-    """Bytes per second since the beginning."""
+    """Bytes per second since the start."""
 
     def render(self, task: Task) -> Text:
-        """Write it."""
+        """Return the speed as text."""
         speed = task.completed / task.elapsed if task.elapsed else 0
         return Text(f"{human_size(speed)}/s", style="progress.data.speed", justify="right")
 
 
 def make_bars(console: Console, *, several: bool = False) -> Progress:
-    """Make bars that fit the terminal, for one transfer or, one below another, ``several``."""
+    """Return progress bars that fit the terminal, for one transfer or for ``several``."""
     narrow = console.width < _WIDE
     room = console.width - (44 if narrow else 62)
     width = max(12, min(36, room)) if several or narrow else None
@@ -61,17 +61,17 @@ def make_bars(console: Console, *, several: bool = False) -> Progress:
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         console=console,
         transient=several,
-        # What is printed meanwhile must not end in stderr when stdout is a pipe.
+        # When stdout is a pipe, what is printed there must not go to stderr.
         redirect_stdout=sys.stdout.isatty(),
     )
 
 
 class Transfers:
-    """One bar for each file in flight, and one for all of them; nothing outside a terminal.
+    """A progress bar for each file in flight, and one for all files.
 
     Args:
-        console: Where the bars move; None for nowhere.
-        several: Whether there is a bar for all of them, too.
+        console: Where to show them; None to show nothing.
+        several: Whether to show the bar for all files.
     """
 
     def __init__(self, console: Console | None, *, several: bool) -> None:
@@ -93,13 +93,13 @@ class Transfers:
             self._bars.stop()
 
     def expect(self, files: int, size: int, *, complete: bool) -> None:
-        """Tell how many files, and bytes, are known of; ``complete`` if there are no more."""
+        """Set the number of files and bytes found so far; ``complete`` if there are no more."""
         self._files, self._size, self._complete = files, size, complete
         self._draw()
 
     @contextmanager
     def file(self, name: str, size: int | None) -> Iterator[Moved]:
-        """A bar for one file; gives the function to call with the bytes so far, and the total."""
+        """Show a bar for one file; yield the function to call with the bytes so far and the total."""
         task = self._bars.add_task(clean(name), total=size) if self._bars is not None else None
         moved_here = 0
 
@@ -114,7 +114,7 @@ class Transfers:
         try:
             yield moved
         except BaseException:
-            # What it moved is moved again, or never.
+            # These bytes will be sent again, or not at all.
             self._moved -= moved_here
             raise
         finally:

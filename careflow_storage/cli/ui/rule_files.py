@@ -1,8 +1,8 @@
-"""CORS and lifecycle rules in JSON, in the spellings of this library, of S3 and of B2.
+"""Read CORS and lifecycle rules from JSON in the formats of this library, of S3 and of B2.
 
-A file is either a list of rules, one rule, or an object with one member that holds the list.
-The name of that member says which setting the list belongs to, so an object with other members
-is refused: a list of something else must never take the place of the rules of a bucket.
+A file holds a list of rules, one rule, or an object whose only member is the list. The name of that
+member shows which setting the list belongs to, so an object with other members is refused: a list of
+something else must not replace the rules of a bucket.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from careflow_storage.models import Model
 
 M = TypeVar("M", bound=Model)
 
-# Ours, S3's, B2's own and that of CareFlow's guide, without upper case and underscores.
+# The names of this library, S3, B2 and CareFlow's guide, in lower case without underscores.
 _CORS_FIELDS = {
     "name": "name",
     "id": "name",
@@ -46,21 +46,21 @@ _LIFECYCLE_FIELDS = {
     "daysfromstartingtocancelingunfinishedlargefiles": "cancel_unfinished_after_days",
     "unsupported": "unsupported",
 }
-# Spelled exactly: "Rules" is S3's name of lifecycle rules alone. "rules" is this command's own.
+# Case-sensitive: "Rules" is S3's name, for lifecycle rules only. "rules" is this command's name.
 _CORS_ENVELOPES = ("rules", "CORSRules", "corsRules", "cors_rules")
 _LIFECYCLE_ENVELOPES = ("rules", "Rules", "lifecycleRules", "lifecycle_rules")
-# What `aws s3api get-bucket-lifecycle-configuration` prints beside the rules. It is about
+# `aws s3api get-bucket-lifecycle-configuration` prints this beside the rules. It applies to
 # transitions, which are refused.
 _BESIDE_LIFECYCLE = ("TransitionDefaultMinimumObjectSize",)
 _CORS_EXPECTED = (
-    'Expected is what `careflow-storage cors show --json` prints, [{"name": "...", '
+    'Expected: the output of `careflow-storage cors show --json`, [{"name": "...", '
     '"allowed_origins": ["https://app.example"], "allowed_methods": ["GET"]}], S3\'s '
-    '{"CORSRules": [...]} or B2\'s {"corsRules": [...]}, with nothing beside it.'
+    '{"CORSRules": [...]} or B2\'s {"corsRules": [...]}, with no other members.'
 )
 _LIFECYCLE_EXPECTED = (
-    'Expected is what `careflow-storage lifecycle show --json` prints, [{"prefix": '
+    'Expected: the output of `careflow-storage lifecycle show --json`, [{"prefix": '
     '"recordings/", "hide_after_days": 365}], S3\'s {"Rules": [...]} or B2\'s '
-    '{"lifecycleRules": [...]}, with nothing beside it.'
+    '{"lifecycleRules": [...]}, with no other members.'
 )
 _OPERATION = re.compile(r"s3_(get|head|put|post|delete)")
 _SHOWN = 60
@@ -79,15 +79,15 @@ def read_rules_text(path: Path) -> str:
         raise InvalidInputError(f"{path} is not UTF-8 text (byte {error.start}).") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise InvalidInputError(f"{path} cannot be read: {reason}.") from None
+        raise InvalidInputError(f"Cannot read {path}: {reason}.") from None
 
 
 def cors_rules(text: str) -> list[CorsRule]:
-    """Read CORS rules; those without a name get one by their place.
+    """Read CORS rules. A rule without a name gets one by its position.
 
     Raises:
-        InvalidInputError: It is no such JSON; the field is named. The limits of what a rule may
-            say are not checked here.
+        InvalidInputError: The text is not JSON of rules; the message names the field. The limits of
+            S3 and B2 are not checked here.
     """
     found = []
     for position, given in enumerate(
@@ -97,7 +97,9 @@ def cors_rules(text: str) -> list[CorsRule]:
         fields, spelled = _translated(given, _CORS_FIELDS, where, _CORS_EXPECTED)
         methods = fields.get("allowed_methods")
         if spelled.get("allowed_methods", "").lower().endswith("operations"):
-            fields["allowed_methods"] = _methods(methods, f"{where}.{spelled['allowed_methods']}")
+            fields["allowed_methods"] = _http_methods(
+                methods, f"{where}.{spelled['allowed_methods']}"
+            )
         if fields.get("name") is None:
             fields["name"] = f"careflow-rule-{position + 1}"
         found.append(_model(CorsRule, fields, spelled, where))
@@ -107,7 +109,7 @@ def cors_rules(text: str) -> list[CorsRule]:
 def lifecycle_rules(text: str) -> list[LifecycleRule]:
     """Read lifecycle rules; raises as `cors_rules`.
 
-    S3 has several rules for one prefix, which become one.
+    Joins the rules of one prefix: S3 has several, B2 one.
     """
     given = _objects(
         text,
@@ -133,10 +135,10 @@ def _objects(
     known: Mapping[str, str],
     expected: str,
 ) -> list[Mapping[str, Any]]:
-    """The rules of a file, each an object; nothing else passes for an empty list."""
+    """The rules of a file, each an object. Only an empty list counts as no rules."""
     content = _parsed(text, expected)
     if isinstance(content, dict):
-        content = _opened(content, envelopes, beside, known, expected)
+        content = _unwrapped(content, envelopes, beside, known, expected)
     if not isinstance(content, list):
         raise InvalidInputError(
             "The rules must be a list of objects: [{...}, {...}].", hint=expected
@@ -158,14 +160,14 @@ def _parsed(text: str, expected: str) -> Any:
         raise InvalidInputError(problem, hint=expected) from None
 
 
-def _opened(
+def _unwrapped(
     content: Mapping[str, Any],
     envelopes: tuple[str, ...],
     beside: tuple[str, ...],
     known: Mapping[str, str],
     expected: str,
 ) -> Any:
-    """The list within an object; or the object itself, if it is one rule."""
+    """The list within an object, or the object in a list if it is one rule."""
     found = [name for name in content if name in envelopes]
     others = [name for name in content if name not in (*envelopes, *beside)]
     if not found and others and all(_bare(name) in known for name in others):
@@ -175,7 +177,7 @@ def _opened(
     if len(found) != 1 or others:
         shown = _shown(others if found or others else list(content))
         raise InvalidInputError(
-            f"This is not a file of these rules: it has {shown}.", hint=expected
+            f"The file does not hold these rules: it has {shown}.", hint=expected
         )
     return content[found[0]]
 
@@ -184,12 +186,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidInputError(f"The rules have {name!r} twice in one object.")
+            raise InvalidInputError(f"The rules have an object with {name!r} twice.")
     return dict(pairs)
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise InvalidInputError(f"The rules are not JSON: {name} is no number there.")
+    raise InvalidInputError(f"The rules are not JSON: {name} is not a JSON number.")
 
 
 def _shown(names: list[str]) -> str:
@@ -202,26 +204,28 @@ def _shown(names: list[str]) -> str:
 def _translated(
     given: Mapping[str, Any], known: Mapping[str, str], where: str, expected: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """A rule by our names, and how the file spells them."""
+    """The fields of a rule by our names, and the names in the file by ours."""
     fields: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     for name, value in given.items():
         field = known.get(_bare(name))
         if field is None:
             raise InvalidInputError(
-                f"{where}.{name}: there is no such field.",
-                hint=f"A rule has {', '.join(dict.fromkeys(known.values()))}. {expected}",
+                f"{where}.{name}: unknown field.",
+                hint=f"The fields of a rule: {', '.join(dict.fromkeys(known.values()))}. {expected}",
             )
         if field in fields:
-            raise InvalidInputError(f"{where}.{name} is the same as {where}.{spelled[field]}.")
+            raise InvalidInputError(
+                f"{where}.{name} and {where}.{spelled[field]} are the same field."
+            )
         spelled[field] = name
         if value is not None or field == "name":
             fields[field] = value
     return fields, spelled
 
 
-def _methods(operations: object, where: str) -> object:
-    """B2's operations, such as ``s3_put``, as methods."""
+def _http_methods(operations: object, where: str) -> object:
+    """Translate B2's operations, such as ``s3_put``, to methods."""
     if not isinstance(operations, list):
         return operations
     methods = []
@@ -229,9 +233,9 @@ def _methods(operations: object, where: str) -> object:
         match = _OPERATION.fullmatch(str(operation))
         if match is None:
             raise InvalidInputError(
-                f"{where}[{position}]: {operation!r} does not open the S3 endpoint.",
-                hint="Use s3_get, s3_head, s3_put, s3_post or s3_delete; those of the native API "
-                "(b2_...) are set with Backblaze's own command.",
+                f"{where}[{position}]: {operation!r} is not an operation of the S3 API.",
+                hint="Use s3_get, s3_head, s3_put, s3_post or s3_delete. To set operations of the native "
+                "API (b2_...), use Backblaze's own command.",
             )
         methods.append(match[1].upper())
     return methods

@@ -1,4 +1,4 @@
-"""S3's spelling of lifecycle rules, as `aws s3api put-bucket-lifecycle-configuration` takes it."""
+"""Lifecycle rules in S3's format, as `aws s3api put-bucket-lifecycle-configuration` takes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from careflow_storage.admin import LifecycleRule
 from careflow_storage.admin.lifecycle_rules import from_s3
 from careflow_storage.errors import InvalidInputError
 
-_OWN_WORDS = frozenset(
+_S3_FIELDS = frozenset(
     {
         *("ID", "Status", "Filter", "Expiration", "NoncurrentVersionExpiration"),
         *("AbortIncompleteMultipartUpload", "Transitions", "NoncurrentVersionTransitions"),
@@ -20,7 +20,7 @@ _OWN_WORDS = frozenset(
 
 
 class _Strict(BaseModel):
-    """Takes what is named, of the type that is named, and nothing beside it."""
+    """A model that accepts only its own fields, with exactly their types."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -56,7 +56,7 @@ class _Abort(_Strict):
 
 
 class _Rule(_Strict):
-    """What S3 knows; what B2 lacks is read too, so that it can be refused by its name."""
+    """A rule of S3. Fields that B2 lacks are read, too, so that an error can name them."""
 
     Status: str
     ID: str | None = None
@@ -70,15 +70,16 @@ class _Rule(_Strict):
 
 
 def is_s3_lifecycle(given: Mapping[str, Any]) -> bool:
-    """Whether a rule is spelled as S3 spells it."""
-    return not _OWN_WORDS.isdisjoint(given)
+    """Whether a rule is in S3's format."""
+    return not _S3_FIELDS.isdisjoint(given)
 
 
 def s3_lifecycle_rules(given: Sequence[Mapping[str, Any]], expected: str) -> list[LifecycleRule]:
-    """Read S3's rules, and join those of one prefix.
+    """Read rules in S3's format, and join those of one prefix.
 
     Raises:
-        InvalidInputError: They are not S3's; the field is named. ``expected`` is the hint.
+        InvalidInputError: They are not valid; the message names the field, and ``expected`` is the
+            hint.
     """
     return from_s3(
         [_checked(rule, f"rules[{position}]", expected) for position, rule in enumerate(given)]
@@ -102,5 +103,5 @@ def _checked(given: Mapping[str, Any], where: str, expected: str) -> dict[str, A
             f"{where}.Status must be Enabled or Disabled, not {rule.Status!r}.", hint=expected
         )
     if rule.Prefix is not None and rule.Filter is not None:
-        raise InvalidInputError(f"{where} has both Filter and Prefix; S3 takes one of them.")
+        raise InvalidInputError(f"{where} has both Filter and Prefix; S3 allows only one.")
     return rule.model_dump(exclude_none=True)

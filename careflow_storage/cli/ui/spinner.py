@@ -1,4 +1,4 @@
-"""A sign of life while a command waits for the server."""
+"""A spinner while a command waits for the server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EVERY = 0.5
 async def waiting(
     output: Output, what: str, requests: Callable[[], Mapping[str, int]] | None = None
 ) -> AsyncIterator[None]:
-    """Turn a spinner on stderr, in a terminal only; ``requests`` are counted beside it."""
+    """Show a spinner on stderr if that is a terminal, with the number of ``requests``."""
     if output.as_json or not output.stderr.is_terminal:
         yield
         return
