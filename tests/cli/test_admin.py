@@ -61,7 +61,7 @@ async def test_buckets_are_listed_before_one_is_chosen(b2: Command) -> None:
 async def test_a_bucket_is_deleted_only_when_its_name_is_typed(b2: Command, typed: str) -> None:
     ran = await b2("buckets", "delete", "careflow-recordings-test", stdin=typed)
     assert ran.code == 1
-    assert "Nothing was done" in ran.err
+    assert "nothing was changed" in ran.err
     assert (await b2("buckets", "info")).code == 0
 
 
@@ -307,7 +307,7 @@ async def test_what_belongs_to_aws_is_told_line_by_line(command: Command, tmp_pa
     ran = await command("migrate", "env", "--from", source)
     assert "# BACKBLAZE_KEY_ID=" in ran.lines
     assert "wJalr" not in ran.out + ran.err
-    assert "Still to be set: BACKBLAZE_KEY_ID, BACKBLAZE_APPLICATION_KEY" in ran.err
+    assert "You still have to set: BACKBLAZE_KEY_ID, BACKBLAZE_APPLICATION_KEY" in ran.err
     # All of it is a file of variables, with comments.
     assert all(line.startswith(("#", "BACKBLAZE_")) or not line for line in ran.lines)
 

@@ -88,8 +88,8 @@ def test_the_demo_without_an_account_does_the_whole_job_on_an_embedded_server() 
     for result in ("UploadResult", "FileInfo", "FileMetadata", "DownloadResult", "DeleteResult"):
         assert result in done.stdout
     assert "audio/webm" in done.stdout
-    assert re.search(r"20\.0 MiB went out in [2-9] parts", done.stdout)
-    assert "without signature: HTTP 403" in done.stdout
+    assert re.search(r"20\.0 MiB were sent in [2-9] parts", done.stdout)
+    assert "access is denied: HTTP 403" in done.stdout
     assert re.search(r"delete_marker +True", done.stdout)
     assert "verified and cleaned up" in done.stdout
     assert "✗" not in done.stdout
@@ -148,7 +148,7 @@ async def test_interrupted_the_demo_erases_what_it_stored(seaweedfs: LocalServer
         rest, errors = process.stdout.read(), process.stderr.read()
         process.wait(30)
     assert process.returncode == 130, rest + errors
-    assert "What the demo had stored is erased" in rest
+    assert "Erased what the demo stored" in rest
     assert errors == "Interrupted.\n"
     assert await versions_in(seaweedfs.settings(), "recordings/demo-") == []
 

@@ -90,7 +90,7 @@ async def test_a_folder_is_stored_with_its_folders_and_without_what_is_hidden_or
         "recordings/2026/CA1/ü ☎.txt",
         "recordings/2026/a.wav",
     ]
-    assert "Left out: 2 hidden, 1 symbolic links." in ran.err
+    assert "Skipped: 2 hidden, 1 symbolic links." in ran.err
     assert "Uploaded 3 files, 12 bytes" in ran.err
     assert sorted(ran.lines) == await keys_of(storage)
 
@@ -149,8 +149,8 @@ async def test_a_dry_run_tells_the_keys_and_stores_nothing(
     ("arguments", "said"),
     [
         (["a.wav", "b.wav", "--key", "k"], "--key is for one file"),
-        (["a.wav", "--key", "k", "--prefix", "p"], "exclude each other"),
-        (["a.wav", "--name", "n"], "belong to --call-id"),
+        (["a.wav", "--key", "k", "--prefix", "p"], "cannot be used together"),
+        (["a.wav", "--name", "n"], "need --call-id"),
         (["a.wav", "--call-id", "c", "--no-overwrite"], "--no-overwrite"),
         (["a.wav", "--call-id", "c", "--resume"], "--recorded-at"),
         (["a.wav", "--call-id", "../x"], "call_id"),
@@ -158,11 +158,14 @@ async def test_a_dry_run_tells_the_keys_and_stores_nothing(
         (["a.wav", "--metadata", "agent"], "NAME=VALUE"),
         (["a.wav", "same/a.wav"], "would get the same key"),
         (["-"], "has no name"),
-        (["-", "a.wav"], "stands alone"),
+        (["-", "a.wav"], "cannot be combined"),
         (["-", "--key", "k", "--resume"], "cannot be resumed"),
         (["nowhere.wav"], "nowhere.wav"),
-        (["a.wav", "--encryption", "SSE-B2", "--customer-key-file", "a.wav"], "exclude"),
-        (["a.wav", "--customer-key-file", "a.wav"], "neither 32 bytes nor their base64"),
+        (
+            ["a.wav", "--encryption", "SSE-B2", "--customer-key-file", "a.wav"],
+            "cannot be used together",
+        ),
+        (["a.wav", "--customer-key-file", "a.wav"], "must hold 32 bytes, or their base64"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
@@ -266,7 +269,7 @@ async def test_no_key_of_a_stranger_leads_out_of_the_folder(
     assert by_key["p/good.wav"]["path"] == "out/good.wav"
     assert by_key["p/.bashrc"]["path"] == "out/_bashrc"
     for key in ("p//etc/passwd", "p/a\\..\\b"):
-        assert "out of the folder" in by_key[key]["error"]["message"]
+        assert "leave the folder" in by_key[key]["error"]["message"]
     written = sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
     assert written == ["_bashrc", "good.wav"]
     assert not (tmp_path / "b").exists()
@@ -441,7 +444,7 @@ async def test_rm_of_one_version_asks_erases_it_and_touches_nothing_else(
     await storage.upload_file("call.wav", b"new")
     refused = await command("rm", "call.wav", "--version-id", old.version_id, stdin="n\n")
     assert refused.code == 1
-    assert "Nothing was done" in refused.err
+    assert "nothing was changed" in refused.err
     assert len(await storage.admin.list_file_versions()) == 2
     done = await command("rm", "call.wav", "--version-id", old.version_id, stdin="y\n")
     assert done.code == 0
@@ -457,7 +460,7 @@ async def test_rm_of_all_versions_wants_the_key_typed(
     assert (await command("rm", "call.wav", "--all-versions", stdin="y\n")).code == 1
     assert (await command("rm", "call.wav", "--all-versions", stdin="")).code == 2
     asked = await command("rm", "call.wav", "--all-versions", "--json")
-    assert (asked.code, asked.error["hint"]) == (2, "Add --yes if you are sure.")
+    assert (asked.code, asked.error["hint"]) == (2, "To agree in advance, add --yes.")
     assert len(await storage.admin.list_file_versions()) == 2
     done = await command("rm", "call.wav", "--all-versions", stdin="call.wav\n")
     assert done.code == 0

@@ -56,7 +56,7 @@ async def test_a_new_key_is_printed_once_and_works(command: Command, server: B2S
     ran = await command("keys", "create", "careflow-prod", "--preset", "app")
     assert ran.code == 0
     found = variables(ran.out)
-    assert "only time" in ran.err
+    assert "not shown again" in ran.err
     assert found["BACKBLAZE_APPLICATION_KEY"] not in ran.err
     settings = server.settings(
         key_id=found["BACKBLAZE_KEY_ID"], application_key=found["BACKBLAZE_APPLICATION_KEY"]
@@ -245,7 +245,7 @@ async def test_a_key_is_rotated_into_its_file_and_the_old_one_goes_at_the_end(
         assert await storage.list_files() == []
     ran = await command("keys", "finish", now["BACKBLAZE_KEY_ID"])
     assert ran.code == 0
-    assert "nothing to delete" in ran.err
+    assert "no keys to delete" in ran.err
 
 
 async def test_without_a_grace_the_old_key_is_deleted_at_once(
@@ -283,7 +283,7 @@ async def test_a_second_replacement_of_a_key_is_made_only_after_a_yes(
     for grace in ([], ["--grace", "0s"]):
         ran = await command("keys", "rotate", old, "--env-file", second, *grace, stdin="n\n")
         assert ran.code == 1
-        assert f"{key_in(first)} was made to replace {old}" in ran.err
+        assert f"{key_in(first)} was also created to replace {old}" in ran.err
     assert (await command("keys", "rotate", old, "--env-file", second, "--json")).code == 2
     assert await ids(command) == [old, key_in(first)]
     assert key_in(second) == old

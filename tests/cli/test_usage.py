@@ -169,7 +169,7 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
 
 
 def test_a_bar_shows_the_least_there_is_and_never_more_than_all() -> None:
-    assert _bar(0, fancy=True) == ""
-    assert _bar(0.0001, fancy=True) == "▏"
-    assert _bar(1, fancy=True) == "█" * 24
-    assert _bar(0.5, fancy=False) == "#" * 12
+    assert _bar(0, unicode=True) == ""
+    assert _bar(0.0001, unicode=True) == "▏"
+    assert _bar(1, unicode=True) == "█" * 24
+    assert _bar(0.5, unicode=False) == "#" * 12

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output, counted
+from careflow_storage.cli.ui.output import Output, counted, has_unicode
 from careflow_storage.doctor import Diagnosis, Finding, diagnose
 
 _HEADINGS = {
@@ -25,7 +25,7 @@ _HEADINGS = {
     "live": "Assumptions about B2",
     "end": "Clean-up",
 }
-_FANCY = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001 - a dash is meant
+_UNICODE = {"pass": "✓", "warn": "!", "fail": "✗", "skip": "–"}  # noqa: RUF001 - a dash is meant
 _PLAIN = {"pass": "ok", "warn": "!", "fail": "NO", "skip": "-"}
 _STYLES = {"pass": "bold green", "warn": "bold yellow", "fail": "bold red", "skip": "dim"}
 _NAME_WIDTH = 26
@@ -65,7 +65,7 @@ class Findings:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._markers = _FANCY if console.encoding.lower().startswith("utf") else _PLAIN
+        self._markers = _UNICODE if has_unicode(console) else _PLAIN
         self._group = ""
         self._skipped: list[Finding] = []
         self._last_advice: tuple[str | None, str | None] = (None, None)

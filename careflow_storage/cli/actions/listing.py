@@ -10,7 +10,7 @@ from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output, counted, moment
+from careflow_storage.cli.ui.output import Output, counted, has_unicode, moment
 from careflow_storage.cli.ui.progress import human_size
 
 
@@ -92,7 +92,7 @@ async def list_tree(
 
 
 def _branch(output: Output, guides: str, name: str, folder: _Folder) -> Text:
-    if not output.stdout.encoding.lower().startswith("utf"):
+    if not has_unicode(output.stdout):
         guides = guides.translate({ord("├"): "|", ord("└"): "`", ord("│"): "|", ord("─"): "-"})
     return Text.assemble(
         (guides, "dim"),

@@ -15,7 +15,7 @@ from careflow_storage import StorageSettings
 from careflow_storage._env_file import read_env
 from careflow_storage.cli.run import FAILED
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.output import Output, has_unicode
 from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.migrate import (
     OldCodeFinding,
@@ -119,14 +119,14 @@ def _print_report(output: Output, report: OldCodeReport) -> None:
     if output.as_json:
         return
     output.line(Text.assemble("S3 code at ", (clean(report.endpoint), "bold")))
-    fancy = output.stdout.encoding.lower().startswith("utf")
+    unicode = has_unicode(output.stdout)
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for each in report.findings:
         marker, style = _STYLES[each.verdict]
-        shown = marker if fancy else each.verdict
+        shown = marker if unicode else each.verdict
         table.add_row(Text(shown, style), each.what, _explained(each))
     output.print(table)
     counts = {name: sum(each.verdict == name for each in report.findings) for name in _STYLES}

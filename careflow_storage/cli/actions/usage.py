@@ -14,7 +14,7 @@ from rich.text import Text
 from careflow_storage import BackblazeStorage
 from careflow_storage.cli.run import OVER_LIMIT
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output, moment
+from careflow_storage.cli.ui.output import Output, has_unicode, moment
 from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.usage import (
@@ -184,10 +184,10 @@ def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
     _gap(output)
     newest = list(months.items())[-_MOST_MONTHS:]
     most = max(stored.billed_bytes for _, stored in newest) or 1
-    fancy = output.stdout.encoding.lower().startswith("utf")
+    unicode = has_unicode(output.stdout)
     table = _table("by month of upload", "files>", "billed>", "")
     for month, stored in newest:
-        bar = _bar(stored.billed_bytes / most, fancy=fancy)
+        bar = _bar(stored.billed_bytes / most, unicode=unicode)
         size = Text(decimal_size(stored.billed_bytes), "cyan")
         table.add_row(month, f"{stored.files:,}", size, Text(bar, "cyan"))
     output.print(table)
@@ -196,8 +196,8 @@ def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
         output.print(Text(f"and {older:,} older months (--json lists all)", "dim"))
 
 
-def _bar(share: float, *, fancy: bool) -> str:
-    if not fancy:
+def _bar(share: float, *, unicode: bool) -> str:
+    if not unicode:
         return "#" * round(share * _BAR)
     full, eighth = divmod(round(share * _BAR * 8), 8)
     # Show the smallest share, too.

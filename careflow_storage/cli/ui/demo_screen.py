@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output, plain
+from careflow_storage.cli.ui.output import Output, has_unicode, plain
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import FileInfo
 
@@ -30,8 +30,7 @@ class Screen:
         self._output = output
         self._console = Console(quiet=True) if output.as_json else output.stdout
         self._steps: list[dict[str, Any]] = []
-        fancy = self._console.encoding.lower().startswith("utf")
-        self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
+        self._yes, self._no = ("✓", "✗") if has_unicode(self._console) else ("ok", "NO")
 
     def note(self, text: str) -> None:
         """Print a remark between the steps."""

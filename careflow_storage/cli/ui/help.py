@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import typer
@@ -62,6 +63,10 @@ class Commands(typer.Typer):
 class HelpCommand(TyperCommand):
     """A command with our layout of ``--help``."""
 
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, none of which loads pydantic without need."""
+        return _load_pydantic_late(super().get_params(ctx))
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the words of the usage line; braces are only for choices."""
         pieces = super().collect_usage_pieces(ctx)
@@ -77,6 +82,10 @@ class HelpCommand(TyperCommand):
 
 class HelpGroup(TyperGroup):
     """A group of commands with our layout of ``--help``."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the parameters, none of which loads pydantic without need."""
+        return _load_pydantic_late(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write usage, description, the commands by section, and the options."""
@@ -98,6 +107,29 @@ class HelpGroup(TyperGroup):
             typer.echo(ctx.get_help(), color=ctx.color)
             ctx.exit(2)
         return super().parse_args(ctx, args)
+
+
+def _load_pydantic_late(parameters: list[Any]) -> list[Any]:
+    """Let parameters convert only values that are given.
+
+    typer loads pydantic, which takes longer than --help, to convert even a value that is missing.
+    """
+    for parameter in parameters:
+        if not isinstance(parameter.process_value, partial):
+            parameter.process_value = partial(_process_value, parameter, parameter.process_value)
+    return parameters
+
+
+def _process_value(
+    parameter: Any, convert: Callable[[Any, Any], Any], context: Any, value: Any
+) -> Any:
+    if context.resilient_parsing:
+        # The shell completes; nothing runs.
+        return value
+    if value is not None or parameter.required:
+        return convert(context, value)
+    value = () if parameter.multiple or parameter.nargs == -1 else None
+    return value if parameter.callback is None else parameter.callback(context, parameter, value)
 
 
 def _write_description(command: Any, context: Any, formatter: Any) -> None:

@@ -32,7 +32,7 @@ def read_customer_key(path: Path | None) -> CustomerKey | None:
     except (UnicodeDecodeError, InvalidInputError):
         raise InvalidInputError(
             f"--customer-key-file {str(path)!r} must hold 32 bytes, or their base64.",
-            hint="To make one: openssl rand -base64 32 > FILE. Without it, the files cannot be read.",
+            hint="To make one: openssl rand -base64 32 > FILE. Files cannot be read without it.",
         ) from None
 
 

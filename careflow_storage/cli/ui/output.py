@@ -41,8 +41,7 @@ class Output:
         _write_any_character(sys.stderr)
         self.stdout: Console = _console(stderr=False)
         self.stderr: Console = _console(stderr=True)
-        fancy = self.stderr.encoding.lower().startswith("utf")
-        self._yes, self._no = ("✓", "✗") if fancy else ("ok", "NO")
+        self._yes, self._no = ("✓", "✗") if has_unicode(self.stderr) else ("ok", "NO")
 
     # --- advice -------------------------------------------------------------------------
 
@@ -207,6 +206,11 @@ class _Console(Console):
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
+
+
+def has_unicode(console: Console) -> bool:
+    """Whether the console can show characters such as ✓."""
+    return console.encoding.lower().startswith("utf")
 
 
 def _console(*, stderr: bool) -> Console:

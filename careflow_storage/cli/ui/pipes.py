@@ -1,8 +1,8 @@
 """Read stdin and write stdout without blocking the event loop.
 
 The other end of a pipe may pause for hours, so reading and writing happen in a thread. asyncio's
-executors wait for their threads at exit, which would keep a cancelled command alive; a daemon thread
-does not.
+executors wait for their threads at exit, which would keep a cancelled command alive. A daemon
+thread does not.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Transfers:
 
     @contextmanager
     def file(self, name: str, size: int | None) -> Iterator[Moved]:
-        """Show a bar for one file; yield the function to call with the bytes so far and the total."""
+        """Show a bar for one file; yield the function to call with its bytes and its size."""
         task = self._bars.add_task(clean(name), total=size) if self._bars is not None else None
         moved_here = 0
 

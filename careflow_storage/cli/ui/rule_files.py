@@ -1,8 +1,8 @@
 """Read CORS and lifecycle rules from JSON in the formats of this library, of S3 and of B2.
 
-A file holds a list of rules, one rule, or an object whose only member is the list. The name of that
-member shows which setting the list belongs to, so an object with other members is refused: a list of
-something else must not replace the rules of a bucket.
+A file holds a list of rules, one rule, or an object whose only member is the list. The name of
+that member shows which setting the list belongs to, so an object with other members is refused: a
+list of something else must not replace the rules of a bucket.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def _translated(
         if field is None:
             raise InvalidInputError(
                 f"{where}.{name}: unknown field.",
-                hint=f"The fields of a rule: {', '.join(dict.fromkeys(known.values()))}. {expected}",
+                hint=f"Fields of a rule: {', '.join(dict.fromkeys(known.values()))}. {expected}",
             )
         if field in fields:
             raise InvalidInputError(
@@ -234,8 +234,8 @@ def _http_methods(operations: object, where: str) -> object:
         if match is None:
             raise InvalidInputError(
                 f"{where}[{position}]: {operation!r} is not an operation of the S3 API.",
-                hint="Use s3_get, s3_head, s3_put, s3_post or s3_delete. To set operations of the native "
-                "API (b2_...), use Backblaze's own command.",
+                hint="Use s3_get, s3_head, s3_put, s3_post or s3_delete. For operations of "
+                "the native API (b2_...), use Backblaze's own command.",
             )
         methods.append(match[1].upper())
     return methods
