@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from careflow_storage import BackblazeStorage, Progress
 from careflow_storage._transfer.bodies.sources import UploadBody
@@ -21,29 +19,70 @@ from careflow_storage.cli.ui.pipes import stdin_body
 from careflow_storage.cli.ui.progress import Moved, Transfers, human_size
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import ChecksumAlgorithm, UploadResult
-from careflow_storage.protection import Encryption
+from careflow_storage.options import ObjectOptions
 from careflow_storage.recordings import validate_key
 
 _STDIN = "-"
 
 
 @dataclass(frozen=True)
-class UploadJob:
-    """What to upload, and how."""
+class Target:
+    """The keys under which files are stored."""
 
-    sources: list[str]
     key: str | None
     prefix: str | None
     call_id: str | None
     name: str | None
     recorded_at: datetime | None
-    content_type: str | None
-    metadata: list[str]
+
+    def check(self) -> None:
+        """Raise `InvalidInputError` for options that cannot be used together."""
+        values = {"--key": self.key, "--prefix": self.prefix, "--call-id": self.call_id}
+        given = [option for option, value in values.items() if value is not None]
+        if len(given) > 1:
+            raise InvalidInputError(f"{' and '.join(given)} cannot be used together.")
+        if self.call_id is None and (self.name is not None or self.recorded_at is not None):
+            raise InvalidInputError("--name and --recorded-at need --call-id.")
+
+    def check_files(self, files: Sequence[LocalFile]) -> None:
+        """Raise `InvalidInputError` if two files would get the same key."""
+        if len(files) != 1 and (self.key is not None or self.name is not None):
+            option = "--key" if self.key is not None else "--name"
+            raise InvalidInputError(
+                f"{option} is for one file, not for {len(files)}.",
+                hint="Use --prefix to store several files below a folder.",
+            )
+        if self.call_id is not None:
+            return
+        taken: dict[str, Path] = {}
+        for file in files:
+            other = taken.setdefault(self.key_of(file), file.path)
+            if other != file.path:
+                raise InvalidInputError(
+                    f"{str(other)!r} and {str(file.path)!r} would get the same key, "
+                    f"{self.key_of(file)!r}.",
+                    hint="Upload them separately, with another --prefix.",
+                )
+
+    def key_of(self, file: LocalFile) -> str:
+        """Return the key of a file; the time in that of a recording is still open."""
+        if self.key is not None:
+            return self.key
+        if self.call_id is not None:
+            return f"recordings/{self.call_id}/TIME-{self.name or file.path.name}"
+        folder = f"{self.prefix.rstrip('/')}/" if self.prefix else ""
+        return folder + file.name
+
+
+@dataclass(frozen=True)
+class UploadJob:
+    """What to upload, where to, and how."""
+
+    sources: list[str]
+    target: Target
+    options: ObjectOptions
     overwrite: bool
     resume: bool
-    checksum: ChecksumAlgorithm | None
-    encryption: str | None
-    customer_key_file: Path | None
     jobs: int
     dry_run: bool
 
@@ -54,7 +93,7 @@ class UploadJob:
             await self._upload_stdin(storage, output)
             return None
         found = await asyncio.to_thread(find_files, self.sources)
-        self._check_keys(found)
+        self.target.check_files(found.files)
         if skipped := found.skipped():
             output.note(f"Skipped: {skipped}.")
         if self.dry_run:
@@ -64,33 +103,24 @@ class UploadJob:
             return await self._upload_one(storage, output, found.files[0])
         return await self._upload_several(storage, output, found)
 
-    # --- which keys ---------------------------------------------------------------------
-
     def _check(self) -> None:
-        targets = {"--key": self.key, "--prefix": self.prefix, "--call-id": self.call_id}
-        given = [option for option, value in targets.items() if value is not None]
-        if len(given) > 1:
-            raise InvalidInputError(f"{' and '.join(given)} cannot be used together.")
-        if self.call_id is None and (self.name is not None or self.recorded_at is not None):
-            raise InvalidInputError("--name and --recorded-at need --call-id.")
-        if self.call_id is not None and not self.overwrite:
+        self.target.check()
+        if self.target.call_id is not None and not self.overwrite:
             raise InvalidInputError(
                 "--no-overwrite cannot be used with --call-id, which makes a new key each time."
             )
-        if self.call_id is not None and self.resume and self.recorded_at is None:
+        if self.target.call_id is not None and self.resume and self.target.recorded_at is None:
             raise InvalidInputError(
                 "--resume with --call-id needs --recorded-at.",
                 hint="The time is part of the key: another time would start another upload.",
             )
         if _STDIN in self.sources:
             self._check_stdin()
-        # Read here, before anything is sent.
-        _ = self._metadata, self._encryption
 
     def _check_stdin(self) -> None:
         if self.sources != [_STDIN]:
             raise InvalidInputError('"-" cannot be combined with other sources.')
-        if self.key is None and (self.call_id is None or self.name is None):
+        if self.target.key is None and (self.target.call_id is None or self.target.name is None):
             raise InvalidInputError(
                 "Standard input has no name.",
                 hint="Use --key, or --call-id and --name.",
@@ -98,36 +128,9 @@ class UploadJob:
         if self.resume:
             raise InvalidInputError("An upload of standard input cannot be resumed.")
 
-    def _check_keys(self, found: Found) -> None:
-        if len(found.files) != 1 and (self.key is not None or self.name is not None):
-            option = "--key" if self.key is not None else "--name"
-            raise InvalidInputError(
-                f"{option} is for one file, not for {len(found.files)}.",
-                hint="Use --prefix to store several files below a folder.",
-            )
-        if self.call_id is not None:
-            return
-        taken: dict[str, Path] = {}
-        for file in found.files:
-            other = taken.setdefault(self._key_of(file), file.path)
-            if other != file.path:
-                raise InvalidInputError(
-                    f"{str(other)!r} and {str(file.path)!r} would get the same key, "
-                    f"{self._key_of(file)!r}.",
-                    hint="Upload them separately, with another --prefix.",
-                )
-
-    def _key_of(self, file: LocalFile) -> str:
-        if self.key is not None:
-            return self.key
-        if self.call_id is not None:
-            return f"recordings/{self.call_id}/TIME-{self.name or file.path.name}"
-        folder = f"{self.prefix.rstrip('/')}/" if self.prefix else ""
-        return folder + file.name
-
     def _print_plan(self, output: Output, found: Found) -> None:
         for file in found.files:
-            key = self._key_of(file)
+            key = self.target.key_of(file)
             output.line(f"{file.path} -> {key}")
             output.item({"path": file.path, "key": key, "size": file.size, "dry_run": True})
         output.note(f"Would upload {counted(len(found.files), 'file')}, {human_size(found.size)}.")
@@ -142,7 +145,9 @@ class UploadJob:
             output.note("Reading from the terminal. Press Ctrl-D to end.")
         tally = Tally(output, "Uploaded")
         with output.transfers(several=False) as bars, bars.file("stdin", None) as moved:
-            result = await self._store(storage, stdin_body(), self.name or "stdin", self.key, moved)
+            result = await self._store(
+                storage, stdin_body(), self.target.name or "stdin", self.target.key, moved
+            )
         tally.done(result.size)
         self._print_result(output, _STDIN, result)
         tally.summary()
@@ -161,7 +166,7 @@ class UploadJob:
         tally = Tally(output, "Uploaded")
 
         def failed(file: LocalFile, error: Exception) -> None:
-            fields = {"path": str(file.path), "key": self._key_of(file)}
+            fields = {"path": str(file.path), "key": self.target.key_of(file)}
             tally.fail(str(file.path), fields, error)
 
         for error in found.unreadable:
@@ -184,8 +189,8 @@ class UploadJob:
         tally: Tally,
         file: LocalFile,
     ) -> None:
-        key = None if self.call_id is not None else validate_key(self._key_of(file))
-        name = self.name or file.path.name
+        key = None if self.target.call_id is not None else validate_key(self.target.key_of(file))
+        name = self.target.name or file.path.name
         with bars.file(file.path.name, file.size) as moved:
             result = await self._store(storage, file.path, name, key, moved)
         tally.done(result.size)
@@ -202,37 +207,61 @@ class UploadJob:
         def show(progress: Progress) -> None:
             moved(progress.transferred, progress.total)
 
-        options: dict[str, Any] = {
-            "content_type": self.content_type,
-            "metadata": self._metadata,
-            "checksum": self.checksum,
-            "resume": self.resume,
-            "encryption": self._encryption,
-            "progress": show,
-        }
-        if self.call_id is not None:
+        if self.target.call_id is not None:
             return await storage.upload_recording(
-                self.call_id, body, name, recorded_at=self.recorded_at, **options
+                self.target.call_id,
+                body,
+                name,
+                recorded_at=self.target.recorded_at,
+                resume=self.resume,
+                progress=show,
+                **self.options,
             )
-        return await storage.upload_file(str(key), body, overwrite=self.overwrite, **options)
+        return await storage.upload_file(
+            str(key),
+            body,
+            overwrite=self.overwrite,
+            resume=self.resume,
+            progress=show,
+            **self.options,
+        )
 
     def _print_result(self, output: Output, path: str, result: UploadResult) -> None:
         output.line(result.key)
         output.item({"path": path, **result.model_dump(mode="json")})
 
-    @cached_property
-    def _metadata(self) -> dict[str, str] | None:
-        pairs = [pair.partition("=") for pair in self.metadata]
-        for (name, equals, _), pair in zip(pairs, self.metadata, strict=True):
-            if not (name and equals):
-                raise InvalidInputError(f"--metadata {pair!r} is not NAME=VALUE.")
-        return {name: value for name, _, value in pairs} or None
-
-    @cached_property
-    def _encryption(self) -> Encryption | None:
-        return chosen_encryption(self.encryption, self.customer_key_file)
-
 
 async def _one_by_one(files: Iterable[LocalFile]) -> AsyncIterator[LocalFile]:
     for file in files:
         yield file
+
+
+def object_options(
+    metadata: Iterable[str],
+    encryption: str | None,
+    customer_key_file: Path | None,
+    *,
+    content_type: str | None,
+    checksum: ChecksumAlgorithm | None,
+) -> ObjectOptions:
+    """Read what is stored with an object from the command line.
+
+    Raises:
+        InvalidInputError: ``metadata`` is not NAME=VALUE, or the encryption is not clear.
+    """
+    return {
+        "content_type": content_type,
+        "metadata": _metadata(metadata),
+        "checksum": checksum,
+        "encryption": chosen_encryption(encryption, customer_key_file),
+    }
+
+
+def _metadata(pairs: Iterable[str]) -> dict[str, str] | None:
+    found = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not (name and equals):
+            raise InvalidInputError(f"--metadata {pair!r} is not NAME=VALUE.")
+        found[name] = value
+    return found or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,6 +19,10 @@ from careflow_storage.cli.ui.options import (
     VersionId,
     Yes,
 )
+
+if TYPE_CHECKING:
+    from careflow_storage import BackblazeStorage
+    from careflow_storage.cli.ui.output import Output
 
 commands: Commands = Commands()
 
@@ -131,26 +135,29 @@ def upload(
     the folder. Hidden files and folders (.name) and symbolic links below a folder are skipped and
     counted; a SOURCE that you name is always uploaded. If a file fails, the others continue.
     """
-    from careflow_storage.cli.actions.upload import UploadJob
+    from careflow_storage.cli.actions.upload import Target, UploadJob, object_options
 
-    job = UploadJob(
-        sources=sources,
-        key=key,
-        prefix=prefix,
-        call_id=call_id,
-        name=name,
-        recorded_at=recorded_at,
-        content_type=content_type,
-        metadata=metadata or [],
-        overwrite=not no_overwrite,
-        resume=resume,
-        checksum=checksum,
-        encryption=encryption,
-        customer_key_file=customer_key_file,
-        jobs=jobs,
-        dry_run=dry_run,
-    )
-    run_with_storage(context, job.run, as_json=as_json)
+    async def job(storage: BackblazeStorage, output: Output) -> int | None:
+        options = object_options(
+            metadata or (),
+            encryption,
+            customer_key_file,
+            content_type=content_type,
+            checksum=checksum,
+        )
+        target = Target(key, prefix, call_id, name, recorded_at)
+        upload = UploadJob(
+            sources,
+            target,
+            options,
+            overwrite=not no_overwrite,
+            resume=resume,
+            jobs=jobs,
+            dry_run=dry_run,
+        )
+        return await upload.run(storage, output)
+
+    run_with_storage(context, job, as_json=as_json)
 
 
 @commands.add(

@@ -66,9 +66,16 @@ class Output:
             print(json_text(value), flush=True)
 
     def print(self, content: RenderableType) -> None:
-        """For people: print to stdout."""
-        if not self.as_json:
+        """For people: print to stdout. In a pipe or a file, lines end without spaces."""
+        if self.as_json:
+            return
+        if self.stdout.is_terminal:
             self.stdout.print(content)
+            return
+        with self.stdout.capture() as captured:
+            self.stdout.print(content)
+        for line in captured.get().removesuffix("\n").split("\n"):
+            print(line.rstrip(" "))
 
     def line(self, text: str | Text) -> None:
         """For people: print one line to stdout, not wrapped, so that it can be piped.
@@ -100,7 +107,7 @@ class Output:
             )
         for row in rows:
             table.add_row(*(cell if isinstance(cell, Text) else clean(cell) for cell in row))
-        self.stdout.print(table)
+        self.print(table)
 
     def fields(self, model: BaseModel | dict[str, Any]) -> None:
         """For people: print each field that has a value, one per line."""
@@ -112,7 +119,7 @@ class Output:
         for name, value in model.items() if isinstance(model, dict) else model:
             if value is not None and value not in ((), {}, []):
                 grid.add_row(clean(name), shown(value))
-        self.stdout.print(grid)
+        self.print(grid)
 
     # --- remarks ------------------------------------------------------------------------
 
