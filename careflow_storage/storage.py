@@ -31,6 +31,7 @@ from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.signed import sign_upload
 from careflow_storage._transfer.upload.upload import upload
+from careflow_storage.content_types import DEFAULT_CONTENT_TYPES
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
     DeleteResult,
@@ -44,7 +45,6 @@ from careflow_storage.models import (
 from careflow_storage.options import CommonOptions, ObjectOptions, check_options
 from careflow_storage.protection import check_customer_key, check_encryption
 from careflow_storage.recordings import (
-    DEFAULT_CONTENT_TYPES,
     DEFAULT_MAX_SIZE,
     RecordingClock,
     existing_key,

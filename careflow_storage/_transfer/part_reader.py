@@ -11,8 +11,8 @@ from careflow_storage._transfer.bodies.parts import FileBody, MemoryBody, Part, 
 from careflow_storage._transfer.bodies.sources import FileSource, MemorySource, Source
 from careflow_storage._transfer.bodies.streams import StreamSource
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage.content_types import HEAD_BYTES
 from careflow_storage.models import ChecksumAlgorithm
-from careflow_storage.recordings import HEAD_BYTES
 
 
 class PartReader:

@@ -14,8 +14,8 @@ from careflow_storage._transfer.bodies.parts import FileBody, MemoryBody, Part
 from careflow_storage._transfer.bodies.spool import SharedSpool, SpoolArea
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._uninterrupted import wait_out
+from careflow_storage.content_types import HEAD_BYTES
 from careflow_storage.errors import StorageError
-from careflow_storage.recordings import HEAD_BYTES
 
 logger = logging.getLogger("careflow_storage")
 

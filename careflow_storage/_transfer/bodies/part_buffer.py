@@ -7,7 +7,7 @@ from typing import Self
 
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.parts import MemoryBody, Part
-from careflow_storage.recordings import HEAD_BYTES
+from careflow_storage.content_types import HEAD_BYTES
 
 
 class PartBuffer:

@@ -21,9 +21,9 @@ from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage._transfer.upload.upload import put_object
 from careflow_storage._uninterrupted import wait_out
+from careflow_storage.content_types import detect_content_type
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.models import Checksum, UploadResult
-from careflow_storage.recordings import detect_content_type
 
 logger = logging.getLogger("careflow_storage")
 

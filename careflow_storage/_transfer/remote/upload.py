@@ -19,14 +19,10 @@ from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import upload
+from careflow_storage.content_types import DEFAULT_CONTENT_TYPES, HEAD_BYTES, detect_content_type
 from careflow_storage.errors import InvalidInputError, SourceError
 from careflow_storage.models import UploadResult
-from careflow_storage.recordings import (
-    DEFAULT_CONTENT_TYPES,
-    DEFAULT_MAX_SIZE,
-    HEAD_BYTES,
-    detect_content_type,
-)
+from careflow_storage.recordings import DEFAULT_MAX_SIZE
 
 _UNKNOWN_TYPE = "application/octet-stream"
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")

@@ -19,6 +19,7 @@ from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage._transfer.upload.resume import ResumableUpload
 from careflow_storage._transfer.upload.scheduler import send_all
+from careflow_storage.content_types import HEAD_BYTES, detect_content_type
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchUploadError,
@@ -28,7 +29,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Checksum, UploadResult
-from careflow_storage.recordings import HEAD_BYTES, detect_content_type
 
 logger = logging.getLogger("careflow_storage")
 
