@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from careflow_storage._lazy import lazy_exports
 from careflow_storage.content_types import suffix_of
@@ -234,14 +235,19 @@ def _refuse_control(name: str, value: str) -> None:
         )
 
 
-__getattr__, _ = lazy_exports(
-    __name__,
-    {},
-    moved={
-        "careflow_storage.content_types": (
-            "DEFAULT_CONTENT_TYPES",
-            "HEAD_BYTES",
-            "detect_content_type",
-        )
-    },
-)
+if TYPE_CHECKING:
+    from careflow_storage.content_types import DEFAULT_CONTENT_TYPES as DEFAULT_CONTENT_TYPES
+    from careflow_storage.content_types import HEAD_BYTES as HEAD_BYTES
+    from careflow_storage.content_types import detect_content_type as detect_content_type
+else:
+    __getattr__, _ = lazy_exports(
+        __name__,
+        {},
+        moved={
+            "careflow_storage.content_types": (
+                "DEFAULT_CONTENT_TYPES",
+                "HEAD_BYTES",
+                "detect_content_type",
+            )
+        },
+    )

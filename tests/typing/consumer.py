@@ -58,6 +58,7 @@ from careflow_storage.admin import (
     StorageAdmin,
     VersionListing,
 )
+from careflow_storage.content_types import detect_content_type
 from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
 from careflow_storage.keys import (
     CAPABILITIES,
@@ -89,7 +90,7 @@ from careflow_storage.outbox import (
     OutboxState,
     OutboxStatus,
 )
-from careflow_storage.recordings import detect_content_type, recording_key, validate_key
+from careflow_storage.recordings import recording_key, validate_key
 from careflow_storage.testing import (
     ApplicationKey,
     Attempt,
