@@ -1,4 +1,4 @@
-"""Uploads that nobody finished can be listed, aborted by age, or kept as a recording."""
+"""Incomplete uploads can be listed, aborted by age, or kept as a recording."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
 async def begin(
     storage: BackblazeStorage, key: str, parts: dict[int, bytes] | None = None, **headers: Any
 ) -> str:
-    """Begin an upload as another tool would, and leave it."""
+    """Begin an upload as another tool does, and leave it."""
     client = await storage.client()
     where: dict[str, Any] = {"Bucket": storage.settings.bucket_name, "Key": key}
     upload_id = (await client.create_multipart_upload(**where, **headers))["UploadId"]
@@ -89,7 +89,7 @@ async def test_all_pages_of_uploads_are_read(storage: BackblazeStorage, proxy: F
     assert await incomplete(storage) == {("a", "1"), ("b", "2"), ("c", "3")}
 
 
-async def test_a_server_that_sends_the_same_page_for_ever_is_not_followed(
+async def test_a_server_that_repeats_a_page_forever_is_not_followed(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(operation="ListMultipartUploads", body=page("a", "1", "one"))
@@ -98,7 +98,7 @@ async def test_a_server_that_sends_the_same_page_for_ever_is_not_followed(
     assert proxy.count() == 2
 
 
-async def test_a_page_that_names_no_next_one_is_nonsense(
+async def test_a_truncated_page_without_a_next_marker_is_refused(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     body = page("a", "1", "one").replace(b"<NextKeyMarker>one</NextKeyMarker>", b"")
@@ -110,7 +110,7 @@ async def test_a_page_that_names_no_next_one_is_nonsense(
 # --- aborting -----------------------------------------------------------------------------
 
 
-async def test_an_aborted_upload_is_gone_and_aborting_it_again_is_no_error(
+async def test_aborting_an_upload_twice_is_no_error(
     storage: BackblazeStorage,
 ) -> None:
     upload_id = await begin(storage, "key", {1: b"part"})
@@ -120,7 +120,7 @@ async def test_an_aborted_upload_is_gone_and_aborting_it_again_is_no_error(
 
 
 @pytest.mark.parametrize("upload_id", ["", None, 3])
-async def test_an_upload_id_that_is_none_is_refused(
+async def test_an_invalid_upload_id_is_refused(
     storage: BackblazeStorage, proxy: FaultProxy, upload_id: Any
 ) -> None:
     for method in (storage.abort_upload, storage.keep_incomplete_upload):
@@ -139,7 +139,7 @@ async def test_an_age_that_would_abort_everything_is_refused(
 
 
 def tomorrow(proxy: FaultProxy) -> None:
-    """Let the server's clock go ahead, not ours."""
+    """Advance the clock of the server, not ours."""
     date = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
     proxy.add(operation="ListMultipartUploads", headers={"Date": date})
 
@@ -171,7 +171,7 @@ async def test_an_upload_that_is_completed_meanwhile_is_not_counted(
     assert [upload.upload_id for upload in aborted] == [stale]
 
 
-async def test_one_that_cannot_be_aborted_does_not_keep_the_others(
+async def test_an_upload_that_cannot_be_aborted_does_not_stop_the_others(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     locked = await begin(storage, "a")
@@ -236,14 +236,16 @@ async def test_an_upload_without_its_first_part_cannot_be_kept(
     assert await incomplete(storage) == {("key", upload_id)}
 
 
-async def test_an_upload_that_is_gone_cannot_be_kept(seaweed_storage: BackblazeStorage) -> None:
+async def test_an_upload_that_no_longer_exists_cannot_be_kept(
+    seaweed_storage: BackblazeStorage,
+) -> None:
     upload_id = await begin(seaweed_storage, "key", {1: b"part"})
     await seaweed_storage.abort_upload("key", upload_id)
     with pytest.raises(NoSuchUploadError):
         await seaweed_storage.keep_incomplete_upload("key", upload_id)
 
 
-async def test_a_lost_response_to_complete_is_no_failure_of_keeping(
+async def test_keeping_succeeds_despite_a_lost_response_to_complete(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     upload_id = await begin(storage, "key", {1: b"part"})
@@ -254,7 +256,7 @@ async def test_a_lost_response_to_complete_is_no_failure_of_keeping(
     assert await storage.get_file("key") == b"part"
 
 
-async def test_two_that_keep_the_same_upload_do_no_harm(
+async def test_keeping_the_same_upload_twice_at_once_is_harmless(
     seaweed_storage: BackblazeStorage,
 ) -> None:
     upload_id = await begin(seaweed_storage, "key", {1: PIECE, 2: b"end"})

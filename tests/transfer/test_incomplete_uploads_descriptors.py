@@ -36,10 +36,10 @@ LARGE = random.Random(6).randbytes(2 * PART + 7)
 
 
 def descriptors() -> set[str]:
-    """What the file descriptors of this process stand for."""
+    """The targets of the file descriptors of this process."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
-        # The one that reads the folder is gone by now.
+        # The descriptor that reads the folder is closed by now.
         with contextlib.suppress(FileNotFoundError):
             found.add(str(descriptor.readlink()))
     return found

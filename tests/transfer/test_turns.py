@@ -1,4 +1,4 @@
-"""Bodies and writes that never pause: other tasks get their turns, deadlines and cancels act."""
+"""Bodies and writes that never pause: other tasks run, deadlines and cancellations work."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from careflow_storage import BackblazeStorage, StorageTimeoutError
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
 
-# A loop that is held ends after this many chunks: seconds, and less than a part.
+# A blocked event loop ends after this many chunks: a few seconds, and less than a part.
 ENOUGH = 4_000_000
 
 
 class Neighbour:
-    """A task that wants turns of the event loop, and what it got since the first chunk."""
+    """A task that needs the event loop, and how often it ran since the first chunk."""
 
     def __init__(self) -> None:
         self.turns = 0
         self.chunks = 0
 
     def wants_more(self) -> bool:
-        """To be asked before each chunk: whether the neighbour still waits for its turns."""
+        """Whether the neighbour still waits to run. Called before each chunk."""
         if not self.chunks:
             self.turns = 0
         self.chunks += 1
@@ -48,7 +48,7 @@ class Neighbour:
 
 
 class Reader:
-    """An async file that has its bytes at hand."""
+    """An async file whose bytes are ready."""
 
     def __init__(self, neighbour: Neighbour, chunk: bytes) -> None:
         self._neighbour = neighbour
@@ -119,19 +119,19 @@ async def test_other_tasks_run_while_a_recording_is_written(
 
 
 async def without_end(begun: asyncio.Event) -> AsyncIterator[bytes]:
-    """Give nothing, again and again: only a loop that is held sees it fail after a while."""
+    """Yield empty chunks; fail after many of them, which only a blocked event loop reaches."""
     begun.set()
     for _ in range(5 * ENOUGH):
         yield b""
     raise AssertionError("neither a deadline nor a cancellation has ended it")
 
 
-async def test_a_deadline_ends_a_body_that_gives_nothing(storage: BackblazeStorage) -> None:
+async def test_a_deadline_ends_a_body_of_empty_chunks(storage: BackblazeStorage) -> None:
     with pytest.raises(StorageTimeoutError):
         await storage.upload_file("key", without_end(asyncio.Event()), timeout=0.05)
 
 
-async def test_a_cancellation_ends_a_body_that_gives_nothing(storage: BackblazeStorage) -> None:
+async def test_a_cancellation_ends_a_body_of_empty_chunks(storage: BackblazeStorage) -> None:
     begun = asyncio.Event()
     upload = asyncio.create_task(storage.upload_file("key", without_end(begun)))
     await begun.wait()
@@ -140,7 +140,7 @@ async def test_a_cancellation_ends_a_body_that_gives_nothing(storage: BackblazeS
         await upload
 
 
-async def test_a_write_that_is_cancelled_says_how_much_it_took(storage: BackblazeStorage) -> None:
+async def test_after_a_cancelled_write_bytes_written_is_exact(storage: BackblazeStorage) -> None:
     begun, taken = asyncio.Event(), 0
 
     async def write() -> None:

@@ -25,7 +25,7 @@ MANY_PARTS = noise(5 * MIB + 60_002)
 
 @pytest.fixture
 async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
-    """Whose files above 20 kB go in parts of 5 MiB."""
+    """Uploads files above 20 kB in parts of 5 MiB."""
     settings = server.settings(part_size=5 * MIB, multipart_threshold=THRESHOLD)
     async with BackblazeStorage(settings) as opened:
         yield opened
@@ -33,7 +33,7 @@ async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 # All kinds in one test: with a storage for each it would take ten times as long.
 @pytest.mark.parametrize("data", [SMALL, pytest.param(IN_PARTS, marks=pytest.mark.slow)], ids=len)
-async def test_given_any_kind_of_body_then_what_it_gave_is_what_is_stored(
+async def test_given_any_kind_of_body_then_its_bytes_are_stored(
     storage: BackblazeStorage, server: B2Server, data: bytes, tmp_path: Path
 ) -> None:
     damaged = []
@@ -47,13 +47,13 @@ async def test_given_any_kind_of_body_then_what_it_gave_is_what_is_stored(
 
 
 @pytest.mark.slow
-async def test_given_memory_that_is_used_again_then_no_part_has_later_bytes(
+async def test_given_a_reused_buffer_then_no_part_has_later_bytes(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     damaged = []
     for kind, make in REUSED.items():
         if "ctypes" in kind or "mmap" in kind:
-            continue  # two bytes at a time take too long for megabytes
+            continue  # two bytes at a time are too slow for megabytes
         with ExitStack() as stack:
             result = await storage.upload_file("a", make(MANY_PARTS, tmp_path, stack))
         if result.parts != 2 or await storage.get_file("a") != MANY_PARTS:
@@ -92,7 +92,7 @@ async def test_given_a_live_recording_then_the_buffer_may_be_used_again_after_ea
     assert damaged == []
 
 
-async def test_given_what_is_no_body_then_it_is_refused_before_any_request(
+async def test_given_an_invalid_body_then_it_is_refused_before_any_request(
     storage: BackblazeStorage, server: B2Server, tmp_path: Path
 ) -> None:
     wrong = {}
@@ -104,7 +104,7 @@ async def test_given_what_is_no_body_then_it_is_refused_before_any_request(
     assert (server.requests, server.versions()) == ([], [])
 
 
-async def test_given_what_is_no_body_then_the_outbox_keeps_nothing_of_it(
+async def test_given_an_invalid_body_then_the_outbox_keeps_nothing(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     async with Outbox(tmp_path / "outbox", storage) as outbox:
@@ -130,7 +130,7 @@ async def _refusals(
             body = make(SMALL, inside, stack)
             try:
                 await upload("a", body)
-            except Exception as error:  # noqa: BLE001 - the test looks at it
+            except Exception as error:  # noqa: BLE001 - asserted by the test
                 errors[kind] = error
     return errors
 
@@ -141,7 +141,7 @@ def _is_refusal(kind: str, error: BaseException | None) -> bool:
 
 
 class TestSizes:
-    """Who claims a size is held to it."""
+    """A body that claims another size than it has."""
 
     @pytest.mark.parametrize("data", [SMALL, IN_PARTS, MANY_PARTS], ids=len)
     @pytest.mark.parametrize("difference", [-1, 1, -5_000, 5_000])
@@ -155,7 +155,7 @@ class TestSizes:
         assert (server.versions(), server.incomplete_uploads()) == ([], [])
 
     @pytest.mark.parametrize("data", [SMALL, IN_PARTS], ids=len)
-    async def test_given_a_body_whose_kind_knows_its_size_then_another_one_is_refused_at_once(
+    async def test_given_a_body_of_known_size_then_another_declared_size_is_refused_at_once(
         self, storage: BackblazeStorage, server: B2Server, data: bytes, tmp_path: Path
     ) -> None:
         for kind in ("bytes", "path", "file", "file at an offset", "file in memory", "array.array"):
@@ -168,7 +168,7 @@ class TestSizes:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
 class TestFilesOfProc:
-    async def test_given_a_size_that_is_told_as_0_then_the_content_is_stored(
+    async def test_given_a_file_with_a_reported_size_of_0_then_its_content_is_stored(
         self, storage: BackblazeStorage
     ) -> None:
         path = Path("/proc/self/cmdline")
@@ -179,7 +179,7 @@ class TestFilesOfProc:
         assert expected
         assert [await storage.get_file(key) for key in ("path", "file")] == [expected, expected]
 
-    async def test_given_what_the_system_cannot_read_then_the_error_is_an_oserror_too(
+    async def test_given_an_unreadable_file_then_the_error_is_an_oserror_too(
         self, storage: BackblazeStorage, server: B2Server
     ) -> None:
         with pytest.raises(StorageError) as caught:
@@ -189,7 +189,7 @@ class TestFilesOfProc:
         assert server.requests == []
 
 
-async def test_given_a_file_after_its_upload_then_it_stands_at_its_end_and_is_open(
+async def test_given_a_file_after_its_upload_then_it_is_open_and_at_its_end(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     for kind in ("file", "file at an offset", "file in memory", "spooled file on the disk", "gzip"):

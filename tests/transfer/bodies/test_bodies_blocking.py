@@ -1,4 +1,4 @@
-"""Bodies that block: no other call waits for them, and a deadline or a cancellation ends them."""
+"""Bodies that block: no other call waits for them; a deadline or a cancellation ends them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """Opens at the end of the test at the latest, so that no thread is left behind."""
+    """Set at the end of the test at the latest, so that no thread is left."""
     event = threading.Event()
     yield event
     event.set()
@@ -119,7 +119,7 @@ class TestStalledMounts:
         assert {version.key for version in server.versions()} == {"memory", "path", "file"}
         assert server.incomplete_uploads() == []
 
-    async def test_given_reads_that_stall_and_are_left_then_their_memory_is_no_one_else_s(
+    async def test_given_abandoned_stalled_reads_then_their_memory_is_not_reused(
         self,
         server: B2Server,
         gate: threading.Event,
@@ -227,7 +227,7 @@ class TestBlockingCode:
         await storage.close()
         assert (server.versions(), server.incomplete_uploads()) == ([], [])
 
-    async def test_given_a_generator_that_blocks_then_what_it_gave_before_flows_on(
+    async def test_given_a_generator_that_blocks_then_its_earlier_chunks_are_sent(
         self, storage: BackblazeStorage
     ) -> None:
         sent = threading.Event()
@@ -262,7 +262,7 @@ class TestBlockingCode:
     @pytest.mark.parametrize(
         "error", [ValueError, StopIteration, StopAsyncIteration, GeneratorExit, MemoryError]
     )
-    async def test_given_a_body_that_raises_then_its_error_comes_out(
+    async def test_given_a_body_that_raises_then_the_call_raises_its_error(
         self, storage: BackblazeStorage, server: B2Server, error: type[BaseException]
     ) -> None:
         class Raising:

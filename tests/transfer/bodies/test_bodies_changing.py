@@ -1,4 +1,4 @@
-"""Bodies that change while they are read: what was there at one moment is stored, or nothing."""
+"""Bodies that change while they are read: one consistent state is stored, or nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Change = Callable[[Path], None]
 
 @pytest.fixture
 async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
-    """Which reads a file part by part, each when the one before it is stored."""
+    """Reads a file part by part, each part after the previous one is stored."""
     settings = server.settings(
         part_size=PART, multipart_threshold=PART, transfer_concurrency=1, memory_budget=8 * MIB
     )
@@ -235,7 +235,7 @@ class TestMemory:
 
 
 class OnceOnly(BytesIO):
-    """Says that it goes back, and goes somewhere else."""
+    """Claims to rewind, but moves to another position."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         return offset
@@ -252,13 +252,13 @@ class SaysNo(BytesIO):
 
 
 class Subclass(BytesIO):
-    """Not believed to be memory, but it goes back."""
+    """Not recognised as memory, but it rewinds."""
 
 
 class TestGoingBack:
-    """A busy vault is left by a new upload, and resume=True reads twice: from the start."""
+    """A new upload leaves a busy vault, and resume=True reads twice: both rewind the body."""
 
-    async def test_given_a_body_that_goes_back_only_in_words_then_nothing_is_stored(
+    async def test_given_a_body_that_only_claims_to_rewind_then_nothing_is_stored(
         self, storage: BackblazeStorage, server: B2Server
     ) -> None:
         data = noise(len(OLD))
@@ -269,7 +269,7 @@ class TestGoingBack:
         assert server.versions() == []
 
     @pytest.mark.parametrize("body", [OnceOnly, SaysNo])
-    async def test_given_a_busy_vault_then_a_body_that_cannot_go_back_is_not_stored_in_part(
+    async def test_given_a_busy_vault_then_a_body_that_cannot_rewind_is_not_stored_in_part(
         self, storage: BackblazeStorage, server: B2Server, body: type[BytesIO]
     ) -> None:
         for _ in range(storage.settings.retry_attempts):
@@ -283,7 +283,7 @@ class TestGoingBack:
         }
         assert (server.versions(), server.incomplete_uploads()) == ([], [])
 
-    async def test_given_a_busy_vault_then_a_file_that_goes_back_is_stored_by_a_new_upload(
+    async def test_given_a_busy_vault_then_a_file_that_rewinds_is_stored_by_a_new_upload(
         self, storage: BackblazeStorage, server: B2Server
     ) -> None:
         data = noise(len(OLD))

@@ -1,4 +1,4 @@
-"""What web frameworks and HTTP clients hand over, as bodies: stored whole, or refused."""
+"""Bodies of web frameworks and HTTP clients: stored whole, or refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from careflow_storage import BackblazeStorage, InvalidInputError, SizeMismatchEr
 from careflow_storage.testing import B2Server
 from tests.support.bodies import MIB, noise
 
-# One line, far longer than any reader of lines takes.
+# One line, far longer than the limit of any line reader.
 DATA = noise(300_002).replace(b"\n", b" ")
 THRESHOLD = 100_000
 
@@ -40,7 +40,7 @@ async def storage(server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 @pytest.fixture
 async def url(storage: BackblazeStorage) -> str:
-    """Where ``DATA`` can be fetched."""
+    """A URL from which ``DATA`` can be downloaded."""
     await storage.upload_file("source", DATA)
     return await storage.get_signed_url("source")
 
@@ -240,7 +240,7 @@ async def _cutting_off(length: int) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("kind", ["aiohttp", "httpx, streamed", "requests, streamed", "urllib3"])
-async def test_given_a_response_that_is_cut_off_then_the_client_s_own_error_comes_out(
+async def test_given_a_truncated_response_then_the_error_of_the_client_is_raised(
     storage: BackblazeStorage, server: B2Server, kind: str
 ) -> None:
     async with _cutting_off(200_000) as url, AsyncExitStack() as stack:
@@ -258,7 +258,7 @@ async def test_given_a_response_that_is_cut_off_then_the_client_s_own_error_come
 
 
 @pytest.mark.parametrize("length", [50_000, 200_000])
-async def test_given_a_response_that_is_cut_off_in_silence_then_its_length_is_missed(
+async def test_given_a_silently_truncated_response_then_its_length_is_verified(
     storage: BackblazeStorage, server: B2Server, length: int
 ) -> None:
     async with _cutting_off(length) as url, AsyncExitStack() as stack:
@@ -373,11 +373,11 @@ def _encoded_part(encoding: str, data: bytes) -> dict[str, Any]:
 
 
 class TestUploadFile:
-    """Starlette's, which FastAPI hands over."""
+    """Starlette's class, which FastAPI uses."""
 
     @pytest.mark.parametrize("start", [0, 7, 100_000])
     @pytest.mark.parametrize("size", [None, len(DATA)])
-    async def test_given_one_that_was_read_a_little_then_the_rest_is_stored(
+    async def test_given_a_partly_read_upload_file_then_the_rest_is_stored(
         self, storage: BackblazeStorage, start: int, size: int | None
     ) -> None:
         with io.BytesIO(DATA) as file:
@@ -387,14 +387,14 @@ class TestUploadFile:
         assert await storage.get_file("a") == DATA[start:]
 
     @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1, 1_000_000, 10])
-    async def test_given_one_with_another_size_then_nothing_is_stored(
+    async def test_given_an_upload_file_with_another_size_then_nothing_is_stored(
         self, storage: BackblazeStorage, server: B2Server, size: int
     ) -> None:
         with io.BytesIO(DATA) as file, pytest.raises(SizeMismatchError):
             await storage.upload_file("a", UploadFile(file, size=size))
         assert (server.versions(), server.incomplete_uploads()) == ([], [])
 
-    async def test_given_one_that_is_closed_or_at_its_end_then_it_is_refused(
+    async def test_given_an_upload_file_that_is_closed_or_at_its_end_then_it_is_refused(
         self, storage: BackblazeStorage, server: B2Server
     ) -> None:
         with io.BytesIO(DATA) as file:
@@ -440,7 +440,7 @@ async def test_given_uploaded_files_of_django_then_they_are_stored_whole(
 # --- async files and our own readers ----------------------------------------------------
 
 
-async def test_given_async_files_then_they_are_stored_whole_from_where_they_stand(
+async def test_given_async_files_then_they_are_stored_from_their_position(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     aiofiles = pytest.importorskip("aiofiles")

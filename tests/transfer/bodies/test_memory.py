@@ -1,4 +1,4 @@
-"""Bounded memory: the shared budget, the sizes of parts, and what waits on the disk."""
+"""Bounded memory: the shared budget, the sizes of parts, and the spool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def free_bytes(storage: BackblazeStorage) -> int:
 
 
 class Trickle:
-    """A live call: some bytes at once, then nothing until it is told to go on."""
+    """A live call: some bytes at once, then none until it is resumed."""
 
     def __init__(self, first: bytes, rest: bytes) -> None:
         self._pieces = (first, rest)
@@ -55,11 +55,11 @@ class Trickle:
 
 async def until_free(storage: BackblazeStorage, size: int) -> None:
     async with asyncio.timeout(10):
-        while free_bytes(storage) < size:  # noqa: ASYNC110 - memory tells nobody that it is free
+        while free_bytes(storage) < size:  # noqa: ASYNC110 - the budget has no event for free memory
             await asyncio.sleep(0)
 
 
-async def test_given_a_call_that_pauses_when_its_part_is_not_full_then_it_gives_its_memory_back(
+async def test_given_a_call_that_pauses_in_a_part_then_its_memory_is_freed(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
@@ -69,7 +69,7 @@ async def test_given_a_call_that_pauses_when_its_part_is_not_full_then_it_gives_
         upload = asyncio.create_task(storage.upload_file("call.webm", call))
         await call.waiting.wait()
         await until_free(storage, 8 * MIB)
-        # Others find all the memory they need meanwhile.
+        # Other transfers find all the memory they need.
         assert (await storage.upload_file("other", data)).size == len(data)
         call.go_on.set()
         result = await upload
@@ -93,7 +93,7 @@ async def test_given_a_short_call_that_pauses_then_it_is_stored_whole_by_one_put
         assert await storage.get_file(result.key) == b"OggS" + bytes(100) + noise(100_000)
 
 
-async def test_given_a_paused_call_when_cancelled_then_memory_and_file_are_back(
+async def test_given_a_paused_call_when_cancelled_then_memory_and_disk_are_freed(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
@@ -111,7 +111,7 @@ async def test_given_a_paused_call_when_cancelled_then_memory_and_file_are_back(
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 
-async def test_given_no_memory_when_a_stream_comes_then_it_goes_by_the_disk(
+async def test_given_no_free_memory_then_a_stream_is_spooled_to_the_disk(
     tight: StorageSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growing_part, "_MEMORY_SECONDS", 0.05)
@@ -155,7 +155,7 @@ class TestBudget:
         steps=st.lists(st.tuples(st.integers(1, 150), st.integers(0, 2)), max_size=30),
     )
     @profile(deadline=None)
-    def test_whoever_asks_and_whoever_gives_up_it_never_lends_more_than_it_has(
+    def test_the_budget_is_never_exceeded_whatever_is_requested_or_cancelled(
         self, total: int, steps: list[tuple[int, int]]
     ) -> None:
         async def run() -> None:
@@ -169,7 +169,7 @@ class TestBudget:
                 elif action == 2 and tasks[0].done() and not tasks[0].cancelled():
                     budget.release(tasks.pop(0).result())
                 assert 0 <= budget._free <= total
-            # Every waiter is served, or has gone: each round wakes the next one at the latest.
+            # Every waiter is served or cancelled: each round wakes at least the next one.
             for _ in range(3 * len(steps) + 3):
                 for task in [task for task in tasks if task.done()]:
                     tasks.remove(task)
@@ -181,7 +181,7 @@ class TestBudget:
 
         asyncio.run(run())
 
-    async def test_given_a_waiter_cancelled_while_its_share_comes_then_the_share_comes_back(
+    async def test_given_a_waiter_cancelled_when_its_share_is_granted_then_the_share_is_released(
         self,
     ) -> None:
         budget = ByteBudget(10)
@@ -194,7 +194,7 @@ class TestBudget:
             await waiter
         assert await budget.acquire(10) == 10
 
-    async def test_given_spare_buffers_then_they_count_and_go_when_all_is_given_back(self) -> None:
+    async def test_given_spare_buffers_then_they_count_and_are_freed_at_the_end(self) -> None:
         budget = ByteBudget(3 * MIB)
         shares = [await budget.acquire(MIB) for _ in range(3)]
         buffers = [budget.take_buffer(MIB) for _ in shares]
@@ -232,9 +232,7 @@ class TestPartSizes:
             PartSizes(8 * MIB, MAX_OBJECT_BYTES + 1)
 
     @given(st.integers(5 * MIB, 5_000_000_000), st.booleans())
-    def test_the_mark_in_the_metadata_tells_the_same_sizes(
-        self, smallest: int, growing: bool
-    ) -> None:
+    def test_the_upload_marker_holds_the_part_sizes(self, smallest: int, growing: bool) -> None:
         mark = UploadMarker.new(PartSizes(smallest, None if growing else 0))
         read = UploadMarker.parse(str(mark))
         assert read is not None
@@ -243,5 +241,5 @@ class TestPartSizes:
         ]
 
     @pytest.mark.parametrize("text", [None, "", "x", "0" * 32, f"{'0' * 32}-0", f"{'G' * 32}-1"])
-    def test_a_mark_of_others_is_none(self, text: str | None) -> None:
+    def test_a_foreign_upload_marker_is_ignored(self, text: str | None) -> None:
         assert UploadMarker.parse(text) is None

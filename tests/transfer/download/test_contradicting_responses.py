@@ -1,4 +1,4 @@
-"""Responses that contradict the request, each other or themselves: right bytes, or an error."""
+"""Responses that contradict the request, each other or themselves: right bytes or an error."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.slow
 PART = 64 * 1024
 DATA = noise(3 * PART + 17)
 MD5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
-# Somebody else's: made of parts of a size that nobody has told.
+# A foreign object, whose part size is unknown.
 COMPOSITE = f"{'a' * 32}-4"
 
 
 @dataclass
 class Said:
-    """A response in pieces: a lie changes some."""
+    """The fields of a response; a false response changes some of them."""
 
     status: int
     headers: dict[str, str]
@@ -167,7 +167,7 @@ def encoding_is_another(said: Said) -> None:
     said.headers["Content-Encoding"] = "gzip"
 
 
-# Lies that a single response can be convicted of.
+# False responses that are detectable on their own.
 OF_ANY_RESPONSE: list[Lie] = [
     range_is_missing,
     status_is_204,
@@ -192,7 +192,7 @@ OF_ANY_RESPONSE: list[Lie] = [
     total_has_thousands_of_digits,
     total_is_larger_than_any_object,
 ]
-# Lies about a range whose object another response has described.
+# False responses to a range, detectable because another response described the object.
 OF_A_RANGE: list[Lie] = [
     *OF_ANY_RESPONSE,
     whole_object,
@@ -284,10 +284,10 @@ ONE_RESPONSE: list[Read] = [get, stream, stream_a_range]
 
 
 async def outcome(server: LyingServer, read: Read, target: Path) -> bytes | StorageError:
-    """What a call gives; nothing is held after it, and there is no file behind an error."""
+    """Return the result of a call; check that nothing is held, and no file is left by an error."""
     async with HostileServer(server) as hostile:
         settings = hostile.settings()
-        # Past validation, which knows what real servers allow.
+        # Bypasses the validation of the models.
         settings.__dict__.update(part_size=PART)
         async with BackblazeStorage(settings) as storage:
             try:
@@ -306,7 +306,7 @@ async def outcome(server: LyingServer, read: Read, target: Path) -> bytes | Stor
         (lie, read)
         for lie in OF_A_RANGE
         for read in OF_RANGES
-        # What reads to the end is told the truth by this one.
+        # For a read to the end, this response is correct.
         if (lie, read) != (total_is_the_ranges_end, open_and_read)
     ],
 )
@@ -320,7 +320,7 @@ async def test_given_ranges_that_contradict_the_head_then_they_are_refused(
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("read", OF_RANGES)
 @pytest.mark.parametrize("lie", OF_A_RANGE)
-async def test_given_one_range_that_contradicts_the_others_then_the_bytes_are_right_all_the_same(
+async def test_given_one_contradicting_range_then_the_bytes_are_right_anyway(
     lie: Lie, read: Read, at: int, tmp_path: Path
 ) -> None:
     server = LyingServer(lie, first=at, last=at)
@@ -334,7 +334,7 @@ async def test_given_one_range_that_contradicts_the_others_then_the_bytes_are_ri
         (lie, read)
         for lie in OF_ANY_RESPONSE
         for read in ONE_RESPONSE
-        # As far as one range tells, the object has this size.
+        # A single range response declares this size of the object.
         if read is not stream_a_range
         or lie not in (total_is_larger, total_is_the_ranges_end, range_and_total_are_short)
     ],
@@ -348,7 +348,7 @@ async def test_given_a_response_that_contradicts_itself_then_it_is_refused(
 
 @pytest.mark.parametrize("read", [get, stream])
 @pytest.mark.parametrize("lie", [body_is_long, body_is_short, body_is_missing, whole_object])
-async def test_given_the_md5_of_the_whole_then_its_bytes_are_held_to_it(
+async def test_given_the_md5_of_the_whole_then_the_bytes_must_match_it(
     lie: Lie, read: Read, tmp_path: Path
 ) -> None:
     found = await outcome(LyingServer(lie, MD5), read, tmp_path / "file")
@@ -357,7 +357,7 @@ async def test_given_the_md5_of_the_whole_then_its_bytes_are_held_to_it(
 
 @pytest.mark.parametrize("read", [stream_a_range])
 @pytest.mark.parametrize("lie", [body_is_long, body_is_short, body_is_missing, whole_object])
-async def test_given_a_length_that_is_not_the_ranges_then_it_is_refused(
+async def test_given_a_length_that_does_not_match_the_range_then_it_is_refused(
     lie: Lie, read: Read, tmp_path: Path
 ) -> None:
     found = await outcome(LyingServer(lie), read, tmp_path / "file")
@@ -374,7 +374,7 @@ async def test_given_a_length_that_is_not_the_ranges_then_it_is_refused(
     ],
     ids=["206", "range", "203", "too large"],
 )
-async def test_given_a_head_that_is_none_then_it_is_refused(head: bytes) -> None:
+async def test_given_an_invalid_head_response_then_it_is_refused(head: bytes) -> None:
     date = b"\r\nLast-Modified: Mon, 23 Nov 2026 06:36:09 GMT\r\n\r\n"
     server = HostileServer(lambda _: head.replace(b"\r\n\r\n", date))
     async with server, BackblazeStorage(server.settings()) as storage:

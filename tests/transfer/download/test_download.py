@@ -1,4 +1,4 @@
-"""Downloads to a file: complete and verified, or not there at all."""
+"""Downloads to a file: complete and verified, or no file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGE = noise(2 * PART + 1000)
 
 @pytest.fixture
 async def storage(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    """Whose files above 100 kB go in parts of 5 MiB."""
+    """Uploads files above 100 kB in parts of 5 MiB."""
     small = settings.model_copy(update={"part_size": PART, "multipart_threshold": 100_000})
     async with BackblazeStorage(small) as opened:
         yield opened
@@ -46,7 +46,7 @@ async def test_given_an_object_when_downloaded_then_the_file_has_its_bytes(
     assert type(result).model_validate_json(result.model_dump_json()) == result
 
 
-async def test_given_objects_of_several_makers_then_the_result_tells_what_was_verified(
+async def test_given_objects_of_several_tools_then_the_result_says_what_was_verified(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     await storage.upload_file("whole", noise(1000))
@@ -54,7 +54,7 @@ async def test_given_objects_of_several_makers_then_the_result_tells_what_was_ve
     await storage.upload_file("unknown length", stream(LARGE, MIB))
     client = await storage.client()
     bucket = storage.settings.bucket_name
-    # Somebody else's multipart upload: its part size is a secret.
+    # A foreign multipart upload, whose part size is unknown.
     theirs = {"Bucket": bucket, "Key": "theirs"}
     upload = {**theirs, "UploadId": (await client.create_multipart_upload(**theirs))["UploadId"]}
     part = await client.upload_part(**upload, PartNumber=1, Body=b"theirs")
@@ -74,7 +74,7 @@ async def test_given_objects_of_several_makers_then_the_result_tells_what_was_ve
     assert (tmp_path / "unknown length").read_bytes() == LARGE
 
 
-async def test_given_no_wish_to_verify_then_only_the_length_is(
+async def test_given_verify_false_then_only_the_length_is_verified(
     storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     await storage.upload_file("a", b"abc")
@@ -106,7 +106,7 @@ async def test_given_a_version_when_downloaded_then_it_is_that_one(
 
 class TestProgress:
     @pytest.mark.parametrize("data", [b"", noise(1000), LARGE], ids=["empty", "small", "large"])
-    async def test_given_a_callback_then_it_hears_rising_counts_and_at_last_the_whole(
+    async def test_given_a_callback_then_its_counts_rise_to_the_size(
         self, storage: BackblazeStorage, tmp_path: Path, data: bytes
     ) -> None:
         heard: list[Progress] = []
@@ -120,7 +120,7 @@ class TestProgress:
         assert counts == sorted(counts)
         assert heard[-1] == Progress(transferred=len(data), total=len(data))
 
-    async def test_given_a_callback_that_raises_then_its_exception_comes_out_and_no_file_appears(
+    async def test_given_a_callback_that_raises_then_its_exception_is_raised_and_no_file_appears(
         self, storage: BackblazeStorage, tmp_path: Path
     ) -> None:
         complaint = RuntimeError("the disk is wanted for something else")
@@ -164,7 +164,7 @@ class TestTargets:
         assert contents(tmp_path) == {}
 
     @pytest.mark.parametrize("target", [None, 5, b"a"], ids=repr)
-    async def test_given_a_target_that_is_no_path_then_it_is_refused(
+    async def test_given_a_target_that_is_not_a_path_then_it_is_refused(
         self, storage: BackblazeStorage, target: Any
     ) -> None:
         await storage.upload_file("a", b"x")
@@ -205,5 +205,5 @@ class TestTargets:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All that is in a folder, hidden files too."""
+    """All entries of a folder, hidden files included."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""Where a download may be written, what becomes of the file there, and errors of the disk."""
+"""Targets of downloads, the files that they replace, and errors of the disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mode_of(path: Path) -> int:
 
 
 def tree(folder: Path) -> dict[str, bytes | str]:
-    """All below a folder, hidden files too; of a link, where it leads."""
+    """All files below a folder, hidden ones included; for a link, its target."""
     return {
         str(path.relative_to(folder)): (
             str(path.readlink()) if path.is_symlink() else path.read_bytes()
@@ -73,7 +73,7 @@ class TestWhatIsThere:
         assert tree(tmp_path) == {"out": DATA}
 
     @pytest.mark.parametrize("resume", [False, True])
-    async def test_given_no_file_then_the_new_one_has_the_mode_of_any_new_file(
+    async def test_given_no_file_then_the_new_one_has_the_default_mode(
         self, storage: BackblazeStorage, tmp_path: Path, resume: bool
     ) -> None:
         (tmp_path / "any").write_bytes(b"")
@@ -172,7 +172,7 @@ BAD_TARGETS: dict[str, tuple[Callable[[Path], Path | str], int]] = {
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("name", BAD_TARGETS)
-async def test_given_a_target_that_cannot_be_then_it_is_refused_before_any_request(
+async def test_given_an_impossible_target_then_it_is_refused_before_any_request(
     storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path, name: str, resume: bool
 ) -> None:
     make, number = BAD_TARGETS[name]
@@ -190,7 +190,7 @@ async def test_given_a_target_that_cannot_be_then_it_is_refused_before_any_reque
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[Path]:
-    """Not as root, who may do anything; gives a folder that all may write to."""
+    """Run without the rights of root; yield a folder that all users may write to."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o777)

@@ -1,4 +1,4 @@
-"""Readers that pause: their slots go to requests that wait, and their bytes are right."""
+"""Readers that pause: waiting requests get their slots, and their bytes are right."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_given_a_slow_reader_then_it_is_served_in_pieces_without_a_slot(
     async with contextlib.aclosing(aiter(storage.stream_file("a"))) as chunks:
         received = await anext(chunks)
         await crowd(storage)
-        # Slower than any line from now on.
+        # From now on, slower than any connection.
         with mock.patch("careflow_storage._transfer.download.range_reader.PAUSE_SECONDS", -1.0):
             async for chunk in chunks:
                 assert held(storage) == NOTHING_HELD
@@ -191,7 +191,7 @@ async def test_given_the_object_is_replaced_meanwhile_then_the_versions_do_not_m
         assert held(storage) == NOTHING_HELD
 
 
-async def test_given_damage_after_the_pause_then_the_hash_tells(
+async def test_given_damage_after_the_pause_then_the_checksum_detects_it(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     async def pause() -> None:
@@ -256,7 +256,7 @@ async def test_given_a_storage_that_is_closed_meanwhile_then_the_next_chunk_says
             pass
 
 
-async def test_given_a_pause_that_does_not_end_then_the_connection_is_given_back_anyway(
+async def test_given_an_endless_pause_then_the_connection_is_released_anyway(
     storage: BackblazeStorage,
 ) -> None:
     with mock.patch.object(limiter, "LONG_PAUSE_SECONDS", 0.0):
@@ -268,7 +268,7 @@ async def test_given_a_pause_that_does_not_end_then_the_connection_is_given_back
 
 
 async def crowd(storage: BackblazeStorage) -> None:
-    """More requests at once than there are slots: those of paused streams are taken back."""
+    """More requests than slots: the slots of paused streams are reclaimed."""
     calls: list[Awaitable[Any]] = [storage.get_file("a") for _ in range(4 * SLOTS)]
     with mock.patch.object(limiter, "PAUSE_SECONDS", 0.0):
         await asyncio.gather(*calls)

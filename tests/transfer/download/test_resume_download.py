@@ -1,4 +1,4 @@
-"""With resume=True a download goes on with what the last run has written, if it is unharmed."""
+"""With resume=True a download reuses the bytes of the last run, if they are intact."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def put_foreign(storage: BackblazeStorage) -> None:
-    """Store an object in parts of a size that nobody tells."""
+    """Store an object whose part size is not in its metadata."""
     client = await storage.client()
     where: dict[str, Any] = {"Bucket": storage.settings.bucket_name, "Key": "key"}
     upload_id = (await client.create_multipart_upload(**where))["UploadId"]
@@ -69,7 +69,7 @@ async def put(storage: BackblazeStorage, kind: str) -> None:
 
 
 async def interrupt(storage: BackblazeStorage, proxy: FaultProxy, target: Path) -> None:
-    """Begin a download whose last range fails when the others are there."""
+    """Start a download whose last range fails after the others are written."""
 
     def others_are_done(attempt: Any) -> bool:
         return bool(attempt.headers.get("range", "").startswith(LAST_RANGE))
@@ -143,7 +143,7 @@ async def test_damaged_bytes_of_the_last_run_are_fetched_again(
 
 
 @pytest.mark.parametrize("loss", ["part", "empty part", "journal", "torn journal", "nonsense"])
-async def test_whatever_a_power_failure_leaves_the_file_is_right(
+async def test_after_any_power_failure_the_file_is_right(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path, loss: str
 ) -> None:
     await put(storage, "length")
@@ -167,7 +167,7 @@ async def test_whatever_a_power_failure_leaves_the_file_is_right(
 
 
 @pytest.mark.parametrize("changed", [LARGE[::-1], LARGE[:-1]])
-async def test_another_version_of_the_object_starts_anew(
+async def test_another_version_of_the_object_starts_over(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path, changed: bytes
 ) -> None:
     await put(storage, "composite-md5")
@@ -178,7 +178,7 @@ async def test_another_version_of_the_object_starts_anew(
     assert (folder / "file").read_bytes() == changed
 
 
-async def test_another_key_for_the_same_path_starts_anew(
+async def test_another_key_for_the_same_path_starts_over(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path
 ) -> None:
     await put(storage, "composite-md5")
@@ -189,7 +189,7 @@ async def test_another_key_for_the_same_path_starts_anew(
     assert (folder / "file").read_bytes() == LARGE[::-1]
 
 
-async def test_bytes_that_were_damaged_on_their_way_are_not_kept(
+async def test_bytes_damaged_in_transfer_are_not_kept(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path
 ) -> None:
     await put(storage, "composite-md5")
@@ -218,7 +218,7 @@ async def test_two_downloads_to_the_same_path_do_not_mix(
         assert names(folder) == ["file"]
 
 
-async def test_the_kept_file_is_private_and_the_finished_one_as_any_other(
+async def test_the_partial_file_is_private_and_the_finished_one_has_the_default_mode(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path
 ) -> None:
     await put(storage, "composite-md5")
@@ -231,7 +231,7 @@ async def test_the_kept_file_is_private_and_the_finished_one_as_any_other(
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o664])
-async def test_a_run_that_was_killed_while_it_published_the_file_is_no_hindrance(
+async def test_a_run_killed_while_publishing_does_not_block_the_next(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path, mode: int
 ) -> None:
     await put(storage, "composite-md5")
@@ -243,7 +243,7 @@ async def test_a_run_that_was_killed_while_it_published_the_file_is_no_hindrance
 
 
 @pytest.mark.parametrize("suffix", [".part", ".journal"])
-async def test_a_link_in_the_place_of_the_kept_file_is_not_followed(
+async def test_a_link_at_the_path_of_the_partial_file_is_not_followed(
     storage: BackblazeStorage, proxy: FaultProxy, folder: Path, suffix: str
 ) -> None:
     await put(storage, "composite-md5")
@@ -269,7 +269,7 @@ async def test_a_failure_before_the_first_range_leaves_no_file(
     assert names(folder) == []
 
 
-async def test_an_empty_object_is_no_exception(storage: BackblazeStorage, folder: Path) -> None:
+async def test_an_empty_object_can_be_resumed(storage: BackblazeStorage, folder: Path) -> None:
     await storage.upload_file("key", b"")
     await storage.download_file("key", folder / "file", resume=True)
     assert (folder / "file").read_bytes() == b""

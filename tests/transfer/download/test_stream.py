@@ -1,4 +1,4 @@
-"""Reading objects: whole, as a stream, in ranges, as a file; and walking away midway."""
+"""Reading objects: whole, as a stream, in ranges, as a file; and stopping midway."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestRanges:
             (0, SIZE * 2),
         ],
     )
-    async def test_given_a_range_when_streamed_then_it_is_cut_as_python_does(
+    async def test_given_a_range_when_streamed_then_it_equals_a_python_slice(
         self, stored: BackblazeStorage, start: int, end: int | None
     ) -> None:
         stream = stored.stream_file("a", start=start, end=end)
@@ -89,7 +89,7 @@ class TestRanges:
         assert (caught.value.key, caught.value.status) == ("a", 416)
 
     @pytest.mark.parametrize(("start", "end"), [(5, 4), (-1, None), (0, -1), (-5, -3)])
-    async def test_given_a_range_upside_down_then_it_is_refused_before_any_request(
+    async def test_given_an_inverted_range_then_it_is_refused_before_any_request(
         self, storage: BackblazeStorage, start: int, end: int | None
     ) -> None:
         with pytest.raises(InvalidInputError):
@@ -114,7 +114,7 @@ class TestRanges:
 
 
 class TestStreams:
-    async def test_given_a_missing_object_then_the_first_step_tells(
+    async def test_given_a_missing_object_then_the_first_step_raises(
         self, storage: BackblazeStorage
     ) -> None:
         stream = storage.stream_file("missing")
@@ -139,7 +139,7 @@ class TestStreams:
         with pytest.raises(StorageClosedError):
             _ = storage.stream_file("a").metadata
 
-    async def test_given_a_stream_that_was_read_then_it_is_not_read_again_in_silence(
+    async def test_given_a_stream_that_was_read_then_reading_it_again_raises(
         self, stored: BackblazeStorage
     ) -> None:
         stream = stored.stream_file("a")
@@ -147,7 +147,7 @@ class TestStreams:
         with pytest.raises(StorageClosedError):
             await stream.read()
 
-    async def test_given_a_version_then_its_bytes_come_also_when_newer_ones_exist(
+    async def test_given_a_version_then_its_bytes_are_read_although_newer_ones_exist(
         self, storage: BackblazeStorage
     ) -> None:
         old = await storage.upload_file("a", b"old")
@@ -159,7 +159,7 @@ class TestStreams:
 
 
 class TestWalkingAway:
-    """With a single slot, whatever is not given back blocks the next request."""
+    """With a single slot, a slot that is not released blocks the next request."""
 
     async def test_given_a_reader_that_breaks_off_then_the_next_request_goes_through(
         self, narrow: BackblazeStorage
@@ -259,7 +259,7 @@ class TestOpenFile:
         async with await stored.open_file("a") as file:
             assert b"".join([chunk async for chunk in file]) == DATA
 
-    async def test_given_an_open_file_when_the_object_is_replaced_then_it_reads_on_in_the_old_one(
+    async def test_given_an_open_file_when_the_object_is_replaced_then_it_still_reads_the_old_one(
         self, stored: BackblazeStorage
     ) -> None:
         async with await stored.open_file("a") as file:
@@ -269,7 +269,7 @@ class TestOpenFile:
             assert await file.read() == DATA[-10:]
 
     @pytest.mark.parametrize(("offset", "whence"), [(-1, 0), (-SIZE - 1, 2), (0, 3)])
-    async def test_given_a_place_that_is_none_then_it_is_refused_and_the_position_stays(
+    async def test_given_an_invalid_offset_then_it_is_refused_and_the_position_stays(
         self, stored: BackblazeStorage, offset: int, whence: int
     ) -> None:
         async with await stored.open_file("a") as file:

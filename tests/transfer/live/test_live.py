@@ -1,4 +1,4 @@
-"""Calls in progress: written chunk by chunk, sent part by part, stored at their end."""
+"""Recordings in progress: written in chunks, sent in parts, stored at the end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def record_and_close(writer: RecordingWriter, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [160, 16_384, 100_003, PART, 2 * PART + 1, len(LONG)])
-async def test_whatever_the_size_of_its_chunks_a_recording_is_stored_as_it_was_written(
+async def test_a_recording_is_stored_as_written_for_any_chunk_size(
     storage: BackblazeStorage, size: int
 ) -> None:
     async with storage.open_recording("CA1", "call.webm") as writer:
@@ -84,7 +84,7 @@ async def test_a_full_part_goes_out_while_the_call_goes_on(
 
 
 @pytest.mark.parametrize("checksum", ["md5", "crc32", "sha256"])
-async def test_every_checksum_goes_with_it(storage: BackblazeStorage, checksum: Any) -> None:
+async def test_every_checksum_algorithm_works(storage: BackblazeStorage, checksum: Any) -> None:
     for data in (LONG, LONG[:1000]):
         async with storage.open_recording("CA1", "call.webm", checksum=checksum) as writer:
             await record(writer, data)
@@ -92,7 +92,7 @@ async def test_every_checksum_goes_with_it(storage: BackblazeStorage, checksum: 
         assert await storage.get_file(writer.key) == data
 
 
-async def test_any_kind_of_bytes_may_be_written_and_its_buffer_used_again(
+async def test_any_buffer_can_be_written_and_reused(
     storage: BackblazeStorage,
 ) -> None:
     buffer = bytearray(10_000)
@@ -107,7 +107,7 @@ async def test_any_kind_of_bytes_may_be_written_and_its_buffer_used_again(
     assert await storage.get_file(writer.key) == expected
 
 
-async def test_the_content_type_is_told_by_the_first_bytes(
+async def test_the_content_type_is_detected_from_the_first_bytes(
     storage: BackblazeStorage, recordings: dict[str, Path]
 ) -> None:
     for name, path in recordings.items():
@@ -120,7 +120,7 @@ async def test_the_content_type_is_told_by_the_first_bytes(
         assert (found.metadata, found.partial) == ({"agent": "Zoë"}, False)
 
 
-async def test_progress_tells_what_was_sent_and_ends_with_all_of_it(
+async def test_progress_reports_sent_bytes_and_ends_with_all_of_them(
     storage: BackblazeStorage,
 ) -> None:
     for data in (LONG, LONG[:1000]):
@@ -132,7 +132,7 @@ async def test_progress_tells_what_was_sent_and_ends_with_all_of_it(
         assert counts[-1] == len(data)
 
 
-async def test_what_a_progress_callback_raises_ends_the_recording(
+async def test_an_exception_of_the_progress_callback_ends_the_recording(
     storage: BackblazeStorage,
 ) -> None:
     def refuse(_: Progress) -> None:
@@ -167,7 +167,7 @@ REFUSED: dict[str, Misuse] = {
 
 
 @pytest.mark.parametrize("misuse", REFUSED)
-async def test_what_cannot_be_stored_is_refused_at_once(
+async def test_invalid_options_are_refused_at_once(
     storage: BackblazeStorage, proxy: FaultProxy, misuse: str
 ) -> None:
     with pytest.raises(InvalidInputError):
@@ -176,7 +176,7 @@ async def test_what_cannot_be_stored_is_refused_at_once(
 
 
 @pytest.mark.parametrize("chunk", ["text", None, 5, [1, 2], memoryview(b"abcd")[::2]])
-async def test_what_is_not_bytes_is_refused_and_the_recording_goes_on(
+async def test_writing_other_than_bytes_is_refused_and_the_recording_continues(
     storage: BackblazeStorage, chunk: Any
 ) -> None:
     async with storage.open_recording("CA1", "call") as writer:
@@ -187,7 +187,7 @@ async def test_what_is_not_bytes_is_refused_and_the_recording_goes_on(
     assert await storage.get_file(writer.key) == b"before after"
 
 
-async def test_outside_its_block_a_writer_says_so(storage: BackblazeStorage) -> None:
+async def test_writing_outside_of_the_block_raises(storage: BackblazeStorage) -> None:
     writer = storage.open_recording("CA1", "call")
     with pytest.raises(StorageClosedError, match="not open"):
         await writer.write(b"early")
@@ -211,7 +211,7 @@ async def test_while_parts_cannot_go_out_write_waits_and_then_goes_on(
             await writer.write(chunk)
             ahead = max(ahead, writer.bytes_written - writer.uploaded)
     assert gate.fired.is_set()
-    # Two on their way, and one that waits.
+    # Two parts in flight, and one that waits.
     assert 2 * PART < ahead <= 3 * PART
     assert await storage.get_file(writer.key) == data
 
@@ -235,7 +235,7 @@ async def test_idle_calls_hold_no_memory_and_no_slot(
         assert await storage.get_file(writers[7].key) == LONG[: 2 * PART]
 
 
-async def test_a_storage_that_closes_before_its_recordings_says_so(
+async def test_a_storage_that_closes_before_its_recordings_ends_them(
     proxy: FaultProxy, settings: StorageSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with storage_behind(proxy, settings) as storage:

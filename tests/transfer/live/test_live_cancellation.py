@@ -1,4 +1,4 @@
-"""A call that ends badly: aborted without a trace, or kept as far as it came."""
+"""Recordings that end with an exception: aborted without a trace, or kept."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def call(
 
 
 class HungUpError(Exception):
-    """The caller did."""
+    """The caller hung up."""
 
 
 async def hang_up() -> None:
@@ -77,7 +77,7 @@ async def only_key(storage: BackblazeStorage) -> str:
 
 
 @pytest.mark.parametrize("data", [LONG, SHORT], ids=["long", "short"])
-async def test_a_call_that_breaks_off_is_not_stored(storage: BackblazeStorage, data: bytes) -> None:
+async def test_an_interrupted_call_is_not_stored(storage: BackblazeStorage, data: bytes) -> None:
     with pytest.raises(HungUpError):
         await call(storage, data, hang_up)
     assert await storage.list_files() == []
@@ -85,7 +85,7 @@ async def test_a_call_that_breaks_off_is_not_stored(storage: BackblazeStorage, d
 
 
 @pytest.mark.parametrize("data", [LONG, SHORT], ids=["long", "short"])
-async def test_a_call_that_breaks_off_is_kept_as_far_as_it_came_and_marked_when_asked(
+async def test_an_interrupted_call_is_kept_and_marked_with_on_error_keep(
     storage: BackblazeStorage, data: bytes
 ) -> None:
     with pytest.raises(HungUpError) as caught:
@@ -98,7 +98,7 @@ async def test_a_call_that_breaks_off_is_kept_as_far_as_it_came_and_marked_when_
     assert await versions(storage, found.key) == (1, 0)
 
 
-async def test_the_writer_of_a_call_that_was_kept_has_its_result(
+async def test_the_writer_of_a_kept_call_has_its_result(
     storage: BackblazeStorage,
 ) -> None:
     writer = storage.open_recording("CA1", "call.webm", on_error="keep")
@@ -111,7 +111,7 @@ async def test_the_writer_of_a_call_that_was_kept_has_its_result(
     assert (found.etag, found.version_id) == (writer.result.etag, writer.result.version_id)
 
 
-async def test_of_a_call_that_breaks_off_before_its_first_byte_nothing_is_kept(
+async def test_a_call_interrupted_before_its_first_byte_is_not_stored(
     storage: BackblazeStorage,
 ) -> None:
     with pytest.raises(HungUpError):
@@ -119,7 +119,9 @@ async def test_of_a_call_that_breaks_off_before_its_first_byte_nothing_is_kept(
     assert await storage.list_files() == []
 
 
-async def test_a_call_that_is_kept_and_ends_well_is_whole(storage: BackblazeStorage) -> None:
+async def test_a_call_with_on_error_keep_that_ends_well_is_complete(
+    storage: BackblazeStorage,
+) -> None:
     for data in (LONG, SHORT, b""):
         writer = await call(storage, data, on_error="keep")
         assert writer.result.partial is False
@@ -171,7 +173,7 @@ async def test_a_call_whose_completion_hangs_stays_as_an_incomplete_upload(
     assert upload_id in caplog.text
 
 
-async def test_a_whole_call_cancelled_while_it_is_completed_is_kept_whole(
+async def test_a_finished_call_cancelled_during_completion_is_kept_complete(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     completing = proxy.add(method="POST", path="uploadId=", delay=0.1)
@@ -195,7 +197,7 @@ async def test_when_parts_are_refused_the_writer_raises_it_and_nothing_is_stored
     assert await unfinished_uploads(storage) == []
 
 
-async def test_when_parts_are_refused_what_the_server_has_is_kept_and_told(
+async def test_when_parts_are_refused_the_confirmed_parts_are_kept_and_reported(
     storage: BackblazeStorage, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.add(method="PUT", path="partNumber=3", status=403, code="AccessDenied")
@@ -205,7 +207,7 @@ async def test_when_parts_are_refused_what_the_server_has_is_kept_and_told(
     assert caught.value.unfinished_upload_id == upload_id
     assert "keep_incomplete_upload" in "".join(caught.value.__notes__)
     assert upload_id in caplog.text
-    # The part beside the one that failed was not given up.
+    # The part sent beside the failed one was not cancelled.
     client = await storage.client()
     stored = await client.list_parts(
         Bucket=storage.settings.bucket_name, Key=caught.value.key, UploadId=upload_id
@@ -213,7 +215,7 @@ async def test_when_parts_are_refused_what_the_server_has_is_kept_and_told(
     assert {1, 2} <= {part["PartNumber"] for part in stored["Parts"]}
 
 
-async def test_a_swallowed_failure_comes_out_at_the_end(
+async def test_a_swallowed_failure_is_raised_at_the_end(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(method="PUT", path="partNumber=1", status=403, code="AccessDenied")
@@ -227,7 +229,7 @@ async def test_a_swallowed_failure_comes_out_at_the_end(
     assert await unfinished_uploads(storage) == []
 
 
-async def test_a_short_call_that_cannot_be_kept_says_so_in_the_notes_of_what_ended_it(
+async def test_a_short_call_that_cannot_be_kept_adds_a_note_to_the_exception(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(method="PUT", status=403, code="AccessDenied")
@@ -236,7 +238,7 @@ async def test_a_short_call_that_cannot_be_kept_says_so_in_the_notes_of_what_end
     assert "AccessDenied" in "".join(caught.value.__notes__)
 
 
-async def test_a_call_that_cannot_be_marked_is_kept_all_the_same(
+async def test_a_call_that_cannot_be_marked_is_kept_anyway(
     storage: BackblazeStorage, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     def is_copy(attempt: Any) -> bool:
@@ -251,7 +253,7 @@ async def test_a_call_that_cannot_be_marked_is_kept_all_the_same(
     assert "not marked as partial" in caplog.text
 
 
-async def test_a_key_that_may_not_erase_leaves_the_unmarked_version_behind(
+async def test_a_key_that_may_not_erase_leaves_the_unmarked_version(
     storage: BackblazeStorage, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.add(method="DELETE", status=403, code="AccessDenied")

@@ -1,4 +1,4 @@
-"""What a crash leaves of a call that is flushed, and who may listen to one that goes on."""
+"""Flushed recordings survive a crash; Live Read serves a recording in progress."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
 
 async def until_stored(writer: object, size: int) -> None:
     async with asyncio.timeout(20):
-        while writer.uploaded < size:  # type: ignore[attr-defined]  # noqa: ASYNC110 - the writer tells nobody
+        while writer.uploaded < size:  # type: ignore[attr-defined]  # noqa: ASYNC110 - the writer has no event for it
             await asyncio.sleep(0.005)
 
 
-async def test_what_came_is_on_the_server_after_an_interval_and_the_last_flush_wins(
+async def test_a_flush_uploads_the_bytes_so_far_and_the_last_flush_wins(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     async with storage.open_recording("CA1", "call.ogg", flush_interval=INTERVAL) as writer:
@@ -51,7 +51,7 @@ async def test_what_came_is_on_the_server_after_an_interval_and_the_last_flush_w
     assert proxy.count("POST", "uploads") == 1
 
 
-async def test_while_nothing_new_comes_nothing_is_flushed(
+async def test_without_new_bytes_nothing_is_flushed(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     async with storage.open_recording("CA1", "call.ogg", flush_interval=INTERVAL) as writer:
@@ -140,7 +140,7 @@ async def test_after_kill_9_all_that_was_flushed_becomes_a_recording(
     assert await seaweed_storage.get_file(left.key) == data
 
 
-async def test_live_read_is_asked_for_only_when_wanted(
+async def test_live_read_is_requested_only_with_the_option(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     async def asked(*, live_read: bool) -> tuple[str | None, str | None]:

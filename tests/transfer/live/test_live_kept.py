@@ -1,4 +1,4 @@
-"""``on_error="keep"`` keeps every byte that was taken: on the server, in a file, or on both."""
+"""``on_error="keep"`` keeps every accepted byte: on the server, in a file, or in both."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
 async def record(
     storage: BackblazeStorage, data: bytes, **options: Any
 ) -> tuple[RecordingWriter, BaseException | None]:
-    """Write ``data``, and return the writer and what came out."""
+    """Write ``data``; return the writer and the exception, if one was raised."""
     writer = storage.open_recording("CA1", "call.webm", on_error="keep", **options)
     try:
         async with writer:
             for chunk in pieces(data, 40_000):
                 await writer.write(chunk)
-    except BaseException as error:  # noqa: BLE001 - looked at by the test
+    except BaseException as error:  # noqa: BLE001 - asserted by the test
         return writer, error
     return writer, None
 
 
 async def found(storage: BackblazeStorage, writer: RecordingWriter) -> bytes:
-    """All bytes of a recording that exist, put together as the docs say."""
+    """Return all bytes of a recording, combined as the docs say."""
     on_server = b""
     for upload in await storage.list_incomplete_uploads():
         kept = await storage.keep_incomplete_upload(upload.key, upload.upload_id)
@@ -137,7 +137,7 @@ FAULTS: dict[str, tuple[dict[str, Any], bytes]] = {
 
 @pytest.fixture(autouse=True)
 def small_parts() -> Iterator[None]:
-    """The server of these tests takes them, and so does what keeps an upload."""
+    """The test server accepts small parts; so must the code that keeps an upload."""
     with mock.patch.object(incomplete, "_SMALLEST_PART_BYTES", 1):
         yield
 
@@ -152,7 +152,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("fault", "flush"), CASES)
-async def test_whatever_fails_all_that_was_taken_is_there(
+async def test_whatever_fails_no_accepted_byte_is_lost(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     tmp_path: Path,
@@ -192,7 +192,7 @@ async def test_whatever_fails_all_that_was_taken_is_there(
     ends=st.sampled_from(["well", "raises", "cancelled"]),
     fault=st.sampled_from([REFUSED, {"status": 400, "code": "InvalidArgument"}, {"cut": "rst"}]),
 )
-async def test_wherever_it_fails_all_that_was_taken_is_there(
+async def test_at_whatever_request_it_fails_no_accepted_byte_is_lost(
     settings: StorageSettings,
     size: int,
     operation: str,
@@ -216,7 +216,7 @@ async def test_wherever_it_fails_all_that_was_taken_is_there(
                     raise ValueError
                 if ends == "cancelled":
                     raise asyncio.CancelledError
-        except BaseException as error:  # noqa: BLE001 - looked at below
+        except BaseException as error:  # noqa: BLE001 - asserted below
             raised = error
         proxy.clear()
         taken = writer.bytes_written
@@ -238,7 +238,7 @@ async def test_wherever_it_fails_all_that_was_taken_is_there(
             assert str(kept.path) in "".join(raised.__notes__)
 
 
-async def test_what_the_block_raised_tells_where_the_rest_is(
+async def test_the_exception_of_the_block_says_where_the_rest_is(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(operation="PutObject", **REFUSED)
@@ -256,7 +256,7 @@ async def test_what_the_block_raised_tells_where_the_rest_is(
 async def test_a_full_disk_keeps_nothing_from_the_server(
     storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is in hand goes out from memory, and the block's error comes out."""
+    """The current part is sent from memory, and the exception of the block is raised."""
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -277,7 +277,7 @@ async def test_a_full_disk_keeps_nothing_from_the_server(
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The temporary folder, where ``keep_dir`` is of no use."""
+    """The temporary folder, used when ``keep_dir`` fails."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -289,7 +289,7 @@ def in_folders(*folders: Path) -> list[Path]:
 
 
 class FullDisk(FileIO):
-    """Takes ``room`` bytes in the folders that are ``full``; the last write is a short one."""
+    """Accepts ``room`` bytes in the ``full`` folders; the last write is short."""
 
     room = 30_001
     full: tuple[Path, ...] = ()
@@ -306,7 +306,7 @@ class FullDisk(FileIO):
 
 @pytest.mark.parametrize("data", [TINY, SHORT, LONG], ids=["tiny", "short", "in parts"])
 @pytest.mark.parametrize("fault", ["removed", "full at once", "full on the way"])
-async def test_where_keep_dir_fails_the_file_is_in_the_temporary_folder(
+async def test_when_keep_dir_fails_the_file_is_in_the_temporary_folder(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     tmp_path: Path,
@@ -341,7 +341,7 @@ async def test_where_keep_dir_fails_the_file_is_in_the_temporary_folder(
 
 
 @pytest.mark.parametrize("keep_dir", [True, False])
-async def test_where_both_folders_are_full_one_file_has_what_fits_and_tells_how_much(
+async def test_when_both_folders_are_full_one_file_keeps_what_fits_and_the_rest_is_reported(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     tmp_path: Path,
@@ -367,7 +367,7 @@ async def test_where_both_folders_are_full_one_file_has_what_fits_and_tells_how_
     assert told in caplog.text
 
 
-async def test_where_no_folder_can_be_written_it_is_told_beside_the_error(
+async def test_when_no_folder_is_writable_a_note_says_so(
     storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path, temporary: Path
 ) -> None:
     folder = tmp_path / "kept"
@@ -395,7 +395,7 @@ async def test_where_no_folder_can_be_written_it_is_told_beside_the_error(
         ({"operation": "CompleteMultipartUpload"}, 5 * PART),
     ],
 )
-async def test_of_an_upload_that_another_process_aborted_the_lost_bytes_are_told(
+async def test_the_lost_bytes_of_an_upload_aborted_elsewhere_are_reported(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     tmp_path: Path,
@@ -446,7 +446,7 @@ COPY_FAULTS: dict[str, dict[str, Any]] = {
         ("raises", "keep"),
     ],
 )
-async def test_what_is_stored_without_its_partial_mark_is_told(
+async def test_a_recording_stored_but_not_marked_is_reported(
     storage: BackblazeStorage, proxy: FaultProxy, fault: str, ends: str, on_error: Any
 ) -> None:
     proxy.add(operation="CopyObject", **COPY_FAULTS[fault])
@@ -476,7 +476,7 @@ async def test_what_is_stored_without_its_partial_mark_is_told(
     assert await storage.list_incomplete_uploads() == []
 
 
-async def test_a_mark_whose_response_is_lost_is_there(
+async def test_a_marking_copy_with_a_lost_response_is_recognised(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(operation="CopyObject", cut="rst", at="resp")
@@ -501,7 +501,7 @@ async def test_with_abort_no_file_is_written(
     assert os.listdir(folder) == []  # noqa: PTH208
 
 
-async def test_a_folder_that_is_none_is_refused_at_once(
+async def test_an_invalid_keep_dir_is_refused_at_once(
     storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     before = proxy.count()

@@ -1,4 +1,4 @@
-"""The recipes of docs/live-recordings.md, as they stand there, behind a real server."""
+"""The recipes of docs/live-recordings.md, run on a real server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALL = noise(50_000)
 
 
 def recipes() -> dict[str, Any]:
-    """All that the blocks of the document define: those without a call of the storage."""
+    """The definitions in the code blocks of the document that do not call the storage."""
     defined: dict[str, Any] = {"BackblazeStorage": BackblazeStorage}
     for _, block in python_blocks(DOCUMENT):
         if "FastAPI" in block or "def record_stream" in block or "def wav_of" in block:
@@ -141,7 +141,7 @@ async def abort(client: Client, _: Site) -> None:
 
 
 async def restart(_: Client, site: Site) -> None:
-    # As SIGTERM does, which uvicorn would raise again after it has shut down.
+    # Like SIGTERM, which uvicorn would raise again after its shutdown.
     site.server.should_exit = True
 
 

@@ -1,4 +1,4 @@
-"""A recording that a URL gives is stored as it is, or nothing is and the error tells why."""
+"""A recording behind a URL is stored unchanged, or an error says why not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def small_parts(settings: StorageSettings) -> AsyncIterator[BackblazeStora
 
 
 async def refused(storage: BackblazeStorage, url: str, **fields: Any) -> SourceError:
-    """Upload, and see that it fails and leaves nothing."""
+    """Upload; check that it fails and stores nothing; return the error."""
     with pytest.raises(SourceError) as caught:
         await store(storage, url, **fields)
     await assert_nothing_stored(storage)
@@ -72,7 +72,7 @@ async def test_given_a_recording_behind_a_url_then_its_bytes_are_stored(
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_given_a_large_one_then_it_goes_in_parts(
+async def test_given_a_large_recording_then_it_is_uploaded_in_parts(
     small_parts: BackblazeStorage, chunked: bool
 ) -> None:
     events: list[Progress] = []
@@ -143,7 +143,7 @@ async def test_any_status_but_200_is_an_error_that_is_not_tried_again(
 @pytest.mark.parametrize(
     "content_type", ["text/html", "application/json", "text/plain", "image/png"]
 )
-async def test_what_calls_itself_no_recording_is_refused(
+async def test_a_content_type_that_is_no_recording_is_refused(
     storage: BackblazeStorage, content_type: str
 ) -> None:
     async with Source(noise(5000), {"Content-Type": content_type}) as source:
@@ -164,9 +164,7 @@ async def test_what_calls_itself_no_recording_is_refused(
         b'{"name": "' + "ü".encode() * 5000 + b'"}',
     ],
 )
-async def test_a_page_that_calls_itself_audio_is_refused(
-    storage: BackblazeStorage, body: bytes
-) -> None:
+async def test_a_page_declared_as_audio_is_refused(storage: BackblazeStorage, body: bytes) -> None:
     async with Source(body, {"Content-Type": "audio/x-wav"}) as source:
         assert "but its bytes are" in str(await refused(storage, source.url))
         await store(storage, source.url, content_types=["*/*"])
@@ -210,7 +208,7 @@ async def test_an_empty_source_is_refused(storage: BackblazeStorage) -> None:
             assert "empty" in str(await refused(storage, source.url))
 
 
-async def test_a_source_whose_end_nobody_can_tell_is_refused(storage: BackblazeStorage) -> None:
+async def test_a_source_without_length_and_end_is_refused(storage: BackblazeStorage) -> None:
     async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n\r\n" + noise(5000))
@@ -244,7 +242,7 @@ async def test_the_end_of_a_chunk_that_comes_late_is_not_the_end_of_the_recordin
 @pytest.mark.parametrize(
     "head", [b"SSH-2.0-OpenSSH_9", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000], ids=["ssh", "giant"]
 )
-async def test_given_what_responds_no_http_then_that_is_told(
+async def test_given_a_response_that_is_not_http_then_the_error_says_so(
     storage: BackblazeStorage, head: bytes
 ) -> None:
     async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -300,7 +298,7 @@ async def test_given_what_responds_no_http_then_that_is_told(
         {"content_type": "a\r\nb"},
     ],
 )
-async def test_what_cannot_be_used_is_refused_before_any_request(
+async def test_invalid_arguments_are_refused_before_any_request(
     storage: BackblazeStorage, fields: dict[str, Any]
 ) -> None:
     async with Source(noise(100)) as source:

@@ -1,4 +1,4 @@
-"""A URL of a stranger reaches public addresses alone, by whatever name, form or redirect."""
+"""A URL reaches only public addresses, whatever its name, form or redirects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Resolver = Callable[[dict[str, list[str]]], None]
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    """Let names resolve to the addresses given, each lookup to the next one of its list."""
+    """Resolve names to the given addresses; each lookup returns the next one of its list."""
 
     def install(table: dict[str, list[str]]) -> None:
         async def resolve(
@@ -62,7 +62,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Resolver:
 
 @pytest.fixture
 def two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """127.0.0.2 passes as a public address, while 127.0.0.1 does not."""
+    """127.0.0.2 counts as public, 127.0.0.1 does not."""
     monkeypatch.setattr(ssrf, "_NOT_PUBLIC_V4", (IPv4Network("127.0.0.1/32"),))
 
 
@@ -76,15 +76,15 @@ async def refused(storage: BackblazeStorage, url: str, **fields: Any) -> SourceE
 
 class TestRules:
     @pytest.mark.parametrize("address", PRIVATE)
-    def test_what_is_not_of_the_internet_is_not_public(self, address: str) -> None:
+    def test_special_purpose_addresses_are_not_public(self, address: str) -> None:
         assert not is_public(ip_address(address))
 
     @pytest.mark.parametrize("address", PUBLIC)
-    def test_what_is_of_the_internet_is_public(self, address: str) -> None:
+    def test_internet_addresses_are_public(self, address: str) -> None:
         assert is_public(ip_address(address))
 
     @given(st.ip_addresses())
-    def test_whatever_python_calls_private_is_not_public(
+    def test_every_address_that_python_calls_private_is_not_public(
         self, address: IPv4Address | IPv6Address
     ) -> None:
         embeds = any(address in network for network in ssrf._EMBEDDING)
@@ -126,7 +126,7 @@ async def test_a_private_address_in_the_url_is_refused_before_any_request(
 
 
 @pytest.mark.parametrize("allowed", [False, True])
-async def test_an_address_in_disguise_is_refused_in_any_case(
+async def test_an_address_in_an_unusual_form_is_always_refused(
     storage: BackblazeStorage, allowed: bool
 ) -> None:
     for host in ("2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.01", "0"):
@@ -142,7 +142,7 @@ async def test_names_of_this_machine_are_refused(storage: BackblazeStorage, host
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fd00::1"])
-async def test_a_public_name_that_leads_inside_is_refused(
+async def test_a_public_name_of_a_private_address_is_refused(
     storage: BackblazeStorage, names: Resolver, address: str
 ) -> None:
     names({"recordings.example": [address]})
@@ -155,7 +155,7 @@ async def test_a_public_name_that_leads_inside_is_refused(
 
 @pytest.mark.usefixtures("two_hosts")
 @pytest.mark.parametrize("status", [302, 308])
-async def test_a_redirect_that_leads_inside_is_refused(
+async def test_a_redirect_to_a_private_address_is_refused(
     storage: BackblazeStorage, names: Resolver, status: int
 ) -> None:
     names({"inside.example": ["127.0.0.1"]})
@@ -171,7 +171,7 @@ async def test_a_redirect_that_leads_inside_is_refused(
 
 
 @pytest.mark.usefixtures("two_hosts")
-async def test_a_name_that_leads_inside_the_second_time_is_refused(
+async def test_a_name_that_resolves_to_a_private_address_the_second_time_is_refused(
     storage: BackblazeStorage, names: Resolver
 ) -> None:
     async with Source(noise(100), host="127.0.0.2") as outside:
@@ -185,7 +185,7 @@ async def test_a_name_that_leads_inside_the_second_time_is_refused(
         assert result.size == 100
 
 
-async def test_an_unknown_name_is_not_asked_for_again(
+async def test_an_unknown_host_is_not_retried(
     storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lookups = []
@@ -225,7 +225,7 @@ async def test_credentials_stay_with_the_origin_that_they_are_for(
         ]
 
 
-async def test_a_refusal_after_a_redirect_tells_that_no_credentials_went_along(
+async def test_a_refusal_after_a_redirect_says_that_no_credentials_were_sent(
     storage: BackblazeStorage,
 ) -> None:
     async with Source() as source, Source() as other:
@@ -237,9 +237,7 @@ async def test_a_refusal_after_a_redirect_tells_that_no_credentials_went_along(
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
-async def test_a_circle_of_redirects_ends_at_the_limit(
-    storage: BackblazeStorage, limit: int
-) -> None:
+async def test_a_redirect_loop_ends_at_the_limit(storage: BackblazeStorage, limit: int) -> None:
     async with Source(noise(100)) as source:
         source.routes["/call"] = redirect("/call")
         with pytest.raises(SourceError, match=f"more than {limit} times"):
@@ -262,7 +260,7 @@ async def test_as_many_redirects_as_allowed_are_followed_relative_ones_too(
     "location",
     ["", "ftp://example.com/", "file:///etc/passwd", "http://u:s3cret@127.0.0.1/", "http://[::1"],
 )
-async def test_a_redirect_to_what_cannot_be_used_is_refused(
+async def test_a_redirect_to_an_invalid_url_is_refused(
     storage: BackblazeStorage, location: str
 ) -> None:
     async with Source(noise(100)) as source:

@@ -1,4 +1,4 @@
-"""A presigned URL as the source of an upload: what is told once it is refused."""
+"""A presigned URL as the source of an upload: the error when it is refused."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def refusal(query: str, status: int) -> SourceError:
 
 @pytest.mark.parametrize("status", [400, 401, 403])
 @pytest.mark.parametrize("query", EXPIRED.values(), ids=EXPIRED.keys())
-async def test_an_expired_url_is_told_as_expired(query: str, status: int) -> None:
+async def test_the_error_says_that_the_url_has_expired(query: str, status: int) -> None:
     error = await refusal(query, status)
     assert "expired at 2" in error.message
     assert "auth=" not in str(error.hint)
@@ -70,13 +70,15 @@ async def test_an_expired_url_is_told_as_expired(query: str, status: int) -> Non
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("query", SIGNED.values(), ids=SIGNED.keys())
-async def test_a_presigned_url_that_is_refused_wants_no_password(query: str, status: int) -> None:
+async def test_the_hint_for_a_refused_presigned_url_asks_for_no_password(
+    query: str, status: int
+) -> None:
     error = await refusal(query, status)
     assert "presigned URL" in error.message
     assert "may have expired" in str(error.hint)
 
 
 @pytest.mark.parametrize("query", ["", "Expires=1", "id=7"])
-async def test_another_url_may_want_one(query: str) -> None:
+async def test_the_hint_for_another_url_asks_for_a_password(query: str) -> None:
     error = await refusal(query, 401)
     assert "Pass auth=" in str(error.hint)

@@ -29,7 +29,7 @@ LAST_MODIFIED = {
 
 @pytest.fixture
 async def small_parts(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    """A storage in which the upload is half sent when its source breaks."""
+    """A storage whose upload is half sent when its source breaks."""
     async with (
         FaultProxy(settings.endpoint or "") as proxy,
         storage_behind(proxy, settings) as opened,
@@ -39,7 +39,7 @@ async def small_parts(settings: StorageSettings) -> AsyncIterator[BackblazeStora
 
 
 class Scene:
-    """A source behind a proxy that breaks what it is told to."""
+    """A source behind a fault proxy."""
 
     def __init__(self, **fields: Any) -> None:
         self.source = Source(**{"body": LARGE, **fields})
@@ -67,12 +67,12 @@ class Scene:
 
 @pytest.mark.parametrize("cut", ["rst", "fin"])
 @pytest.mark.parametrize("headers", [{}, LAST_MODIFIED], ids=["etag", "last-modified"])
-async def test_given_a_break_then_only_the_rest_is_asked_for(
+async def test_given_a_broken_connection_then_only_the_rest_is_requested(
     storage: BackblazeStorage, cut: str, headers: dict[str, str | None]
 ) -> None:
     async with Scene(headers=headers) as scene:
         if headers:
-            # What If-Range is compared with.
+            # The value that If-Range is compared with.
             scene.source.validator = str(headers["Last-Modified"])
         scene.proxy.add(method="GET", cut=cut, at=CUT, times=1)
         await scene.assert_stored(storage)
@@ -83,7 +83,7 @@ async def test_given_a_break_then_only_the_rest_is_asked_for(
         assert second.headers["If-Range"] == (headers.get("Last-Modified") or '"v1"')
 
 
-async def test_given_a_break_after_every_piece_then_it_goes_on_for_ever(
+async def test_given_a_broken_connection_after_every_piece_then_it_still_succeeds(
     small_parts: BackblazeStorage,
 ) -> None:
     async with Scene() as scene:
@@ -93,7 +93,7 @@ async def test_given_a_break_after_every_piece_then_it_goes_on_for_ever(
 
 
 @pytest.mark.parametrize("place", ["head", "resp", CUT], ids=["head", "response", "body"])
-async def test_given_a_stall_then_it_goes_on_after_the_idle_timeout(
+async def test_given_a_stall_then_it_resumes_after_the_idle_timeout(
     settings: StorageSettings, place: Any
 ) -> None:
     impatient = settings.model_copy(update={"idle_timeout": 0.3})
@@ -113,7 +113,7 @@ async def test_given_a_stall_then_the_deadline_of_the_call_holds(
         await assert_nothing_stored(small_parts)
 
 
-async def test_given_a_break_of_a_source_that_hides_its_size_then_the_range_tells_it(
+async def test_given_a_source_of_unknown_size_then_the_range_response_has_its_size(
     storage: BackblazeStorage,
 ) -> None:
     async with Scene(chunked=True) as scene:
@@ -122,7 +122,7 @@ async def test_given_a_break_of_a_source_that_hides_its_size_then_the_range_tell
         assert len(scene.source.asked) == 2
 
 
-async def test_given_no_ranges_but_the_same_etag_then_the_known_bytes_are_passed_over(
+async def test_given_no_ranges_but_the_same_etag_then_the_known_bytes_are_skipped(
     storage: BackblazeStorage,
 ) -> None:
     for chunked in (False, True):
@@ -241,7 +241,7 @@ async def test_given_a_body_longer_than_its_range_says_then_nothing_is_stored(
         assert "it sends more than its" in str(await scene.refused(small_parts))
 
 
-async def test_given_a_source_that_is_gone_after_the_break_then_its_status_is_told(
+async def test_given_a_source_that_is_gone_after_the_break_then_the_error_has_its_status(
     small_parts: BackblazeStorage,
 ) -> None:
     async with Scene() as scene:
@@ -251,7 +251,7 @@ async def test_given_a_source_that_is_gone_after_the_break_then_its_status_is_to
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_given_a_busy_source_then_it_is_asked_again(
+async def test_given_a_busy_source_then_the_request_is_retried(
     storage: BackblazeStorage, status: int
 ) -> None:
     async with Scene() as scene:
@@ -265,7 +265,7 @@ async def test_given_a_busy_source_then_it_is_asked_again(
         assert scene.proxy.count() == storage.settings.retry_attempts
 
 
-async def test_given_a_source_that_asks_for_a_long_wait_then_the_caller_is_told(
+async def test_given_a_source_that_demands_a_long_wait_then_the_error_says_so(
     storage: BackblazeStorage,
 ) -> None:
     async with Scene() as scene:
@@ -275,7 +275,7 @@ async def test_given_a_source_that_asks_for_a_long_wait_then_the_caller_is_told(
         assert scene.proxy.count() == 1
 
 
-async def test_given_a_lost_connection_before_the_response_then_it_is_asked_again(
+async def test_given_a_connection_lost_before_the_response_then_the_request_is_retried(
     storage: BackblazeStorage,
 ) -> None:
     async with Scene() as scene:
@@ -284,7 +284,7 @@ async def test_given_a_lost_connection_before_the_response_then_it_is_asked_agai
         assert scene.proxy.count() == 3
 
 
-async def test_given_a_break_behind_a_redirect_then_the_first_url_is_asked_again(
+async def test_given_a_break_after_a_redirect_then_the_first_url_is_requested_again(
     storage: BackblazeStorage,
 ) -> None:
     async with Scene() as scene:
@@ -309,7 +309,7 @@ async def test_given_a_break_behind_a_redirect_then_the_first_url_is_asked_again
 
 
 class Generator:
-    """A recording of 64 MiB that is nowhere; how far it is ahead of what the bucket has."""
+    """A generated recording of 64 MiB; measures how far it is ahead of the bucket."""
 
     size = 64 * MIB
 
@@ -347,7 +347,7 @@ async def test_given_a_fast_source_and_a_slow_bucket_then_the_source_waits(
         async with BackblazeStorage(behind) as storage:
             result = await store(storage, source.url)
         assert result.size == Generator.size
-        # The budget, one part that was given to the disk, and what the kernel holds.
+        # The budget, one part in the spool, and the buffers of the kernel.
         assert generator.most_ahead < 32 * MIB
 
 
