@@ -29,6 +29,11 @@ from benchmarks.null.request import (
     Request,
 )
 from benchmarks.null.s3 import S3
+from careflow_storage.testing.b2.native_documents import (
+    UNREADABLE,
+    bucket_document,
+    storage_api_document,
+)
 
 _PREFIXES: Final = (b"/b2api/", b"/file/")
 _CALL = re.compile(rb"/b2api/v\d/(b2_[a-z_0-9]+)(?:/(.*))?")
@@ -37,7 +42,6 @@ _ACCOUNT: Final = "null00account"
 _SHA1_LENGTH: Final = 40
 _MOST_NAMES: Final = 10_000
 _UPLOADS: Final = 20_000
-_HIDDEN: Final = {"isClientAuthorizedToRead": False, "value": None}
 _CAPABILITIES: Final = [
     *("listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"),
     *("shareFiles", "readBuckets", "readBucketEncryption", "readBucketRetentions"),
@@ -132,21 +136,7 @@ class Native:
 
     def _list_buckets(self, given: JsonDict, origin: str) -> JsonDict:
         name = given.get("bucketName") or given.get("bucketId") or "bench"
-        bucket = {
-            "accountId": _ACCOUNT,
-            "bucketId": name,
-            "bucketName": name,
-            "bucketType": "allPrivate",
-            "bucketInfo": {},
-            "corsRules": [],
-            "lifecycleRules": [],
-            "options": ["s3"],
-            "revision": 1,
-            "defaultServerSideEncryption": _HIDDEN,
-            "fileLockConfiguration": _HIDDEN,
-            "replicationConfiguration": _HIDDEN,
-        }
-        return {"buckets": [bucket]}
+        return {"buckets": [bucket_document(_ACCOUNT, name, name)]}
 
     def _get_upload_url(self, given: JsonDict, origin: str) -> JsonDict:
         bucket = given["bucketId"]
@@ -220,18 +210,10 @@ class Native:
 
 
 def _account(origin: str) -> JsonDict:
-    api = {
-        "apiUrl": origin,
-        "downloadUrl": origin,
-        "s3ApiUrl": origin,
-        "absoluteMinimumPartSize": 5_000_000,
-        "recommendedPartSize": 100_000_000,
-        "infoType": "storageApi",
-        "allowed": {"buckets": None, "capabilities": _CAPABILITIES, "namePrefix": None},
-    }
+    allowed = {"buckets": None, "capabilities": _CAPABILITIES, "namePrefix": None}
     return {
         "accountId": _ACCOUNT,
-        "apiInfo": {"storageApi": api},
+        "apiInfo": {"storageApi": storage_api_document(origin) | {"allowed": allowed}},
         "applicationKeyExpirationTimestamp": None,
         "authorizationToken": "4_null",
     }
@@ -257,8 +239,8 @@ def _version(
         "fileId": _file_id(path),
         "fileInfo": {},
         "fileName": unquote_to_bytes(name).decode(),
-        "fileRetention": _HIDDEN,
-        "legalHold": _HIDDEN,
+        "fileRetention": UNREADABLE,
+        "legalHold": UNREADABLE,
         "uploadTimestamp": int(time.time() * 1000),
     }
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from careflow_storage.testing.b2.errors import Response
 from careflow_storage.testing.b2.keys import CAPABILITIES, ApplicationKey, KeyRing
+from careflow_storage.testing.b2.native_documents import bucket_document, storage_api_document
 
 if TYPE_CHECKING:
     from careflow_storage.testing.b2.store import MotoStore
@@ -30,9 +31,6 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 _LONGEST = 1000 * 24 * 3600
 _TOKEN_LIFE = timedelta(hours=24)
 _MOST_KEYS = 10_000
-_PART = 5_000_000
-_RECOMMENDED_PART = 100_000_000
-_HIDDEN = {"isClientAuthorizedToRead": False, "value": None}
 
 
 class Account(Protocol):
@@ -118,14 +116,7 @@ class NativeApi:
             "capabilities": sorted(key.capabilities),
             "namePrefix": key.name_prefix or None,
         }
-        api = {
-            "apiUrl": url,
-            "downloadUrl": url,
-            "s3ApiUrl": url,
-            "absoluteMinimumPartSize": _PART,
-            "recommendedPartSize": _RECOMMENDED_PART,
-            "infoType": "storageApi",
-        }
+        api = storage_api_document(url)
         if version == "v4":
             api["allowed"] = {"buckets": buckets, **allowed}
         elif buckets is not None and len(buckets) > 1:
@@ -184,24 +175,7 @@ class NativeApi:
             raise _NativeError(401, "unauthorized", "The key is restricted to other buckets")
         account = self._account.keys.account_id
         return {
-            "buckets": [
-                {
-                    "accountId": account,
-                    "bucketId": self._id_of(name),
-                    "bucketName": name,
-                    "bucketType": "allPrivate",
-                    "bucketInfo": {},
-                    "corsRules": [],
-                    "lifecycleRules": [],
-                    "options": ["s3"],
-                    "revision": 1,
-                    # What a key may not read has this form (apidocs/b2-list-buckets).
-                    "defaultServerSideEncryption": _HIDDEN,
-                    "fileLockConfiguration": _HIDDEN,
-                    "replicationConfiguration": _HIDDEN,
-                }
-                for name in found
-            ]
+            "buckets": [bucket_document(account, self._id_of(name), name) for name in found],
         }
 
     def _create_key(self, call: _Call) -> dict[str, Any]:
