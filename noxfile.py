@@ -23,12 +23,14 @@ AS_A_USER = ("mypy", "--config-file", "tests/typing/mypy.ini")
 FAST = "not integration and not slow"
 # The tests of a file stay in one worker, since they share servers.
 IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
-# Other interpreters and an unpacked sdist run these: every layer, without the longest files.
-CORE = (
-    *("tests/http", "tests/s3", "tests/outbox", "tests/testing", "tests/transfer"),
-    *("tests/test_docs.py", "tests/test_errors.py", "tests/test_recordings.py"),
-    "tests/test_settings.py",
+# What other interpreters and an unpacked sdist run: a part of every layer, in about a minute.
+SAMPLE = (
+    *("tests/http", "tests/outbox", "tests/testing", "tests/transfer/download"),
+    *("tests/transfer/upload", "tests/test_docs.py", "tests/test_errors.py"),
+    *("tests/test_recordings.py", "tests/test_runtime.py", "tests/test_settings.py"),
 )
+# What depends on aiobotocore: the calls of its client, and the transfers that use them.
+BOTO = ("tests/admin", "tests/outbox", "tests/s3", "tests/transfer/upload")
 
 
 @nox.session
@@ -76,7 +78,7 @@ def uvloop(session: nox.Session) -> None:
     install(session, "test")
     folders = ("http/test_connection.py", "http/test_cancelled.py", "transfer", "reliability")
     session.run(
-        *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", FAST),
+        *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", "not integration"),
         *(f"tests/{folder}" for folder in folders),
         *session.posargs,
     )
@@ -121,7 +123,7 @@ def stubs(session: nox.Session) -> None:
 def pythons(session: nox.Session) -> None:
     """A part of the fast tests on each other Python that is installed or can be fetched."""
     install(session, "test")
-    session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or CORE))
+    session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or SAMPLE))
 
 
 @nox.session(venv_backend="uv")
@@ -144,13 +146,13 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(venv_backend="uv")
 def unpinned(session: nox.Session) -> None:
-    """A part of the fast tests on the newest aiobotocore, which aioboto3 does not allow."""
+    """Admin, S3 and upload tests on the newest aiobotocore, which aioboto3 does not allow."""
     require_python(session)
     overrides = Path(session.create_tmp()) / "overrides.txt"
     overrides.write_text("aiobotocore>=3\nboto3\n", encoding="utf-8")
     install(session, "test", "--override", str(overrides))
     session.run("uv", "pip", "list", external=True)
-    session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or CORE))
+    session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or BOTO))
 
 
 @nox.session(venv_backend="uv")
@@ -173,7 +175,7 @@ def sdist(session: nox.Session) -> None:
     # Installs what a packager would: the unpacked sources, not editable.
     session.install(f"{unpacked}", *nox.project.dependency_groups(PROJECT, "test"))
     with session.chdir(unpacked):
-        session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or CORE))
+        session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or SAMPLE))
 
 
 @nox.session
