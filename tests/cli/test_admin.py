@@ -65,7 +65,7 @@ async def test_a_bucket_is_deleted_only_when_its_name_is_typed(b2: Command, type
     assert (await b2("buckets", "info")).code == 0
 
 
-async def test_without_anybody_to_type_it_a_bucket_is_not_deleted(b2: Command) -> None:
+async def test_a_bucket_is_not_deleted_if_its_name_cannot_be_asked_for(b2: Command) -> None:
     name = "careflow-recordings-test"
     assert (await b2("buckets", "delete", name, stdin="")).code == 2
     assert (await b2("buckets", "delete", name, "--confirm", "other")).code == 2
@@ -101,7 +101,7 @@ async def test_what_the_key_may_not_read_is_named(b2: Command, running: B2Server
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("create", "a", "--env", "prod"), "not both"),
         (("create", "UPPER_CASE"), "UPPER_CASE"),
@@ -110,11 +110,11 @@ async def test_what_the_key_may_not_read_is_named(b2: Command, running: B2Server
     ],
 )
 async def test_what_cannot_be_a_bucket_is_refused_by_name(
-    command: Command, arguments: tuple[str, ...], told: str
+    command: Command, arguments: tuple[str, ...], expected: str
 ) -> None:
     ran = await command("buckets", *arguments)
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
 
 
 # --- lock -------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ async def test_a_file_is_kept_and_released(lockable: Command) -> None:
     assert "no retention" in (await lockable("lock", "release", "a.wav")).err
 
 
-async def test_a_legal_hold_is_put_on_and_lifted(lockable: Command) -> None:
+async def test_a_legal_hold_is_set_and_ended(lockable: Command) -> None:
     assert (await lockable("lock", "hold", "a.wav", "on")).code == 0
     ran = await lockable("lock", "status", "a.wav")
     assert ran.lines[0] == "a.wav is locked"
@@ -151,7 +151,7 @@ async def test_a_legal_hold_is_put_on_and_lifted(lockable: Command) -> None:
     assert (await lockable("lock", "status", "a.wav")).lines[0] == "a.wav is not locked"
 
 
-async def test_what_nobody_can_undo_is_asked_about(lockable: Command) -> None:
+async def test_compliance_retention_needs_a_yes(lockable: Command) -> None:
     arguments = ("lock", "retain", "a.wav", "--until", "2099-01-31", "--mode", "compliance")
     for stdin, code in (("n\n", 1), ("", 2)):
         ran = await lockable(*arguments, stdin=stdin)
@@ -168,7 +168,7 @@ async def test_a_default_is_set_for_new_files_after_a_yes(lockable: Command) -> 
     assert (await lockable(*arguments)).code == 0  # Nothing to change.
 
 
-async def test_a_bucket_that_cannot_lock_says_so(command: Command) -> None:
+async def test_disabled_object_lock_is_reported(command: Command) -> None:
     assert (await command("lock", "show")).out == "Object lock is disabled.\n"
     ran = await command("lock", "enable", stdin="\n")
     assert ran.code == 1
@@ -176,7 +176,7 @@ async def test_a_bucket_that_cannot_lock_says_so(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("enable", "--default-days", "30"), "--default-mode"),
         (("enable", "--default-mode", "governance", "--default-days", "3001"), "3000"),
@@ -189,11 +189,11 @@ async def test_a_bucket_that_cannot_lock_says_so(command: Command) -> None:
     ],
 )
 async def test_what_cannot_be_a_lock_is_refused_by_name(
-    command: Command, arguments: tuple[str, ...], told: str
+    command: Command, arguments: tuple[str, ...], expected: str
 ) -> None:
     ran = await command("lock", *arguments)
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
 
 
 # --- scripts ----------------------------------------------------------------------------
@@ -238,7 +238,7 @@ async def test_with_json_every_command_prints_one_document_and_asks_nothing(
 # --- config -----------------------------------------------------------------------------
 
 
-async def test_config_tells_each_setting_and_where_it_is_from(
+async def test_config_shows_each_setting_and_its_source(
     command: Command, settings: StorageSettings, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("BACKBLAZE_PART_SIZE=9000000\nBACKBLAZE_REGION=elsewhere\n")
@@ -275,7 +275,7 @@ async def test_config_of_a_file_and_another_bucket(command: Command, tmp_path: P
 # --- migrate ----------------------------------------------------------------------------
 
 
-async def test_what_works_with_b2_carries_over_and_secrets_are_masked(
+async def test_variables_that_work_with_b2_are_translated_and_secrets_masked(
     command: Command, tmp_path: Path
 ) -> None:
     secret = "K004abcdefghijklmnopqrstuvwxyz1"
@@ -298,7 +298,7 @@ async def test_what_works_with_b2_carries_over_and_secrets_are_masked(
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
 
 
-async def test_what_belongs_to_aws_is_told_line_by_line(command: Command, tmp_path: Path) -> None:
+async def test_variables_of_aws_alone_are_listed(command: Command, tmp_path: Path) -> None:
     source = tmp_path / "aws.env"
     source.write_text(
         "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE\nAWS_SECRET_ACCESS_KEY=wJalrXUtnFEMIEXAMPLEKEY\n"
@@ -312,7 +312,7 @@ async def test_what_belongs_to_aws_is_told_line_by_line(command: Command, tmp_pa
     assert all(line.startswith(("#", "BACKBLAZE_")) or not line for line in ran.lines)
 
 
-async def test_old_code_is_tried_and_what_must_change_is_told(b2: Command) -> None:
+async def test_old_code_is_checked_and_required_changes_are_shown(b2: Command) -> None:
     ran = await b2("migrate", "check")
     assert ran.code == 1
     assert "generate_presigned_post()" in ran.out

@@ -126,13 +126,13 @@ async def test_the_demo_with_a_data_directory_keeps_the_recording(tmp_path: Path
 def test_the_demo_as_json_is_one_document_of_all_steps() -> None:
     done = run("demo", "--size", "6MB", "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    assert told["bucket"] == "careflow-recordings-local"
-    assert [step["results"][0]["type"] for step in told["steps"]] == [
+    document = json.loads(done.stdout)
+    assert document["bucket"] == "careflow-recordings-local"
+    assert [step["results"][0]["type"] for step in document["steps"]] == [
         *("UploadResult", "UploadResult", "FileInfo", "FileMetadata", "URL"),
         *("DownloadResult", "DeleteResult", "PurgeResult"),
     ]
-    checks = [check for step in told["steps"] for check in step["checks"]]
+    checks = [check for step in document["steps"] for check in step["checks"]]
     assert len(checks) == 5
     assert all(check["holds"] for check in checks)
 
@@ -154,7 +154,7 @@ async def test_interrupted_the_demo_erases_what_it_stored(seaweedfs: LocalServer
 
 
 @pytest.mark.parametrize(("end", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_a_command_that_is_told_to_stop_leaves_no_parts(
+async def test_a_command_that_a_signal_stops_leaves_no_parts(
     seaweed_settings: StorageSettings, tmp_path: Path, end: signal.Signals, code: int
 ) -> None:
     (tmp_path / "long.wav").write_bytes(os.urandom(2**20) * 200)
@@ -168,7 +168,7 @@ async def test_a_command_that_is_told_to_stop_leaves_no_parts(
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_a_pipe_that_stands_still_does_not_keep_a_command_alive(
+async def test_a_pipe_without_data_does_not_keep_a_command_alive(
     seaweed_settings: StorageSettings, end: signal.Signals
 ) -> None:
     process = start(["upload", "-", "--key", "live.wav"], environment_of(seaweed_settings))
@@ -183,7 +183,7 @@ async def test_a_pipe_that_stands_still_does_not_keep_a_command_alive(
     assert await versions_in(seaweed_settings, "") == []
 
 
-async def test_who_has_read_enough_of_a_listing_ends_it_in_silence(
+async def test_a_listing_ends_silently_when_its_reader_closes_the_pipe(
     seaweed_settings: StorageSettings,
 ) -> None:
     async with BackblazeStorage(seaweed_settings) as storage:
@@ -249,7 +249,7 @@ def test_a_recording_that_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_its_extra_the_command_says_in_one_line_what_to_install(missing: str) -> None:
+def test_without_its_extra_the_command_names_it_in_one_line(missing: str) -> None:
     script = (
         f"import sys; sys.modules[{missing!r}] = None\n"
         "from careflow_storage.cli import main; main()"
@@ -266,7 +266,7 @@ def test_without_its_extra_the_command_says_in_one_line_what_to_install(missing:
     assert 'pip install "careflow-storage[demo]"' in done.stderr
 
 
-def test_without_the_server_program_the_demo_says_what_to_install(tmp_path: Path) -> None:
+def test_without_the_server_program_the_demo_names_the_extra(tmp_path: Path) -> None:
     script = (
         "import importlib.metadata as m, sys\n"
         "def files(name): raise m.PackageNotFoundError(name)\n"
@@ -288,7 +288,7 @@ def test_without_the_server_program_the_demo_says_what_to_install(tmp_path: Path
 
 @pytest.mark.integration
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-async def test_serve_local_prints_the_variables_and_serves_until_it_is_told_to_stop(
+async def test_serve_local_prints_the_variables_and_serves_until_a_signal(
     end: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with start(["serve-local"]) as process:
@@ -319,7 +319,7 @@ def test_serve_local_gives_the_variables_as_one_object() -> None:
 
 
 @pytest.mark.integration
-def test_serve_local_names_a_place_that_is_no_folder(tmp_path: Path) -> None:
+def test_serve_local_refuses_a_data_dir_that_is_not_a_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("kept")
     done = run("serve-local", "--data-dir", "/dev/null")
@@ -331,7 +331,7 @@ def test_serve_local_names_a_place_that_is_no_folder(tmp_path: Path) -> None:
     assert file.read_text() == "kept"
 
 
-def test_a_bucket_that_cannot_be_is_blamed_on_the_option_that_gave_it(tmp_path: Path) -> None:
+def test_an_error_about_a_bucket_name_names_the_option(tmp_path: Path) -> None:
     env = tmp_path / "b2.env"
     env.write_text(
         "BACKBLAZE_ENDPOINT=https://s3.us-west-004.backblazeb2.com\n"
@@ -352,11 +352,11 @@ def test_the_version_is_printed() -> None:
     ("text", "size"),
     [("5000", 5000), ("64MiB", 64 * 2**20), ("1.5 GiB", 3 * 2**29), ("100MB", 10**8), ("2k", 2000)],
 )
-def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
+def test_sizes_are_read_in_common_notations(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "big", "-1", "0", "5XB", "1e9"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_size_is_refused(text: str) -> None:
     with pytest.raises(BadParameter):
         parse_size(text)

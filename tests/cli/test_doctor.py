@@ -36,7 +36,7 @@ def doctor(*arguments: str, before: tuple[str, ...] = ()) -> Result:
     return CliRunner().invoke(app, [*before, "doctor", *arguments])
 
 
-def test_it_prints_every_check_in_groups_and_says_how_it_ends(server: B2Server) -> None:
+def test_it_prints_every_check_in_groups_and_a_summary(server: B2Server) -> None:
     done = doctor()
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
@@ -67,7 +67,7 @@ def test_for_scripts_it_prints_one_document_and_strict_counts_warnings(server: B
     assert server.key.application_key not in done.stdout
 
 
-def test_what_fails_ends_with_1_and_what_depends_on_it_takes_one_line(
+def test_a_failure_exits_with_1_and_skipped_checks_share_a_line(
     server: B2Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKBLAZE_APPLICATION_KEY", "K004" + 27 * "s")
@@ -103,7 +103,7 @@ def test_a_wrong_origin_is_wrong_use(server: B2Server) -> None:
     assert server.requests == []
 
 
-def test_what_a_server_writes_does_not_steer_the_terminal(server: B2Server) -> None:
+def test_text_of_a_server_does_not_control_the_terminal(server: B2Server) -> None:
     server.faults.always(
         "ListObjectsV2", status=403, code="AccessDenied", message="\x1b[2Jgone\u202e"
     )
@@ -112,7 +112,7 @@ def test_what_a_server_writes_does_not_steer_the_terminal(server: B2Server) -> N
     assert "\u202e" not in done.stdout
 
 
-def test_help_shows_how_it_is_typed() -> None:
+def test_help_shows_examples() -> None:
     done = doctor("--help")
     assert done.exit_code == 0
     assert "careflow-storage doctor --origin https://app.example" in done.stdout

@@ -72,7 +72,7 @@ CLASHES = {
 
 @pytest.mark.parametrize("force", [[], ["--force"], ["--resume"]], ids=str)
 @pytest.mark.parametrize("names", CLASHES.values(), ids=CLASHES)
-async def test_given_names_that_the_file_system_takes_for_one_then_the_second_is_told(
+async def test_given_names_that_are_equal_to_the_file_system_then_the_second_fails(
     command: Command,
     storage: BackblazeStorage,
     tmp_path: Path,
@@ -90,7 +90,7 @@ async def test_given_names_that_the_file_system_takes_for_one_then_the_second_is
     assert files(tmp_path / "out") == {first: first.encode()}
 
 
-async def test_given_a_file_system_that_heeds_the_case_then_both_come(
+async def test_given_a_case_sensitive_file_system_then_both_are_downloaded(
     command: Command,
     storage: BackblazeStorage,
     tmp_path: Path,
@@ -103,7 +103,7 @@ async def test_given_a_file_system_that_heeds_the_case_then_both_come(
     assert files(tmp_path / "out") == {"A.webm": b"A.webm", "b.webm": b"b.webm"}
 
 
-async def test_given_a_key_that_is_a_folder_of_another_then_it_is_told(
+async def test_given_a_key_that_is_a_folder_of_another_then_it_fails(
     command: Command, storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     for name in ("a", "a/b", "a/b/c"):
@@ -128,7 +128,7 @@ async def test_given_a_file_in_the_place_of_a_folder_then_it_stays(
 @pytest.mark.parametrize(
     "key", ["p/../x", "p/./x", "p/a//x", "p//x", "p/a\\..\\x", "p/C:\\x", "p/..", "p/a/../../x"]
 )
-def test_given_a_key_that_could_lead_out_then_it_is_refused(key: str, tmp_path: Path) -> None:
+def test_given_a_key_that_leaves_the_folder_then_it_is_refused(key: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="could leave"):
         local_places.LocalPlaces(tmp_path).path_of(key, 2)
 
@@ -149,7 +149,7 @@ def test_given_names_that_become_the_same_then_the_second_is_refused(tmp_path: P
         places.path_of("p/a*b", 2)
 
 
-def test_a_file_system_is_asked_by_a_name_that_is_there(tmp_path: Path) -> None:
+def test_case_sensitivity_is_detected_with_an_existing_name(tmp_path: Path) -> None:
     (tmp_path / "Name").write_bytes(b"")
     expected = (tmp_path / "nAME").exists()
     assert local_places.ignores_case(tmp_path) is expected

@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def put_as_a_stranger(settings: StorageSettings, *keys: str) -> None:
+def put_hostile_keys(settings: StorageSettings, *keys: str) -> None:
     """Store what our own checks would refuse."""
     client = SyncClient(str(settings.endpoint), Credentials("test-key-id", "anything"))
     for key in keys:
@@ -124,7 +124,7 @@ async def test_one_file_that_fails_does_not_stop_the_others(
     assert failed["error"]["type"] == "InvalidInputError"
 
 
-async def test_without_overwriting_what_is_there_stays_and_is_told(
+async def test_no_overwrite_keeps_existing_files_and_reports_them(
     command: Command, storage: BackblazeStorage, folder: Path
 ) -> None:
     await storage.upload_file("a.wav", b"older")
@@ -135,7 +135,7 @@ async def test_without_overwriting_what_is_there_stays_and_is_told(
     assert len(await keys_of(storage)) == 3
 
 
-async def test_a_dry_run_tells_the_keys_and_stores_nothing(
+async def test_a_dry_run_prints_the_keys_and_stores_nothing(
     command: Command, storage: BackblazeStorage, folder: Path
 ) -> None:
     ran = await command("upload", folder, "--prefix", "p/", "--dry-run")
@@ -168,7 +168,7 @@ async def test_a_dry_run_tells_the_keys_and_stores_nothing(
         (["a.wav", "--customer-key-file", "a.wav"], "must hold 32 bytes, or their base64"),
     ],
 )
-async def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
+async def test_contradictory_options_are_refused_before_any_request(
     command: Command, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
     (tmp_path / "same").mkdir()
@@ -195,7 +195,7 @@ def test_a_customer_key_is_read_as_bytes_or_base64(tmp_path: Path) -> None:
     assert "secret" not in str(refused.value)
 
 
-async def test_what_is_encrypted_with_a_customer_key_is_read_with_it_alone(
+async def test_a_file_encrypted_with_a_customer_key_needs_that_key(
     seaweed_settings: StorageSettings, tmp_path: Path
 ) -> None:
     # moto takes the key and stores in the open.
@@ -258,11 +258,11 @@ async def test_a_prefix_is_fetched_with_its_folders(
     assert resumed.out == ""
 
 
-async def test_no_key_of_a_stranger_leads_out_of_the_folder(
+async def test_no_hostile_key_leaves_the_folder(
     command: Command, storage: BackblazeStorage, tmp_path: Path
 ) -> None:
     strange = ("p/good.wav", "p//etc/passwd", "p/a\\..\\b", "p/.bashrc")
-    put_as_a_stranger(storage.settings, *strange)
+    put_hostile_keys(storage.settings, *strange)
     ran = await command("download", "--prefix", "p/", "out", "--json")
     assert ran.code == 1
     by_key = {item["key"]: item for item in ran.items}
@@ -285,9 +285,7 @@ async def test_an_old_version_can_be_fetched(
 
 
 @pytest.mark.parametrize("arguments", [[], ["k", "-"], ["a", "b", "--prefix", "p"]])
-async def test_a_download_of_nothing_clear_is_refused(
-    command: Command, arguments: list[str]
-) -> None:
+async def test_an_unclear_download_is_refused(command: Command, arguments: list[str]) -> None:
     assert (await command("download", *arguments)).code == 2
 
 
@@ -345,14 +343,14 @@ async def test_ls_draws_the_folders_as_a_tree(command: Command, storage: Backbla
 async def test_a_key_of_a_thousand_folders_has_a_tree_too(
     command: Command, storage: BackblazeStorage
 ) -> None:
-    put_as_a_stranger(storage.settings, "/" * 1000)
+    put_hostile_keys(storage.settings, "/" * 1000)
     assert len((await command("ls", "--tree")).lines) == 1001
 
 
-async def test_nothing_steers_the_terminal_and_different_keys_stay_different(
+async def test_no_key_controls_the_terminal_and_different_keys_stay_different(
     command: Command, storage: BackblazeStorage
 ) -> None:
-    put_as_a_stranger(storage.settings, HOSTILE)
+    put_hostile_keys(storage.settings, HOSTILE)
     for arguments in (["ls"], ["ls", "-l"], ["versions"], ["ls", "--json"]):
         ran = await command(*arguments)
         assert "\x9b" not in ran.out
@@ -361,7 +359,7 @@ async def test_nothing_steers_the_terminal_and_different_keys_stay_different(
     assert (await command("ls", "--json")).json["key"] == HOSTILE
 
 
-def test_clean_writes_out_what_steers_and_keeps_all_letters() -> None:
+def test_clean_escapes_control_characters_and_keeps_all_letters() -> None:
     assert clean("a\x1b[31m\nb\u202e") == r"a\x1b[31m\nb\u202e"
     letters = "ünï ☎ 录音 می\u200cخواهم 👩\u200d⚕"
     assert clean(letters) == letters
@@ -379,7 +377,7 @@ async def test_info_shows_what_the_server_knows(
     assert (await command("info", "nowhere")).code == 3
 
 
-async def test_exists_answers_by_word_and_by_exit_code(
+async def test_exists_prints_a_word_and_sets_the_exit_code(
     command: Command, storage: BackblazeStorage
 ) -> None:
     await storage.upload_file("call.wav", b"x")
@@ -403,7 +401,7 @@ async def test_a_url_is_all_that_is_printed_and_it_works(
     assert (await command("url", "call.wav", "--expires", "soon")).code == 2
 
 
-def test_times_are_read_as_people_write_them() -> None:
+def test_times_are_read_in_common_notations() -> None:
     assert [parse_time(text).total_seconds() for text in ("90s", "15m", "1.5h", "2d", "1w")] == [
         *(90, 900, 5400, 172_800, 604_800)
     ]
@@ -426,7 +424,7 @@ async def test_rm_hides_a_file_and_says_that_its_versions_stay(
     assert (await command("rm", "call.wav")).code == 3
 
 
-async def test_rm_of_several_files_goes_on_after_one_that_is_not_there(
+async def test_rm_of_several_files_continues_after_one_that_does_not_exist(
     command: Command, storage: BackblazeStorage
 ) -> None:
     for key in ("a.wav", "b.wav"):
@@ -452,7 +450,7 @@ async def test_rm_of_one_version_asks_erases_it_and_touches_nothing_else(
     assert await storage.get_file("call.wav") == b"new"
 
 
-async def test_rm_of_all_versions_wants_the_key_typed(
+async def test_rm_of_all_versions_needs_the_key_typed(
     command: Command, storage: BackblazeStorage
 ) -> None:
     for body in (b"1", b"2"):

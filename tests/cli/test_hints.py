@@ -410,9 +410,9 @@ async def test_advice_is_about_the_bucket_of_the_command_that_gave_it(
     for words in (("doctor",), ("doctor", "--json"), ("cors", "check", "https://new.example")):
         ran = await command(*given, *words)
         expected = shlex.join(["careflow-storage", *map(str, given)])
-        told = (ran.out + ran.err).replace("\\n", "\n")
-        assert expected in told
-        assert not re.search(r"careflow-storage (lifecycle|cors|uploads|rm) ", told)
+        output = (ran.out + ran.err).replace("\\n", "\n")
+        assert expected in output
+        assert not re.search(r"careflow-storage (lifecycle|cors|uploads|rm) ", output)
 
 
 async def test_hints_of_bucket_and_locks_name_nothing_that_erases(server: B2Server) -> None:

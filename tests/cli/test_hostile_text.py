@@ -204,7 +204,7 @@ def filled_in(arguments: tuple[str, ...], places: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("mode", ["plain", "json", "terminal"])
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda each: clean(" ".join(each))[:60])
-async def test_no_command_prints_what_would_steer_a_terminal(
+async def test_no_command_prints_control_characters(
     filled: B2Server, places: dict[str, str], arguments: tuple[str, ...], mode: str
 ) -> None:
     words = filled_in(arguments, places) + (["--json"] if mode == "json" else [])
@@ -234,7 +234,7 @@ async def test_what_a_server_writes_is_clean(filled: B2Server, mode: str) -> Non
 
 
 @pytest.mark.parametrize("mode", ["plain", "json"])
-def test_a_defect_is_told_without_steering(filled: B2Server, tmp_path: Path, mode: str) -> None:
+def test_a_traceback_is_clean(filled: B2Server, tmp_path: Path, mode: str) -> None:
     """A traceback, a warning and a failed task, in a process of their own."""
     script = tmp_path / "defect.py"
     script.write_text(
@@ -256,12 +256,12 @@ def test_a_defect_is_told_without_steering(filled: B2Server, tmp_path: Path, mod
         capture_output=True,
         check=False,
     )
-    told = done.stderr.decode()
+    output = done.stderr.decode()
     assert done.returncode == 1
-    assert "RuntimeError" in told
-    assert "UserWarning" in told
-    assert told.count("pwned") >= 3
-    assert_clean(told)
+    assert "RuntimeError" in output
+    assert "UserWarning" in output
+    assert output.count("pwned") >= 3
+    assert_clean(output)
 
 
 @given(st.text())

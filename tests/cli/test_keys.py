@@ -65,7 +65,7 @@ async def test_a_new_key_is_printed_once_and_works(command: Command, server: B2S
         await storage.upload_file("a.txt", b"a")
 
 
-async def test_a_key_is_limited_to_the_bucket_of_the_settings_unless_told_otherwise(
+async def test_a_key_is_limited_to_the_bucket_of_the_settings_by_default(
     command: Command, server: B2Server
 ) -> None:
     ran = await command("keys", "create", "one-bucket", "--preset", "analytics", "--json")
@@ -130,7 +130,7 @@ async def test_a_file_that_cannot_be_written_leaves_no_key_behind(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ((), "--preset"),
         (("--preset", "app", "--capability", "readFiles"), "--preset"),
@@ -143,11 +143,11 @@ async def test_a_file_that_cannot_be_written_leaves_no_key_behind(
     ],
 )
 async def test_what_cannot_be_a_key_is_refused_by_name(
-    command: Command, arguments: tuple[str, ...], told: str
+    command: Command, arguments: tuple[str, ...], expected: str
 ) -> None:
     ran = await command("keys", "create", "careflow-prod", *arguments)
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
 
 
 # --- signing in -------------------------------------------------------------------------
@@ -188,7 +188,7 @@ async def test_a_wrong_secret_is_not_repeated(command: Command, server: B2Server
 # --- list, delete -----------------------------------------------------------------------
 
 
-async def test_the_list_tells_what_each_key_may_and_shows_no_secret(command: Command) -> None:
+async def test_the_list_shows_the_rights_of_each_key_and_no_secret(command: Command) -> None:
     key_id, secret = await made(command, "--preset", "uploader", "--prefix", "in/")
     ran = await command("keys", "list")
     row = next(line for line in ran.lines if line.startswith(key_id))
@@ -224,7 +224,7 @@ async def test_a_key_that_is_not_there_has_its_exit_code(command: Command) -> No
 # --- rotate -----------------------------------------------------------------------------
 
 
-async def test_a_key_is_rotated_into_its_file_and_the_old_one_goes_at_the_end(
+async def test_a_key_is_rotated_in_its_file_and_finish_deletes_the_old_one(
     command: Command, server: B2Server, tmp_path: Path
 ) -> None:
     file = tmp_path / "prod.env"
@@ -291,7 +291,7 @@ async def test_a_second_replacement_of_a_key_is_made_only_after_a_yes(
     assert again.code == 0, "the same call goes on, unasked"
 
 
-async def test_what_finish_advises_kills_no_key_of_another_service_unasked(
+async def test_finish_deletes_no_key_of_another_service_without_a_yes(
     command: Command, tmp_path: Path
 ) -> None:
     old, first, second = await in_two_files(command, tmp_path)
@@ -327,7 +327,7 @@ async def test_finish_asks_before_the_key_of_the_settings_goes(
     assert (await command("keys", "finish", key_in(file), "--yes")).code == 0
 
 
-async def test_an_old_key_under_the_names_of_aws_is_told_and_asked_about(
+async def test_an_old_key_in_the_aws_names_is_reported_and_needs_a_yes(
     command: Command, tmp_path: Path
 ) -> None:
     old, secret = await made(command, "--preset", "app")
@@ -348,7 +348,7 @@ async def test_an_old_key_under_the_names_of_aws_is_told_and_asked_about(
     assert old in await ids(command)
 
 
-async def test_a_server_without_the_native_api_is_told_in_words(
+async def test_a_server_without_the_native_api_is_a_clear_error(
     command: Command, server: B2Server
 ) -> None:
     server.faults.always("b2_authorize_account", status=405, body=b"<?xml version='1.0'?><Error/>")

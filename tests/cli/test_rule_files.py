@@ -138,22 +138,22 @@ async def with_rules(storage: BackblazeStorage) -> tuple[list[CorsRule], list[Li
         *(pytest.param("cors", text, id=f"cors: {name}") for name, text in NO_CORS.items()),
     ],
 )
-async def test_a_file_of_another_shape_changes_nothing_and_is_told_what_is_expected(
+async def test_a_file_in_another_format_changes_nothing_and_the_hint_shows_the_format(
     command: Command, storage: BackblazeStorage, setting: str, text: str
 ) -> None:
     before = await with_rules(storage)
     ran = await command(setting, "set", "-", "--yes", "--json", stdin=text)
     assert ran.code == 2, ran.out
-    told = ran.error
-    assert told["type"] == "InvalidInputError"
-    assert told["message"]
+    error = ran.error
+    assert error["type"] == "InvalidInputError"
+    assert error["message"]
     after = (await storage.admin.get_cors_rules(), await storage.admin.get_lifecycle_rules())
     assert after == before
 
 
 @pytest.mark.parametrize("text", ["null", "{}", "", '{"Buckets": []}', "[1]", "- a"])
 @pytest.mark.parametrize("read", [cors_rules, lifecycle_rules])
-def test_the_hint_shows_the_forms_that_are_taken(read: Any, text: str) -> None:
+def test_the_hint_shows_the_accepted_formats(read: Any, text: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         read(text)
     assert "show --json" in str(refused.value.hint)
@@ -240,7 +240,7 @@ async def test_lifecycle_rules_of_s3_are_taken(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"Status": "Disabled"}, "is disabled"),
         ({"Filter": {"Tag": {"Key": "a", "Value": "b"}}}, "with a tag"),
@@ -251,13 +251,13 @@ async def test_lifecycle_rules_of_s3_are_taken(
     ],
 )
 async def test_what_b2_lacks_of_s3s_rules_is_refused_by_name(
-    command: Command, storage: BackblazeStorage, change: dict[str, Any], told: str
+    command: Command, storage: BackblazeStorage, change: dict[str, Any], expected: str
 ) -> None:
     before = await with_rules(storage)
     text = json.dumps({"Rules": [{**S3_LIFECYCLE, **change}]})
     ran = await command("lifecycle", "set", "-", "--yes", "--json", stdin=text)
     assert ran.code == 2
-    assert told in ran.error["message"]
+    assert expected in ran.error["message"]
     assert await storage.admin.get_lifecycle_rules() == before[1]
 
 

@@ -44,7 +44,7 @@ def written(folder: Path, rules: Any) -> Path:
 # --- cors -------------------------------------------------------------------------------
 
 
-async def test_origins_are_let_in_and_can_be_added_to(command: Command) -> None:
+async def test_origins_are_allowed_and_added(command: Command) -> None:
     assert "refuse" in (await command("cors", "show")).err
     assert (await command("cors", "allow", APP)).code == 0
     ran = await command("cors", "allow", "http://localhost:3000", "--add", "--json")
@@ -54,7 +54,7 @@ async def test_origins_are_let_in_and_can_be_added_to(command: Command) -> None:
     assert f"{APP},http://localhost:3000" in line
 
 
-async def test_nobody_is_locked_out_without_a_yes(command: Command) -> None:
+async def test_no_origin_loses_access_without_a_yes(command: Command) -> None:
     await command("cors", "allow", APP)
     ran = await command("cors", "allow", "https://new.example", stdin="n\n")
     assert ran.code == 1
@@ -114,7 +114,7 @@ async def test_an_origin_without_scheme_is_refused_before_anything_is_asked(
     assert "Remove that" not in ran.err
 
 
-async def test_a_check_asks_the_server_as_a_browser_does(
+async def test_a_check_sends_a_preflight_request_as_browsers_do(
     seaweed_settings: StorageSettings,
 ) -> None:
     command = Command(seaweed_settings)
@@ -133,7 +133,7 @@ async def test_a_check_asks_the_server_as_a_browser_does(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("allow", "app.example"), "https://app.example"),
         (("allow", APP, "--method", "OPTIONS"), "OPTIONS"),
@@ -145,11 +145,11 @@ async def test_a_check_asks_the_server_as_a_browser_does(
     ],
 )
 async def test_what_cannot_be_a_cors_rule_is_refused_by_name(
-    command: Command, arguments: tuple[str, ...], told: str
+    command: Command, arguments: tuple[str, ...], expected: str
 ) -> None:
     ran = await command("cors", *arguments)
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
 
 
 def test_cors_rules_are_read_in_every_spelling() -> None:
@@ -186,7 +186,7 @@ def test_cors_rules_are_read_in_every_spelling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "expected"),
     [
         ("{", "not JSON"),
         ("3", "list of objects"),
@@ -204,16 +204,16 @@ def test_cors_rules_are_read_in_every_spelling() -> None:
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_what_is_no_cors_rule_is_refused_by_its_place(content: str, told: str) -> None:
+def test_what_is_no_cors_rule_is_refused_by_its_place(content: str, expected: str) -> None:
     with pytest.raises(InvalidInputError) as refused:
         cors_rules(content)
-    assert told in refused.value.message
+    assert expected in refused.value.message
 
 
 # --- lifecycle --------------------------------------------------------------------------
 
 
-async def test_it_is_said_in_words_what_happens_to_a_recording(command: Command) -> None:
+async def test_lifecycle_rules_are_shown_in_words(command: Command) -> None:
     assert "every version is kept" in (await command("lifecycle", "show")).err
     ran = await command(
         "lifecycle", "expire", "--hide-after", "365d", "--erase-after", "30d", stdin="y\n"
@@ -269,7 +269,7 @@ async def test_a_lifecycle_rule_is_removed_after_a_yes(command: Command) -> None
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("expire", "--hide-after", "36h"), "36h"),
         (("expire", "--hide-after", "365"), "365"),
@@ -279,11 +279,11 @@ async def test_a_lifecycle_rule_is_removed_after_a_yes(command: Command) -> None
     ],
 )
 async def test_what_cannot_be_a_lifecycle_rule_is_refused_by_name(
-    command: Command, arguments: tuple[str, ...], told: str
+    command: Command, arguments: tuple[str, ...], expected: str
 ) -> None:
     ran = await command("lifecycle", *arguments)
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
 
 
 @given(
@@ -319,7 +319,7 @@ def test_lifecycle_rules_mean_the_same_in_b2s_words_and_in_ours(rule: LifecycleR
         ),
     ).map(json.dumps)
 )
-def test_no_file_of_rules_is_worse_than_refused(text: str) -> None:
+def test_any_file_of_rules_is_read_or_refused(text: str) -> None:
     for read in (cors_rules, lifecycle_rules):
         try:
             assert isinstance(read(text), list)
@@ -331,14 +331,14 @@ def test_no_file_of_rules_is_worse_than_refused(text: str) -> None:
 
 
 @given(st.integers(1, 999_999), st.sampled_from(["d", "w"]), st.sampled_from(["", " "]))
-def test_days_are_read_as_people_write_them(count: int, unit: str, space: str) -> None:
+def test_days_are_read_in_common_notations(count: int, unit: str, space: str) -> None:
     days = count * (7 if unit == "w" else 1)
     assert parse_days(f"{count}{space}{unit}") == days
     assert parse_positive_time(f"{count}{unit}") == timedelta(days=days)
 
 
 @pytest.mark.parametrize("text", ["", "d", "-1d", "1.5d", "12h", "0w", "30 years", "1e3d"])
-def test_what_is_no_number_of_days_is_refused(text: str) -> None:
+def test_a_text_that_is_not_a_number_of_days_is_refused(text: str) -> None:
     with pytest.raises(BadParameter):
         parse_days(text)
 
@@ -407,10 +407,10 @@ UNSETTABLE = {
 }
 
 
-@pytest.mark.parametrize(("kind", "rules", "told"), UNSETTABLE.values(), ids=UNSETTABLE)
+@pytest.mark.parametrize(("kind", "rules", "expected"), UNSETTABLE.values(), ids=UNSETTABLE)
 @pytest.mark.parametrize("yes", [True, False])
 async def test_rules_that_cannot_be_set_are_refused_before_the_question(
-    command: Command, tmp_path: Path, kind: str, rules: Any, told: str, yes: bool
+    command: Command, tmp_path: Path, kind: str, rules: Any, expected: str, yes: bool
 ) -> None:
     kept = [{"prefix": "kept/", "hide_after_days": 1}]
     await command("lifecycle", "set", written(tmp_path, kept), "--yes")
@@ -420,7 +420,7 @@ async def test_rules_that_cannot_be_set_are_refused_before_the_question(
         kind, "set", written(tmp_path, rules), *(["--yes"] if yes else []), stdin="y\n"
     )
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
     assert "Set these" not in ran.err
     assert "\n- " not in ran.err
     assert (await command(kind, "show", "--json")).json == before

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from careflow_storage import __version__
 from tests.cli.test_docs import names_of
 from tests.support.command import COMMAND
 
@@ -107,6 +108,17 @@ def test_completion_offers_commands_and_choices() -> None:
     results, heavy = run_all([completing(words) for words in expected])
     assert heavy == set()
     assert [set(output.split()) for _, output in results] == list(expected.values())
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "careflow_storage", "--version"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
 
 
 def test_a_command_that_runs_is_not_light() -> None:

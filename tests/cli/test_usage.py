@@ -130,7 +130,7 @@ async def test_the_growth_is_drawn(
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
-async def test_an_empty_bucket_is_no_trouble(command: Command, settings: StorageSettings) -> None:
+async def test_an_empty_bucket_is_measured(command: Command, settings: StorageSettings) -> None:
     ran = await command("usage")
     assert ran.code == 0
     assert "by call" not in ran.out
@@ -138,7 +138,7 @@ async def test_an_empty_bucket_is_no_trouble(command: Command, settings: Storage
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (("--chart", "growth.jpg"), "growth.jpg"),
         (("--chart", "no-such-folder/growth.png"), "no-such-folder"),
@@ -148,27 +148,27 @@ async def test_an_empty_bucket_is_no_trouble(command: Command, settings: Storage
         (("--prices", "no-such.toml"), "no-such.toml"),
     ],
 )
-async def test_what_cannot_be_is_found_before_counting(
-    command: Command, arguments: tuple[str, ...], told: str
+async def test_bad_options_are_refused_before_measuring(
+    command: Command, arguments: tuple[str, ...], expected: str
 ) -> None:
     ran = await command("usage", *arguments)
     assert ran.code == 2
-    assert told in ran.err
+    assert expected in ran.err
     assert ran.out == ""
 
 
 @pytest.mark.parametrize(("text", "amount"), [("10", 10), (" 9.50 ", "9.50"), ("0", 0)])
-def test_amounts_are_read_as_people_write_them(text: str, amount: int | str) -> None:
+def test_amounts_are_read_in_common_notations(text: str, amount: int | str) -> None:
     assert parse_amount(text) == Decimal(amount)
 
 
 @pytest.mark.parametrize("text", ["", "NaN", "Infinity", "-0.01", "1,5", "$1"])
-def test_what_is_no_amount_is_refused(text: str) -> None:
+def test_a_text_that_is_not_an_amount_is_refused(text: str) -> None:
     with pytest.raises(BadParameter):
         parse_amount(text)
 
 
-def test_a_bar_shows_the_least_there_is_and_never_more_than_all() -> None:
+def test_a_bar_shows_the_smallest_share_and_never_more_than_all() -> None:
     assert _bar(0, unicode=True) == ""
     assert _bar(0.0001, unicode=True) == "▏"
     assert _bar(1, unicode=True) == "█" * 24

@@ -45,7 +45,7 @@ async def test_versions_are_listed_below_their_keys_with_their_states(
     ]
 
 
-async def test_a_hidden_file_comes_back_and_an_old_version_gets_on_top(
+async def test_a_hidden_file_is_restored_and_an_old_version_becomes_the_newest(
     command: Command, storage: BackblazeStorage
 ) -> None:
     old = await storage.upload_file("a.wav", b"old")
@@ -89,7 +89,7 @@ async def test_unfinished_uploads_are_listed_and_aborted_after_a_question(
 
 
 @pytest.mark.parametrize("more", [["--yes"], ["--dry-run"], []])
-async def test_an_upload_that_never_was_is_not_called_aborted(
+async def test_an_upload_that_does_not_exist_is_not_reported_as_aborted(
     command: Command, storage: BackblazeStorage, more: list[str]
 ) -> None:
     upload_id = await begin_upload(storage, "r/a.wav")
@@ -118,7 +118,7 @@ async def test_an_unclear_abort_is_refused(command: Command, arguments: list[str
     assert (await command("uploads", "abort", *arguments)).code == 2
 
 
-async def test_what_a_dead_process_had_sent_becomes_a_recording(
+async def test_the_parts_of_a_crashed_process_become_a_recording(
     command: Command, storage: BackblazeStorage
 ) -> None:
     upload_id = await begin_upload(storage, "r/a.wav", b"what was said")
