@@ -1,4 +1,4 @@
-"""What a request sends."""
+"""The body of a request."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Protocol
 class Body(Protocol):
     """The bytes of a request, readable again for every attempt.
 
-    ``size`` is in bytes; ``slices()`` yields exactly that many, in pieces that are small enough
-    to be written at once.
+    ``slices()`` yields exactly ``size`` bytes, in pieces small enough for one write.
     """
 
     @property
     def size(self) -> int:
-        """How many bytes."""
+        """The number of bytes."""
 
     def slices(self) -> AsyncGenerator[bytes | memoryview]:
-        """Yield them, from the first one on."""
+        """Yield all bytes, from the first one."""

@@ -1,9 +1,8 @@
-"""How a connection comes about: TCP to the first address that takes it, then TLS.
+"""Making a connection: TCP to the first address that accepts it, then TLS.
 
-A socket belongs to the event loop's transport from its first moment on; this module never holds
-one, and so never closes one that a transport still uses. TLS begins on a transport that stands,
-so that giving up at any moment means the same: abort that transport, and let what waits on it
-come to its end.
+The event loop's transport owns each socket from the start. This module never holds a socket, so
+it cannot close one that a transport still uses. TLS starts on an existing transport. Giving up is
+therefore the same at any time: abort the transport, and let the tasks that wait on it end.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ T = TypeVar("T")
 
 AddressInfo = tuple[AddressFamily, SocketKind, int, str, tuple[Any, ...]]
 
-# An address gets this much of a head start before the next is tried as well (RFC 8305).
+# The delay before the next address is tried in parallel (RFC 8305).
 _HEAD_START_SECONDS: Final = 0.25
-# What says little, where another address failed for a better reason.
+# Errors that say less than the error of another address.
 _VAGUE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 )
 
 
 class Connector:
-    """Makes connections for one pool, and leaves nothing behind where one is given up.
+    """Makes connections for one pool, and cleans up after those that are given up.
 
-    ``make`` makes the protocol of a new connection. ``handshake_timeout`` is in seconds.
+    ``make`` creates the protocol of a new connection. ``handshake_timeout`` is in seconds.
     """
 
     def __init__(
@@ -50,10 +49,10 @@ class Connector:
         self._securing: set[asyncio.Task[Any]] = set()
 
     async def dial(self, addresses: Sequence[AddressInfo]) -> Connection:
-        """Connect to whichever address takes the connection first.
+        """Connect to the first address that accepts the connection.
 
         Raises:
-            OSError: None of them does. The most telling failure.
+            OSError: No address accepts it. The error is the most specific one.
         """
         waiting = deque(_interleaved(addresses))
         attempts: set[asyncio.Task[Connection]] = set()
@@ -68,7 +67,7 @@ class Connector:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for attempt in done:
-                    # Only now: a winner that is looked at must not be given up below.
+                    # Discarded before its result is read: the winner is not cancelled below.
                     attempts.discard(attempt)
                     try:
                         return attempt.result()
@@ -81,16 +80,16 @@ class Connector:
         raise _most_telling(failures)
 
     async def secure(self, connection: Connection, context: ssl.SSLContext, host: str) -> None:
-        """Begin TLS with ``host`` on a connection over which nothing came yet.
+        """Start TLS with ``host`` on a connection that has received no bytes yet.
 
         Raises:
-            ssl.SSLError: The server cannot prove who it is, or speaks no TLS that we do.
-            OSError: The connection broke, or something came before TLS began.
+            ssl.SSLError: Certificate verification or TLS negotiation failed.
+            OSError: The connection broke, or bytes arrived before TLS began.
         """
         task = self._start(self._secure(connection, context, host), self._securing)
         try:
-            # Not cancelled with the caller: it ends by itself once the transport is gone, and
-            # only that end tells that nothing of it is left.
+            # Not cancelled with the caller: the task ends once the transport is gone. Only then is
+            # everything cleaned up.
             await asyncio.wait({task})
         except asyncio.CancelledError:
             connection.abort()
@@ -98,7 +97,7 @@ class Connector:
         task.result()
 
     async def close(self) -> None:
-        """End what is under way. Connections that begin TLS must be aborted before."""
+        """Cancel attempts to connect. Connections that negotiate TLS must be aborted before."""
         for task in self._dialing:
             task.cancel()
         while under_way := self._dialing | self._securing:
@@ -117,7 +116,7 @@ class Connector:
         family, _, _, _, where = address
         host, port, *more = where
         if len(more) == 2 and more[1]:
-            # A link-local address means nothing without its interface.
+            # A link-local address needs its interface.
             host = f"{host}%{more[1]}"
         _, connection = await self._loop.create_connection(self._make, host, port, family=family)
         return connection
@@ -137,20 +136,20 @@ class Connector:
             if over_tls is None or over_tls.is_closing():
                 raise ConnectionResetError("the connection broke during the TLS handshake")
         except BaseException as error:
-            # The loop does not tell a protocol of an end within the handshake.
+            # The event loop does not call connection_lost() when the handshake fails.
             connection.connection_lost(error if isinstance(error, OSError) else None)
             raise
         connection.secured(over_tls)
 
 
 def _note_failure(task: asyncio.Task[Any]) -> None:
-    """Look at a failure, so that asyncio logs none that was given up on."""
+    """Retrieve the exception, so that asyncio does not log it."""
     if not task.cancelled():
         task.exception()
 
 
 def _abort_made(attempt: asyncio.Task[Connection]) -> None:
-    """Abort a connection that came about though another was first, or the caller left."""
+    """Abort a connection that lost the race, or whose caller was cancelled."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().abort()
 

@@ -1,16 +1,16 @@
-"""What can go wrong on a connection, beside what the operating system and TLS raise."""
+"""Errors of a connection, besides those of the operating system and of TLS."""
 
 from __future__ import annotations
 
 
 class ProtocolError(ConnectionError):
-    """The peer does not speak HTTP/1.1, or more of it than anybody needs."""
+    """The peer does not speak HTTP/1.1, or exceeds a limit."""
 
 
 class NotHttpError(ProtocolError):
     """The first bytes of a new connection are not those of HTTP/1.1.
 
-    ``protocol`` names what they look like, or is empty.
+    ``protocol`` names the protocol that they look like; it is empty if unknown.
     """
 
     def __init__(self, first: bytes) -> None:
@@ -18,7 +18,7 @@ class NotHttpError(ProtocolError):
         self.protocol = next((name for start, name in _GREETINGS if first.startswith(start)), "")
 
 
-# How other servers greet, or refuse what they do not understand.
+# The first bytes that servers of other protocols send, unasked or as an error.
 _GREETINGS = (
     (b"\x15\x03", "TLS"),
     (b"\x16\x03", "TLS"),
@@ -35,7 +35,7 @@ _GREETINGS = (
 
 
 class ConnectTimeoutError(TimeoutError):
-    """No connection came about in time."""
+    """No connection was made in time."""
 
 
 class TlsError(ConnectionError):
@@ -43,9 +43,9 @@ class TlsError(ConnectionError):
 
 
 class ProxyError(ConnectionError):
-    """The proxy refuses the tunnel, or breaks its rules.
+    """The proxy refuses the tunnel, or violates the protocol.
 
-    The message says what it does: "it ...". ``status`` is that of its response to CONNECT.
+    The message is a verb phrase about the proxy. ``status`` is that of its response to CONNECT.
     """
 
     def __init__(self, problem: str, *, status: int | None = None) -> None:

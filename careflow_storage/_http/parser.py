@@ -1,11 +1,10 @@
-"""The heads of requests and responses: RFC 9112, read strictly.
+"""A strict parser of HTTP/1.1 responses (RFC 9112), and the writer of request heads.
 
-What only some servers send and others understand differently (folded lines, two lengths, a
-length beside chunks) is refused: a head that two readers could read in two ways would let an
-response's bytes be taken for the response to the next request.
+It rejects ambiguous syntax: folded lines, two lengths, a length together with chunks. If two
+readers could disagree on where a response ends, its bytes could be taken for the next response.
 
-Heads are decoded as ISO-8859-1, one character per byte: any bytes are text then that every model
-takes, and no letter beyond ASCII turns into one of ASCII where case is ignored.
+Heads are decoded as ISO-8859-1, one character per byte. So any bytes are valid text, and no
+character outside ASCII becomes an ASCII letter where case is ignored.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from typing import Final
 from careflow_storage._http.errors import NotHttpError, ProtocolError
 
 _NAME: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-# No control characters but the tabulator.
+# No control characters except tab.
 _VALUE: Final = r"[^\x00-\x08\x0a-\x1f\x7f]*"
 _status_line = re.compile(rf"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: {_VALUE})?").fullmatch
 _is_fields = re.compile(rf"(?:\r\n{_NAME}:{_VALUE})*+").fullmatch
 _is_length = re.compile(r"[0-9]{1,18}").fullmatch
 _BODILESS: Final = frozenset({204, 304})
-# As many as the metadata that a file may have, and what a server adds.
+# Enough for all metadata of an object, and the server's own headers.
 _MAX_FIELDS: Final = 1024
 
 
@@ -32,9 +31,8 @@ _MAX_FIELDS: Final = 1024
 class ResponseHead:
     """The status and the headers of a response, and how its body ends.
 
-    Names of headers are in lower case; those given twice are joined with commas. Each byte is one
-    character. ``length`` is that of the body in bytes: None where it is ``chunked`` or goes on
-    until the connection ends.
+    Header names are in lower case; values of repeated headers are joined with commas. ``length``
+    is the body's size in bytes, None if it is ``chunked`` or ends with the connection.
     """
 
     status: int
@@ -45,12 +43,12 @@ class ResponseHead:
 
 
 def parse_response_head(data: bytes | bytearray, *, bodiless: bool) -> ResponseHead:
-    """Read a head, given without the empty line at its end.
+    """Parse a head, passed without the empty line at its end.
 
-    ``bodiless`` says that the response has no body whatever its headers say: it is one to HEAD.
+    ``bodiless`` is True for a response to HEAD, which has no body whatever its headers say.
 
     Raises:
-        ProtocolError: It is malformed, or its body could end in two places.
+        ProtocolError: It is malformed, or the end of its body is ambiguous.
     """
     text = data.decode("latin-1")
     first, separator, rest = text.partition("\r\n")
@@ -70,7 +68,7 @@ def parse_response_head(data: bytes | bytearray, *, bodiless: bool) -> ResponseH
         raise ProtocolError("HTTP/1.0 has no chunks")
     if bodiless or status in _BODILESS or status < 200:
         length, chunked = 0, False
-    # Without a length and chunks the body ends where the connection does.
+    # Without a length or chunks the body ends with the connection.
     return ResponseHead(
         status, headers, length, chunked, keep_alive and (chunked or length is not None)
     )
@@ -95,24 +93,24 @@ def _framing(headers: Mapping[str, str]) -> tuple[int | None, bool]:
     given, coding = headers.get("content-length"), headers.get("transfer-encoding")
     if coding is not None:
         if given is not None or coding.lower() != "chunked":
-            raise ProtocolError("nobody can tell where the response ends")
+            raise ProtocolError("the end of the response is ambiguous")
         return None, True
     if given is None:
         return None, False
     if not _is_length(given):
-        raise ProtocolError("the response's Content-Length is none")
+        raise ProtocolError("the response's Content-Length is invalid")
     return int(given), False
 
 
 def request_head(
     method: str, target: str, fixed: str, headers: Mapping[str, str], length: int | None
 ) -> bytes:
-    """Write a head, with the empty line at its end.
+    """Return the head of a request, with the empty line at its end.
 
-    ``fixed`` are headers that are the same for every request, each line with its end.
+    ``fixed`` holds the lines of the headers that all requests share.
 
     Raises:
-        ValueError: Something in it has a line break, which would forge a header.
+        ValueError: A value has a line break, which would inject a header.
     """
     lines = [f"{method} {target} HTTP/1.1\r\n{fixed}"]
     lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
@@ -127,34 +125,35 @@ def request_head(
 
 _MAX_LINE: Final = 4096
 _MAX_TRAILERS: Final = 16 * 1024
-# Of all chunks of a body together. Nobody needs them; a byte of data each could have 4 kB.
+# For all chunks of a body together. Without a limit each byte of data could have 4 kB of them.
 _MAX_EXTENSIONS: Final = 16 * 1024
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*|;[^\x00-\x08\x0a-\x1f\x7f]*)").fullmatch
-# What would say, too late, where the body ends.
+# Trailers that would change the end of the body after the fact.
 _framing_name = re.compile(rb"(?i:content-length|transfer-encoding):").match
 _trailer = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00-\x08\x0a-\x1f\x7f]*").fullmatch
 
 
 class Chunks:
-    """Reads the framing, and leaves the data where it is. ``done`` says that all is read."""
+    """Parses the framing of chunks in place. ``done`` is True after the last one."""
 
     __slots__ = ("_ended", "_extensions", "_trailers", "done", "left")
 
     def __init__(self) -> None:
         self.done = False
         self.left = 0
-        # Whether the line end that follows a chunk's data is still to come.
+        # Whether the line end after a chunk's data was read.
         self._ended = True
         self._extensions = 0
         self._trailers = -1
 
     def find(self, buffer: bytearray, start: int, end: int) -> tuple[int, int]:
-        """Skip framing in ``buffer[start:end]``; return where data begins and how much there is.
+        """Skip framing in ``buffer[start:end]``; return the position and size of the data after it.
 
-        None of it means that more must come, unless it is ``done``. Tell `took` what was taken.
+        A size of 0 means that more bytes must arrive, unless it is ``done``. Call `took` with the
+        size of the data that was read.
 
         Raises:
-            ProtocolError: The framing is malformed, or goes on for ever.
+            ProtocolError: The framing is malformed, or exceeds a limit.
         """
         while not self.left and not self.done:
             line_end = buffer.find(b"\r\n", start, end)
@@ -173,7 +172,7 @@ class Chunks:
         return start, min(self.left, end - start)
 
     def took(self, size: int) -> None:
-        """Count what was taken of the data found."""
+        """Count the data that was read."""
         self.left -= size
         if size and not self.left:
             self._ended = False
@@ -193,7 +192,7 @@ class Chunks:
         else:
             found = _size_line(line)
             if found is None:
-                raise ProtocolError("the size of a chunk of the response is none")
+                raise ProtocolError("the size of a chunk of the response is invalid")
             self._extensions += len(line) - len(found[1])
             if self._extensions > _MAX_EXTENSIONS:
                 raise ProtocolError("the extensions of the response's chunks are too long")
@@ -202,7 +201,7 @@ class Chunks:
                 self._trailers = 0
 
 
-# Holds a small response at once, any decent head, and what comes while nobody reads.
+# Room for a whole small response, any reasonable head, and bytes that arrive between reads.
 BUFFER_BYTES: Final = 128 * 1024
 _MAX_INFORMATIONAL: Final = 8
 _FIRST: Final = b"HTTP/1."
@@ -210,10 +209,10 @@ _bare_line_feed = re.compile(rb"(?<!\r)\n").search
 
 
 class Incoming:
-    """A buffer of 128 KiB, and the framing of the response whose bytes pass through it.
+    """A buffer of 128 KiB, and the framing of the response that passes through it.
 
-    ``left`` is what is not yet taken of a body with a length, wherever it is; 0 while that is not
-    known, None where the body goes on until the connection ends.
+    ``left`` is the number of unread bytes of a body with a length, received or not. It is 0 before
+    the head is complete, None if the body ends with the connection.
     """
 
     __slots__ = (
@@ -234,29 +233,29 @@ class Incoming:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is there."""
+        """Whether the buffer has no bytes."""
         return self._start == self._end
 
     @property
     def size(self) -> int:
-        """How many bytes are there."""
+        """The number of bytes in the buffer."""
         return self._end - self._start
 
     @property
     def full(self) -> bool:
-        """Whether there is no room at its end; `make_room` may find some at its beginning."""
+        """Whether there is no room at its end. `make_room` may free some at its beginning."""
         return self._end == BUFFER_BYTES
 
     def room(self) -> memoryview:
-        """Return where to put what comes next; tell `came` how much it was."""
+        """Return the free memory for the next bytes; call `came` with their number."""
         return self._view[self._end :]
 
     def came(self, size: int) -> None:
-        """Count what was put there."""
+        """Count the bytes that were received into `room`."""
         self._end += size
 
     def make_room(self) -> None:
-        """Move what is there to the beginning."""
+        """Move the bytes to the beginning of the buffer."""
         if self._start:
             rest = self._end - self._start
             self._buffer[:rest] = self._buffer[self._start : self._end]
@@ -266,18 +265,18 @@ class Incoming:
     # --- the response in it ---------------------------------------------------------------
 
     def expect_response(self, *, bodiless: bool) -> None:
-        """Forget the framing of the one before."""
+        """Reset the framing for the next response."""
         self._searched = self._start
         self._chunks, self.left = None, 0
         self._bodiless, self._informational = bodiless, 0
 
     def find_head(self) -> ResponseHead | None:
-        """Return the head of the response once it is all there; what follows is its body.
+        """Return the head of the response when it is complete; its body follows.
 
-        Informational heads before it are passed over.
+        Skips informational responses.
 
         Raises:
-            ProtocolError: It is malformed or endless, or no head of HTTP/1.1 can come of it.
+            ProtocolError: It is malformed or too long, or is not HTTP/1.1.
         """
         buffer = self._buffer
         while True:
@@ -293,17 +292,17 @@ class Incoming:
                 return head
             self._informational += 1
             if head.status == 101 or self._informational > _MAX_INFORMATIONAL:
-                raise ProtocolError("the server does not come to a response")
+                raise ProtocolError("the server sends no final response")
         self.make_room()
         self._check_begun()
         return None
 
     def greeting(self) -> bytes:
-        """Return the first bytes of what is there."""
+        """Return the first bytes in the buffer."""
         return bytes(self._view[self._start : min(self._end, self._start + 16)])
 
     def _check_begun(self) -> None:
-        """Refuse a head of which no valid one can come, rather than wait for its end."""
+        """Raise for an incomplete head that cannot become valid, instead of waiting for its end."""
         greeting = self.greeting()
         if not _FIRST.startswith(greeting[: len(_FIRST)]):
             raise NotHttpError(greeting)
@@ -315,16 +314,16 @@ class Incoming:
 
     @property
     def of_unknown_length(self) -> bool:
-        """Whether only its end tells how long the body is."""
+        """Whether the size of the body is unknown until its end."""
         return self._chunks is not None or self.left is None
 
     @property
     def ended(self) -> bool:
-        """Whether all of the body was taken, as far as its framing tells."""
+        """Whether the whole body was read, according to its framing."""
         return self._chunks.done if self._chunks is not None else self.left == 0
 
     def available(self) -> int:
-        """Return how many of the body's next bytes are there."""
+        """Return how many bytes of the body are in the buffer and unread."""
         if self._chunks is not None:
             self._start, size = self._chunks.find(self._buffer, self._start, self._end)
             return size
@@ -332,13 +331,13 @@ class Incoming:
         return size if self.left is None else min(size, self.left)
 
     def take(self, size: int) -> bytes:
-        """Return so many of the bytes that are `available`."""
+        """Return ``size`` of the `available` bytes."""
         data = bytes(self._view[self._start : self._start + size])
         self._took(size)
         return data
 
     def move_to(self, target: memoryview) -> None:
-        """Fill ``target`` with bytes that are `available`."""
+        """Fill ``target`` with `available` bytes."""
         size = len(target)
         target[:] = self._view[self._start : self._start + size]
         self._took(size)
@@ -347,7 +346,7 @@ class Incoming:
         self._start += size
         if self._chunks is not None:
             self._chunks.took(size)
-            # So that a last chunk is known to be the last as soon as that is there.
+            # Reads the end of the body as soon as it is received.
             self._start, _ = self._chunks.find(self._buffer, self._start, self._end)
         elif self.left is not None:
             self.left -= size

@@ -1,4 +1,4 @@
-"""The connections to one origin: made when needed, kept for a while, watched while they wait."""
+"""The connections to one origin: made on demand, kept for reuse, watched for timeouts."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from careflow_storage._http.errors import (
 )
 from careflow_storage._http.proxy import Proxy, host_and_port, open_tunnel
 
-# How often per idle timeout the watch looks: it ends what stands still up to an eighth late.
+# Checks per idle timeout. A stalled connection is ended up to an eighth late.
 _LOOKS: Final = 8
-# B2 names many addresses, and moves them: a name is asked for again after this.
+# B2 has many addresses and changes them: names are resolved again after this time.
 _ADDRESS_SECONDS: Final = 10.0
 
 
 class Pool:
-    """Gives a connection to whoever asks; how many are in use is the caller's to limit.
+    """Keeps the connections to one origin. The caller limits how many are in use.
 
-    Idle ones are closed before there are more than ``limit`` in all. An idle one is given again
-    for ``keep_alive`` seconds, the last used first. One that waits for its peer for
-    ``idle_timeout`` seconds, in which nothing moved, fails with `TimeoutError`: one timer looks
-    after all of them, so that no request pays for one of its own.
+    Idle connections are reused for ``keep_alive`` seconds, the most recently used first. They are
+    closed before there are more than ``limit`` connections in total. A connection that waits for
+    ``idle_timeout`` seconds without a byte moved fails with `TimeoutError`. One timer checks all
+    connections, so that no request needs its own.
 
     Args:
         origin: ``https://host`` or ``http://host:port``.
         tls: For https.
         connect_timeout: Seconds for TCP, TLS and the proxy together.
-        proxy: What stands between.
-        proxy_tls: For a proxy with https.
+        proxy: The proxy to connect through.
+        proxy_tls: For an https proxy.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class Pool:
         self._connector = Connector(
             self._loop,
             lambda: Connection(self._loop, self._turn, self._lost),
-            # Never the first to end: the time for connecting is.
+            # connect_timeout always ends first.
             handshake_timeout=2 * connect_timeout + 1,
         )
-        # How many are on their way, and not yet among all.
+        # Connections being made, which _all does not contain yet.
         self._beginning = 0
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
@@ -79,21 +79,21 @@ class Pool:
         self._addresses: tuple[float, Sequence[AddressInfo]] | None = None
         self._closed = False
         self._empty: asyncio.Future[None] | None = None
-        # Through a proxy that sees the request, its target is the whole URL.
+        # A request that the proxy itself reads has the whole URL as its target.
         seen_by_proxy = self._proxy is not None and tls is None
         self.target_prefix: str = origin if seen_by_proxy else ""
         self.proxy_headers: str = self._proxy.headers if self._proxy and seen_by_proxy else ""
 
     @property
     def proxy(self) -> Proxy | None:
-        """What stands between."""
+        """The proxy to connect through, if any."""
         return self._proxy
 
     def __repr__(self) -> str:
         return f"<Pool {self._host}:{self._port} of {len(self._all)}, {len(self._idle)} idle>"
 
     def take_idle(self) -> Connection | None:
-        """Return the connection that was used last, if it is still good."""
+        """Return the most recently used idle connection that is still usable."""
         limit = self._loop.time() - self._keep_alive
         while self._idle:
             connection = self._idle.pop()
@@ -103,7 +103,7 @@ class Pool:
         return None
 
     def give(self, connection: Connection) -> None:
-        """Take a connection back after its exchange: for the next one, or to close it."""
+        """Take a connection back after an exchange; keep it for reuse or close it."""
         if connection.finish() and not self._closed:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
@@ -114,11 +114,11 @@ class Pool:
         """Make a new connection.
 
         Raises:
-            ConnectTimeoutError: Not within ``connect_timeout``.
-            TlsError: The server cannot prove who it is.
-            ProxyError: The proxy refuses, or breaks the rules.
-            PoolClosedError: The pool was closed, perhaps meanwhile.
-            OSError: There is no way to the server.
+            ConnectTimeoutError: It took longer than ``connect_timeout``.
+            TlsError: Certificate verification or TLS negotiation failed.
+            ProxyError: The proxy refuses the tunnel, or violates the protocol.
+            PoolClosedError: The pool is closed, or was closed meanwhile.
+            OSError: The server cannot be reached.
         """
         self._refuse_closed()
         try:
@@ -128,7 +128,7 @@ class Pool:
                 raise PoolClosedError("the pool is closed") from error
             raise
         except asyncio.CancelledError:
-            # The close cancels what is under way; that is no cancellation of the caller.
+            # close() cancelled the attempt to connect. The caller was not cancelled.
             task = asyncio.current_task()
             if self._closed and task is not None and not task.cancelling():
                 raise PoolClosedError("the pool is closed") from None
@@ -138,7 +138,7 @@ class Pool:
         return connection
 
     async def close(self) -> None:
-        """Close all connections, and wait until they are."""
+        """Close all connections, and wait until they are closed."""
         self._closed = True
         if self._watch is not None:
             self._watch.cancel()
@@ -151,7 +151,7 @@ class Pool:
             await self._empty
 
     def abandon(self) -> None:
-        """End all connections for their peers, without the event loop, which is closed."""
+        """Close all sockets without the event loop, which is closed."""
         self._closed = True
         for connection in self._all:
             connection.shut_down()
@@ -166,7 +166,7 @@ class Pool:
             raise TlsError("no trusted TLS connection") from error
 
     async def _established(self) -> Connection:
-        """Connect, through the proxy if there is one, and begin TLS."""
+        """Connect, through the proxy if there is one, and start TLS."""
         proxy, tls = self._proxy, self._tls
         first = (self._host, self._port) if proxy is None else (proxy.host, proxy.port)
         self._make_room()
@@ -222,13 +222,13 @@ class Pool:
             raise PoolClosedError("the pool is closed")
 
     def _make_room(self) -> None:
-        """Close what was idle for longest, so that one more is not one too many."""
+        """Close the longest idle connections, so that a new one does not exceed the limit."""
         while self._idle and len(self._all) + self._beginning >= self._limit:
             self._idle.pop(0).abort()
 
     async def _resolve(self, host: str, port: int) -> Sequence[AddressInfo]:
         try:
-            # An address as it is: no name server, and no thread to ask it in.
+            # A numeric address needs neither a name server nor a thread.
             return socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
             )
@@ -240,23 +240,23 @@ class Pool:
         try:
             found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except socket.gaierror:
-            # With no descriptor left the resolver finds nothing either, and does not say why.
+            # Without a free file descriptor the resolver fails, too. This raises the real error.
             socket.socket().close()
             raise
         except RuntimeError as error:
-            # The event loop has ended its threads: the program is about to exit.
+            # The event loop has ended its threads: the program exits.
             raise PoolClosedError(str(error)) from error
         self._addresses = (self._loop.time(), found)
         return found
 
     def _look(self) -> None:
-        """End what stands still, and what nobody has asked for again."""
+        """Fail stalled connections, and close those idle for too long."""
         now = self._loop.time()
         for connection in [one for one in self._all if one.waiting]:
             if connection.stood_still(_LOOKS):
                 connection.fail(TimeoutError("nothing moved"))
         stale = now - self._keep_alive
-        # The list is in the order of their last use.
+        # The list is ordered by last use.
         while self._idle and self._idle[0].idle_since <= stale:
             self._idle.pop(0).abort()
         self._watch = None

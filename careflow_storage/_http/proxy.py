@@ -1,4 +1,4 @@
-"""An HTTP proxy: what its URL says, and the tunnel through it (RFC 9110, section 9.3.6)."""
+"""An HTTP proxy: its URL, and the tunnel through it (RFC 9110, section 9.3.6)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An HTTP proxy; ``scheme`` says whether it is spoken to over TLS.
+    """An HTTP proxy; the connection to it uses TLS if ``scheme`` is https.
 
-    ``variable`` names where its URL comes from. Password and user are in no text of it.
+    ``variable`` names the source of its URL. Its repr shows neither user nor password.
     """
 
     scheme: str
@@ -30,11 +30,11 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str, variable: str = "the proxy's URL") -> Self:
-        """Read the URL of a proxy as curl does: ``http://`` may be left out.
+        """Parse the URL of a proxy as curl does: ``http://`` is optional.
 
         Raises:
-            ValueError: It is none of an HTTP proxy. The message does not repeat it: it may hold
-                a password.
+            ValueError: It is not the URL of an HTTP proxy. The message does not repeat it, since
+                it may contain a password.
         """
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -48,13 +48,13 @@ class Proxy:
         host, port = _host_and_port(parts)
         user = None if parts.username is None else unquote(parts.username)
         if user is not None and ":" in user:
-            raise ValueError("has a ':' in the user name, which HTTP has no way to send")
+            raise ValueError("has a ':' in the user name, which HTTP cannot send")
         password = unquote(parts.password or "")
         return cls(scheme, host, port or _DEFAULT_PORTS[scheme], variable, user, password)
 
     @property
     def authority(self) -> str:
-        """``host:port``, as messages may show it."""
+        """``host:port``, which messages may show."""
         return host_and_port(self.host, self.port)
 
     @property
@@ -64,7 +64,7 @@ class Proxy:
 
     @property
     def authorization(self) -> str | None:
-        """What tells it who asks, None if it need not know."""
+        """The value of Proxy-Authorization; None without a user."""
         if self.user is None:
             return None
         encoded = base64.b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
@@ -72,42 +72,41 @@ class Proxy:
 
     @property
     def headers(self) -> str:
-        """The header with the authorization, and its line end; or nothing."""
+        """The header line with the authorization, or an empty text."""
         authorization = self.authorization
         return "" if authorization is None else f"proxy-authorization: {authorization}\r\n"
 
 
 def host_and_port(host: str, port: int) -> str:
-    """Join them; an IPv6 address gets its brackets."""
+    """Return ``host:port``, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def open_tunnel(connection: Connection, proxy: Proxy, target: str) -> None:
-    """Have the proxy at the other end of ``connection`` open a way to ``target``.
+    """Ask the proxy at the other end of ``connection`` for a tunnel to ``target``.
 
-    What follows its response must be the server's first bytes. A TLS server says nothing before
-    it has heard the client, so bytes that are there already are none of its, and must never be
-    read as what it sends over TLS.
+    A TLS server sends nothing before the client does. So bytes that follow the proxy's response at
+    once are not the server's, and must never be read as such.
 
     Raises:
-        ProxyError: The proxy refuses, or sends something else than a response to CONNECT.
+        ProxyError: The proxy refuses, or sends no valid response to CONNECT.
         OSError: The connection broke.
     """
     head = request_head("CONNECT", target, f"host: {target}\r\n{proxy.headers}", {}, None)
     try:
         response = await connection.request(head, None, bodiless=True)
     except ProtocolError as error:
-        raise ProxyError(f"gives no valid response to CONNECT ({error})") from error
+        raise ProxyError(f"sends no valid response to CONNECT ({error})") from error
     if not 200 <= response.status < 300:
-        # Its body is not read: the connection is of no further use.
+        # The body is not read: the connection cannot be reused.
         raise ProxyError(
-            f"refuses the way to {target} with HTTP {response.status}", status=response.status
+            f"refuses the tunnel to {target} with HTTP {response.status}", status=response.status
         )
     clean = connection.clean
     connection.finish()
     if not clean:
         raise ProxyError(f"sends bytes of its own before TLS with {target} begins")
-    # Not used up: this exchange was with the proxy alone.
+    # The exchange was with the proxy; the server has not been used yet.
     connection.reusable = True
 
 

@@ -257,9 +257,9 @@ async def test_a_server_that_refuses_early_does_not_get_the_rest_of_the_body() -
         assert pool.take_idle() is None
 
 
-async def test_a_server_that_is_content_before_it_has_heard_all_is_not_believed() -> None:
+async def test_a_success_before_the_whole_body_was_received_is_an_error() -> None:
     async with answering_early("200 OK") as pool:
-        with pytest.raises(ProtocolError, match="before it has heard all"):
+        with pytest.raises(ProtocolError, match="before it received the whole body"):
             await ask(pool, "PUT", Body(noise(64 * 1024 * 1024)))
 
 

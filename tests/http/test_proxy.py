@@ -144,7 +144,9 @@ async def test_a_proxy_that_refuses_is_told(authority: trustme.CA) -> None:
     proxy = Tunnels(b"HTTP/1.1 407 Who are you?\r\nContent-Length: 0\r\n\r\n")
     async with listening(proxy) as url:
         pool = pool_of("https://server.example", trust, url)
-        with pytest.raises(ProxyError, match=r"refuses the way to server\.example:443") as caught:
+        with pytest.raises(
+            ProxyError, match=r"refuses the tunnel to server\.example:443"
+        ) as caught:
             await pool.connect()
         assert caught.value.status == 407
         await pool.close()

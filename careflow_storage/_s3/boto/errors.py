@@ -99,7 +99,7 @@ def _below(error: Exception) -> OSError | None:
 
     cause = getattr(error, "kwargs", {}).get("error")
     if isinstance(cause, aiohttp.ClientHttpProxyError):
-        return ProxyError(f"refuses the way with HTTP {cause.status}", status=cause.status)
+        return ProxyError(f"refuses the tunnel with HTTP {cause.status}", status=cause.status)
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return _distrust(cause.certificate_error)
     if isinstance(cause, aiohttp.ClientConnectorError):
