@@ -1,4 +1,4 @@
-"""Application keys, by B2's native API: create, list, delete, rotate. The extra ``admin``."""
+"""Create, list, delete and rotate application keys. Needs the extra ``admin``."""
 
 from __future__ import annotations
 

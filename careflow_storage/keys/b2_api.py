@@ -1,8 +1,7 @@
-"""B2's native API for application keys, by b2sdk in threads.
+"""Manage application keys by B2's native API, with b2sdk in threads.
 
-There is no other way to make a key: the S3 API has no call for it. b2sdk speaks version 4 of
-the native API by its interface ``b2sdk.v3``; with versions 1 to 3 a listing leaves out keys
-for several buckets (apidocs/b2-list-keys).
+The S3 API cannot create keys. The interface ``b2sdk.v3`` uses version 4 of the native API. With
+versions 1 to 3, listings omit keys for several buckets (apidocs/b2-list-keys).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.keys.b2_errors import CAPABILITY, typed_error
-from careflow_storage.keys.b2_logs import Unanswered, guard_logs
+from careflow_storage.keys.b2_logs import PendingRequests, guard_logs
 from careflow_storage.keys.models import CreatedKey, KeyInfo
 from careflow_storage.keys.presets import KeyLimits
 
@@ -35,43 +34,43 @@ T = TypeVar("T")
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
-_PAGE = 1000  # More is billed as several calls (apidocs/b2-list-keys).
+_PAGE = 1000  # A larger page is billed as several calls (apidocs/b2-list-keys).
 _CONNECT_SECONDS = 10.0
 _READ_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What b2_authorize_account tells: what the key may do, and where the S3 API is."""
+    """The response to b2_authorize_account: the key's capabilities, and the S3 endpoint."""
 
     capabilities: frozenset[str]
     s3_url: str
 
 
-class NativeApi:
-    """The account of one application key. It signs in when first needed.
+class B2KeyClient:
+    """A client of the native API, with one application key. Signs in on first use.
 
-    b2sdk repeats what fails for a while (5 attempts, about 8 s). Its calls cannot be
-    interrupted, only left alone: of a cancelled call the response is dropped, except that a key
-    that was made meanwhile is deleted again.
+    b2sdk retries failed requests (5 attempts, about 8 s). Its calls cannot be interrupted: a
+    cancelled call continues and its response is dropped. A key that such a call creates is
+    deleted again.
     """
 
     def __init__(self, key_id: str, application_key: SecretStr, realm: str) -> None:
         self.key_id = key_id
         self._application_key = application_key
         self._realm = realm
-        # Within the threads: b2sdk's connections are for one at a time.
+        # Held in the threads: only one thread at a time may use b2sdk's connections.
         self._turn = threading.Lock()
         self._api: Any = None
-        self._unanswered = Unanswered("b2_create_key")
+        self._pending = PendingRequests("b2_create_key")
         self._bucket_names: dict[str, str] = {}
 
     async def sign_in(self) -> SignedIn:
-        """Return what the key may do. 1 request, the first time only."""
+        """Return the capabilities of the key. 1 request, only the first time."""
         return await in_thread(self._locked, "b2_authorize_account", self._allowance)
 
     async def list_keys(self) -> list[KeyInfo]:
-        """List all keys but the master key. 1 request per 1000, and 1 for buckets' names."""
+        """List all keys but the master key. 1 request per 1000, and 1 for the buckets' names."""
         entries = await in_thread(self._locked, "b2_list_keys", self._entries)
         ids = {each for entry in entries for each in entry.get("bucketIds") or ()}
         if ids - self._bucket_names.keys():
@@ -79,10 +78,10 @@ class NativeApi:
         return [_key_info(entry, self._bucket_names) for entry in entries]
 
     async def bucket_id(self, name: str) -> str:
-        """Look a bucket's ID up. 1 request.
+        """Look up the ID of a bucket. 1 request.
 
         Raises:
-            NoSuchBucketError: The account has none of this name, or the key may not use it.
+            NoSuchBucketError: The account has no such bucket, or the key may not use it.
         """
         await in_thread(self._locked, "b2_list_buckets", self._learn_buckets, name)
         for each, found in self._bucket_names.items():
@@ -95,7 +94,7 @@ class NativeApi:
         )
 
     async def create_key(self, name: str, limits: KeyLimits) -> CreatedKey:
-        """Make a key. 1 request. When cancelled, no key is left behind."""
+        """Create a key. 1 request. If cancelled, leaves no key behind."""
         job = asyncio.ensure_future(
             in_thread(self._locked, "b2_create_key", self._create, name, limits)
         )
@@ -122,8 +121,8 @@ class NativeApi:
         try:
             await self.delete_key(key_id)
         except StorageError as error:
-            # The cancellation is what comes out.
-            logger.error("the key %s is useless and could not be deleted: %s", key_id, error)
+            # The caller gets the cancellation.
+            logger.error("the key %s is not used, and could not be deleted: %s", key_id, error)
 
     # --- in a thread, one at a time -----------------------------------------------------
 
@@ -136,13 +135,13 @@ class NativeApi:
 
     def _signed_in(self) -> Any:
         api = new_api()
-        # The session's own, which does not fail for a key whose bucket was deleted.
+        # The method of the session: that of the API fails if the key's bucket was deleted.
         api.session.authorize_account(
             self._realm, self.key_id, self._application_key.get_secret_value()
         )
         http = getattr(api.session.raw_api, "b2_http", None)
         if http is not None:
-            http.add_callback(self._unanswered)
+            http.add_callback(self._pending)
         for each in api.account_info.get_allowed()["buckets"] or ():
             if each["name"] is not None:
                 self._bucket_names[each["id"]] = each["name"]
@@ -152,7 +151,7 @@ class NativeApi:
         needed = CAPABILITY.get(operation)
         if needed is not None and needed not in self._allowance().capabilities:
             raise AccessDeniedError(
-                f"The key {self.key_id} may not do this.",
+                f"The key {self.key_id} lacks a capability.",
                 operation=operation,
                 code="unauthorized",
                 hint=f"The key that signs in needs {needed}.",
@@ -173,23 +172,23 @@ class NativeApi:
                 return found
             if start is not None and following <= start:
                 raise ServerResponseError(
-                    "The listing of keys goes in circles.", operation="b2_list_keys"
+                    "The listing of keys repeats itself.", operation="b2_list_keys"
                 )
             start = following
 
     def _learn_buckets(self, name: str | None = None) -> None:
         allowed = self._api.account_info.get_allowed()["buckets"]
         if allowed:
-            return  # B2 refuses to list all with such a key; signing in told their names.
+            return  # Such a key may not list all buckets; the sign-in returns their names.
         account = self._api.account_info.get_account_id()
         response = self._api.session.list_buckets(account, bucket_name=name)
         for each in response["buckets"]:
             self._bucket_names[each["bucketId"]] = each["bucketName"]
 
     def _create(self, name: str, limits: KeyLimits) -> CreatedKey:
-        self._unanswered.count = 0
+        self._pending.count = 0
         lifetime = limits.lifetime
-        # The session's own: that of the API drops a key whose capabilities B2 changed.
+        # The method of the session: that of the API drops a key if B2 changed its capabilities.
         entry = self._api.session.create_key(
             self._api.account_info.get_account_id(),
             sorted(limits.capabilities),
@@ -198,10 +197,10 @@ class NativeApi:
             None if limits.bucket_ids is None else list(limits.bucket_ids),
             limits.prefix,
         )
-        if self._unanswered.count > 0:
+        if self._pending.count > 0:
             logger.warning(
-                "B2 did not respond at first when the key %s was created: there may be a second "
-                "key of this name, whose secret nobody knows; delete it",
+                "B2 did not respond to the first request to create the key %s: there may be a "
+                "second key with this name, whose secret is lost; delete it",
                 name,
             )
         info = _key_info(entry, self._bucket_names)
@@ -213,7 +212,7 @@ class NativeApi:
 
 
 def new_api() -> Any:
-    """Make b2sdk's API: nothing of it is written to disk, and every request ends."""
+    """Make b2sdk's API without files on disk, and with a timeout for every request."""
     try:
         import requests
         from b2sdk.v3 import B2Api, B2HttpApiConfig, InMemoryAccountInfo
@@ -223,11 +222,11 @@ def new_api() -> Any:
 
     class Session(requests.Session):
         def request(self, *given: Any, **named: Any) -> requests.Response:
-            # b2sdk waits up to 20 minutes for a response.
+            # b2sdk's own timeout is 20 minutes.
             named["timeout"] = (_CONNECT_SECONDS, _READ_SECONDS)
             return super().request(*given, **named)
 
-    # The hook fails on responses without a Date, and changes the locale of the whole process.
+    # The hook fails on responses without a Date, and changes the locale of the process.
     config = B2HttpApiConfig(http_session_factory=Session, install_clock_skew_hook=False)
     return B2Api(InMemoryAccountInfo(), api_config=config)
 
@@ -237,9 +236,9 @@ def _translated(operation: str, function: Callable[..., T], *given: object) -> T
         return function(*given)
     except StorageError:
         raise
-    except Exception as error:  # noqa: BLE001 - b2sdk asserts, and indexes what it was answered
+    except Exception as error:  # noqa: BLE001 - b2sdk raises AssertionError and KeyError for malformed responses
         typed = typed_error(operation, error)
-    # Out here: the frames of the original hold the key and the headers.
+    # Outside the handler: the frames of the original error hold the key and the headers.
     raise typed
 
 

@@ -1,4 +1,4 @@
-"""From b2sdk's exceptions to ours."""
+"""Translate b2sdk's exceptions into those of this package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from careflow_storage.errors import (
     TransferError,
 )
 
-# What each call needs, by docs/cloud-storage-application-key-capabilities.
+# The capability that each call needs, from docs/cloud-storage-application-key-capabilities.
 CAPABILITY = {
     "b2_create_key": "writeKeys",
     "b2_delete_key": "deleteKeys",
@@ -29,31 +29,31 @@ CAPABILITY = {
     "b2_list_buckets": "listBuckets",
 }
 _SIGN_IN_HINT = (
-    "Verify the key ID and the application key; a key that was deleted or has expired is unknown."
+    "Verify the key ID and the application key. B2 does not know deleted and expired keys."
 )
 _NO_NATIVE_API = (
     "Application keys exist on Backblaze B2 and in careflow_storage.testing.B2Server; another S3 "
     "server has its own tools for keys."
 )
-# No such method or path; or an error in the XML of S3. (b2sdk keeps no status for these.)
+# No such method or path, or an XML error of S3. b2sdk keeps no status for these.
 _ANOTHER_API = re.compile(
     r"\b(?:404|405|501) (?:non_json_response|None)|<\?xml|<Error>"
     r"|^No such file, bucket, or endpoint"
 )
-# urllib3 writes its own objects into its texts.
+# urllib3 puts the reprs of its objects into its messages.
 _REASONS = (
-    ("Failed to resolve", "its name is not known"),
+    ("Failed to resolve", "its name was not found"),
     ("Connection refused", "the connection was refused"),
     ("refused it", "the connection was refused"),  # Windows
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not trusted"),
-    ("unreachable", "its network cannot be reached"),
+    ("unreachable", "its network is unreachable"),
     ("SSL", "TLS failed"),
 )
-_BUSY_HINT = "Backblaze responds like this as a matter of course under load; try again later."
+_BUSY_HINT = "Backblaze sends this under load; try again later."
 
 
 def typed_error(operation: str, error: Exception) -> StorageError:
-    """Say in our words what b2sdk raised; it holds no header and no secret."""
+    """Translate an exception of b2sdk. The result holds no header and no secret."""
     from b2sdk.v3.exception import B2Error
 
     made: StorageError | None = None
@@ -62,7 +62,7 @@ def typed_error(operation: str, error: Exception) -> StorageError:
     elif isinstance(error, B2Error):
         made = _of_b2(operation, error)
     if made is None:
-        # An assertion or a missing field: what was answered is not B2's native API.
+        # An assertion or a missing field: the response is not one of B2's native API.
         made = ServerResponseError(f"Malformed response ({_text(error)}).")
     made.operation = operation
     made.code = made.code or getattr(error, "code", None)
@@ -70,7 +70,7 @@ def typed_error(operation: str, error: Exception) -> StorageError:
 
 
 def _is_of_another_api(error: Exception) -> bool:
-    """Whether an S3 or a web server refused to sign in, which B2 responds in JSON."""
+    """Whether an S3 or web server refused the sign-in: B2 would respond in JSON."""
     from b2sdk.v3.exception import B2Error
 
     return isinstance(error, B2Error) and _ANOTHER_API.search(str(error)) is not None
@@ -126,7 +126,7 @@ def _refused(operation: str, error: Exception, text: str) -> StorageError:
             return NoSuchApplicationKeyError(
                 text,
                 status=400,
-                hint="list() tells which there are; B2 forgets keys that have expired.",
+                hint="list() shows all keys; B2 removes expired ones.",
             )
         return TransferError(text, status=400)
     if isinstance(error, b2.InvalidJsonResponse):
@@ -150,9 +150,8 @@ def _lost(operation: str) -> str | None:
     if operation != "b2_create_key":
         return None
     return (
-        "The key may have been made all the same, with a secret that is lost: list() tells whether "
-        "there is one more key of its name. Names are not unique, so delete only a key whose ID "
-        "was not there before."
+        "The key may exist nevertheless, with a secret that is lost: list() shows whether there is "
+        "another key with its name. Names are not unique, so delete only a key whose ID is new."
     )
 
 

@@ -1,4 +1,4 @@
-"""Keeps the records of b2sdk free of secrets, and notices requests that got no response."""
+"""Keep secrets out of b2sdk's log records, and count requests without a response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from careflow_storage._s3.redaction import redact
 
 
 class _AsText(logging.Filter):
-    """Makes text of a traceback: an error tracker would record the headers in its frames."""
+    """Turns a traceback into text: an error tracker would record the headers in its frames."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and record.exc_info[0] is not None:
@@ -24,28 +24,28 @@ _AS_TEXT = _AsText()
 
 
 def guard_logs() -> None:
-    """Guard b2sdk's only logger that shows failed requests; the second time nothing changes.
+    """Filter the only logger of b2sdk that logs failed requests. Safe to call twice.
 
-    At DEBUG b2sdk logs its calls, but hides keys and tokens by itself.
+    At DEBUG, b2sdk logs its calls too, but masks keys and tokens itself.
     """
     logging.getLogger("b2sdk._internal.b2http").addFilter(_AS_TEXT)
 
 
-class Unanswered:
-    """A hook of b2sdk that counts the requests of one call to which no response came."""
+class PendingRequests:
+    """A hook of b2sdk that counts the requests of one call that have no response."""
 
     def __init__(self, call: str) -> None:
         self._end = f"/{call}"
         self.count: int = 0
 
     def pre_request(self, method: str, url: str, headers: Mapping[str, str]) -> None:
-        """b2sdk is about to send."""
+        """Count a request that b2sdk is about to send."""
         if url.endswith(self._end):
             self.count += 1
 
     def post_request(
         self, method: str, url: str, headers: Mapping[str, str], response: Any
     ) -> None:
-        """b2sdk has a response."""
+        """Uncount a request that has a response."""
         if url.endswith(self._end):
             self.count -= 1

@@ -22,12 +22,12 @@ _ROTATION = "careflow_storage.keys.rotation"
 
 if TYPE_CHECKING:
     from careflow_storage.keys import b2_api, presets, rotation, sinks
-    from careflow_storage.keys.b2_api import NativeApi
+    from careflow_storage.keys.b2_api import B2KeyClient
     from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
     from careflow_storage.keys.presets import Preset
     from careflow_storage.keys.sinks import Deliver
 else:
-    # The first call loads them, in a thread; ``storage.admin.keys`` is got on the event loop.
+    # The first call imports them in a thread; ``storage.admin.keys`` runs on the event loop.
     sinks = LazyModule("careflow_storage.keys.sinks")
     b2_api = LazyModule("careflow_storage.keys.b2_api")
     presets = LazyModule("careflow_storage.keys.presets")
@@ -37,16 +37,16 @@ else:
 class ApplicationKeys:
     """The application keys of an account, by B2's native API.
 
-    It signs in when first used. Nothing is written to disk (b2sdk's own tools keep keys in
-    ``~/.b2_account_info``). Safe for concurrent tasks, of several event loops too; the calls of
-    one object wait for each other.
+    Signs in on first use. Writes nothing to disk (b2sdk's own tools keep keys in
+    ``~/.b2_account_info``). Safe for concurrent tasks, even in several event loops; the calls of
+    one object run one after another.
 
     Args:
-        key_id: Of a key with listKeys, writeKeys, deleteKeys and listBuckets; the master key
-            has them. A key with writeKeys can make a key for everything: it is as good as the
-            master key (docs/cloud-storage-application-key-capabilities).
-        application_key: The key itself.
-        realm: The native API, ``production`` or a URL.
+        key_id: A key with listKeys, writeKeys, deleteKeys and listBuckets, as the master key
+            has. A key with writeKeys can create a key with all capabilities, so it is as
+            powerful as the master key (docs/cloud-storage-application-key-capabilities).
+        application_key: The secret of that key.
+        realm: The native API: ``production`` or a URL.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ApplicationKeys:
             else:
                 secret = SecretStr(_checked_text("application_key", application_key))
         finally:
-            # What is refused keeps this frame, and error trackers record what it holds.
+            # A traceback keeps this frame, and error trackers record its variables.
             del application_key
         self._realm = _checked_text("realm", realm)
         self._settings: StorageSettings | None = None
@@ -70,9 +70,9 @@ class ApplicationKeys:
         """Sign in with the key of these settings.
 
         Raises:
-            NotConfiguredError: They have no key or no endpoint.
+            NotConfiguredError: The settings have no key or no endpoint.
             InvalidInputError: The endpoint is neither Backblaze's nor on this machine
-                (`careflow_storage.testing.B2Server`): others have no native API.
+                (`careflow_storage.testing.B2Server`). Other servers have no native API.
         """
         if settings.key_id is None or settings.application_key is None or not settings.endpoint:
             raise NotConfiguredError(settings.missing_variables())
@@ -82,9 +82,9 @@ class ApplicationKeys:
             realm = settings.endpoint
         else:
             raise InvalidInputError(
-                "Application keys need B2's native API, which exists on Backblaze only: "
-                f"{settings.endpoint} has none.",
-                hint="For another realm make ApplicationKeys(key_id, application_key, realm=...).",
+                "Application keys need B2's native API, which only Backblaze has: "
+                f"{settings.endpoint} does not.",
+                hint="For another realm use ApplicationKeys(key_id, application_key, realm=...).",
             )
         keys = cls(settings.key_id, settings.application_key, realm=realm)
         keys._settings = settings
@@ -102,20 +102,21 @@ class ApplicationKeys:
         prefix: str | None = None,
         expires_in: timedelta | None = None,
     ) -> CreatedKey:
-        """Make a key. The response holds the secret, which B2 tells this one time.
+        """Create a key. Only this result holds the secret: B2 does not show it again.
 
-        2 requests, and 1 to sign in the first time. Cancelled, it leaves no key behind.
+        2 requests, and 1 to sign in the first time. If cancelled, leaves no key behind.
 
         Args:
-            name: 1 to 100 letters, digits and hyphens. B2 lets several keys have the same one.
+            name: 1 to 100 letters, digits and hyphens. Several keys can have the same name.
             capabilities: One of `PRESETS`, or B2's names, such as ``["readFiles"]``.
-            bucket: The only bucket that it may use, by name; None: all, also future ones.
-            prefix: With what the keys of all objects must begin that it may use, such as
+            bucket: The name of the only bucket that the key may use; None is all buckets,
+                including future ones.
+            prefix: The key may only use objects whose keys begin with it, such as
                 ``recordings/``. Needs ``bucket``.
-            expires_in: How long it lives: 1 second to less than 1000 days; None: for ever.
+            expires_in: The lifetime, from 1 second to less than 1000 days; None is unlimited.
 
         Raises:
-            InvalidInputError: One of these cannot be. Nothing was asked.
+            InvalidInputError: An argument is not valid. No request was sent.
             NoSuchBucketError: The account has no such bucket.
             AccessDeniedError: The key that signs in lacks writeKeys or listBuckets.
         """
@@ -134,17 +135,17 @@ class ApplicationKeys:
     async def list(self) -> list[KeyInfo]:
         """List all keys of the account but the master key. Needs listKeys.
 
-        1 request per 1000 keys; and 1, with listBuckets, if some are limited to buckets whose
-        names are not known yet.
+        1 request per 1000 keys. A second one, which needs listBuckets, if keys are limited to
+        buckets whose names are not known yet.
         """
         with MethodCall("list", None):
             await _load()
             return await self._native.list_keys()
 
     async def delete(self, key_id: str) -> KeyInfo:
-        """Delete a key, at once and for ever. Needs deleteKeys. 1 request.
+        """Delete a key immediately and permanently. Needs deleteKeys. 1 request.
 
-        What it signed is refused from then on: URLs that were presigned with it, too.
+        B2 then refuses everything that the key signed, including presigned URLs.
 
         Raises:
             NoSuchApplicationKeyError: There is no such key.
@@ -163,38 +164,39 @@ class ApplicationKeys:
         grace: timedelta | None = None,
         expires_in: timedelta | None = None,
     ) -> RotationResult:
-        """Replace a key by a new one of the same limits, and deliver the new one.
+        """Replace a key by a new one with the same limits, and deliver the new one.
 
-        The new key is made, tried over the S3 API with what it may do, and delivered; if any of
-        this fails, it is deleted and the old one stays as it is. Only then the old one may be
-        deleted. Interrupted at any point, the same call goes on: a new key that was delivered
-        (the file, or whoever runs this, has it) is kept, one that was not is superseded by the
-        next, and goes when the old one goes.
+        Creates the new key, tries its capabilities over the S3 API, and delivers it. If one of
+        these steps fails, the new key is deleted and the old one stays. The old key is deleted
+        only after the delivery. After an interruption, the same call continues: a new key that
+        was delivered (to the file, or to this process) is kept. A new key that was not
+        delivered is replaced by another one, and deleted with the old key.
 
-        7 to 14 requests. B2 may need some seconds until it knows the new key everywhere; it is
-        waited for.
+        7 to 14 requests. B2 may need some seconds to make the new key known everywhere; this
+        method waits for it.
 
         Args:
-            key_id: The old key. It may be the one that is signed in with.
-            settings: For the trial: endpoint, timeouts, and the bucket if the key is not
-                limited to one. By default those of `of_settings`, or what B2 tells.
-            env_file: Where to write BACKBLAZE_KEY_ID and BACKBLAZE_APPLICATION_KEY. Other lines
-                stay; the file is replaced at once and readable to its owner only.
-            deliver: Or whom to give the new key, sync (in a thread) or async. When it raises,
-                the new key is deleted.
-            grace: How long the old key stays. Zero: it is deleted at the end of this call. More:
-                `finish_rotation` or the next rotation deletes it after that time. None: only
-                `finish_rotation` does. The call that made the new key decides, but that zero
+            key_id: The old key. It may be the key that signs in.
+            settings: The endpoint, timeouts and bucket to try the new key with. The bucket
+                counts if the key is not limited to one. By default those of `of_settings`, or
+                the endpoint that B2 reports.
+            env_file: The file to write BACKBLAZE_KEY_ID and BACKBLAZE_APPLICATION_KEY to. Other
+                lines stay. The file is replaced atomically, and only its owner can read it.
+            deliver: A function that receives the new key instead, sync (in a thread) or async.
+                If it raises, the new key is deleted.
+            grace: How long to keep the old key. With zero, this call deletes it. With a longer
+                time, `finish_rotation` or the next rotation deletes it afterwards. With None,
+                only `finish_rotation` does. The call that created the new key decides; zero
                 always deletes.
-            expires_in: How long the new key lives. None: as long as the old one, for ever or
-                until the same moment.
+            expires_in: The lifetime of the new key. None is that of the old key: unlimited, or
+                the same expiry.
 
         Raises:
-            InvalidInputError: An argument is wrong, or the file cannot be written or is another
-                key's. Nothing was done.
-            NoSuchApplicationKeyError: There is no such key (any more), or it has expired.
+            InvalidInputError: An argument is wrong, or the file cannot be written or holds
+                another key. Nothing was changed.
+            NoSuchApplicationKeyError: There is no such key, or it has expired.
             AccessDeniedError: The key that signs in lacks listKeys, writeKeys or deleteKeys; or
-                the new key may not do what its capabilities say.
+                the new key lacks one of its capabilities.
         """
         with MethodCall("rotate", None):
             await _load()
@@ -212,19 +214,19 @@ class ApplicationKeys:
             )
             result = await work.run()
             if work.created is not None and self._native.key_id in result.deleted:
-                # It has deleted its own key; the new one may do the same.
+                # The call has deleted the key that it signed in with: use the new one.
                 self._signs_in = (work.created.key_id, work.created.application_key)
                 self._native = self._signed_in_with(*self._signs_in)
             return result
 
     async def finish_rotation(self, key_id: str) -> tuple[KeyInfo, ...]:
-        """Delete what this key has replaced, once its grace is over; return what was deleted.
+        """Delete the keys that this key has replaced, if their grace is over. Return them.
 
-        Nothing the second time, and nothing for a key that has replaced none: safe to call
-        every day. 1 request, and 1 for each key that is deleted.
+        Does nothing if there are none, so it is safe to call every day. 1 request, and 1 for
+        each key that is deleted.
 
         Args:
-            key_id: The new key, which is in use now.
+            key_id: The new key, which is in use.
 
         Raises:
             NoSuchApplicationKeyError: There is no such key.
@@ -234,23 +236,23 @@ class ApplicationKeys:
             return await rotation.finish(self._native, _checked_text("key_id", key_id))
 
     @cached_property
-    def _native(self) -> NativeApi:
+    def _native(self) -> B2KeyClient:
         return self._signed_in_with(*self._signs_in)
 
-    def _signed_in_with(self, key_id: str, application_key: SecretStr) -> NativeApi:
-        return b2_api.NativeApi(key_id, application_key, self._realm)
+    def _signed_in_with(self, key_id: str, application_key: SecretStr) -> B2KeyClient:
+        return b2_api.B2KeyClient(key_id, application_key, self._realm)
 
 
 async def _load() -> None:
-    """Load what every call needs, off the event loop."""
+    """Import the modules that every call needs, in a thread."""
     if not is_loaded(_ROTATION):
         await asyncio.to_thread(import_module, _ROTATION)
 
 
 def _checked_text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
-        # What stands in place of a secret may be one.
+        # A wrong value may be a secret, too.
         shown = "" if name == "application_key" else f", not {value!r}"
         del value
-        raise InvalidInputError(f"{name} must be a text{shown}.")
+        raise InvalidInputError(f"{name} must be a non-empty str{shown}.")
     return value

@@ -1,4 +1,4 @@
-"""What the calls about application keys give."""
+"""The results of calls about application keys."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from careflow_storage.models import Model
 
 
 class KeyInfo(Model):
-    """An application key as the account lists it; nobody can list its secret.
+    """An application key as in a listing, without its secret.
 
-    ``bucket_names`` and ``bucket_ids`` are None for a key that may use all buckets. A bucket
-    that was deleted since has an ID there and no name. ``prefix`` None: all object keys.
+    ``bucket_names`` and ``bucket_ids`` are None if the key may use all buckets. A deleted bucket
+    has an ID, but no name. ``prefix`` is None if the key may use all object keys.
     """
 
     key_id: str
@@ -26,28 +26,29 @@ class KeyInfo(Model):
 
     @property
     def expired(self) -> bool:
-        """Whether its time is over, by this machine's clock."""
+        """Whether the key has expired, by the clock of this machine."""
         return self.expires_at is not None and self.expires_at <= datetime.now(UTC)
 
 
 class CreatedKey(KeyInfo):
-    """A new key with its secret, which is told this one time."""
+    """A new key with its secret, which B2 does not show again."""
 
     application_key: SecretStr
 
 
 class RotationResult(Model):
-    """How far a rotation is.
+    """The state of a rotation.
 
     Attributes:
-        proved: The new key was tried before it was delivered. Always so: what fails the proof
+        proved: Whether the new key was tried before its delivery. Always True: a failed trial
             raises.
-        old_deleted: False while the old key is kept; what was signed with it works till then.
-        delete_old_after: From when on `finish_rotation` deletes it; None: whenever it is called.
-        resumed: An earlier run had delivered the new key already.
+        old_deleted: Whether the old key is deleted. Until then, everything it signed works.
+        delete_old_after: When `finish_rotation` deletes the old key at the earliest; None is at
+            any time.
+        resumed: Whether an earlier run had delivered the new key already.
         deleted: The IDs of all keys that this run deleted.
-        probe_left: The object key of the probe, if it could only be hidden: the new key may not
-            erase files.
+        probe_left: The object key of the probe, if the new key may not erase files and only hid
+            it.
     """
 
     old_key_id: str

@@ -1,7 +1,7 @@
-"""Which key replaces which: told by the keys' names, so that the account remembers it.
+"""Store in a key's name which key it replaces, so that the account remembers it.
 
-Keys cannot be edited, and B2 does not tell when one was made (apidocs/b2-list-keys). So the
-name of a key that replaces another says so when it is made, and until when the other is kept:
+Keys cannot be edited, and B2 does not report when a key was created (apidocs/b2-list-keys). So
+the name of a new key says which key it replaces, and until when that one is kept:
 ``careflow-prod-replaces-004abc...0007-until-1795543200`` (seconds since 1970).
 """
 
@@ -13,35 +13,35 @@ from datetime import UTC, datetime
 
 from careflow_storage.keys.models import KeyInfo
 
-_MARK = re.compile(
+_SUFFIX = re.compile(
     r"(?P<base>.*)-replaces-(?P<old>[0-9A-Za-z]{1,40})(?:-until-(?P<until>[0-9]{1,11}))?"
 )
 _LONGEST_NAME = 100
 
 
 def replacement_name(old: KeyInfo, until: datetime | None) -> str:
-    """Name the key that replaces ``old``; names do not grow from rotation to rotation."""
-    marker = f"-replaces-{old.key_id}"
+    """Name the key that replaces ``old``. Names do not grow with each rotation."""
+    suffix = f"-replaces-{old.key_id}"
     if until is not None:
-        marker += f"-until-{int(until.timestamp())}"
-    return base_name(old.name)[: _LONGEST_NAME - len(marker)] + marker
+        suffix += f"-until-{int(until.timestamp())}"
+    return base_name(old.name)[: _LONGEST_NAME - len(suffix)] + suffix
 
 
 def base_name(name: str) -> str:
-    """Return a key's name without the mark of a rotation."""
-    found = _MARK.fullmatch(name)
+    """Return a key's name without the suffix of a rotation."""
+    found = _SUFFIX.fullmatch(name)
     return found["base"] if found else name
 
 
 def replaced_id(key: KeyInfo) -> str | None:
     """Return the ID of the key that this one replaces."""
-    found = _MARK.fullmatch(key.name)
+    found = _SUFFIX.fullmatch(key.name)
     return found["old"] if found else None
 
 
 def kept_until(key: KeyInfo) -> datetime | None:
-    """Return until when the key that this one replaces is kept; None: until it is told."""
-    found = _MARK.fullmatch(key.name)
+    """Return until when the replaced key is kept; None is until `finish_rotation`."""
+    found = _SUFFIX.fullmatch(key.name)
     if found is None or found["until"] is None:
         return None
     return datetime.fromtimestamp(int(found["until"]), UTC)
@@ -80,15 +80,15 @@ def superseded(key: KeyInfo, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
 
 
 def following(key: KeyInfo) -> KeyInfo:
-    """Return a stand-in for a key that will replace this one: newer than all others."""
+    """Return a placeholder for the next replacement of a key: newer than all others."""
     return key.model_copy(update={"key_id": "z" * 40, "name": replacement_name(key, None)})
 
 
 def perhaps_in_use(key: KeyInfo, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
-    """Return those of `superseded` that ``key`` does not stem from.
+    """Return the keys of `superseded` that are not predecessors of ``key``.
 
     Their rotation was interrupted, or they were delivered to another program: the account does
-    not tell which.
+    not show which.
     """
     present = {each.key_id: each for each in keys}
     stem = {key.key_id}
@@ -101,5 +101,5 @@ def perhaps_in_use(key: KeyInfo, keys: Iterable[KeyInfo]) -> list[KeyInfo]:
 
 
 def _made_before(key: KeyInfo, other: KeyInfo) -> bool:
-    # B2 counts the keys of an account up; that count ends each ID.
+    # Each ID ends with a number that B2 increments for each new key of the account.
     return (len(key.key_id), key.key_id) < (len(other.key_id), other.key_id)

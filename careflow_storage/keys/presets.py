@@ -1,4 +1,4 @@
-"""What a key may be given: B2's capabilities, the presets of them, and the limits of a key."""
+"""B2's capabilities, the presets of them, and the limits of a key."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CAPABILITIES: Final = frozenset(
         "bypassGovernance",
     }
 )
-"""All that B2 can give to a key: docs/cloud-storage-application-key-capabilities on
-www.backblaze.com, and the newer ones that b2_create_key of v4 takes."""
+"""All capabilities that a key can have: docs/cloud-storage-application-key-capabilities on
+www.backblaze.com, and the newer ones that b2_create_key of v4 accepts."""
 
 _APP = ("listBuckets", "listFiles", "readFiles", "writeFiles")
 
@@ -47,7 +47,7 @@ PRESETS: Final[Mapping[Preset, frozenset[str]]] = {
         }
     ),
 }
-"""The least that each kind of program needs.
+"""The fewest capabilities that each kind of program needs.
 
 ========== ==================================== ============================================
 preset     capabilities                         may, and may not
@@ -58,16 +58,15 @@ uploader   listBuckets, writeFiles              upload, in parts too, and hide; 
                                                 ``abort_stale_uploads`` (listFiles)
 analytics  listBuckets, listFiles, readFiles    list, read, presign downloads; change nothing
 app        analytics and uploader together      all that `BackblazeStorage` does but erasing;
-                                                a deleted file is hidden and can come back
+                                                a deleted file is hidden and can be restored
 admin      app, listAllBucketNames,             all of ``storage.admin`` for its bucket: erase,
            deleteFiles, and read and write of   CORS, lifecycle, locks, encryption; neither
-           the bucket's configuration, of       make keys, nor delete the bucket, nor
-           retentions and of legal holds        bypassGovernance: ask for these by name
+           the bucket's configuration, of       create keys, nor delete the bucket, nor
+           retentions and of legal holds        bypassGovernance: pass these by name
 ========== ==================================== ============================================
 
-``listBuckets`` is in all of them, since without it B2 responds with 403 for a missing file, not 404
-(kopia#5329), and HeadBucket fails (nextcloud/server#60791). It tells about the key's own
-bucket only.
+All of them have ``listBuckets``: without it, B2 responds with 403 instead of 404 for a missing file
+(kopia#5329), and HeadBucket fails (nextcloud/server#60791). It shows the key's own bucket only.
 """
 
 _NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
@@ -76,7 +75,7 @@ _LONGEST = timedelta(days=1000)
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """What a new key may do, where, and for how long; None: without a limit."""
+    """The capabilities, buckets, prefix and lifetime of a new key; None is no limit."""
 
     capabilities: frozenset[str]
     bucket_ids: tuple[str, ...] | None
@@ -85,14 +84,14 @@ class KeyLimits:
 
 
 def checked_capabilities(wanted: object) -> frozenset[str]:
-    """Return the capabilities of a preset, or those that are listed, if B2 has them."""
+    """Return the capabilities of a preset or of a list; refuse those that B2 lacks."""
     if isinstance(wanted, str):
         for preset, capabilities in PRESETS.items():
             if preset == wanted:
                 return capabilities
         raise InvalidInputError(
             f"capabilities: there is no preset {wanted!r}.",
-            hint=f"There are {', '.join(PRESETS)}; or give a list of capabilities.",
+            hint=f"Use one of {', '.join(PRESETS)}, or pass a list of capabilities.",
         )
     if not isinstance(wanted, Iterable):
         raise InvalidInputError(f"capabilities must be a preset or a list, not {wanted!r}.")
@@ -118,7 +117,7 @@ def checked_name(name: object) -> str:
 
 
 def checked_lifetime(expires_in: object) -> timedelta | None:
-    """Return how long a key lives: at least a second, less than 1000 days; None: for ever."""
+    """Return the lifetime: 1 second to less than 1000 days; None is unlimited."""
     if expires_in is None:
         return None
     if not isinstance(expires_in, timedelta):
@@ -131,16 +130,16 @@ def checked_lifetime(expires_in: object) -> timedelta | None:
 
 
 def checked_key_prefix(prefix: str | None, bucket: str | None) -> str | None:
-    """Return what a key is limited to within its bucket; "" is no limit."""
+    """Return the prefix that a key is limited to within its bucket; "" is no limit."""
     if not prefix and prefix != "":
         return None
     if checked_prefix(prefix) and bucket is None:
-        raise InvalidInputError("prefix: give the bucket in which it is, too.")
+        raise InvalidInputError("prefix needs bucket: pass the bucket, too.")
     return prefix or None
 
 
 def checked_grace(grace: object) -> timedelta | None:
-    """Return how long a rotated key is kept; None: until it is told."""
+    """Return how long a replaced key is kept; None is until `finish_rotation`."""
     if grace is None:
         return None
     if not isinstance(grace, timedelta) or not timedelta(0) <= grace < _LONGEST:

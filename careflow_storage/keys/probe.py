@@ -1,4 +1,4 @@
-"""Does a new key work? Tried over the S3 API, with what the key may do and nothing else."""
+"""Try a new key over the S3 API, with its own capabilities only."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from careflow_storage.settings import StorageSettings
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
 PROVABLE = frozenset({"listFiles", "readFiles", "writeFiles"})
-"""A key with none of these cannot use the S3 API for files: signing in must be proof enough."""
+"""A key with none of these cannot use the S3 API for files: only its sign-in is tried."""
 
 _BODY = b"A key of careflow-storage was tried here while it was rotated.\n"
 _CLEAN_UP_SECONDS = 30.0
 
 
 class Probe:
-    """One key's trial in one bucket.
+    """The trial of one key in one bucket.
 
     Args:
-        settings: With the new key and the bucket.
-        key: What it may do.
-        name: For the probe, below the key's prefix. It stays the same for all runs of one
-            rotation, so that a later run erases what a killed one has left.
+        settings: Settings with the new key and the bucket.
+        key: The key, for its capabilities.
+        name: The object key of the probe, below the key's prefix. It is the same for all runs of
+            one rotation, so that a later run erases the probe of a killed one.
     """
 
     def __init__(self, settings: StorageSettings, key: KeyInfo, name: str) -> None:
@@ -49,21 +49,21 @@ class Probe:
     async def run(self) -> str | None:
         """Try the key; return the probe's object key if it could only be hidden.
 
-        Put, get, list, erase: 3 to 6 requests. A key that may not write lists, and gets what
-        is not there. B2 may need a while until all its machines know a new key: an unknown key
-        is tried again with the pauses of ``settings.retry_*``.
+        Puts, gets, lists and erases: 3 to 6 requests. A key that may not write lists, and gets
+        a missing file. B2 may need some time to make a new key known everywhere, so an unknown
+        key is tried again after the pauses of ``settings.retry_*``.
 
         Raises:
-            StorageError: The key does not do what it should. No visible probe is left.
+            StorageError: A capability of the key does not work. No visible probe is left.
         """
-        lifecycle = Runtime(self._settings, None)
+        runtime = Runtime(self._settings, None)
         try:
-            await lifecycle.open()
-            return await self._patiently(lifecycle.context().requests)
+            await runtime.open()
+            return await self._retry(runtime.context().requests)
         finally:
-            await lifecycle.close()
+            await runtime.close()
 
-    async def _patiently(self, requests: S3Requests) -> str | None:
+    async def _retry(self, requests: S3Requests) -> str | None:
         settings, attempt = self._settings, 1
         while True:
             try:
@@ -83,7 +83,7 @@ class Probe:
         try:
             await self._store_and_read(requests)
         except BaseException as error:
-            # An unknown key has stored nothing.
+            # An unknown key cannot have stored anything.
             if self._versions or not isinstance(error, InvalidCredentialsError):
                 await clean_up_to_end(self._clean_up_after(requests, error))
             raise
@@ -91,7 +91,7 @@ class Probe:
 
     async def _store_and_read(self, requests: S3Requests) -> None:
         digest = hashlib.md5(_BODY, usedforsecurity=False).digest()
-        # Buckets with object lock want the checksum.
+        # Buckets with object lock require the checksum.
         headers = {
             "content-type": "text/plain",
             "content-md5": base64.b64encode(digest).decode("ascii"),
@@ -101,7 +101,7 @@ class Probe:
             self._versions.append(stored.version_id)
         if "readFiles" in self._may and await self._read(requests) != _BODY:
             raise ServerResponseError(
-                "The probe did not come back as it was stored.",
+                "The probe that was read differs from the stored one.",
                 operation="GetObject",
                 key=self._name,
             )
@@ -124,8 +124,8 @@ class Probe:
             except NoSuchKeyError:
                 return
             except AccessDeniedError:
-                # Without listBuckets B2 says this of what is missing (kopia#5329). The
-                # signature was accepted.
+                # Without listBuckets B2 sends this for a missing file (kopia#5329): the signature
+                # was accepted.
                 if "listBuckets" in self._may:
                     raise
                 return
@@ -140,7 +140,7 @@ class Probe:
             error.add_note(f"The probe {self._name} may be left in the bucket.")
 
     async def _clean_up(self, requests: S3Requests) -> str | None:
-        """Erase the probe and those of earlier runs; what cannot be erased is hidden."""
+        """Erase the probe and those of earlier runs; hide what the key may not erase."""
         if "deleteFiles" in self._may:
             try:
                 await self._erase(requests)

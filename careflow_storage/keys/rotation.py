@@ -1,8 +1,9 @@
-"""One key in the place of another: make, prove, deliver, and delete what nobody needs then.
+"""Replace a key: create the new one, try it, deliver it, and delete the old ones.
 
-What state there is lies in the account itself, in the keys' names (see `lineage`), so that a
-run that was killed at any point can be run again, anywhere. Two rules keep it safe: the old key
-is deleted last; and a key that may have been delivered is deleted only after a newer one was.
+The state is in the account itself, in the names of the keys (see `naming`), so a run that was
+killed at any point can be repeated on any machine. Two rules keep it safe: the old key is
+deleted last; and a key that may have been delivered is deleted only after a newer one was
+delivered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from careflow_storage.errors import (
     NoSuchApplicationKeyError,
     StorageError,
 )
-from careflow_storage.keys.b2_api import NativeApi
+from careflow_storage.keys.b2_api import B2KeyClient
 from careflow_storage.keys.models import CreatedKey, KeyInfo, RotationResult
 from careflow_storage.keys.naming import (
     kept_until,
@@ -45,15 +46,15 @@ class Rotation:
     """The rotation of one key.
 
     Args:
-        native: Signed in with a key that may list, make and delete keys.
-        sign_in_with: Makes another one like it, for another key.
-        settings: For the proof, with the endpoint and the bucket; None: B2 tells the endpoint.
-        in_use: Keys that programs are known to run with; those that are delivered join them.
-        created: The new key, once it is delivered by this run.
+        native: A client with a key that may list, create and delete keys.
+        sign_in_with: Makes such a client for another key.
+        settings: The endpoint and bucket of the trial; None uses the endpoint that B2 reports.
+        in_use: The keys that programs are known to use. A delivered key is added.
+        created: The new key, once this run has delivered it.
     """
 
-    native: NativeApi
-    sign_in_with: Callable[[str, SecretStr], NativeApi]
+    native: B2KeyClient
+    sign_in_with: Callable[[str, SecretStr], B2KeyClient]
     settings: StorageSettings | None
     in_use: set[str]
     key_id: str
@@ -63,7 +64,7 @@ class Rotation:
     created: CreatedKey | None = None
 
     async def run(self) -> RotationResult:
-        """Go as far as it may go now."""
+        """Do all steps that are possible now."""
         there = await self.sink.prepare()
         await self._require_rights()
         keys = await self.native.list_keys()
@@ -75,20 +76,20 @@ class Rotation:
         if there not in (None, old.key_id, *(key.key_id for key in made)):
             raise InvalidInputError(
                 f"env_file holds the key {there}, neither the old one nor a new one.",
-                hint="It may be the file of another program. Take its BACKBLAZE_KEY_ID out of it, "
-                "if it is the right one.",
+                hint="It may be the file of another program. If it is the right file, remove its "
+                "BACKBLAZE_KEY_ID.",
             )
         if made:
             logger.warning(
-                "%s was to replace the key %s already; it is taken for the key of an interrupted "
-                "rotation, and goes when that one goes",
+                "%s was created to replace the key %s already, by an interrupted rotation; it will "
+                "be deleted with that key",
                 ", ".join(key.key_id for key in made),
                 old.key_id,
             )
-        settings = await self._settings_of_proof(old)
+        settings = await self._trial_settings(old)
         created = await self._create(old)
         try:
-            probe_left = await self._prove(created, settings)
+            probe_left = await self._try(created, settings)
             await self.sink.deliver(created)
         except BaseException as error:
             if not self.sink.delivered:
@@ -102,7 +103,7 @@ class Rotation:
         return await self._finish(created, keys, resumed=False, probe_left=probe_left)
 
     def _is_delivered(self, key: KeyInfo, there: str | None) -> bool:
-        """Whether an earlier run came this far: the file tells, else whoever runs with it."""
+        """Whether an earlier run has delivered the key: to the file, or to this process."""
         if self.sink.remembers:
             return key.key_id == there
         return key.key_id in self.in_use
@@ -122,12 +123,11 @@ class Rotation:
             if key.key_id == self.key_id:
                 if key.expired:
                     raise NoSuchApplicationKeyError(
-                        f"The key {key.key_id} has expired on {key.expires_at}: there is nothing "
-                        "to rotate.",
-                        hint="Make a new one by create().",
+                        f"The key {key.key_id} expired on {key.expires_at}: it cannot be rotated.",
+                        hint="Create a new one with create().",
                     )
                 return key
-        hint = "The master key cannot be rotated here; and B2 forgets keys that have expired."
+        hint = "The master key cannot be rotated here, and B2 removes expired keys."
         if made:
             hint = f"It was replaced by {', '.join(key.key_id for key in made)}."
         raise NoSuchApplicationKeyError(f"There is no application key {self.key_id}.", hint=hint)
@@ -140,20 +140,20 @@ class Rotation:
         if lifetime is None and old.expires_at is not None:
             lifetime = old.expires_at - now
             if lifetime < timedelta(seconds=1):
-                raise NoSuchApplicationKeyError(f"The key {old.key_id} is just expiring.")
+                raise NoSuchApplicationKeyError(f"The key {old.key_id} expires right now.")
         until = now + self.grace if self.grace else None
         limits = KeyLimits(frozenset(old.capabilities), old.bucket_ids, old.prefix, lifetime)
         return await self.native.create_key(replacement_name(old, until), limits)
 
-    async def _settings_of_proof(self, old: KeyInfo) -> StorageSettings | None:
-        """Find out where the new key will be tried, before there is one."""
+    async def _trial_settings(self, old: KeyInfo) -> StorageSettings | None:
+        """Choose where to try the new key, before creating it."""
         if not PROVABLE & frozenset(old.capabilities):
             return None
         names, given = old.bucket_names, self.settings
         if names == ():
             raise InvalidInputError(
-                f"The bucket of the key {old.key_id} does not exist any more: no key to it can "
-                "be tried.",
+                f"The bucket of the key {old.key_id} does not exist any more: a new key "
+                "cannot be tried.",
                 hint="Delete the key.",
             )
         bucket = given.bucket_name if given is not None else None
@@ -161,7 +161,7 @@ class Rotation:
             bucket = names[0]
         if bucket is None:
             raise InvalidInputError(
-                "settings: the key may use all buckets; name one in which the new one is tried."
+                "settings: the key may use all buckets; name one to try the new key in."
             )
         if given is not None:
             return given.model_copy(update={"bucket_name": bucket})
@@ -175,7 +175,7 @@ class Rotation:
             application_key=None,
         )
 
-    async def _prove(self, key: CreatedKey, settings: StorageSettings | None) -> str | None:
+    async def _try(self, key: CreatedKey, settings: StorageSettings | None) -> str | None:
         if settings is None:
             await self.sign_in_with(key.key_id, key.application_key).sign_in()
             return None
@@ -189,12 +189,12 @@ class Rotation:
         try:
             await self.native.delete_key(key.key_id)
         except StorageError as error:
-            logger.error("the new key %s is useless and could not be deleted", key.key_id)
+            logger.error("the new key %s is not used, and could not be deleted", key.key_id)
             reason.add_note(
-                f"The new key {key.key_id} could not be deleted ({error}); another rotation does."
+                f"The new key {key.key_id} could not be deleted ({error}); the next rotation will."
             )
         else:
-            reason.add_note("The new key was deleted again; the old one is as it was.")
+            reason.add_note("The new key was deleted again; the old one is unchanged.")
 
     # --- the old keys -------------------------------------------------------------------
 
@@ -203,12 +203,12 @@ class Rotation:
     ) -> RotationResult:
         after = kept_until(new)
         if self.grace == timedelta(0) or (after is not None and after <= _now()):
-            # Anew: when a response was lost, b2sdk may have made the new key twice.
+            # List again: after a lost response, b2sdk may have created the new key twice.
             keys = await self.native.list_keys()
             deleted = await delete_all(self.native, superseded(new, keys), new, self.sign_in_with)
             after = None
         else:
-            # What the old key had replaced in its time.
+            # Keys that the old key itself had replaced.
             deleted = await delete_due(self.native, self.key_id, keys)
         present = {key.key_id for key in keys} - set(deleted)
         return RotationResult(
@@ -223,8 +223,8 @@ class Rotation:
         )
 
 
-async def delete_due(native: NativeApi, key_id: str, keys: list[KeyInfo]) -> list[str]:
-    """Delete what the key ``key_id`` has replaced, if a time was set for it and is past."""
+async def delete_due(native: B2KeyClient, key_id: str, keys: list[KeyInfo]) -> list[str]:
+    """Delete the keys that ``key_id`` has replaced, if their time is set and over."""
     key = next((each for each in keys if each.key_id == key_id), None)
     until = None if key is None else kept_until(key)
     if key is None or until is None or until > _now():
@@ -233,14 +233,14 @@ async def delete_due(native: NativeApi, key_id: str, keys: list[KeyInfo]) -> lis
 
 
 async def delete_all(
-    native: NativeApi,
-    useless: list[KeyInfo],
+    native: B2KeyClient,
+    replaced: list[KeyInfo],
     new: KeyInfo,
-    sign_in_with: Callable[[str, SecretStr], NativeApi] | None,
+    sign_in_with: Callable[[str, SecretStr], B2KeyClient] | None,
 ) -> list[str]:
-    """Delete keys, the one that is signed in with last; return their IDs."""
+    """Delete keys, the one that signs in last; return their IDs."""
     deleted = []
-    for key in sorted(useless, key=lambda each: each.key_id == native.key_id):
+    for key in sorted(replaced, key=lambda each: each.key_id == native.key_id):
         by = native
         if (
             key.key_id == native.key_id
@@ -248,7 +248,7 @@ async def delete_all(
             and isinstance(new, CreatedKey)
             and "deleteKeys" in new.capabilities
         ):
-            # It could not be asked again whether its own deletion succeeded.
+            # A deleted key could not check whether its own deletion succeeded.
             by = sign_in_with(new.key_id, new.application_key)
         await _delete(by, key)
         logger.info("deleted the key %s, which %s has replaced", key.key_id, new.key_id)
@@ -256,26 +256,26 @@ async def delete_all(
     return deleted
 
 
-async def _delete(native: NativeApi, key: KeyInfo) -> None:
+async def _delete(native: B2KeyClient, key: KeyInfo) -> None:
     try:
         await native.delete_key(key.key_id)
     except NoSuchApplicationKeyError:
-        # Deleted by somebody else, or by a request whose response was lost; B2's refusal does not
-        # tell this from others.
+        # Deleted by another client, or by a request whose response was lost. B2 sends the same
+        # refusal for other reasons, so check.
         if any(each.key_id == key.key_id for each in await native.list_keys()):
             raise
 
 
-async def finish(native: NativeApi, key_id: str) -> tuple[KeyInfo, ...]:
-    """Delete all that the key in use has replaced, if its grace is over."""
+async def finish(native: B2KeyClient, key_id: str) -> tuple[KeyInfo, ...]:
+    """Delete all keys that the key in use has replaced, if their grace is over."""
     keys = await native.list_keys()
-    key, useless = to_finish(key_id, keys)
-    await delete_all(native, useless, key, None)
-    return tuple(useless)
+    key, replaced = to_finish(key_id, keys)
+    await delete_all(native, replaced, key, None)
+    return tuple(replaced)
 
 
 def to_finish(key_id: str, keys: list[KeyInfo]) -> tuple[KeyInfo, list[KeyInfo]]:
-    """Return the key in use, and what `finish` deletes now."""
+    """Return the key in use, and the keys that `finish` would delete now."""
     key = next((each for each in keys if each.key_id == key_id), None)
     if key is None:
         raise NoSuchApplicationKeyError(f"There is no application key {key_id}.")

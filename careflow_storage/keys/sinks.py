@@ -1,4 +1,4 @@
-"""Where a new key goes: into a file of variables, or to whoever the caller names."""
+"""Deliver a new key: to a ``.env`` file, or to a function of the caller."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _APPLICATION_KEY = "BACKBLAZE_APPLICATION_KEY"
 
 
 class Sink(Protocol):
-    """One way of delivering, once.
+    """A way to deliver one key.
 
-    ``delivered`` also tells it of a task that was cancelled: what runs in a thread goes on, and
-    a key that was delivered must not be deleted because somebody gave up waiting. One that
-    ``remembers`` knows what was delivered by an earlier run.
+    ``delivered`` is right even after a cancellation: a thread continues, and a key that it has
+    delivered must not be deleted. A sink that ``remembers`` knows what an earlier run has
+    delivered.
     """
 
     remembers: bool
     delivered: bool
 
     async def prepare(self) -> str | None:
-        """Check that it will be possible; return the ID of the key that is there now."""
+        """Check that the delivery is possible; return the ID of the key that is there now."""
         ...
 
     async def deliver(self, key: CreatedKey) -> None:
-        """Do it. When it raises, the key was not delivered."""
+        """Deliver the key. If this raises, the key was not delivered."""
         ...
 
 
 class EnvFile:
-    """A ``.env`` file: every other line stays byte for byte."""
+    """A ``.env`` file. All other lines stay byte for byte."""
 
     remembers = True
 
@@ -53,10 +53,10 @@ class EnvFile:
         self._path = path
 
     async def prepare(self) -> str | None:
-        """Read the file, and try whether its folder can be written.
+        """Read the file, and check that its folder is writable.
 
         Raises:
-            InvalidInputError: It cannot; nothing was changed.
+            InvalidInputError: The folder is not writable. Nothing was changed.
         """
         return await in_thread(self._prepare)
 
@@ -64,20 +64,20 @@ class EnvFile:
         try:
             target = self._path.resolve()
             text = read_text(target) if target.exists() else ""
-            # The new file is written beside the old one.
+            # The new file is written next to the old one.
             with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
                 pass
-        except (OSError, RuntimeError) as error:  # RuntimeError: links that go in circles
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
             raise InvalidInputError(
                 f"env_file {str(self._path)!r} cannot be written "
                 f"({getattr(error, 'strerror', None) or error}).",
-                hint="Its folder must be there and be writable.",
+                hint="Its folder must exist and be writable.",
             ) from error
         updated_env(text, {_KEY_ID: "a", _APPLICATION_KEY: "b"})
         return self._held()
 
     async def deliver(self, key: CreatedKey) -> None:
-        """Write both variables at once; the file is readable to its owner only then."""
+        """Write both variables atomically; afterwards only the owner can read the file."""
         await run_to_end(in_thread(lambda: self._write(key)))
 
     def _write(self, key: CreatedKey) -> None:
@@ -85,7 +85,7 @@ class EnvFile:
         try:
             write_env(self._path, {_KEY_ID: key.key_id, _APPLICATION_KEY: secret})
         finally:
-            # It may have failed after the file was there, at the last flush to the disk.
+            # The file may be in place even if the write failed, at the last flush to the disk.
             self.delivered = self._held() == key.key_id
 
     def _held(self) -> str | None:
@@ -95,7 +95,7 @@ class EnvFile:
 
 
 class Callback:
-    """The caller's own function: to a vault, to Kubernetes, to the services themselves."""
+    """A function of the caller, which delivers to a vault, to Kubernetes or to the services."""
 
     remembers = False
 
@@ -104,11 +104,11 @@ class Callback:
         self._function = function
 
     async def prepare(self) -> str | None:
-        """Nobody can know which key was delivered before."""
+        """Return None: earlier deliveries are unknown."""
         return None
 
     async def deliver(self, key: CreatedKey) -> None:
-        """Call it; a function that is not async runs in a thread."""
+        """Call the function; a sync one runs in a thread."""
         if inspect.iscoroutinefunction(self._function):
             response: object = self._function(key)
         else:
@@ -124,9 +124,9 @@ class Callback:
 
 
 def chosen(env_file: Path | str | None, deliver: Deliver | None) -> Sink:
-    """Return the one way that was given; raise `InvalidInputError` for none and for both."""
+    """Return the sink for the argument that is set; refuse none and both."""
     if (env_file is None) == (deliver is None):
-        raise InvalidInputError("Give exactly one of env_file and deliver.")
+        raise InvalidInputError("Pass exactly one of env_file and deliver.")
     if deliver is not None:
         if not callable(deliver):
             raise InvalidInputError(f"deliver must be a function, not {deliver!r}.")

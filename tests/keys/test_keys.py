@@ -218,7 +218,7 @@ def test_only_backblaze_and_this_machine_have_a_native_api() -> None:
     }
     for endpoint in ("https://s3.us-west-004.backblazeb2.com", "http://127.0.0.1:9"):
         ApplicationKeys.of_settings(StorageSettings(endpoint=endpoint, **given))
-    with pytest.raises(InvalidInputError, match="exists on Backblaze only"):
+    with pytest.raises(InvalidInputError, match="which only Backblaze has"):
         ApplicationKeys.of_settings(StorageSettings(endpoint="https://s3.example.com", **given))
     with pytest.raises(StorageError, match="BACKBLAZE_KEY_ID"):
         ApplicationKeys.of_settings(StorageSettings(endpoint="http://127.0.0.1:9"))
@@ -328,7 +328,7 @@ async def test_a_proxy_that_refuses_is_not_taken_for_another_server(b2_server: B
     ("words", "told"),
     [
         ("Failed to establish a new connection: [Errno 111] Connection refused", "refused"),
-        ("Failed to resolve 'b2.example'", "name is not known"),
+        ("Failed to resolve 'b2.example'", "name was not found"),
         ("certificate verify failed: CERTIFICATE_VERIFY_FAILED", "not trusted"),
         ("('Connection aborted.', RemoteDisconnected())", "failed or was cut"),
     ],
@@ -450,7 +450,7 @@ async def test_a_cancelled_creation_that_cannot_be_undone_says_which_key_is_left
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert f"the key {account.ids[0]} is useless" in caplog.text
+    assert f"the key {account.ids[0]} is not used" in caplog.text
 
 
 async def test_a_token_that_has_expired_is_renewed(b2_server: B2Server) -> None:
@@ -473,7 +473,7 @@ async def test_a_lost_response_is_told_as_it_may_leave_a_second_key(
     twins = [key.key_id for key in await keys.list() if key.name == "app"]
     assert len(twins) == 2
     assert made.key_id in twins
-    assert "a second key of this name" in caplog.text
+    assert "a second key with this name" in caplog.text
 
 
 async def test_nothing_blocks_the_loop_or_writes_to_the_home(

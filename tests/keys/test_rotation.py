@@ -314,7 +314,7 @@ async def test_a_key_is_never_finished_with_a_newer_one_of_the_same_old_key(
     await keys.rotate(old.key_id, env_file=first)
     assert "already" not in caplog.text
     await keys.rotate(old.key_id, env_file=second)
-    assert f"{settings_in(b2_server, first).key_id} was to replace" in caplog.text
+    assert f"{settings_in(b2_server, first).key_id} was created to replace" in caplog.text
     current = settings_in(b2_server, first).key_id
     assert current is not None
     if finished:
@@ -438,7 +438,7 @@ async def test_a_new_key_that_fails_its_trial_is_deleted_and_the_old_one_stays(
     b2_server.faults.always(operation, status=403, code="AccessDenied")
     with pytest.raises(AccessDeniedError) as caught:
         await admin_of(b2_server).rotate(old.key_id, env_file=env_file, grace=NOW)
-    assert any("the old one is as it was" in note for note in caught.value.__notes__)
+    assert any("the old one is unchanged" in note for note in caught.value.__notes__)
     b2_server.faults.clear()
     assert [key.key_id for key in await admin_of(b2_server).list()][1:] == [old.key_id]
     assert text_in(env_file) == before

@@ -12,7 +12,7 @@ from careflow_storage import _env_file
 from careflow_storage._s3.objects import S3Requests
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage.keys import sinks
-from careflow_storage.keys.b2_api import NativeApi
+from careflow_storage.keys.b2_api import B2KeyClient
 
 _PROBING = ("put_object", "get_object", "list_objects", "list_versions", "delete_object")
 
@@ -62,15 +62,15 @@ def striking(steps: Steps) -> Iterator[None]:
 
 
 def _around_native(patch: pytest.MonkeyPatch, steps: Steps) -> None:
-    locked: Any = NativeApi._locked
+    locked: Any = B2KeyClient._locked
 
-    def struck(self: NativeApi, operation: str, *given: Any) -> Any:
+    def struck(self: B2KeyClient, operation: str, *given: Any) -> Any:
         steps.moment(f"before {operation}")
         response = locked(self, operation, *given)
         steps.moment(f"after {operation}")
         return response
 
-    patch.setattr(NativeApi, "_locked", struck)
+    patch.setattr(B2KeyClient, "_locked", struck)
 
 
 def _around(patch: pytest.MonkeyPatch, steps: Steps, owner: Any, name: str) -> None:
