@@ -1,4 +1,4 @@
-"""Coming from AWS S3: the settings, and code that was written for it."""
+"""Migrate from AWS S3: translate settings, and check existing code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What code for AWS S3 does, each as a few lines of it, and what to change if it fails."""
+"""Calls of code for AWS S3, and what to change in the code if they fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 
 from careflow_storage._s3.session import plain_client
-from careflow_storage.migrate.harness import CodeCheck, DiffersError, Harness, RefusedError
+from careflow_storage.migrate.harness import CodeCheck, DiffersError, FailedError, Harness
 
 _BODY = b"careflow-storage checks whether old S3 code works here\n"
 
@@ -16,7 +16,7 @@ async def _put(harness: Harness) -> None:
     try:
         await harness.client.put_object(**harness.same, Body=_BODY)
     except Exception:
-        # For the others' sake, as code would do it that was changed already.
+        # The other checks need the object: store it as changed code would.
         async with plain_client(
             harness.settings, request_checksum_calculation="when_required"
         ) as careful:
@@ -31,13 +31,13 @@ async def _get(harness: Harness) -> None:
 
 async def _head(harness: Harness) -> None:
     response = await harness.client.head_object(**harness.same)
-    _require(response["ContentLength"] == len(_BODY), "it tells another length")
+    _require(response["ContentLength"] == len(_BODY), "it reports another length")
 
 
 async def _list(harness: Harness) -> None:
     response = await harness.client.list_objects_v2(Bucket=harness.bucket, Prefix=harness.key)
     found = [each["Key"] for each in response.get("Contents", ())]
-    _require(found == [harness.key], "the object is not in it")
+    _require(found == [harness.key], "the object is missing in the listing")
 
 
 async def _copy(harness: Harness) -> None:
@@ -120,23 +120,27 @@ async def _put_tags(harness: Harness) -> None:
     await _put_with("tagged", Tagging="kind=probe")(harness)
     response = await harness.client.get_object_tagging(**harness.other("tagged"))
     if not response.get("TagSet"):
-        raise DiffersError("the tags were thrown away")
+        raise DiffersError("the server dropped the tags")
 
 
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise RefusedError(otherwise)
+        raise FailedError(otherwise)
 
 
 _CHECKSUMS = (
     'Config(request_checksum_calculation="when_required", '
     'response_checksum_validation="when_required")'
 )
-ATTEMPTS = (
+CODE_CHECKS = (
     CodeCheck(
-        "Upload", "put_object(Body=...)", _put, f"Give the client {_CHECKSUMS}.", needed=True
+        "Upload",
+        "put_object(Body=...)",
+        _put,
+        f"Configure the client with {_CHECKSUMS}.",
+        needed=True,
     ),
-    CodeCheck("Download", "get_object()", _get, f"Give the client {_CHECKSUMS}."),
+    CodeCheck("Download", "get_object()", _get, f"Configure the client with {_CHECKSUMS}."),
     CodeCheck("Metadata", "head_object()", _head, "Check the key's capability readFiles."),
     CodeCheck("List", "list_objects_v2(Prefix=...)", _list, "Check the capability listFiles."),
     CodeCheck("Copy", "copy_object(CopySource=...)", _copy, "Download and upload it."),
@@ -144,27 +148,27 @@ ATTEMPTS = (
         "Multipart upload",
         "create_multipart_upload(), upload_part(), complete_multipart_upload()",
         _multipart,
-        f"Give the client {_CHECKSUMS}.",
+        f"Configure the client with {_CHECKSUMS}.",
     ),
     CodeCheck(
         "Presigned download",
         'generate_presigned_url("get_object")',
         _presigned_get,
-        'Give the client Config(signature_version="s3v4"): without it botocore signs URLs with '
-        "version 2.",
+        'Configure the client with Config(signature_version="s3v4"): without it botocore signs '
+        "URLs with version 2.",
     ),
     CodeCheck(
         "Presigned upload",
         'generate_presigned_url("put_object")',
         _presigned_put,
-        'Give the client Config(signature_version="s3v4"): without it botocore signs URLs with '
-        "version 2.",
+        'Configure the client with Config(signature_version="s3v4"): without it botocore signs '
+        "URLs with version 2.",
     ),
     CodeCheck(
         "Browser form",
         "generate_presigned_post()",
         _presigned_post,
-        "Use a presigned PUT; sign ContentLength and ContentType to bound what is uploaded.",
+        "Use a presigned PUT; sign ContentLength and ContentType to limit the upload.",
     ),
     CodeCheck(
         "Bucket in the host name",
@@ -176,15 +180,15 @@ ATTEMPTS = (
         "Upload only if it is new",
         'put_object(IfNoneMatch="*")',
         _put_if_none,
-        "Ask with head_object before, or use upload_file(overwrite=False), which says what it "
-        "can promise; older versions stay in any case.",
+        "Call head_object first, or use upload_file(overwrite=False), whose documentation says "
+        "what it guarantees. Older versions stay in any case.",
     ),
     CodeCheck("Tags", "put_object(Tagging=...)", _put_tags, "Use Metadata=... instead."),
     CodeCheck(
         "Public file",
         'put_object(ACL="public-read")',
         _put_with("acl", ACL="public-read"),
-        "Leave ACL out: a bucket is private or public as a whole. Give presigned URLs.",
+        "Leave ACL out: a bucket is private or public as a whole. Use presigned URLs.",
     ),
     CodeCheck(
         "Owner's ACL",
@@ -202,7 +206,7 @@ ATTEMPTS = (
         "Storage class",
         'put_object(StorageClass="STANDARD_IA")',
         _put_with("class", StorageClass="STANDARD_IA"),
-        "Leave StorageClass out: there is one, with one price.",
+        "Leave StorageClass out: B2 has one storage class.",
     ),
     CodeCheck(
         "Attributes",
@@ -214,12 +218,12 @@ ATTEMPTS = (
         "Delete many",
         "delete_objects()",
         _delete_many,
-        "Call delete_object() for each: this endpoint wants Content-MD5 for batches.",
+        "Call delete_object() for each: this endpoint requires Content-MD5 for batches.",
     ),
     CodeCheck(
         "Delete",
         "delete_object()",
         _delete,
-        "Erase with delete_object(VersionId=...) or purge_file(), or let a lifecycle rule do it.",
+        "Erase with delete_object(VersionId=...), purge_file() or a lifecycle rule.",
     ),
 )

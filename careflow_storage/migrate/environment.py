@@ -1,4 +1,4 @@
-"""AWS's variables, said in Backblaze's: what carries over, and what must be filled in anew."""
+"""Translate AWS's variables into Backblaze's, and report what needs new values."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from careflow_storage._executor import in_thread
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
 
-# The migration table's own name first, then what other programs call it: the SDKs of AWS,
-# Django, Laravel, Rails.
+# The name of the migration table first, then those of other programs: the SDKs of AWS, Django,
+# Laravel, Rails.
 _NAMES = {
     "key_id": (AWS_NAMES["key_id"], "AWS_S3_ACCESS_KEY_ID", "S3_ACCESS_KEY_ID"),
     "application_key": (
@@ -33,7 +33,7 @@ _NAMES = {
     ),
     "region": (AWS_NAMES["region"], "AWS_DEFAULT_REGION", "AWS_S3_REGION_NAME", "S3_REGION"),
 }
-# Half of one pair and half of another are refused by the server without a word about why.
+# A server refuses halves of two pairs without a reason.
 _GROUPS = (("key_id", "application_key"), ("bucket_name",), ("endpoint", "region"))
 _SECRETS = ("application_key",)
 
@@ -46,16 +46,16 @@ _AWS_HOSTS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
 
 _WHERE = {
     "key_id": "the keyID of an application key: console, Application Keys, Add a New Key",
-    "application_key": "the applicationKey that the console shows once, when the key is made",
-    "bucket_name": "the name of the B2 bucket: names are shared by all accounts, so yours of AWS "
-    "may be taken",
-    "endpoint": "https:// and the Endpoint on the bucket's page, as s3.us-west-004.backblazeb2.com",
-    "region": "nothing: it follows from BACKBLAZE_ENDPOINT",
+    "application_key": "the applicationKey that the console shows once, when it creates the key",
+    "bucket_name": "the name of the B2 bucket: all accounts share the names, so that of your AWS "
+    "bucket may be taken",
+    "endpoint": "https:// and the Endpoint on the bucket's page, s3.us-west-004.backblazeb2.com",
+    "region": "nothing: it is derived from BACKBLAZE_ENDPOINT",
 }
 # Variables of AWS that have no counterpart.
 _DROPPED = {
-    "AWS_SESSION_TOKEN": "B2 has no temporary credentials; an application key can have an expiry.",
-    "AWS_PROFILE": "Profiles of ~/.aws are not read; set the two halves of an application key.",
+    "AWS_SESSION_TOKEN": "B2 has no temporary credentials; an application key can expire.",
+    "AWS_PROFILE": "Profiles in ~/.aws are not read; set the two halves of an application key.",
     "AWS_ROLE_ARN": "B2 has no roles; use an application key with few capabilities.",
     "AWS_WEB_IDENTITY_TOKEN_FILE": "B2 has no roles; use an application key.",
     "AWS_KMS_KEY_ID": "B2 has no KMS; it encrypts with its own keys (SSE-B2) or yours (SSE-C).",
@@ -65,7 +65,7 @@ _DROPPED = {
 
 
 class Carried(Model):
-    """A variable that gets its value from another. ``shown`` has no secret in it."""
+    """A variable that takes over the value of another. ``shown`` hides secrets."""
 
     variable: str
     taken_from: str
@@ -74,9 +74,9 @@ class Carried(Model):
 
 
 class Unresolved(Model):
-    """A variable that cannot carry over, why, and what to put where.
+    """A variable that cannot be carried over, the reason, and what to set instead.
 
-    ``variable`` is Backblaze's name, or None where there is nothing to set.
+    ``variable`` is Backblaze's name, or None if there is nothing to set.
     """
 
     old_variable: str | None
@@ -86,13 +86,13 @@ class Unresolved(Model):
 
 
 class Translation(Model):
-    """What AWS's variables become. Nothing is written by making one.
+    """The translation of AWS's variables. Creating it writes nothing.
 
     Attributes:
-        carried: What is to be set.
-        kept: The ``BACKBLAZE_*`` variables that were there already; they win.
-        unresolved: What a person must look at.
-        missing: The variables without which no request can be made, after all this.
+        carried: The variables to set.
+        kept: The ``BACKBLAZE_*`` variables that exist already; they win.
+        unresolved: The variables that need a decision by a person.
+        missing: The required variables that are still not set.
     """
 
     carried: tuple[Carried, ...]
@@ -102,23 +102,23 @@ class Translation(Model):
 
     @property
     def preview(self) -> str:
-        """The lines that would be written, secrets masked."""
+        """The lines to be written, with secrets masked."""
         return "".join(f"{each.variable}={each.shown}\n" for each in self.carried)
 
 
 def translate_environment(source: Mapping[str, str] | str | os.PathLike[str]) -> Translation:
-    """Translate AWS's variables by the migration table, with their common synonyms.
+    """Translate AWS's variables by the migration table, including common synonyms.
 
-    What belongs to AWS does not carry over: its key pairs, regions, endpoints and the buckets
-    behind them. Each is told in ``unresolved``. What works with B2 or another S3 server does,
-    since there the old names were only names. ``BACKBLAZE_*`` variables win, and by groups: no
-    half of AWS's key pair is put beside a half of Backblaze's.
+    Values that belong to AWS are not carried over: its key pairs, regions, endpoints and the
+    buckets there. ``unresolved`` lists them. Values for B2 or another S3 server are carried over;
+    only their names were AWS's. ``BACKBLAZE_*`` variables win, in groups: half a key pair of
+    AWS is never combined with half a key of Backblaze.
 
     Args:
         source: Variables such as ``os.environ``, or the path of a ``.env`` file.
 
     Raises:
-        InvalidInputError: There is no such file, or it is not UTF-8 text.
+        InvalidInputError: The file does not exist, or is not UTF-8 text.
         StorageError: The file cannot be read.
     """
     given = source if isinstance(source, Mapping) else read_env(source)
@@ -129,14 +129,14 @@ def translate_environment(source: Mapping[str, str] | str | os.PathLike[str]) ->
 async def write_translation(
     translation: Translation, path: str | os.PathLike[str] = ".env"
 ) -> None:
-    """Set what carries over in a ``.env`` file; every other line stays as it is.
+    """Set the carried variables in a ``.env`` file; all other lines stay.
 
-    At once or not at all, readable to its owner only (0600); a new file if there is none. What
-    ``BACKBLAZE_*`` the file has meanwhile is not changed: see the errors.
+    Writes atomically, readable only by the owner (0600), and creates the file if necessary.
+    Never changes a ``BACKBLAZE_*`` variable that the file has.
 
     Raises:
-        InvalidInputError: The file has one of the variables by now, or cannot be understood.
-        StorageError: The file cannot be written; it is as it was.
+        InvalidInputError: The file has one of the variables by now, or is malformed.
+        StorageError: The file cannot be written. It is unchanged.
     """
     await in_thread(_write, translation, path)
 
@@ -148,14 +148,14 @@ def _write(translation: Translation, path: str | os.PathLike[str]) -> None:
     if taken:
         raise InvalidInputError(
             f"{os.fspath(path)} has {', '.join(sorted(taken))} already.",
-            hint="Translate that file: what it has of Backblaze's wins.",
+            hint="Translate that file: its BACKBLAZE_* variables win.",
         )
     if values:
         write_env(path, values)
 
 
 class _Translator:
-    """One translation: finds values, judges them, explains."""
+    """One translation."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -202,11 +202,11 @@ class _Translator:
             return False
         problem = self._problem(field)
         if problem is not None:
-            self._tell(field, problem)
+            self._add_unresolved(field, problem)
         return problem is None
 
     def _problem(self, field: str) -> str | None:
-        """Why a value cannot carry over, None if it can."""
+        """Return why a value cannot be carried over, or None."""
         value = self._value(field)
         if field in ("key_id", "application_key"):
             return self._problem_of_key(field)
@@ -221,19 +221,19 @@ class _Translator:
     def _problem_of_key(self, field: str) -> str | None:
         key_id = self._value("key_id")
         if not key_id:
-            return "stands there without AWS_ACCESS_KEY_ID" if field == "application_key" else None
+            return "is set without AWS_ACCESS_KEY_ID" if field == "application_key" else None
         if _AWS_KEY_ID.fullmatch(key_id) and (not self._host or self._is_aws() or self._is_b2()):
-            return "is of a key pair of AWS, which B2 does not know"
+            return "belongs to a key pair of AWS"
         if _MASTER_KEY_ID.fullmatch(key_id) and (not self._host or self._is_b2()):
-            return "is of the master key, which B2's S3 API refuses"
+            return "belongs to the master key, which B2's S3 API refuses"
         return None
 
     def _problem_of_region(self, region: str) -> str | None:
         if self._is_b2():
             derived = self._host.removeprefix("s3.").partition(".")[0]
-            return None if region == derived else f"does not fit {self._old['endpoint']}"
+            return None if region == derived else f"does not match {self._old['endpoint']}"
         if _AWS_REGION.fullmatch(region) and not _B2_REGION.fullmatch(region):
-            # Other servers are signed for with AWS's names of regions, too.
+            # Other servers use AWS's names of regions, too.
             return "is a region of AWS" if self._is_aws() else None
         return None
 
@@ -241,14 +241,14 @@ class _Translator:
         return is_b2_host(self._host)
 
     def _is_aws(self) -> bool:
-        """Whether all this is about AWS: by the endpoint, or without one by region and key."""
+        """Whether the variables are for AWS: by the endpoint, or else by region and key."""
         if self._host:
             return _is_under(self._host, _AWS_HOSTS)
         if _B2_REGION.fullmatch(self._value("region")):
             return False
         return not _B2_KEY_ID.fullmatch(self._value("key_id"))
 
-    def _tell(self, field: str, problem: str) -> None:
+    def _add_unresolved(self, field: str, problem: str) -> None:
         self._unresolved.append(
             Unresolved(
                 old_variable=self._old[field],
@@ -261,7 +261,7 @@ class _Translator:
     def _explain_halves(self, group: tuple[str, ...]) -> None:
         for field in group:
             if _variable(field) not in self._variables and field in ("key_id", "application_key"):
-                self._tell(field, "is not the other half of the key that is there")
+                self._add_unresolved(field, "is not the other half of the existing key")
 
     def _explain_conflicts(self) -> None:
         for field, names in _NAMES.items():
@@ -269,13 +269,13 @@ class _Translator:
             for name in names:
                 value = self._variables.get(name)
                 if used is not None and value is not None and value != self._value(field):
-                    problem = f"has another value than {used}, which was taken"
+                    problem = f"has another value than {used}, which is used"
                     self._unresolved.append(
                         Unresolved(
                             old_variable=name,
                             variable=_variable(field),
                             problem=problem,
-                            put="the one of the two that is meant",
+                            put="the right one of the two",
                         )
                     )
 

@@ -1,4 +1,4 @@
-"""One trial of what old code does: a client as such code has it, and a prefix to try it below."""
+"""Run the calls of old code, with a client that is configured as there, below one prefix."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from careflow_storage.settings import StorageSettings
 
 _CLEANING_SECONDS = 30.0
 _CODE = re.compile(r"<Code>([A-Za-z0-9_.]{1,64})</Code>")
-# Without the first of these there is nothing to try; it is the caller's to mend.
+# If the first upload fails for one of these, no check is possible.
 _HOPELESS = (
     AccessDeniedError,
     ConnectionFailedError,
@@ -36,15 +36,15 @@ _HOPELESS = (
 
 
 class OldCodeFinding(Model):
-    """What became of one thing that code for AWS S3 does.
+    """The result of one call that code for AWS S3 makes.
 
     Attributes:
-        what: What it does.
+        what: The purpose of the call.
         code: The call.
-        verdict: ``works``, ``differs`` (it is accepted and means something else), ``fails``,
-            or ``skipped`` (the key may not do it, so nothing is known).
-        response: What the server said, where it did not just work.
-        change: What to change in the code, where it needs a change.
+        verdict: ``works``, ``differs`` (the server accepts it, with another effect), ``fails``,
+            or ``skipped`` (the key may not make it, so the result is unknown).
+        response: The server's response, unless the call just works.
+        change: What to change in the code, if necessary.
     """
 
     what: str
@@ -65,16 +65,16 @@ class OldCodeFinding(Model):
 
 
 class DiffersError(Exception):
-    """It was accepted, but does not do what it does on AWS."""
+    """The server accepted the call, but its effect differs from that on AWS."""
 
 
-class RefusedError(Exception):
-    """A presigned request was refused; the text says how."""
+class FailedError(Exception):
+    """A call failed without an exception of its own; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
 class CodeCheck:
-    """One thing to try. ``change`` is told when it does not just work."""
+    """One call to try. ``change`` is the advice if it does not just work."""
 
     what: str
     code: str
@@ -95,7 +95,7 @@ class CodeCheck:
 
 
 class Harness:
-    """Tries one thing after the other with a client, below one prefix."""
+    """Runs checks with a client, below one prefix."""
 
     def __init__(self, session: S3Session, client: Any, prefix: str) -> None:
         self.settings: StorageSettings = session.settings
@@ -106,35 +106,35 @@ class Harness:
         self._prefix = prefix
 
     def other(self, name: str) -> dict[str, str]:
-        """Name another object, as arguments of a call."""
+        """Return the bucket and key of another object, as arguments."""
         return {"Bucket": self.bucket, "Key": f"{self._prefix}{name}"}
 
     @property
     def same(self) -> dict[str, str]:
-        """Name the object that all reading is done with, as arguments of a call."""
+        """Return the bucket and key of the object that all checks read, as arguments."""
         return {"Bucket": self.bucket, "Key": self.key}
 
-    async def try_out(self, attempt: CodeCheck) -> OldCodeFinding:
+    async def run(self, check: CodeCheck) -> OldCodeFinding:
         try:
             async with asyncio.timeout(self.settings.idle_timeout):
-                await attempt.run(self)
+                await check.run(self)
         except DiffersError as difference:
-            return attempt.finding("differs", str(difference))
-        except RefusedError as refusal:
-            return attempt.finding("fails", str(refusal))
+            return check.finding("differs", str(difference))
+        except FailedError as refusal:
+            return check.finding("fails", str(refusal))
         except TimeoutError:
-            return attempt.finding("fails", f"no response in {self.settings.idle_timeout:g} s")
+            return check.finding("fails", f"no response within {self.settings.idle_timeout:g} s")
         except Exception as error:
-            explained = self._explained(error, attempt)
-            if attempt.needed and isinstance(explained, _HOPELESS):
+            explained = self._explained(error)
+            if check.needed and isinstance(explained, _HOPELESS):
                 raise explained from error
             if isinstance(explained, AccessDeniedError):
-                return attempt.finding("skipped", _response(explained))
-            return attempt.finding("fails", _response(explained))
-        return attempt.finding("works", None)
+                return check.finding("skipped", _response(explained))
+            return check.finding("fails", _response(explained))
+        return check.finding("works", None)
 
     async def send(self, method: str, url: str, **options: Any) -> bytes:
-        """Send a presigned request as a browser would; raise what refuses it."""
+        """Send a presigned request as a browser does; raise `FailedError` for a refusal."""
         tls = self._session.tls
         try:
             async with (
@@ -148,12 +148,12 @@ class Harness:
                 if response.status < 300:
                     return body
         except aiohttp.ClientError as error:
-            raise RefusedError(f"the connection failed ({type(error).__name__})") from None
+            raise FailedError(f"the connection failed ({type(error).__name__})") from None
         code = _CODE.search(body.decode(errors="replace"))
-        raise RefusedError(f"{response.status} {code[1] if code else response.reason}")
+        raise FailedError(f"{response.status} {code[1] if code else response.reason}")
 
     async def clean_up(self) -> tuple[str, ...]:
-        """Erase all that was stored; return the keys of what could not be."""
+        """Erase everything that was stored; return the keys that could not be erased."""
         left: set[str] = set()
         try:
             async with asyncio.timeout(_CLEANING_SECONDS):
@@ -167,7 +167,7 @@ class Harness:
         everything = f"{self._prefix}..."
         uploads = await self._erase(everything, left, self.client.list_multipart_uploads, where)
         for upload in uploads.get("Uploads", ()):
-            # Some servers take the prefix for a hint: nothing else may be lost.
+            # Some servers ignore the prefix: other files must not be erased.
             if upload["Key"].startswith(self._prefix):
                 target = {
                     "Bucket": self.bucket,
@@ -189,7 +189,7 @@ class Harness:
     async def _erase(
         self, what: str, left: set[str], call: Callable[..., Awaitable[Any]], where: dict[str, str]
     ) -> dict[str, Any]:
-        """Make one call of the cleaning; what it fails for is left."""
+        """Make one call of the cleanup; add ``what`` to ``left`` if it fails."""
         try:
             response: dict[str, Any] = await call(**where)
         except Exception as error:
@@ -199,8 +199,8 @@ class Harness:
             return {}
         return response
 
-    def _explained(self, error: Exception, attempt: CodeCheck) -> StorageError:
-        """Say what a client's error means; raise what is none of its own."""
+    def _explained(self, error: Exception) -> StorageError:
+        """Translate an error of the client; raise any other error again."""
         explained = explain(error, self._where())
         if explained is None:
             raise error

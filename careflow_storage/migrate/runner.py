@@ -1,7 +1,7 @@
-"""Whether code that was written for AWS S3 keeps working against this endpoint: it is tried.
+"""Check whether code for AWS S3 works with this endpoint, by making its calls.
 
-With aioboto3 as such code has it: the default configuration, no care for B2. Everything
-happens below a prefix of its own and is erased again.
+Uses aioboto3 as such code does, with the default configuration. Works below a prefix of its own,
+and erases everything afterwards.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import secrets
 
 from careflow_storage._s3.session import S3Session, plain_client
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.migrate.code_checks import ATTEMPTS
+from careflow_storage.migrate.code_checks import CODE_CHECKS
 from careflow_storage.migrate.harness import Harness, OldCodeFinding
 from careflow_storage.models import Model
 from careflow_storage.recordings import validate_key
@@ -20,9 +20,9 @@ _PREFIX = "careflow-probe/"
 
 
 class OldCodeReport(Model):
-    """All findings, in the order in which they were made.
+    """All findings, in order.
 
-    ``left`` are keys of the check itself that could not be erased.
+    ``left`` are keys that the check has stored and could not erase.
     """
 
     endpoint: str
@@ -31,23 +31,23 @@ class OldCodeReport(Model):
 
     @property
     def unchanged(self) -> bool:
-        """Whether all of it works as it is."""
+        """Whether all calls work without a change."""
         return all(each.verdict == "works" for each in self.findings)
 
 
 async def check_old_code(settings: StorageSettings, *, prefix: str = _PREFIX) -> OldCodeReport:
-    """Try what plain boto3 and aioboto3 code does, harmlessly, and say what to change in it.
+    """Try the calls of plain boto3 and aioboto3 code, and report what to change.
 
-    About 45 requests, a few hundred bytes, below ``prefix``; all versions of what was stored
-    are erased again, which needs the capability deleteFiles.
+    Harmless: sends about 45 requests and stores a few hundred bytes below ``prefix``. Erases all
+    of their versions again, which needs the capability deleteFiles.
 
     Args:
-        prefix: Where to try; a key that is restricted to a prefix must be allowed there.
+        prefix: The folder to work in. A key that is limited to a prefix must include it.
 
     Raises:
-        InvalidInputError: The prefix cannot be one, or does not end with a slash.
+        InvalidInputError: The prefix is malformed, or does not end with a slash.
         NotConfiguredError: A setting is missing.
-        StorageError: Not even a file can be stored: wrong key, no such bucket, no connection.
+        StorageError: The first upload fails: wrong key, no such bucket, no connection.
     """
     validate_key(prefix)
     if not prefix.endswith("/"):
@@ -58,7 +58,7 @@ async def check_old_code(settings: StorageSettings, *, prefix: str = _PREFIX) ->
         async with plain_client(settings) as client:
             harness = Harness(session, client, f"{prefix}{secrets.token_hex(8)}/")
             try:
-                findings = [await harness.try_out(each) for each in ATTEMPTS]
+                findings = [await harness.run(each) for each in CODE_CHECKS]
             finally:
                 left = await harness.clean_up()
     finally:

@@ -1,4 +1,4 @@
-"""Usage: what is stored, what it costs, whether it is too much, and a picture of its growth."""
+"""Measure what is stored, estimate its cost, watch limits, and draw its growth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits on what is stored, and the alerts when they are crossed."""
+"""Limits for stored bytes and cost, and alerts if they are exceeded."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Watched = Literal["bytes", "monthly_cost", "unfinished_bytes", "hidden_share"]
 
 
 class Thresholds(Model):
-    """Limits; what is above one is an alert. One that is None is not looked at.
+    """Limits. A value above a limit is an alert; None is no limit.
 
     Attributes:
-        bytes: Of all billed bytes.
-        monthly_cost: In the currency of the prices.
-        unfinished_bytes: Of the parts of unfinished uploads.
-        hidden_share: Of hidden versions' bytes in all billed bytes, from 0 to 1.
+        bytes: All billed bytes.
+        monthly_cost: The cost of a month, in the currency of the prices.
+        unfinished_bytes: The parts of unfinished uploads.
+        hidden_share: The share of hidden versions in all billed bytes, from 0 to 1.
     """
 
     bytes: int | None = None
@@ -34,7 +34,7 @@ class Thresholds(Model):
 
 
 class Alert(Model):
-    """A limit that is crossed, and ``sentence`` that says so to a person."""
+    """A limit that is exceeded; ``sentence`` explains it to people."""
 
     what: Watched
     limit: Decimal
@@ -64,18 +64,18 @@ def check_thresholds(
     downloaded_bytes: int = 0,
     requests: Mapping[str, int] | None = None,
 ) -> list[Alert]:
-    """Return an alert for each threshold that a measurement is above. Sends nothing.
+    """Return an alert for each limit that a measurement exceeds. Sends no request.
 
     The cost is that of `estimate` with these ``prices``, downloads and requests.
 
     Raises:
-        InvalidInputError: A threshold cannot be; or it is about unfinished uploads, and they
-            could not be counted (``report.notes``): silence would be taken for "all is well".
+        InvalidInputError: A limit is negative or not finite; or it is for unfinished uploads,
+            and they could not be counted (``report.notes``).
     """
     _check_thresholds(thresholds)
     if thresholds.unfinished_bytes is not None and not report.complete:
         raise InvalidInputError(
-            "thresholds.unfinished_bytes cannot be watched: the measurement has no number for it.",
+            "thresholds.unfinished_bytes cannot be checked: the uploads could not be counted.",
             hint=" ".join(report.notes),
         )
     cost = estimate(report, prices, downloaded_bytes=downloaded_bytes, requests=requests)
@@ -91,13 +91,13 @@ async def watch(
     prices: Prices = B2_TODAY,
     timeout: float | None = None,  # noqa: ASYNC109 - as all methods of the storage have it
 ) -> list[Alert]:
-    """Measure once, and call ``on_alert`` (sync or async) for each threshold that is crossed.
+    """Measure once, and call ``on_alert`` (sync or async) for each limit that is exceeded.
 
-    Run it from cron or a worker's schedule. Returns the alerts. What ``on_alert`` raises comes
-    out. Costs what ``storage.admin.usage`` costs.
+    Run it from cron or a worker's schedule. Returns the alerts. Raises what ``on_alert`` raises.
+    Sends the requests of ``storage.admin.usage``.
 
     Raises:
-        InvalidInputError: As `check_thresholds`; a limit that cannot be, before any request.
+        InvalidInputError: As `check_thresholds`; an invalid limit before any request.
     """
     _check_thresholds(thresholds)
     report = await storage.admin.usage(prefix, timeout=timeout)

@@ -1,4 +1,4 @@
-"""A picture of how what is stored has grown. The extra ``charts``."""
+"""Draw the growth of the stored bytes. Needs the extra ``charts``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SERIES = (
 
 
 class _Month(NamedTuple):
-    """A month, and the bytes of each series that were uploaded up to its end."""
+    """A month, and the bytes of each series up to its end."""
 
     year: int
     month: int
@@ -55,15 +55,15 @@ async def draw_growth(
 ) -> Path:
     """Draw the bytes stored up to each month's end as a PNG; return its path.
 
-    Files, hidden versions and unfinished uploads, each in the month of its upload. It is the
-    growth of what is still stored: what was erased meanwhile is not in it, so it is not what
-    past months were billed. With ``prices`` a second axis tells what so many bytes cost a month.
-    The last 120 months, older ones in the first of them. Takes about a second of a thread.
+    Shows files, hidden versions and unfinished uploads, each in the month of its upload. Only
+    what is still stored counts, so the chart does not show what past months were billed. With
+    ``prices`` a second axis shows the cost per month. Shows the last 120 months, and adds older
+    bytes to the first one. Takes about a second in a thread.
 
     Raises:
         MissingExtraError: matplotlib is not installed: the extra ``charts``.
-        InvalidInputError: The path does not end with ``.png``, its folder is not there, or a
-            price cannot be.
+        InvalidInputError: The path does not end with ``.png``, its folder does not exist, or a
+            price is invalid.
         StorageError: The file cannot be written.
     """
     target = as_path(path)
@@ -77,7 +77,7 @@ async def draw_growth(
 
 def _draw_and_write(report: UsageReport, target: Path, prices: Prices | None) -> None:
     if not target.parent.is_dir():
-        raise InvalidInputError(f"path is in the folder {target.parent}, which is not there.")
+        raise InvalidInputError(f"path is in the folder {target.parent}, which does not exist.")
     image = _draw(report, prices)
     try:
         target.write_bytes(image)
@@ -123,7 +123,7 @@ def _draw(report: UsageReport, prices: Prices | None) -> bytes:
 
 
 def _months(report: UsageReport) -> list[_Month]:
-    """Every month from the first to the last, empty ones too."""
+    """Return every month from the first to the last, including empty ones."""
     added = {
         int(name[:4]) * 12 + int(name[5:]) - 1: _bytes_of(counted)
         for name, counted in report.by_month.items()
@@ -202,7 +202,7 @@ def _label_bytes(axes: Axes, unit: str) -> None:
 
 
 def _label_costs(axes: Axes, scale: int, prices: Prices) -> None:
-    """Tell at each line of the grid what so many bytes cost."""
+    """Label each grid line with its cost."""
     right: Any = axes.twinx()
     _style(right)
     right.grid(visible=False)

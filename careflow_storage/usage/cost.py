@@ -1,4 +1,4 @@
-"""What a measurement costs in a month, here and elsewhere. Nothing here sends a request."""
+"""Estimate the cost of a month, at B2 and elsewhere. Sends no requests."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from careflow_storage.usage.prices import (
 )
 
 DAYS = 30
-"""The days of a month, as Backblaze's price per month counts them."""
+"""The days of a month in Backblaze's price per month."""
 
 _SMALLEST = Decimal("0.0001")
 _ZERO = Decimal(0)
 
-# Backblaze, "Pricing Organized by API Calls" (cloud-storage/transaction-pricing), and by its
-# rules what that page does not name yet: lifecycle and logging as the other settings of a bucket.
+# Backblaze, "Pricing Organized by API Calls" (cloud-storage/transaction-pricing). Lifecycle and
+# logging, which that page does not name, are classed like the other settings of a bucket.
 _A = (
     *("AbortMultipartUpload", "CompleteMultipartUpload", "CreateMultipartUpload", "DeleteBucket"),
     *("DeleteObject", "DeleteObjects", "PutObject", "PutObjectLegalHold"),
@@ -52,13 +52,13 @@ CLASS_OF: Mapping[str, CallClass] = {
     **dict.fromkeys(_B, "B"),
     **dict.fromkeys(_C, "C"),
 }
-"""The class of each S3 operation in Backblaze's price list and caps."""
+"""The class of each S3 operation in Backblaze's prices and caps."""
 
 
 class CostItem(Model):
-    """One line of an estimate: ``quantity`` of ``unit``, of which ``free`` costs nothing.
+    """One line of an estimate: ``quantity`` in ``unit``, of which ``free`` costs nothing.
 
-    ``cost`` is rounded half up to a hundredth of a cent; ``price`` is for ``per`` units.
+    ``price`` is for ``per`` units. ``cost`` is rounded half up to a hundredth of a cent.
     """
 
     what: Literal["storage", "download", "calls"]
@@ -72,7 +72,7 @@ class CostItem(Model):
 
 
 class CostEstimate(Model):
-    """What a month costs. ``total`` is the sum of the items' rounded costs."""
+    """The cost of a month. ``total`` is the sum of the rounded costs of the items."""
 
     prices: str
     currency: str
@@ -88,8 +88,8 @@ class CostEstimate(Model):
 class Comparison(Model):
     """The same month at two providers.
 
-    The percentages tell how much cheaper the first is (negative: dearer), to a tenth; None
-    where the other costs nothing.
+    The percentages show how much cheaper the first one is (negative: more expensive), to a
+    tenth. They are None if the other one costs nothing.
     """
 
     here: CostEstimate
@@ -101,9 +101,9 @@ class Comparison(Model):
 
 
 def classes(requests: Mapping[str, int]) -> dict[CallClass, int]:
-    """Add up requests by operation (``storage.request_counts()``) to Backblaze's classes.
+    """Add up requests by Backblaze's classes. Takes the result of ``storage.request_counts()``.
 
-    An operation that Backblaze's list does not name counts as class C, the dearest.
+    Operations that Backblaze's list does not name count as class C, the most expensive.
 
     Raises:
         InvalidInputError: A count is not 0 or more.
@@ -122,21 +122,21 @@ def estimate(
     downloaded_bytes: int = 0,
     requests: Mapping[str, int] | None = None,
 ) -> CostEstimate:
-    """Estimate what a month of 30 days costs, if all of it were as now.
+    """Estimate the cost of a month of 30 days with constant usage.
 
     Args:
-        stored: A measurement (its billed bytes: hidden versions and unfinished uploads too), or
-            bytes. It stands for the month's average.
+        stored: A measurement, of which all billed bytes count (hidden versions and unfinished
+            uploads, too); or a number of bytes: the average of the month.
         prices: `B2_TODAY`, `load_prices()` or your own.
-        downloaded_bytes: What is downloaded in the month.
-        requests: What is sent in the month, by S3 operation, as ``storage.request_counts()``
-            has it for one storage since it was opened.
+        downloaded_bytes: The bytes downloaded in the month.
+        requests: The requests of the month by S3 operation. ``storage.request_counts()`` returns
+            those of one storage since it was opened.
 
-    Taxes, partners' free downloads and price steps by volume are not in it. Allowances are the
-    account's: an estimate of a part of it gives the part all of them.
+    Does not include taxes, free downloads by partners, or volume prices. Free allowances belong
+    to the account: an estimate for a part of it counts them in full.
 
     Raises:
-        InvalidInputError: A number is negative, or a price cannot be.
+        InvalidInputError: A number is negative, or a price is invalid.
     """
     checked_prices(prices)
     stored_bytes = stored.total.billed_bytes if isinstance(stored, UsageReport) else stored
@@ -163,7 +163,7 @@ def compare(
     downloaded_bytes: int = 0,
     requests: Mapping[str, int] | None = None,
 ) -> Comparison:
-    """Estimate the same month at two providers, B2 beside AWS S3.
+    """Estimate the same month at two providers, by default B2 and AWS S3.
 
     Raises:
         InvalidInputError: As `estimate`; or the two have different currencies.
@@ -171,7 +171,7 @@ def compare(
     if here.currency != there.currency:
         raise InvalidInputError(
             f"Prices in {here.currency} and {there.currency} cannot be compared.",
-            hint="Give both in one currency.",
+            hint="Use prices in one currency.",
         )
     ours = estimate(stored, here, downloaded_bytes=downloaded_bytes, requests=requests)
     theirs = estimate(stored, there, downloaded_bytes=downloaded_bytes, requests=requests)

@@ -1,4 +1,4 @@
-"""Counting what is stored, page by page."""
+"""Count what is stored, page by page."""
 
 from __future__ import annotations
 
@@ -43,21 +43,21 @@ NOT_LISTED = (
 )
 PARTS_NOT_LISTED = (
     "The bytes of {uploads} of the unfinished uploads are not counted: {reason}. They are stored "
-    "and billed. Use a key with the capability writeFiles, which B2 wants for ListParts."
+    "and billed. Use a key with the capability writeFiles, which B2 requires for ListParts."
 )
 
 
 async def measure(context: TransferContext, prefix: str, *, top: int = 100) -> UsageReport:
     """Count what is stored below a prefix.
 
-    Unfinished uploads first, then the versions: an upload that is completed in between is
-    counted twice, none is missed. Keeps in memory one page, ``top`` folders and calls, and
+    Counts unfinished uploads first, then versions: an upload that is completed in between is
+    counted twice, but none is missed. Keeps in memory one page, ``top`` folders and calls, and
     about 0.5 KB for each folder and call with unfinished uploads.
 
     Raises:
-        InvalidInputError: ``prefix`` or ``top`` cannot be.
-        AccessDeniedError: The key may not list files. (One that may not list uploads or their
-            parts gets the rest, and a note.)
+        InvalidInputError: ``prefix`` or ``top`` is invalid.
+        AccessDeniedError: The key may not list files. If it only may not list uploads or their
+            parts, the rest is counted, and a note says so.
     """
     prefix = checked_prefix(prefix)
     if type(top) is not int or not 1 <= top <= _MOST_GROUPS:
@@ -150,7 +150,7 @@ class _Unfinished:
         _add_groups(self.calls, grouped(found, call_of))
 
     async def _bytes_of(self, upload: IncompleteUpload) -> int | None:
-        """The bytes of the parts stored so far; None for an upload that has ended meanwhile."""
+        """Return the bytes of the stored parts; None if the upload has ended meanwhile."""
         if self._parts_refused is None:
             try:
                 parts = await self._context.control.list_parts(upload.key, upload.upload_id)
@@ -159,7 +159,7 @@ class _Unfinished:
             except (AccessDeniedError, NotSupportedError) as error:
                 self._parts_refused = _reason(error)
             else:
-                # SeaweedFS lists a part that was sent again once for each time.
+                # SeaweedFS lists a part that was sent twice two times.
                 return sum({part.number: part.size for part in parts}.values())
         self._unknown += 1
         return 0

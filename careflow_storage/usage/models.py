@@ -1,4 +1,4 @@
-"""What a measurement gives."""
+"""The result of a measurement."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from careflow_storage.models import Model
 
 
 class Stored(Model):
-    """How much is stored: of files that can be seen, hidden versions, and unfinished uploads.
+    """How much is stored: visible files, hidden versions, and unfinished uploads.
 
-    A hidden version is every one but that which can be seen: older ones, and all of a file that
-    was deleted without erasing it. Bytes are those of the content: names and metadata are free.
+    Hidden versions are all but the visible one: older versions, and all versions of a file that
+    was deleted but not erased. Only content counts as bytes: names and metadata are free.
     """
 
     files: int = 0
@@ -26,24 +26,24 @@ class Stored(Model):
 
     @property
     def billed_bytes(self) -> int:
-        """All bytes that are paid for."""
+        """All bytes that are billed."""
         return self.bytes + self.hidden_bytes + self.unfinished_bytes
 
 
 class UsageReport(Model):
-    """What a bucket holds below a prefix, in total and by folder, call and month.
+    """The content of a bucket below a prefix, in total and by folder, call and month.
 
     Attributes:
-        total: Of all that is below the prefix.
-        by_folder: Of each folder right below the prefix, named from the bucket's root on
-            (``recordings/``), the one with the most billed bytes first; only the first ``top``.
-            What is in no such folder stands under the prefix itself.
-        folders: How many folders there are.
-        by_call: Of each call (``recordings/{call_id}/``) by its ID, as ``by_folder``.
-        calls: How many calls there are.
-        by_month: Of what was uploaded (or begun, or hidden) in each month, ``2026-11``, in UTC
-            and in order. Of what is still stored: what was erased meanwhile is in no month.
-        notes: What could not be counted, and why; a person should read them.
+        total: Everything below the prefix.
+        by_folder: The folders directly below the prefix, by their full name (``recordings/``).
+            Only the ``top`` folders with the most billed bytes, largest first. Files in no
+            folder count under the prefix itself.
+        folders: The number of folders.
+        by_call: The calls (``recordings/{call_id}/``) by their ID, as in ``by_folder``.
+        calls: The number of calls.
+        by_month: Uploads (also begun or hidden ones) by month, ``2026-11``, in UTC and in order.
+            Includes only what is still stored.
+        notes: What could not be counted, and why. Show them to people.
     """
 
     bucket: str
@@ -60,5 +60,5 @@ class UsageReport(Model):
 
     @property
     def complete(self) -> bool:
-        """Whether all of it could be counted."""
+        """Whether everything could be counted."""
         return not self.notes

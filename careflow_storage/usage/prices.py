@@ -1,4 +1,4 @@
-"""What storage costs: prices with the date on which they were right."""
+"""Prices of storage, each with the date on which it was valid."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ CALL_CLASSES: tuple[CallClass, ...] = ("A", "B", "C", "D")
 
 
 class CallPrice(Model):
-    """The price of 1000 calls of a class, beyond those that are free on each day."""
+    """The price of 1000 calls of a class, beyond the free calls of each day."""
 
     per_1000: Decimal
     free_per_day: int = 0
 
 
 class Prices(Model):
-    """What is paid to a provider for a month of 30 days. Prices change: look at ``as_of``.
+    """The prices of a provider for a month of 30 days. Prices change: check ``as_of``.
 
     Attributes:
-        as_of: When these prices were right.
-        source: Where they are from.
-        gb_bytes: How many bytes the provider calls a GB: 10^9 at Backblaze, 2^30 at AWS.
-        storage_per_gb_month: For a GB stored for a month.
-        free_storage_gb: How much of it is free.
-        egress_per_gb: For a GB downloaded.
-        free_egress_gb: How many GB a month are free to download.
-        free_egress_times_stored: As many times the average stored are free, too.
-        calls: By class; a class that is not there is free.
+        as_of: The date on which the prices were valid.
+        source: The source of the prices.
+        gb_bytes: The bytes of a GB at this provider: 10^9 at Backblaze, 2^30 at AWS.
+        storage_per_gb_month: The price of a GB stored for a month.
+        free_storage_gb: The GB that are stored for free.
+        egress_per_gb: The price of a GB downloaded.
+        free_egress_gb: The GB that can be downloaded for free each month.
+        free_egress_times_stored: Free downloads as a multiple of the average stored bytes.
+        calls: The prices of calls by class; a missing class is free.
     """
 
     name: str
@@ -82,7 +82,7 @@ B2_GUIDE = Prices(
         "C": CallPrice(per_1000=Decimal("0.004")),
     },
 )
-"""What the guide of the Node system promised, to see what has changed since."""
+"""The prices in the guide of the Node system, to compare with today's."""
 
 AWS_S3 = Prices(
     name="AWS S3",
@@ -103,7 +103,7 @@ AWS_S3 = Prices(
 """AWS's list prices for the same calls, to compare with."""
 
 
-class _Place(BaseSettings):
+class _PricesFile(BaseSettings):
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="BACKBLAZE_",
         env_file=".env",
@@ -116,17 +116,17 @@ class _Place(BaseSettings):
 
 
 def load_prices(path: str | os.PathLike[str] | None = None) -> Prices:
-    """Read prices from a TOML file: ``path``, or what ``BACKBLAZE_PRICES_FILE`` names.
+    """Read prices from the TOML file ``path``, or the one that ``BACKBLAZE_PRICES_FILE`` names.
 
     Its fields are those of `Prices`; ``name``, ``currency``, ``as_of``, ``source``,
-    ``storage_per_gb_month`` and ``egress_per_gb`` must be there. Without any file it is
-    `B2_TODAY`. The variable may stand in ``.env``, too. Blocks for the reading of a small file.
+    ``storage_per_gb_month`` and ``egress_per_gb`` are required. Without a file, returns
+    `B2_TODAY`. The variable may also be in ``.env``. Blocks while it reads the small file.
 
     Raises:
-        InvalidInputError: The file cannot be read; or fields are missing, unknown or cannot be:
-            each is named.
+        InvalidInputError: The file cannot be read, or fields are missing, unknown or invalid.
+            The message names each field.
     """
-    place = _Place().prices_file if path is None else as_path(path)
+    place = _PricesFile().prices_file if path is None else as_path(path)
     if place is None:
         return B2_TODAY
     try:
@@ -148,10 +148,10 @@ def load_prices(path: str | os.PathLike[str] | None = None) -> Prices:
 
 
 def checked_prices(prices: Prices) -> Prices:
-    """Return prices that can be; raise `InvalidInputError` naming each field that cannot."""
+    """Return valid prices; raise `InvalidInputError` naming each invalid field."""
     wrong = "; ".join(_wrong_fields(prices))
     if wrong:
-        raise InvalidInputError(f"The prices of {prices.name!r} cannot be: {wrong}.")
+        raise InvalidInputError(f"The prices of {prices.name!r} are invalid: {wrong}.")
     return prices
 
 

@@ -1,4 +1,4 @@
-"""Bytes and money, written for people."""
+"""Format bytes and money for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from decimal import Decimal
 
 
 def decimal_size(count: int) -> str:
-    """Bytes as they are billed, in decimal units: 12.3 GB."""
+    """Format bytes in decimal units, as they are billed: 12.3 GB."""
     size = Decimal(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
@@ -20,6 +20,6 @@ def _rounded(size: Decimal) -> str:
 
 
 def money(amount: Decimal) -> str:
-    """An amount with two digits, and with more only where it has them: 12.50, 0.0042."""
+    """Format an amount with two decimals, or more if it has them: 12.50, 0.0042."""
     whole, _, digits = f"{amount:f}".partition(".")
     return f"{whole}.{digits.rstrip('0').ljust(2, '0')}"

@@ -1,4 +1,4 @@
-"""Adding up, by folder, call and month, in memory that does not grow with the files."""
+"""Add up by folder, call and month, in memory that does not grow with the number of files."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 
 from careflow_storage.usage.models import Stored
 
-# Numbers and bytes of files, hidden versions, delete markers and unfinished uploads. Lists, as
-# this is done a million times.
+# Numbers and bytes of files, hidden versions, delete markers and unfinished uploads. Lists,
+# because they are updated millions of times.
 _FIELDS = (
     *("files", "bytes", "hidden_versions", "hidden_bytes"),
     *("delete_markers", "marker_bytes", "unfinished_uploads", "unfinished_bytes"),
@@ -38,14 +38,14 @@ def _billed(tally: Tally) -> int:
 
 
 class Groups:
-    """Tallies of groups that come one after the other, as sorted keys bring them.
+    """Tallies of groups that follow one another, because keys are sorted.
 
-    Only the ``top`` with the most billed bytes are kept, and the open ones. A group is finished
-    when a whole page has nothing of it: servers put delete markers at a page's end, and some
-    sort slashes in their own way.
+    Keeps only the open groups and the ``top`` groups with the most billed bytes. A group is
+    finished when a whole page has no entry of it: servers put delete markers at the end of a
+    page, and some sort slashes differently.
 
     Args:
-        ahead: What is known of groups before the first page: their unfinished uploads.
+        ahead: Tallies from before the first page: those of unfinished uploads.
     """
 
     def __init__(self, top: int, ahead: Mapping[str, Tally]) -> None:
@@ -56,7 +56,7 @@ class Groups:
         self._best: list[tuple[int, int, str, Tally]] = []
 
     def page(self, tallies: Mapping[str, Tally]) -> None:
-        """Take the tallies of one page."""
+        """Add the tallies of one page."""
         goes_on = {name: self._open.pop(name) for name in tallies.keys() & self._open.keys()}
         for name, tally in self._open.items():
             self._finish(name, tally)
@@ -67,7 +67,7 @@ class Groups:
             self._open[name] = tally
 
     def finish(self) -> dict[str, Stored]:
-        """Return the best, the first of equals first."""
+        """Return the largest groups; of equal ones the first comes first."""
         self.page({})
         for name, tally in sorted(self._ahead.items()):
             self._finish(name, tally, alone=True)
@@ -111,7 +111,7 @@ class Months:
 
 
 def folder_of(key: str, prefix: str) -> str:
-    """Return the folder right below the prefix that a key is in, or the prefix if in none."""
+    """Return the folder of a key directly below the prefix, or the prefix if it is in none."""
     end = key.find("/", len(prefix))
     return prefix if end < 0 else key[: end + 1]
 

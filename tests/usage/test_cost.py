@@ -251,7 +251,7 @@ async def test_a_threshold_that_cannot_be_is_refused_before_any_request(
 def test_what_could_not_be_counted_is_not_taken_for_all_is_well() -> None:
     unknown = a_report({}, notes=("Unfinished uploads are not counted.",))
     assert check_thresholds(unknown, Thresholds(bytes=1)) == []
-    with pytest.raises(InvalidInputError, match="unfinished_bytes cannot be watched"):
+    with pytest.raises(InvalidInputError, match="unfinished_bytes cannot be checked"):
         check_thresholds(unknown, Thresholds(unfinished_bytes=1))
 
 

@@ -262,7 +262,7 @@ async def test_a_chart_that_cannot_be_written_is_a_clear_error(
     report = a_report({"2025-11": Stored(bytes=5)})
     with pytest.raises(InvalidInputError, match=r"path must end with \.png"):
         await draw_growth(report, tmp_path / "growth.svg")
-    with pytest.raises(InvalidInputError, match="is not there"):
+    with pytest.raises(InvalidInputError, match="does not exist"):
         await draw_growth(report, tmp_path / "none" / "growth.png")
     (tmp_path / "taken.png").mkdir()
     with pytest.raises(StorageError, match="cannot be written"):
