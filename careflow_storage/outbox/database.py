@@ -1,4 +1,4 @@
-"""The outbox's SQLite file: durable, shared by processes, and used one statement at a time."""
+"""The outbox's SQLite database: durable, shared by processes, one statement at a time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ except ModuleNotFoundError as missing:
     ) from None
 
 FULL_HINT = (
-    "Is a worker delivering (run), and what does status() tell? Else raise max_bytes, free disk "
-    "space, or deliver dead letters by retry()."
+    "Check that a worker runs, and what status() reports. Else raise max_bytes, free disk space, "
+    "or deliver dead letters with retry()."
 )
 _BUSY_SECONDS = 30.0
 _OLDEST_SQLITE = (3, 35)  # the first with RETURNING
@@ -84,12 +84,12 @@ _MIGRATIONS = (_VERSION_1, _VERSION_2)
 
 
 class Database:
-    """Runs single statements, each a transaction of its own.
+    """Runs single statements, each in a transaction of its own.
 
-    So nothing can be cancelled, or killed, between BEGIN and COMMIT: a statement happens or
-    it does not. Each takes SQLite's write lock before it reads, so no other process comes
-    between. ``synchronous=FULL``: when a statement has returned, its change is on the disk
-    (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    A cancellation or a kill cannot come between BEGIN and COMMIT: a statement is executed
+    completely or not at all. Each takes SQLite's write lock before it reads, so other processes
+    cannot interfere. ``synchronous=FULL``: when a statement has returned, its change is on the
+    disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
     """
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
@@ -98,7 +98,7 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path) -> Self:
-        """Open the file and make its tables; not to be cancelled, and one at a time."""
+        """Open the file and make its tables. One process at a time; must not be cancelled."""
         if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
             raise OutboxError(
                 f"SQLite {sqlite3.sqlite_version} is too old for the outbox.",
@@ -106,8 +106,8 @@ class Database:
             )
         try:
             connecting = aiosqlite.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-            # Its thread must not keep a process from ending that did not close the outbox. Older
-            # releases of aiosqlite are their thread themselves.
+            # Its thread must not keep the process alive if the outbox was not closed. In older
+            # releases of aiosqlite the connection is the thread.
             thread: Any = getattr(connecting, "_thread", connecting)
             thread.daemon = True
             connection = await connecting
@@ -149,9 +149,9 @@ class Database:
                 raise _explained(error) from error
 
     async def run(self, statement: str, parameters: Any = ()) -> list[sqlite3.Row]:
-        """Run one statement to its end, cancelled or not, and return its rows.
+        """Run one statement and return its rows. A cancellation does not interrupt it.
 
-        Statements are run in the order of these calls, also after a cancellation.
+        Statements run in the order of the calls, even after a cancellation.
         """
         if self._closed:
             raise StorageClosedError("The outbox was closed while it was in use.")
@@ -165,7 +165,7 @@ class Database:
             raise _explained(error) from error
 
     async def close(self) -> None:
-        """Close the file, after the statements that run."""
+        """Close the file when the running statements have ended."""
         self._closed = True
         await self._connection.close()
 
@@ -178,11 +178,11 @@ def _explained(error: sqlite3.Error) -> StorageError:
         return OutboxError(
             f"The outbox's database was locked for {_BUSY_SECONDS:g} s.",
             retryable=True,
-            hint="Does another program hold it open, such as a backup or a database browser?",
+            hint="Another program may hold it open, such as a backup or a database browser.",
         )
     return OutboxError(
         f"The outbox's database cannot be used: {error}.",
         code=name or None,
         retryable=name.startswith("SQLITE_IOERR"),
-        hint="Is its folder a local disk that this user may write to?",
+        hint="The folder must be on a local disk, and this user must be able to write to it.",
     )

@@ -1,4 +1,4 @@
-"""One delivery: from a spool file to an object that is proven to hold the same bytes."""
+"""One delivery: from a spool file to an object that verifiably holds the same bytes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ logger: logging.Logger = logging.getLogger("careflow_storage")
 
 # A retention that ends sooner could end before the request is sent.
 _CLOCK_STEP = timedelta(seconds=1)
-# These are about the key, the account or the bucket: the next recording would fare no better.
+# These are about the key, the account or the bucket: every other recording would fail, too.
 _ABOUT_THE_BUCKET = (
     InvalidCredentialsError,
     AccessDeniedError,
@@ -51,8 +51,8 @@ _ABOUT_THE_BUCKET = (
 )
 
 
-# The server will never take this key, these headers or so many bytes. Every other refusal may be
-# about the account, the bucket or the hour, and 72 hours of attempts cost less than a recording.
+# The server will never accept this key, these headers or this size. Any other refusal may pass, and
+# 72 hours of attempts cost less than a lost recording.
 _ABOUT_THE_RECORDING = frozenset(
     {
         "EntityTooLarge",
@@ -88,8 +88,8 @@ class Delivery:
         """Upload an entry's bytes, unless an earlier attempt did, and verify them.
 
         1 PUT (or a multipart upload) and 1 HEAD; after an interrupted attempt 1 HEAD before.
-        A large file goes on with the parts that the attempt has left. An upload of the key that
-        has no part yet may be another writer's: it is left to `abort_stale_uploads`.
+        A large file continues with the parts that the interrupted attempt has stored. An upload
+        without parts may belong to another writer: `abort_stale_uploads` aborts it.
 
         Raises:
             SpoolDamagedError: The spool file is missing or changed; nothing was uploaded.
@@ -147,7 +147,7 @@ class Delivery:
             operation="HeadObject",
             key=entry.key,
             retryable=True,
-            hint="Does something else delete or write this key?",
+            hint="Check whether another program deletes or writes this key.",
         )
 
     async def _checked_digests(self, entry: OutboxEntry, ends: list[int]) -> Digests:
@@ -163,7 +163,7 @@ class Delivery:
             raise SpoolDamagedError(
                 "The spool file has changed since it was accepted.",
                 key=entry.key,
-                hint=f"Is the disk damaged, or did somebody write to {entry.id}?",
+                hint=f"The disk may be damaged, or another program has written to {entry.id}.",
             )
         return digests
 
@@ -177,7 +177,7 @@ class Delivery:
         if not found:
             return False
         if found != ends:
-            # It came with other settings: hash the parts that it has.
+            # It was uploaded with other settings: hash the parts that it has.
             digests = await self._threads.run(self._spool.digests, entry.id, found)
         return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
 
@@ -209,18 +209,18 @@ def _etag_of(parts: list[bytes], *, composite: bool) -> str | None:
 
 
 def is_about_the_bucket(error: Exception) -> bool:
-    """Whether other recordings would fail for the same reason."""
+    """Whether all other recordings would fail for the same reason."""
     if isinstance(error, ServerResponseError):
-        # What refuses is no S3 server: a wrong endpoint, or a proxy on the way.
+        # The response is not of an S3 server: the endpoint is wrong, or a proxy responds.
         return not error.retryable and error.status is not None and 300 <= error.status < 500
     return isinstance(error, _ABOUT_THE_BUCKET)
 
 
 def is_hopeless(error: Exception) -> bool:
-    """Whether this recording can never be delivered as it is."""
+    """Whether this recording can never be delivered."""
     if isinstance(error, TransferError):
         return not error.retryable and error.code in _ABOUT_THE_RECORDING
     if isinstance(error, InvalidInputError):
-        # With a status it is the server's: the bucket cannot lock files yet, or a retention ends.
+        # The server refused it: the bucket cannot lock files yet, or the retention is about to end.
         return error.status is None
     return isinstance(error, SpoolDamagedError)

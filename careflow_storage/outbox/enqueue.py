@@ -1,4 +1,4 @@
-"""Taking a recording in: when this returns, its bytes and the duty to deliver them are on disk."""
+"""Putting a recording: its bytes and its entry are on the disk when `Enqueuer.put` returns."""
 
 from __future__ import annotations
 
@@ -107,12 +107,12 @@ class Enqueuer:
             if entry is not None:
                 return entry
             if name.recorded_at is None:
-                # Another process had a recording of this call in the same millisecond.
+                # Another process has put a recording of this call in the same millisecond.
                 key = self.key(name)
                 continue
             earlier = await self._queue.find(key)
             if earlier is None:
-                continue  # it was just discarded
+                continue  # it was discarded meanwhile
             if (earlier.size, earlier.sha256) == (size, sha256):
                 return earlier
             raise PreconditionFailedError(
@@ -124,19 +124,19 @@ class Enqueuer:
     async def _undo(self, entry_id: str, file: SpoolFile) -> None:
         try:
             await self._threads.clean_up(file.close)
-            # Not the file of a row that a worker has claimed already.
+            # A file whose entry a worker has claimed stays.
             if await self._queue.forget(entry_id):
                 await self._threads.clean_up(partial(self._spool.remove, entry_id))
         except (StorageError, OSError) as error:
             logger.warning(
-                "The rest of a recording stays in the outbox until this process ends: %s",
+                "Part of a recording stays in the outbox until this process ends: %s",
                 error,
                 extra={"entry": entry_id},
             )
 
 
 class _Copy:
-    """From a source to a spool file, a batch at a time."""
+    """Copies a body to a spool file, in batches."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class _Copy:
         self._sha256: str | None = None
 
     def check_unchanged(self, written: str) -> None:
-        """Raise `BodyChangedError` unless what was written is what was there at first."""
+        """Raise `BodyChangedError` if the body was changed while it was copied."""
         if self._sha256 is not None and self._sha256 != written:
             raise BodyChangedError(
                 "The body was changed while it was written to the disk; nothing was kept.",
@@ -172,13 +172,13 @@ class _Copy:
                 await self._write(buffer[:count])
         elif isinstance(source, MemorySource):
             if not source.immutable:
-                # What is written is held to it: it may be changed between two batches.
+                # The caller may change the buffer between two batches.
                 self._sha256 = await self._threads.run(_sha256_of, source.view)
             while piece := source.take(_BATCH_BYTES):
                 await self._write(piece)
         else:
             while piece := await source.next_piece(_BATCH_BYTES):
-                # A chunk of a live call is too little for a trip to the disk.
+                # A chunk of a live call is too small for a write of its own.
                 self._batch += piece
                 if len(self._batch) >= INLINE_BYTES:
                     await self._flush()
@@ -192,7 +192,7 @@ class _Copy:
         if self._source.size is None:
             await self._make_room(data.nbytes)
         else:
-            # One byte more than declared is enough to know, and must not fill the disk.
+            # Refuse a body that is too long before it fills the disk.
             check_size(self._source.size, self._file.size + data.nbytes, ended=False)
         await self._threads.run(self._file.write, data)
 
@@ -200,7 +200,7 @@ class _Copy:
         missing = self._file.size + more - self._reserved
         if missing <= 0:
             return
-        # In growing steps: each costs a write to the database.
+        # In growing steps, since each costs a write to the database.
         step = min(max(_FIRST_RESERVE_BYTES, self._reserved), _LARGEST_RESERVE_BYTES)
         for amount in (max(missing, step), missing):
             try:

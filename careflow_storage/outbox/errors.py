@@ -1,4 +1,4 @@
-"""What can go wrong with the outbox itself, beside the errors of the storage."""
+"""The errors of the outbox itself."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from careflow_storage.errors import StorageError
 
 
 class OutboxError(StorageError):
-    """The outbox's folder or database cannot be used; ``retryable`` when it is only busy."""
+    """The outbox's folder or database cannot be used. ``retryable`` if it is only busy."""
 
 
 class SpoolDamagedError(StorageError):
-    """The bytes on the disk are no longer those that were accepted."""
+    """The bytes on the disk are not those that were put."""
 
 
 class OutboxFullError(OutboxError):
-    """There is no room: ``max_bytes`` is reached or the disk is full. Nothing was kept."""
+    """``max_bytes`` is reached or the disk is full. Nothing was kept."""

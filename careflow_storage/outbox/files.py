@@ -27,7 +27,7 @@ _ENTRY_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """A spool file's length, its SHA-256 in hex, and the MD5 of each part."""
+    """The length of a spool file, its SHA-256 in hex, and the MD5 of each part."""
 
     size: int
     sha256: str
@@ -35,19 +35,19 @@ class Digests:
 
 
 class Spool:
-    """Files by the ID of their entry; all methods are for threads.
+    """Files by the ID of their entry. Call the methods in threads.
 
-    A file is ``<id>.part`` while it is written and ``<id>`` when its bytes are on the disk.
+    A file is named ``<id>.part`` while it is written, and ``<id>`` when its bytes are on the disk.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, entry_id: str) -> Path:
-        """Return where the bytes of an entry are.
+        """Return the path of an entry's bytes.
 
         Raises:
-            SpoolDamagedError: The outbox made no entry of this ID: it could lead out of the folder.
+            SpoolDamagedError: The ID is not one of the outbox, and could lead out of the folder.
         """
         if not _ENTRY_ID.fullmatch(entry_id):
             raise SpoolDamagedError(
@@ -57,11 +57,11 @@ class Spool:
         return self._folder / entry_id
 
     def create(self, entry_id: str) -> SpoolFile:
-        """Begin a file."""
+        """Return a file to write. It is made by its ``open``."""
         return SpoolFile(self._folder, entry_id)
 
     def remove(self, entry_id: str) -> None:
-        """Remove a file, if it is there. Files that the outbox did not make stay."""
+        """Delete a file, if it exists. Files that the outbox did not make stay."""
         if _ENTRY_ID.fullmatch(entry_id):
             for name in (entry_id, entry_id + _PART):
                 (self._folder / name).unlink(missing_ok=True)
@@ -86,13 +86,13 @@ class Spool:
                     part.update(buffer[:count])
                     position += count
                 parts.append(part.digest())
-            # Bytes beyond the end that the entry knows are damage, too.
+            # Bytes beyond the end of the entry are damage, too.
             position += len(file.read(1))
         return Digests(position, whole.hexdigest(), parts)
 
 
 class SpoolFile:
-    """A file that is being written; its methods are for threads, one at a time."""
+    """A file that is being written. Call its methods in threads, one at a time."""
 
     def __init__(self, folder: Path, entry_id: str) -> None:
         self._folder = folder
@@ -107,7 +107,7 @@ class SpoolFile:
     def open(self) -> None:
         """Make the file."""
         with _explaining(), self._lock:
-            # Who was cancelled while this waited for a thread has closed it already.
+            # A cancellation may have closed it while this waited for a thread.
             if not self._closed:
                 self._file = FileIO(self._path, "xb", opener=_private)
 
@@ -122,9 +122,9 @@ class SpoolFile:
                 view = view[file.write(view) :]
 
     def finish(self) -> str:
-        """Bring bytes and name to the disk; return the SHA-256 in hex.
+        """Flush bytes and name to the disk; return the SHA-256 in hex.
 
-        First the bytes, then the name that says that they are whole, then the folder: fsync(2),
+        First the bytes, then the final name, then the folder: fsync(2),
         "does not necessarily ensure that the entry in the directory has also reached disk".
         """
         with _explaining(), self._lock:
@@ -136,7 +136,7 @@ class SpoolFile:
             return self._hash.hexdigest()
 
     def close(self) -> None:
-        """Close it; what is to become of it is the caller's affair."""
+        """Close the file. It stays on the disk."""
         with self._lock:
             self._closed = True
             if self._file is not None:
@@ -149,7 +149,7 @@ class SpoolFile:
 
 
 class _explaining:  # noqa: N801 - used as a function
-    """Tells what an error of the disk means."""
+    """Raise an `OutboxError` for an error of the disk."""
 
     def __enter__(self) -> None:
         pass
@@ -162,11 +162,11 @@ class _explaining:  # noqa: N801 - used as a function
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that only this user can read, and bring its name to the disk.
+    """Make a folder that only this user can read, and flush its name to the disk.
 
     Raises:
-        OutboxError: It or a parent is a file; or it exists, and other users may write to it:
-            they could plant recordings.
+        OutboxError: It or a parent is a file. Or it exists and other users can write to it, who
+            could plant recordings.
     """
     missing = [path, *path.parents]
     for folder in reversed([each for each in missing if not each.is_dir()]):
@@ -190,9 +190,9 @@ def make_folder(path: Path) -> None:
 
 
 def make_private(path: Path) -> None:
-    """Make a file that only this user can read and write, or restrict it to that."""
+    """Make a file that only this user can read and write, or restrict an existing one to that."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600))
-    # SQLite gives its other files the mode of the database when it makes them.
+    # SQLite makes its other files with the mode of the database.
     for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
         with suppress(FileNotFoundError):
             if stat.S_IMODE(each.stat().st_mode) & 0o077:
@@ -200,7 +200,7 @@ def make_private(path: Path) -> None:
 
 
 def sync_file(descriptor: int) -> None:
-    """Bring a file's bytes to the disk."""
+    """Flush a file's bytes to the disk."""
     if sys.platform == "darwin":
         import fcntl
 
@@ -210,7 +210,7 @@ def sync_file(descriptor: int) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Bring a folder's names to the disk; Windows does so by itself."""
+    """Flush a folder's names to the disk. Windows does so by itself."""
     if sys.platform != "win32":
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What the outbox tells about itself: frozen, typed, ready for JSON."""
+"""The results of the outbox: frozen, typed, ready for JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 OutboxState = Literal["pending", "delivering", "delivered", "dead"]
-"""Where a recording stands: waiting, on its way, in the bucket, given up."""
+"""The state of a recording: waiting, being uploaded, in the bucket, given up."""
 
 
 class _Model(BaseModel):
@@ -18,7 +18,7 @@ class OutboxEntry(_Model):
     """One recording in the outbox.
 
     ``size`` is in bytes, ``sha256`` is lower-case hex of all of them, times are UTC.
-    ``attempts`` counts how often a delivery was begun, ``next_attempt_at`` tells when a waiting
+    ``attempts`` counts the deliveries that were begun, ``next_attempt_at`` is when a waiting
     recording is due. ``etag`` and ``version_id`` are those of the delivered object.
     """
 
@@ -39,13 +39,13 @@ class OutboxEntry(_Model):
 
 
 class OutboxStatus(_Model):
-    """How the outbox stands.
+    """Counts of an outbox, over all its processes.
 
-    ``incoming`` are being written by a ``put_recording`` that has not returned. ``bytes`` is
-    what all undelivered recordings take on disk, dead letters and those incoming included.
-    ``oldest`` is when the oldest undelivered recording came that is not a dead letter.
-    ``last_error`` is that of a recording that still waits or was given up. ``blocked`` says
-    that the bucket refuses: a key, a cap or a setting is at fault, not a recording.
+    ``incoming`` recordings are being written by a ``put_recording`` that has not returned.
+    ``bytes`` is the size of all undelivered recordings on the disk, with dead letters and
+    incoming ones. ``oldest`` is when the oldest waiting recording was put. ``last_error`` is the
+    latest error of a waiting or dead recording. ``blocked``: the bucket refuses all recordings,
+    because of a key, a cap or a setting.
     """
 
     incoming: int

@@ -1,4 +1,4 @@
-"""`Outbox`: recordings that are safe on disk now, and in the bucket as soon as it responds."""
+"""`Outbox`: recordings that are safe on the disk now, and are delivered to the bucket later."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PAGE_ENTRIES = 200
 
 
 class Outbox:
-    """Recordings that are on their way to the bucket, kept on this machine's disk.
+    """A queue of recordings on the local disk, which are delivered to the bucket.
 
     ::
 
@@ -49,29 +49,29 @@ class Outbox:
                 entry = await outbox.put_recording("CA123", body, "recording.webm")
                 await outbox.run()
 
-    Any number of tasks and processes of one machine may share a folder: some put, some run.
-    The folder must be on a local disk. An outbox belongs to the event loop that opened it.
+    Any number of tasks and processes of one machine may share a folder. The folder must be on a
+    local disk. An outbox belongs to the event loop that opened it.
 
     Args:
-        folder: Made, for this user alone, when it is missing.
+        folder: The folder of the outbox. A missing one is made, for this user only.
         storage: Where to deliver; None for a process that only puts.
-        max_bytes: How many bytes may wait on disk, for all processes that give the same
-            number; None for as many as the disk holds.
-        concurrency: How many recordings one `run` delivers at once.
-        poll_interval: Seconds after which `run` notices what another process has put.
-        lease: Seconds after which others take over from a process that hangs. From one that
-            is dead they take over at once.
-        retry_base_delay: Seconds; the second attempt comes after one or two of them, later
-            ones after twice as many each time, with jitter. So many seconds also pass before
-            an attempt that was cut off is taken up again.
+        max_bytes: The most bytes of undelivered recordings on the disk, over all processes (pass
+            all the same number); None for no limit.
+        concurrency: How many recordings one `run` delivers at the same time.
+        poll_interval: The seconds after which `run` notices the puts of other processes.
+        lease: The seconds after which other processes take over the recordings of a process that
+            hangs. Those of a dead process they take over immediately.
+        retry_base_delay: The second attempt comes after one to two times this many seconds, and
+            the delay doubles with each attempt, with jitter. An interrupted attempt is repeated
+            after this many seconds.
         retry_max_delay: The most seconds between two attempts, unless the server asks for more.
-        give_up_after: How long a recording fails before it becomes a dead letter.
-        keep_delivered: How long a delivery is remembered, without its bytes: to tell that it
-            was delivered, and to know the same recording when it is put again.
+        give_up_after: How long the attempts fail before a recording becomes a dead letter.
+        keep_delivered: How long the entry of a delivered recording is kept, without its bytes.
+            Until then `get` returns it, and the same recording is not put twice.
 
     Raises:
-        InvalidInputError: A number makes no sense, or an argument is of another type.
-        InvalidPathError: No folder can have this name.
+        InvalidInputError: A number is not positive, or an argument has the wrong type.
+        InvalidPathError: ``folder`` cannot be a path.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Outbox:
         return f"<Outbox {str(self.folder)!r}>"
 
     async def __aenter__(self) -> Self:
-        """Open the folder, and tidy up after processes that died.
+        """Open the folder, and clean up after processes that died.
 
         Raises:
             OutboxError: The folder or its database cannot be used.
@@ -166,11 +166,11 @@ class Outbox:
         await self.close()
 
     async def close(self, grace: float = DEFAULT_GRACE) -> None:
-        """Stop delivering, and close the folder. At once when nothing is in flight.
+        """Stop delivering, and close the folder. Immediate when nothing is in flight.
 
-        `run` and `drain` stop, and raise `StorageClosedError`: what was on its way stays queued,
-        and the next one to run delivers it. `put_recording` keeps nothing of what it was copying.
-        All this has ``grace`` seconds. Safe to call twice, and in several tasks at once. It does
+        `run` and `drain` raise `StorageClosedError`. Recordings that they were delivering stay
+        queued for the next `run`. A running `put_recording` is cancelled and keeps nothing. All
+        this may take ``grace`` seconds. Safe to call twice, and in several tasks at once. Does
         not close the storage.
 
         Raises:
@@ -185,7 +185,7 @@ class Outbox:
         if store is None or home is None:
             self._closed = True
         elif home[0] != os.getpid():
-            # The lock and the entries are the parent's, who goes on.
+            # The lock and the leases belong to the parent process.
             self._closed, self._in_flight.deadline = True, 0.0
         elif home[1] is not _running_loop() and not home[1].is_closed():
             raise WrongLoopError(
@@ -242,7 +242,7 @@ class Outbox:
         return entry
 
     async def run(self) -> None:
-        """Deliver until cancelled or closed, then stop at once: what was on its way stays queued.
+        """Deliver until cancelled or closed. Recordings that are being delivered then stay queued.
 
         Raises:
             OutboxError: The database is damaged, or the folder is gone.
@@ -252,10 +252,9 @@ class Outbox:
             await self._deliver("run", until_empty=False)
 
     async def drain(self) -> OutboxStatus:
-        """Deliver until nothing waits any more, here or in another process; say how it stands.
+        """Deliver until no recording waits, here or in another process; return the status.
 
-        It waits as long as that takes: bound it with ``asyncio.timeout``. Dead letters are
-        not waited for.
+        Bound it with ``asyncio.timeout``. It does not wait for dead letters.
         """
         async with self._call("drain"):
             await self._deliver("drain", until_empty=True)
@@ -290,30 +289,30 @@ class Outbox:
             self._worker = None
 
     async def status(self) -> OutboxStatus:
-        """Say how the outbox stands, for all processes together. Sends no request."""
+        """Return the counts of the outbox, over all processes. Sends no request."""
         with self._call("status"):
             return await self._store().queue.status()
 
     async def get(self, entry_id: str) -> OutboxEntry | None:
-        """Return an entry by its ID; None when it was discarded, or delivered long ago."""
+        """Return an entry by its ID; None if it was discarded or its delivery is long ago."""
         with self._call("get"):
             return await self._store().queue.get(entry_id)
 
     def entries(self, state: OutboxState | None = None) -> EntryListing:
-        """List entries in the order in which they came: await it, or iterate over it."""
+        """List the entries in the order of their puts: await it, or iterate over it."""
         with self._call("entries"):
             return EntryListing(self._store(), state)
 
     def dead_letters(self) -> EntryListing:
-        """List the recordings that were given up; their bytes are kept."""
+        """List the recordings whose delivery was given up. Their bytes are kept."""
         with self._call("dead_letters"):
             return EntryListing(self._store(), "dead", "dead_letters")
 
     async def retry(self, entry_id: str) -> OutboxEntry:
-        """Make a dead letter, or a recording that waits, due now.
+        """Deliver a dead letter, or a waiting recording, now.
 
         Raises:
-            InvalidInputError: There is none with this ID, or it is being delivered, or was.
+            InvalidInputError: No entry has this ID, or it is being delivered, or was delivered.
         """
         with self._call("retry"):
             queue = self._store().queue
@@ -326,9 +325,9 @@ class Outbox:
             return entry
 
     async def retry_all(self) -> int:
-        """Make all dead letters, and all recordings that wait, due now; return how many.
+        """Deliver all dead letters and all waiting recordings now; return how many.
 
-        For when the key, the cap or the network is mended.
+        Call it when the key, the cap or the network works again.
         """
         with self._call("retry_all"):
             ids = await self._store().queue.retry(None)
@@ -336,10 +335,10 @@ class Outbox:
             return len(ids)
 
     async def discard(self, entry_id: str) -> None:
-        """Erase a dead letter and its bytes. This cannot be undone.
+        """Delete a dead letter and its bytes. This cannot be undone.
 
         Raises:
-            InvalidInputError: There is no dead letter with this ID.
+            InvalidInputError: No dead letter has this ID.
         """
         with self._call("discard"):
             store = self._store()

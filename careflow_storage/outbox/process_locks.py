@@ -1,7 +1,7 @@
-"""Who is alive: every open outbox holds a file lock, which dies with its process.
+"""Which processes are alive: every open outbox holds a lock on a file of its own.
 
-The kernel drops ``flock`` at whatever death, kill -9 included, at once. So what a dead process
-was doing is known to be over without waiting for a time to pass.
+When a process ends, by kill -9 too, the kernel releases its locks immediately. So its leases can
+be ended without a timeout.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class FileLock:
     """A lock on a file, held until `release` or the end of the process."""
 
     def __init__(self, path: Path, *, wait: bool) -> None:
-        """Take it; blocks while another holds it, or raises BlockingIOError at once.
+        """Take the lock: wait while another process holds it, or raise `BlockingIOError`.
 
-        A forked child inherits it: it is free only when both are gone.
+        A forked child inherits the lock. It is free when both processes have released it.
         """
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -34,7 +34,7 @@ class FileLock:
             raise
 
     def release(self) -> None:
-        """Let go of it; safe to call twice."""
+        """Release the lock. Safe to call twice."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
@@ -55,27 +55,27 @@ def _lock(file: int, *, wait: bool) -> None:
 
 
 class ProcessLocks:
-    """The folder of these locks. To be used behind the gate."""
+    """The folder of the locks. Call its methods while you hold the gate."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def enter(self) -> FileLock:
-        """Wait at the gate: whoever opens or tidies up an outbox does it alone."""
+        """Take the gate, a lock that only one process at a time holds to open or tidy up."""
         return FileLock(self._folder / "gate", wait=True)
 
     def join(self) -> tuple[str, FileLock]:
-        """Make a new owner, alive as long as its lock is held."""
+        """Return a new owner and its lock. The owner is alive while it holds the lock."""
         name = secrets.token_hex(8)
         return name, FileLock(self._folder / f"{name}.lock", wait=False)
 
     def leave(self, name: str, lock: FileLock) -> None:
-        """End an owner who leaves nothing behind; at any time, it needs no gate."""
+        """Remove an owner that has released its leases. Needs no gate."""
         lock.release()
-        self.bury({name})
+        self.remove({name})
 
     def census(self) -> tuple[set[str], set[str]]:
-        """Return the names of the living and of the dead."""
+        """Return the names of the living owners, and those of the dead."""
         living, dead = set[str](), set[str]()
         for path in self._folder.glob("*.lock"):
             try:
@@ -86,9 +86,9 @@ class ProcessLocks:
                 dead.add(path.stem)
         return living, dead
 
-    def bury(self, names: set[str]) -> None:
-        """Forget the dead, when nothing of theirs is left."""
+    def remove(self, names: set[str]) -> None:
+        """Delete the lock files of dead processes, after their leases were ended."""
         for name in names:
-            # Windows refuses while somebody looks at it; then it is done the next time.
+            # Windows refuses while another process has the file open: it is deleted next time.
             with suppress(PermissionError):
                 (self._folder / f"{name}.lock").unlink(missing_ok=True)

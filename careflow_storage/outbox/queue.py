@@ -1,4 +1,4 @@
-"""What the outbox knows of each recording: every change is one SQL statement.
+"""The entries of the outbox: every change is one SQL statement.
 
 ::
 
@@ -8,8 +8,8 @@
        v                    └──retry── dead <───┘
      gone                               └──discard──> gone
 
-A lease is an owner and a time. Times are the wall clock's, in seconds since 1970: processes
-that share an outbox share a machine.
+A lease is an owner and a time. Times are in seconds since 1970, by the wall clock, since the
+processes that share an outbox run on one machine.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _STATES: dict[OutboxState, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A recording that is ours to deliver for a while."""
+    """A recording that this owner may deliver until its lease ends."""
 
     entry: OutboxEntry
     options: ObjectOptions
@@ -48,9 +48,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a delivery failed, and what that means.
+    """How a delivery failed, and the seconds until the next attempt.
 
-    ``fatal``: it can never succeed. ``blocked``: the bucket refuses, not this recording.
+    ``fatal``: the recording can never be delivered. ``blocked``: the bucket refuses all.
     """
 
     error: str
@@ -62,9 +62,9 @@ class Failure:
 class EntryQueue:
     """The table of entries, as one owner sees it.
 
-    ``respite``: seconds between the end of an attempt that was cut off, by a kill or a
-    cancellation, and the next one. What it had sent may still be on its way into the bucket:
-    looked for too early, it would be missed, and stored a second time.
+    ``respite``: the seconds between an interrupted attempt and the next one. A request of the
+    interrupted attempt may still be running: a HEAD that comes too early would not find the
+    object, and it would be stored a second time.
     """
 
     def __init__(
@@ -75,13 +75,12 @@ class EntryQueue:
         self._owner = owner
         self._max_bytes = max_bytes
 
-    # --- coming in ----------------------------------------------------------------------
+    # --- put ----------------------------------------------------------------------
 
     async def reserve(self, entry_id: str, size: int, options: ObjectOptions) -> None:
-        """Note that a recording is coming, and keep room for it.
+        """Insert an entry whose file is about to be written, and reserve its bytes.
 
-        From before its file exists until `accept` or `forget`, this row tells everybody that
-        the file is being written, and by whom.
+        It names the owner that writes the file, until `accept` or `forget`.
         """
         rows = await self._database.run(
             f"""INSERT INTO entries
@@ -102,7 +101,7 @@ class EntryQueue:
             raise await self._full(size)
 
     async def reserve_more(self, entry_id: str, more: int) -> None:
-        """Keep room for more bytes of a recording whose size nobody knows."""
+        """Reserve more bytes for a recording of unknown size."""
         rows = await self._database.run(
             f"UPDATE entries SET size = size + :more WHERE id = :id AND {_FITS} RETURNING id",  # noqa: S608
             {"id": entry_id, "more": more, "most": self._max_bytes},
@@ -118,7 +117,7 @@ class EntryQueue:
         )
 
     async def accept(self, entry_id: str, key: str, size: int, sha256: str) -> OutboxEntry | None:
-        """Take over the duty to deliver; None when another recording has the key."""
+        """Make the entry due for delivery. None if another recording has the key."""
         rows = await self._database.run(
             """UPDATE OR IGNORE entries
                SET state = 'pending', key = :key, size = :size, sha256 = :sha256,
@@ -129,7 +128,7 @@ class EntryQueue:
         return _entry(rows[0]) if rows else None
 
     async def forget(self, entry_id: str) -> bool:
-        """Undo `reserve`, and `accept` too as long as nobody has claimed it."""
+        """Delete an entry that was not claimed yet; whether it was there."""
         rows = await self._database.run(
             """DELETE FROM entries WHERE id = ? AND
                (state = 'incoming' OR (state = 'pending' AND attempts = 0)) RETURNING id""",
@@ -137,13 +136,13 @@ class EntryQueue:
         )
         return bool(rows)
 
-    # --- going out ----------------------------------------------------------------------
+    # --- deliver ----------------------------------------------------------------------
 
     async def claim(self, count: int, lease: float, busy_with: Collection[str]) -> list[Claim]:
-        """Take up to ``count`` due recordings that nobody works on, for ``lease`` seconds.
+        """Lease up to ``count`` due recordings for ``lease`` seconds.
 
-        Not those that this owner is ``busy_with``, even if it was too busy to renew a lease.
-        Each goes to the end of the queue: one that kills its process holds up no others.
+        Skips those in ``busy_with``, even if this owner did not renew their leases in time. Each
+        moves to the end of the queue: a recording that kills its process does not block others.
         """
         now = time.time()
         rows = await self._database.run(
@@ -166,7 +165,7 @@ class EntryQueue:
         return [Claim(_entry(row), options_of(row), row["failures"]) for row in rows]
 
     async def renew(self, ids: Collection[str], lease: float) -> set[str]:
-        """Prolong leases; return those of them that are still ours."""
+        """Renew leases; return the IDs whose lease this owner still had."""
         rows = await self._database.run(
             """UPDATE entries SET lease_until = ? WHERE owner = ? AND state = 'pending'
                AND id IN (SELECT value FROM json_each(?)) RETURNING id""",
@@ -175,7 +174,7 @@ class EntryQueue:
         return {row["id"] for row in rows}
 
     async def release(self) -> None:
-        """Give up all leases of this owner."""
+        """Release all leases of this owner."""
         await self._database.run(
             """UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?
                WHERE owner = ? AND state = 'pending'""",
@@ -183,7 +182,7 @@ class EntryQueue:
         )
 
     async def settle(self, entry_id: str, etag: str, version_id: str | None) -> bool:
-        """Note a delivery; False when the lease was lost meanwhile."""
+        """Mark an entry as delivered. False if the lease was lost meanwhile."""
         rows = await self._database.run(
             """UPDATE entries SET state = 'delivered', delivered_at = ?, etag = ?, version_id = ?,
                    owner = NULL, lease_until = NULL, due_at = NULL, last_error = NULL,
@@ -196,10 +195,9 @@ class EntryQueue:
     async def fail(
         self, entry_id: str, failure: Failure, give_up_after: float
     ) -> OutboxEntry | None:
-        """Note a failure and when to try again, or give up; None when the lease was lost.
+        """Store a failure and the time of the next attempt, or give up. None if the lease was lost.
 
-        Where the bucket refuses, time alone is no reason to give up: others must have been
-        delivered meanwhile.
+        When the bucket refuses, give up only if other recordings were delivered meanwhile.
         """
         rows = await self._database.run(
             f"""UPDATE entries SET
@@ -225,7 +223,7 @@ class EntryQueue:
         return _entry(rows[0]) if rows else None
 
     async def next_due(self) -> float | None:
-        """When the next recording is due or its lease ends; None when none is left."""
+        """Return when the next recording is due or its lease ends; None when none is left."""
         (row,) = await self._database.run(
             """SELECT MIN(CASE WHEN owner IS NULL THEN due_at ELSE MAX(due_at, lease_until) END)
                AS due FROM entries WHERE state = 'pending'"""
@@ -236,7 +234,7 @@ class EntryQueue:
     # --- recovery -----------------------------------------------------------------------
 
     async def inherit(self, living: Collection[str]) -> None:
-        """End what owners that are not alive were doing; nobody may be opening meanwhile."""
+        """End the work of all owners but the ``living``. The caller holds the gate."""
         alive = json.dumps(list(living))
         await self._database.run(
             """DELETE FROM entries WHERE state = 'incoming'
@@ -251,10 +249,10 @@ class EntryQueue:
         )
 
     async def needless(self, ids: Collection[str]) -> set[str]:
-        """Of these files, those that are no longer needed.
+        """Return those of the files that are not needed.
 
-        The files must have been listed before. Then a file without a row is never one whose
-        recording is just coming in: its row is older than the file.
+        List the files first. An entry is older than its file, so a file without an entry is not
+        one that is being written.
         """
         rows = await self._database.run(
             """SELECT id FROM entries WHERE state != 'delivered'
@@ -264,30 +262,30 @@ class EntryQueue:
         return set(ids) - {row["id"] for row in rows}
 
     async def purge(self, older_than: float) -> None:
-        """Forget deliveries of more than so many seconds ago."""
+        """Delete the entries that were delivered more than ``older_than`` seconds ago."""
         await self._database.run(
             "DELETE FROM entries WHERE state = 'delivered' AND delivered_at < ?",
             (time.time() - older_than,),
         )
 
-    # --- looking, and deciding by hand --------------------------------------------------
+    # --- read, retry, discard --------------------------------------------------
 
     async def get(self, entry_id: str) -> OutboxEntry | None:
-        """Return an accepted entry."""
+        """Return an entry whose file is written; None if there is none."""
         rows = await self._database.run(
             "SELECT * FROM entries WHERE id = ? AND state != 'incoming'", (entry_id,)
         )
         return _entry(rows[0]) if rows else None
 
     async def find(self, key: str) -> OutboxEntry | None:
-        """Return the entry that has a key."""
+        """Return the entry with a key; None if there is none."""
         rows = await self._database.run("SELECT * FROM entries WHERE key = ?", (key,))
         return _entry(rows[0]) if rows else None
 
     async def page(
         self, state: OutboxState | None, after: int, count: int
     ) -> tuple[list[OutboxEntry], int]:
-        """Return some entries in the order in which they came, and where to go on."""
+        """Return ``count`` entries in the order of their puts, and where the next page begins."""
         where = "state != 'incoming'" if state is None else _STATES[state]
         rows = await self._database.run(
             f"SELECT * FROM entries WHERE {where} AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
@@ -307,14 +305,14 @@ class EntryQueue:
         return [row["id"] for row in rows]
 
     async def discard(self, entry_id: str) -> bool:
-        """Forget a dead entry; False when there is none."""
+        """Delete a dead entry. False if there is none."""
         rows = await self._database.run(
             "DELETE FROM entries WHERE id = ? AND state = 'dead' RETURNING id", (entry_id,)
         )
         return bool(rows)
 
     async def status(self) -> OutboxStatus:
-        """Count."""
+        """Count the entries and bytes."""
         (row,) = await self._database.run(
             f"""SELECT
                    COUNT(*) FILTER (WHERE state = 'incoming') AS incoming,

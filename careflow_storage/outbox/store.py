@@ -1,4 +1,4 @@
-"""An open outbox: its folder, database, files and threads, and the tidying up."""
+"""An open outbox: its folder, database, files and threads, and their clean-up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DATABASE = "outbox.sqlite3"
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for a folder; times in seconds."""
+    """The limits of an outbox; times in seconds. For ``respite`` see `EntryQueue`."""
 
     max_bytes: int | None
     keep_delivered: float
@@ -30,7 +30,7 @@ class Rules:
 
 
 class OutboxStore:
-    """Everything that an open outbox holds."""
+    """The resources of an open outbox."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class OutboxStore:
 
     @classmethod
     async def open(cls, folder: Path, rules: Rules) -> Self:
-        """Open a folder and tidy up; not to be cancelled."""
+        """Open a folder and tidy up. Must not be cancelled."""
         threads = Threads()
         try:
             gate = await threads.run(_enter, folder)
@@ -81,7 +81,7 @@ class OutboxStore:
         return store
 
     async def close(self) -> None:
-        """Close all, and leave nothing that others would have to tidy up."""
+        """Close the database and the threads, and release the lock."""
         try:
             await self._database.close()
         finally:
@@ -89,7 +89,7 @@ class OutboxStore:
             await self.threads.close()
 
     async def tidy(self) -> None:
-        """End what dead processes were doing, and remove what is no longer needed."""
+        """End the leases of dead processes, and delete files and entries that are not needed."""
         try:
             gate = await self.threads.run(self._process_locks.enter)
             try:
@@ -100,22 +100,24 @@ class OutboxStore:
             raise OutboxError(f"Tidying up failed: {error}.", retryable=True) from error
 
     async def _tidy(self) -> None:
-        # Behind the gate nobody joins, so who is not counted among the living is dead.
+        # No process can join while this one holds the gate: all others are dead.
         living, dead = await self.threads.run(self._process_locks.census)
         await self.queue.inherit(living)
         await self.queue.purge(self._keep_delivered)
         ids = await self.threads.run(self.spool.ids)
         for entry_id in await self.queue.needless(ids):
             await self.remove(entry_id)
-        await self.threads.run(self._process_locks.bury, dead)
+        await self.threads.run(self._process_locks.remove, dead)
 
     async def remove(self, entry_id: str) -> None:
-        """Remove a spool file; one that resists is tried again when tidying up."""
+        """Delete a spool file. If that fails, `tidy` tries again."""
         try:
             await self.threads.run(self.spool.remove, entry_id)
         except OSError as error:
             logger.warning(
-                "A spool file that is no longer needed stays: %s", error, extra={"entry": entry_id}
+                "A spool file that is no longer needed could not be deleted: %s",
+                error,
+                extra={"entry": entry_id},
             )
 
 

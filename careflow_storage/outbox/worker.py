@@ -1,4 +1,4 @@
-"""The worker's loop: claim, deliver, back off, and keep the leases alive."""
+"""The worker's loop: claim entries, deliver them, back off, and renew the leases."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHORTEST_REST = 0.01
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """How hard to work; times in seconds."""
+    """The limits and intervals of a worker; times in seconds."""
 
     concurrency: int
     poll_interval: float
@@ -36,7 +36,7 @@ class WorkerOptions:
 
 
 class Worker:
-    """Delivers what is due, until it is cancelled or nothing is left."""
+    """Delivers due entries, until it is cancelled or none is left."""
 
     def __init__(
         self,
@@ -55,17 +55,17 @@ class Worker:
         self._remove = remove
         self._tidy = tidy
         self._running: dict[str, asyncio.Task[None]] = {}
-        # How often in a row the bucket has refused, and until when nothing is sent therefore.
+        # How many times in a row the bucket has refused, and until when nothing is sent.
         self._refusals = 0
         self._closed_until = 0.0
 
     def hurry(self) -> None:
-        """Forget that the bucket refused: somebody says that it is mended."""
+        """Deliver again at once, although the bucket has refused."""
         self._refusals, self._closed_until = 0, 0.0
         self._wake.set()
 
     async def run(self, *, until_empty: bool) -> None:
-        """Deliver; when cancelled, what is on its way stops and its leases are given back."""
+        """Deliver. When cancelled, stop the deliveries and release their leases."""
         try:
             async with task_group() as group:
                 helpers = [
@@ -88,7 +88,7 @@ class Worker:
                     task.add_done_callback(partial(self._ended, claim.entry.id))
                 due = await self._queue.next_due()
             except OutboxError as error:
-                self._outlived(error)
+                self._continue_after(error)
                 due = time.time() + self._options.poll_interval
             if until_empty and due is None and not self._running:
                 return
@@ -107,7 +107,7 @@ class Worker:
     def _free(self) -> int:
         if time.monotonic() < self._closed_until:
             return 0
-        # One at a time finds out whether a bucket that refused is open again.
+        # One delivery at a time finds out whether the bucket accepts again.
         most = 1 if self._refusals else self._options.concurrency
         return most - len(self._running)
 
@@ -129,18 +129,18 @@ class Worker:
             proof = await self._delivery.deliver(claim)
         except (StorageClosedError, WrongLoopError):
             raise
-        except Exception as error:  # noqa: BLE001 - kept with the entry, logged, and retried
+        except Exception as error:  # noqa: BLE001 - stored with the entry, logged, and retried
             await self._guarded(self._failed(claim, error))
             return
         self._refusals, self._closed_until = 0, 0.0
-        # Not to be cancelled between the note and the removal of the file.
+        # A cancellation must not come between the database and the deletion of the file.
         await run_to_end(self._guarded(self._settle(entry.id, proof.etag, proof.version_id)))
 
     async def _settle(self, entry_id: str, etag: str, version_id: str | None) -> None:
         if await self._queue.settle(entry_id, etag, version_id):
             await self._remove(entry_id)
         else:
-            logger.warning("The lease of %s ended before its delivery did.", entry_id)
+            logger.warning("The lease of %s ended before its delivery.", entry_id)
 
     async def _failed(self, claim: Claim, error: Exception) -> None:
         blocked, fatal = is_about_the_bucket(error), is_hopeless(error)
@@ -177,7 +177,7 @@ class Worker:
             )
 
     def _refused(self, error: Exception) -> None:
-        # Those that were on their way together count once.
+        # Refusals of concurrent deliveries count once.
         if time.monotonic() >= self._closed_until:
             self._refusals += 1
             pause = self._pause_after(error, self._refusals)
@@ -195,7 +195,7 @@ class Worker:
         ours = await self._queue.renew(running, self._options.lease) if running else set()
         for entry_id, task in running.items():
             if entry_id not in ours and entry_id in self._running:
-                # This process stood still for long: another has it now.
+                # This process was suspended, and another has the lease now.
                 task.cancel()
 
     async def _repeat(self, job: Callable[[], Awaitable[None]], pause: float) -> None:
@@ -207,11 +207,11 @@ class Worker:
         try:
             await work
         except OutboxError as error:
-            self._outlived(error)
+            self._continue_after(error)
 
-    def _outlived(self, error: OutboxError) -> None:
-        # A database that is locked, or on a full disk, is so for a while: leases end, and what
-        # could not be noted is found out by a HEAD at the next attempt.
+    def _continue_after(self, error: OutboxError) -> None:
+        # A lock or a full disk passes. Until then leases end, and the next attempt finds by a HEAD
+        # what could not be written.
         if not error.retryable:
             raise error
-        logger.warning("The outbox goes on after an error: %s", error)
+        logger.warning("The outbox continues after an error: %s", error)
