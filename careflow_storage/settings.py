@@ -1,16 +1,17 @@
-"""What the storage must know: the ``BACKBLAZE_*`` variables, checked before any request.
+"""Configuration from the ``BACKBLAZE_*`` variables, checked before any request.
 
-A value is taken from the first of these that has it: an argument of ``StorageSettings(...)``,
-the environment, the file ``.env`` of the working directory, a file named like the variable in
-a secrets directory (``/run/secrets``, as Docker and Kubernetes mount it). Last come the
-``AWS_*`` names of the migration table, by groups: AWS's key pair is used only where neither
-half of Backblaze's is given, and AWS's region and endpoint only where neither of Backblaze's
-is. A pair mixed of both would be refused by the server without a word about the reason. What is
-Amazon's own (a region such as ``us-east-1``, a key ID such as ``ASIA...``) is not used for B2.
+A value comes from the first of these that has it: an argument of ``StorageSettings(...)``, the
+environment, the file ``.env`` of the working directory, a file with the variable's name in a
+secrets directory (``/run/secrets``, as mounted by Docker and Kubernetes). The ``AWS_*`` names of
+the migration table come last, by groups: the AWS key pair is used only if neither half of
+Backblaze's is set, and the AWS region and endpoint only if neither of Backblaze's is. A server
+refuses a pair that is mixed of both without giving the reason. Amazon's own values (a region such
+as ``us-east-1``, a key ID such as ``ASIA...``) are not used for B2.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
@@ -20,8 +21,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
+    ByteSize,
     Field,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
@@ -63,29 +67,43 @@ _APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _bytes_of(value: object) -> object:
+    """Turn a size with a unit into bytes: "64MiB", "5 GB"."""
+    if not isinstance(value, str) or not value.strip()[-1:].isalpha():
+        return value  # a plain number, or what pydantic refuses as one
+    with contextlib.suppress(ValidationError):
+        return int(_BYTE_SIZE.validate_python(value))
+    # Outside of the block, since the error above holds the value.
+    raise ValueError("must be a number of bytes or a size such as 64MiB or 5GB")
+
+
+_BYTE_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
+# For type checkers an int, so that a plain number can be passed.
+_Size = Annotated[int, BeforeValidator(_bytes_of)]
+
+
 class StorageSettings(BaseSettings):
-    """Where the recordings are, the key to them, and how hard to work.
+    """The bucket, the application key, and the limits of a storage.
 
     Every field is also an environment variable: ``key_id`` is ``BACKBLAZE_KEY_ID`` and so on.
     Unknown ``BACKBLAZE_*`` variables are ignored. ``_env_file`` (a path, several, or None for
     no file) and ``_secrets_dir`` (a directory or several) replace ``.env`` and
     ``/run/secrets``.
 
-    The first five fields may be missing, then ``is_configured`` is False and
-    ``missing_variables()`` names them. What is there is checked at once. Settings never
-    change: ``model_copy(update=...)`` makes others, checked in the same way and without
-    reading the environment again.
+    If a required field is missing, ``is_configured`` is False and ``missing_variables()`` names
+    it. All other values are checked at once. Settings are immutable: ``model_copy(update=...)``
+    returns changed ones, checked in the same way, without reading the environment again.
 
     Raises:
-        pydantic.ValidationError: A value is malformed, or two contradict each other. It names
-            the variables and holds none of the values.
+        pydantic.ValidationError: A value is malformed, or two contradict each other. The error
+            names the variables and holds none of the values.
         InvalidInputError: The ``.env`` file or a secret is not UTF-8 text.
     """
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="BACKBLAZE_",
         env_file=".env",
-        env_file_encoding="utf-8-sig",  # editors on Windows put a byte order mark in front
+        env_file_encoding="utf-8-sig",  # editors on Windows write a byte order mark
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -97,78 +115,80 @@ class StorageSettings(BaseSettings):
     """The application key's ID (24 or 25 hex digits). B2's master key cannot use the S3 API."""
 
     application_key: SecretStr | None = None
-    """The application key itself, shown once when it is created. Secret."""
+    """The application key. The console shows it once, when it is created. Secret."""
 
     session_token: SecretStr | None = None
-    """The token that belongs to a temporary key pair of another S3 server. B2 has none. Secret."""
+    """The token of a temporary key pair of another S3 server. B2 has none. Secret."""
 
     bucket_name: str | None = None
     """The bucket that holds the recordings."""
 
     endpoint: str | None = None
-    """The S3 endpoint, e.g. ``https://s3.us-west-004.backblazeb2.com``; follows from the region."""
+    """The S3 endpoint, e.g. ``https://s3.us-west-004.backblazeb2.com``. Default on B2: that of the
+    region."""
 
     region: str | None = None
-    """The region that requests are signed for, e.g. ``us-west-004``. It follows from B2's
-    endpoint; for any other endpoint it is ``us-east-1`` unless given."""
+    """The region that requests are signed for, e.g. ``us-west-004``. Default: the region of B2's
+    endpoint; ``us-east-1`` for any other endpoint."""
 
     allow_http: bool = False
-    """Whether an ``http://`` endpoint is accepted that is not on this machine. Over http
-    everyone on the way can read the recordings. Never accepted for B2."""
+    """Whether to accept an ``http://`` endpoint on another machine. Every machine on the way can
+    then read the recordings. Never accepted for B2."""
 
-    part_size: int = Field(default=8 * _MIB, ge=5 * _MIB, le=5 * _GB)
-    """The bytes of one part of a multipart upload, at least. It grows with the file."""
+    part_size: _Size = Field(default=8 * _MIB, ge=5 * _MIB, le=5 * _GB)
+    """The minimum size of a part of a multipart upload, in bytes; a variable may say ``16MiB``."""
 
-    multipart_threshold: int = Field(default=16 * _MIB, ge=1, le=5 * _GB)
-    """From how many bytes on a file is uploaded in parts."""
+    multipart_threshold: _Size = Field(default=16 * _MIB, ge=1, le=5 * _GB)
+    """The size in bytes from which a file is uploaded in parts; a variable may say ``16MiB``."""
 
     transfer_concurrency: int = Field(default=4, ge=1, le=1000)
-    """How many parts of one transfer move at the same time."""
+    """The number of parts of one transfer in flight."""
 
     max_connections: int = Field(default=100, ge=1, le=10_000)
-    """How many requests of this storage are in flight at the same time."""
+    """The number of requests of this storage in flight."""
 
-    memory_budget: int = Field(default=64 * _MIB, ge=8 * _MIB)
-    """How many bytes all transfers of this storage together may buffer."""
+    memory_budget: _Size = Field(default=64 * _MIB, ge=8 * _MIB)
+    """The most bytes that all transfers of this storage buffer together; a variable may say
+    ``64MiB``."""
 
     connect_timeout: _Seconds = Field(default=10.0, gt=0, le=3600)
-    """Seconds until a connection must stand."""
+    """The most seconds to open a connection, TLS included."""
 
     idle_timeout: _Seconds = Field(default=60.0, gt=0, le=86_400)
-    """Seconds without any byte moving after which a request is given up."""
+    """The most seconds without any byte moving, before a request fails."""
 
     pool_timeout: _Seconds = Field(default=120.0, gt=0, le=86_400)
-    """Seconds that a request waits for its turn when ``max_connections`` are in flight."""
+    """The most seconds that a request waits while ``max_connections`` are in flight."""
 
     retry_attempts: int = Field(default=8, ge=1, le=100)
-    """How often a request is sent at most, the first time included. 1 means no retries."""
+    """The most attempts of a request, including the first. 1 means no retries."""
 
     retry_base_delay: _Seconds = Field(default=1.0, ge=0, le=3600)
-    """Seconds that the first retry waits at most; doubled for each further one."""
+    """The most seconds before the first retry; doubled for each further one."""
 
     retry_max_delay: _Seconds = Field(default=64.0, ge=0, le=86_400)
-    """Seconds that any retry waits at most. A server that asks for more (``Retry-After``) is not
-    asked again: its error comes out, with ``retry_after`` set."""
+    """The most seconds before any retry. If a server asks for more (``Retry-After``), its error is
+    raised at once, with ``retry_after`` set."""
 
     checksum: Literal["md5", "crc32", "sha256"] = "md5"
-    """The checksum sent with every upload, which the server verifies."""
+    """The checksum of every upload, which the server verifies."""
 
     ca_file: Path | None = None
     """A PEM file of certificate authorities to trust instead of the system's."""
 
-    # Hidden from type checkers, for which the fields make up the signature.
+    # Hidden from type checkers, which make the signature of the fields.
     if not TYPE_CHECKING:
 
         def __init__(self, **values: Any) -> None:
             _without_values(super().__init__, values)
 
         def __setattr__(self, name: str, value: Any) -> None:
-            # Always refused; but pydantic's own refusal shows the value.
+            # Always refused. pydantic's own error would show the value.
             _without_values(functools.partial(super().__setattr__, name, value), {})
 
     @property
     def is_configured(self) -> bool:
-        """Whether everything that a request needs is there."""
+        """Whether every setting that a request needs is set."""
         return not self.missing_variables()
 
     @property
@@ -177,14 +197,14 @@ class StorageSettings(BaseSettings):
         return self.endpoint is not None and is_b2_host(host_of(self.endpoint))
 
     def missing_variables(self) -> tuple[str, ...]:
-        """Name the environment variables that must be set before a request can be made."""
+        """Return the names of the variables that must be set before a request."""
         needed = ("key_id", "application_key", "bucket_name", "endpoint")
         return tuple(_variable(name) for name in needed if getattr(self, name) is None)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Make other settings out of these: ``update`` replaces fields, and all is checked.
+        """Return a copy with the fields of ``update`` replaced, checked like new settings.
 
-        A region or endpoint that was derived is derived anew. The environment is not read.
+        A derived region or endpoint is derived again. The environment is not read.
 
         Raises:
             pydantic.ValidationError: As for new settings.
@@ -193,7 +213,7 @@ class StorageSettings(BaseSettings):
         cls = type(self)
         copy = cls.__new__(cls)
         # Not BaseSettings' own, which would read the environment again.
-        update = None  # it may hold the key, and an error would hold this frame
+        update = None  # it may hold the key, and a traceback would hold this frame
         _without_values(functools.partial(BaseModel.__init__, copy), given)
         return copy
 
@@ -206,7 +226,7 @@ class StorageSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the AWS names behind all other sources, and look into ``/run/secrets``."""
+        """Add ``/run/secrets``, and the AWS names as the last source."""
         secrets_dir = getattr(file_secret_settings, "secrets_dir", None)
         if secrets_dir is None and os.access(_SECRETS_DIR, os.R_OK | os.X_OK):
             secrets_dir = _SECRETS_DIR
@@ -224,7 +244,7 @@ class StorageSettings(BaseSettings):
     )
     @classmethod
     def _tidy(cls, value: object) -> object:
-        # Values are pasted, piped and read from files: blanks around them are never meant.
+        # Values are pasted, piped and read from files, which adds blanks around them.
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, bytes):
             raise ValueError("must be a str, not bytes")
@@ -254,7 +274,7 @@ class StorageSettings(BaseSettings):
     @field_validator("key_id")
     @classmethod
     def _check_key_id(cls, key_id: str | None) -> str | None:
-        # Refused before it is shown and sent as a key ID, which is no secret.
+        # Refused before a secret is shown and sent as a key ID, which is public.
         if key_id is not None and _APPLICATION_KEY.fullmatch(key_id):
             raise ValueError("holds an application key, not its ID: the two are swapped")
         return key_id
@@ -283,7 +303,7 @@ class StorageSettings(BaseSettings):
         return self
 
     def _check_key_of_server(self) -> None:
-        """Refuse what the server of this endpoint would refuse without giving the reason."""
+        """Refuse key IDs that the server would refuse without giving the reason."""
         key_id = self.key_id or ""
         if self.is_b2 and _MASTER_KEY_ID.fullmatch(key_id):
             raise ValueError(
@@ -329,7 +349,7 @@ class StorageSettings(BaseSettings):
                 f"{_label('region')} is none of Backblaze's regions, which are "
                 f"{', '.join(B2_REGIONS)}; for another S3 server set {_label('endpoint')}, too"
             )
-        # Any other name is another server's, whose endpoint is missing.
+        # Any other name belongs to another server, whose endpoint is missing.
 
     def _check_scheme(self, endpoint: str) -> None:
         if endpoint.startswith("https://") or is_loopback(host_of(endpoint)):
@@ -343,14 +363,14 @@ class StorageSettings(BaseSettings):
             )
 
     def _set(self, name: str, value: str | None) -> None:
-        # Past `frozen`, and without adding to model_fields_set: derived, not given.
+        # Bypasses `frozen` and leaves model_fields_set alone, since the value is derived.
         self.__dict__[name] = value
 
 
 def settings_from_environment(**values: Any) -> StorageSettings:
-    """Make settings of the environment; raise `InvalidInputError` where one is malformed.
+    """Read the settings; raise `InvalidInputError` if one is malformed.
 
-    ``values`` are arguments of `StorageSettings`, which win.
+    ``values`` are arguments of `StorageSettings`.
     """
     try:
         return StorageSettings(**values)
@@ -365,16 +385,16 @@ def _variable(name: str) -> str:
 
 
 def _label(name: str) -> str:
-    # The value may have come by the AWS name, so an error must name both.
+    # The value may come from the AWS name, so an error names both.
     return f"{_variable(name)} (or {AWS_NAMES[name]})" if name in AWS_NAMES else _variable(name)
 
 
 def _without_values(validate: Callable[..., None], values: dict[str, Any]) -> None:
-    """Call something that validates; its errors name the variables and hold no value.
+    """Call a validator; its errors name the variables and hold no value.
 
     pydantic can keep values out of the text of its errors, but not out of ``errors()``, which
-    error trackers record, as they do local variables; and a decoding error holds the whole file.
-    ``values`` are emptied where they are refused.
+    error trackers record, like local variables. A decoding error holds the whole file. ``values``
+    are cleared if they are refused.
     """
     refusal: Exception | None = None
     try:
@@ -387,7 +407,7 @@ def _without_values(validate: Callable[..., None], values: dict[str, Any]) -> No
             "A settings file is not UTF-8 text.",
             hint="Save .env and secrets as UTF-8; PowerShell's redirection writes UTF-16.",
         )
-    # Raised out here, so that the original with its values is not even the context.
+    # Raised out here, so that the original error with its values is not the context.
     if refusal is not None:
         values.clear()
         del validate

@@ -582,6 +582,26 @@ class TestValues:
             with pytest.raises(ValidationError, match=f"BACKBLAZE_{field.upper()}: "):
                 settings(**{field: value})
 
+    @pytest.mark.parametrize(
+        ("text", "size"),
+        [
+            *(("64MiB", 64 * 1024**2), ("64 mib", 64 * 1024**2), ("1.5GiB", 1536 * 1024**2)),
+            *(("64MB", 64_000_000), ("67108864", 67108864), (" 67108864 ", 67108864)),
+        ],
+    )
+    @pytest.mark.parametrize("field", ["part_size", "multipart_threshold", "memory_budget"])
+    def test_given_a_size_with_a_unit_then_it_is_an_int_of_bytes(
+        self, field: str, text: str, size: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        set_environment(monkeypatch, **{f"BACKBLAZE_{field.upper()}": text})
+        for found in (getattr(settings(**{field: text}), field), getattr(settings(), field)):
+            assert (type(found), found) == (int, size)
+
+    @pytest.mark.parametrize("text", ["MiB", "-64MiB", "64 MiB each", "much", "1MiB", "6GB"])
+    def test_given_a_size_that_is_none_or_out_of_bounds_then_it_is_refused(self, text: str) -> None:
+        with pytest.raises(ValidationError, match="BACKBLAZE_PART_SIZE"):
+            settings(part_size=text)
+
     @pytest.mark.parametrize("field", ["connect_timeout", "idle_timeout", "pool_timeout"])
     @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "soon"])
     def test_given_a_timeout_that_would_never_or_at_once_end_then_it_is_refused(
