@@ -64,6 +64,7 @@ _LIKE_B2_REGION = re.compile(r"[A-Za-z]+-[A-Za-z0-9-]+")
 _MASTER_KEY_ID = re.compile(r"[0-9a-f]{12}", re.IGNORECASE)
 _APPLICATION_KEY = re.compile(r"K[0-9]{3}[A-Za-z0-9+/]{27}")
 
+_SIZE = re.compile(r"[0-9.]+ *[A-Za-z]+")
 _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -71,8 +72,10 @@ def _bytes_of(value: object) -> object:
     """Turn a size with a unit into bytes: "64MiB", "5 GB"."""
     if not isinstance(value, str) or not value.strip()[-1:].isalpha():
         return value  # a plain number, or what pydantic refuses as one
-    with contextlib.suppress(ValidationError):
-        return int(_BYTE_SIZE.validate_python(value))
+    # pydantic ignores all that follows the unit.
+    if _SIZE.fullmatch(value.strip()):
+        with contextlib.suppress(ValidationError):
+            return int(_BYTE_SIZE.validate_python(value.strip()))
     # Outside of the block, since the error above holds the value.
     raise ValueError("must be a number of bytes or a size such as 64MiB or 5GB")
 
