@@ -139,7 +139,7 @@ def lowest(session: nox.Session) -> None:
         *("pyproject.toml", "--output-file", str(bounds)),
         external=True,
     )
-    install(session, "test", "--constraint", str(bounds))
+    install(session, "test", arguments=("--constraint", str(bounds)))
     session.run("uv", "pip", "list", external=True)
     session.run("pytest", *IN_PARALLEL, "-m", FAST, *session.posargs)
 
@@ -150,7 +150,7 @@ def unpinned(session: nox.Session) -> None:
     require_python(session)
     overrides = Path(session.create_tmp()) / "overrides.txt"
     overrides.write_text("aiobotocore>=3\nboto3\n", encoding="utf-8")
-    install(session, "test", "--override", str(overrides))
+    install(session, "test", arguments=("--override", str(overrides)))
     session.run("uv", "pip", "list", external=True)
     session.run("pytest", *IN_PARALLEL, "-m", FAST, *(session.posargs or BOTO))
 
@@ -204,13 +204,13 @@ def bench_quick(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.quick", *session.posargs)
 
 
-def install(session: nox.Session, group: str, *arguments: str) -> None:
-    """Install the package, editable, and a dependency group of pyproject.toml.
+def install(session: nox.Session, *groups: str, arguments: tuple[str, ...] = ()) -> None:
+    """Install the package, editable, and dependency groups of pyproject.toml.
 
     `pip install --group` needs a newer pip than many machines have.
     """
     require_python(session)
-    requirements = nox.project.dependency_groups(PROJECT, group)
+    requirements = nox.project.dependency_groups(PROJECT, *groups)
     session.install(*arguments, "--editable", ".", *requirements)
 
 
