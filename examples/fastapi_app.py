@@ -5,7 +5,7 @@
     curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
     curl -L http://127.0.0.1:8000/recordings/CA123/{name from the response} -o played.webm
 
-Needs the BACKBLAZE_* variables; without them it does not start, and names each that is missing.
+Needs the BACKBLAZE_* variables. Without them it does not start, and names the missing ones.
 Add your own authentication before you put it on a network.
 """
 
@@ -52,14 +52,14 @@ RETRY_SECONDS = 10
 
 
 class State(TypedDict):
-    """What the lifespan gives to every request."""
+    """The state that every request gets from the lifespan."""
 
     storage: BackblazeStorage
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[State]:
-    """Open one storage for the whole life of the process; at its end, stop what is in flight."""
+    """Open one storage for the life of the process; at its end, stop calls in flight."""
     async with BackblazeStorage() as storage:
         yield {"storage": storage}
 
@@ -83,7 +83,7 @@ async def upload(
     storage: Storage,
     content_length: Annotated[int | None, Header()] = None,
 ) -> UploadResult:
-    """Store the body as it comes in; when the client goes away, nothing is stored."""
+    """Store the body while it arrives; if the client disconnects, nothing is stored."""
     return await storage.upload_recording(call_id, request.stream(), filename, size=content_length)
 
 
@@ -97,7 +97,7 @@ async def recordings(call_id: str, storage: Storage) -> list[FileInfo]:
 async def play(call_id: str, name: str, storage: Storage) -> Response:
     """Send the player to the bucket: the bytes do not pass through this app."""
     key = f"recordings/{call_id}/{name}"
-    await storage.get_file_metadata(key)  # a missing recording is a 404 of ours
+    await storage.get_file_metadata(key)  # a missing recording is a 404 here
     url = await storage.get_signed_url(key, PLAYBACK_SECONDS)
     # A cached redirect would outlive its signature.
     return RedirectResponse(url, headers={"Cache-Control": "no-store"})
@@ -109,13 +109,13 @@ async def delete(call_id: str, name: str, storage: Storage) -> DeleteResult:
     return await storage.delete_file(f"recordings/{call_id}/{name}")
 
 
-# Nobody but the operator can help against 5xx; 502 is the response for all that is not here.
+# Only the operator can fix the causes of a 5xx. Errors that are not listed here are a 502.
 STATUS: dict[type[StorageError], int] = {
     NoSuchKeyError: 404,
     PreconditionFailedError: 412,
     InvalidRangeError: 416,
     InvalidInputError: 422,
-    # The server's own disk; its paths are not for the client.
+    # The server's own disk; the client must not see its paths.
     LocalFileError: 500,
     InvalidPathError: 500,
     SizeMismatchError: 400,
@@ -135,7 +135,7 @@ STATUS: dict[type[StorageError], int] = {
 
 @app.exception_handler(StorageError)
 async def response_for(request: Request, error: StorageError) -> JSONResponse:
-    """Make a response of any storage error, by its class."""
+    """Return the response for a storage error, by its class."""
     code = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 502)
     content = {"error": type(error).__name__}
     headers = {}

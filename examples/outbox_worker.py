@@ -1,12 +1,12 @@
-"""A worker that delivers from an outbox, and what puts recordings into it.
+"""A worker that delivers from an outbox, and a command that puts recordings into it.
 
     pip install 'careflow-storage[outbox]'
     python examples/outbox_worker.py put FOLDER recording.webm   # safe on disk, no network
     python examples/outbox_worker.py run FOLDER                  # deliver until Ctrl-C or SIGTERM
-    python examples/outbox_worker.py drain FOLDER                # deliver what is there, and end
+    python examples/outbox_worker.py drain FOLDER                # deliver everything, then end
     python examples/outbox_worker.py status FOLDER               # one line of JSON
 
-Start as many of each as you like: they share the folder. Only `run` and `drain` need the
+Any number of them can run at the same time: they share the folder. Only `run` and `drain` need the
 BACKBLAZE_* variables.
 """
 
@@ -34,12 +34,12 @@ async def put(folder: str, *paths: str) -> None:
 async def run(folder: str) -> None:
     async with BackblazeStorage() as storage, Outbox(folder, storage) as outbox:
         delivering = asyncio.create_task(outbox.run())
-        # What is on its way at that moment is given back, and delivered by the next worker.
+        # A delivery in progress is released, and the next worker delivers it.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, delivering.cancel)
         print("delivering", flush=True)
         await asyncio.wait({delivering})
         if not delivering.cancelled():
-            delivering.result()  # raises what ended it
+            delivering.result()  # raises its error
 
 
 async def drain(folder: str) -> None:

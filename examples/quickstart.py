@@ -3,7 +3,7 @@
     python examples/quickstart.py [recording.webm]
 
 Needs BACKBLAZE_KEY_ID, BACKBLAZE_APPLICATION_KEY, BACKBLAZE_BUCKET_NAME and
-BACKBLAZE_ENDPOINT in the environment or in a file ``.env``. What it stores it erases.
+BACKBLAZE_ENDPOINT in the environment or in a file ``.env``. It erases what it stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GREETING = Path(__file__).parent.parent / "tests" / "data" / "greeting.webm"
 
 
 async def live_call(recording: Path) -> AsyncIterator[bytes]:
-    """Stand in for a call that is still going on: 20 MiB in chunks, its end unknown."""
+    """Simulate a call in progress: 20 MiB in chunks, of unknown length."""
     audio = await asyncio.to_thread(recording.read_bytes)
     sent = 0
     while sent < 20 * 1024 * 1024:
@@ -38,7 +38,7 @@ async def main(recording: Path) -> None:
         short = await storage.upload_recording("CA123", recording, recording.name)
         print(f"stored {short.key}: {short.size} bytes of {short.content_type}")
 
-        # A stream whose length nobody knows: in parts, and never all of it in memory.
+        # A stream of unknown length: uploaded in parts, never completely in memory.
         print("streaming a call ...")
         long = await storage.upload_recording(
             "CA123", live_call(recording), "live.webm", progress=show
@@ -48,10 +48,10 @@ async def main(recording: Path) -> None:
         for file in await storage.list_files("recordings/CA123/"):
             print(f"  {file.last_modified:%F %T}  {file.size:>10}  {file.key}")
 
-        # Anybody who has this URL can play the recording for five minutes.
+        # A URL that plays the recording for five minutes.
         print(await storage.get_signed_url(short.key, 300))
 
-        # Small ones whole, large ones as a stream or to a verified file.
+        # Read a small file at once, a large one as a stream or to a verified file.
         print(f"read {len(await storage.get_file(short.key))} bytes")
         async with storage.stream_file(long.key, start=0, end=100) as stream:
             print(f"the first bytes of {stream.metadata.size}: {(await stream.read())[:16].hex()}")

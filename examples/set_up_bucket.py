@@ -1,12 +1,12 @@
-"""Set up the bucket for an app, once or on every deployment, and say what it holds and costs.
+"""Set up the bucket for an app, once or on every deployment, and print its usage and cost.
 
     python examples/set_up_bucket.py https://app.example [https://staging.example ...]
 
-The bucket of BACKBLAZE_BUCKET_NAME is created if it is not there; web pages of these origins may
-upload to it and play from it; recordings are hidden after a year and erased a month later. What
-is set already stays: other origins that may upload, and a lifecycle rule of the recordings. Run
-again, it changes nothing. The application key needs writeBuckets, readBuckets, and the read and
-write capabilities of bucket encryption and lifecycle rules.
+Creates the bucket of BACKBLAZE_BUCKET_NAME if it does not exist. Allows web pages of these origins
+to upload and play. Hides recordings after a year and erases them a month later. Existing settings
+stay: other origins, and a lifecycle rule of the recordings. A second run changes nothing. The
+application key needs writeBuckets, readBuckets, and the read and write capabilities of bucket
+encryption and lifecycle rules.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ PREFIX = "recordings/"
 async def set_up(admin: StorageAdmin, origins: list[str]) -> None:
     try:
         bucket = await admin.head_bucket()
-        print(f"{bucket.name} is there")
+        print(f"{bucket.name} exists")
     except NoSuchBucketError:
         bucket = await admin.create_bucket()
         print(f"{bucket.name} was created, private and encrypted")
 
-    # A preset only adds: origins that are let in already stay.
+    # A preset only adds: existing origins stay allowed.
     for rule in await admin.allow_browser_uploads(origins, preset="put"):
         print(f"{rule.name}: {', '.join(rule.allowed_methods)} from {rule.allowed_origins}")
     for origin in origins:
         response = await admin.check_cors(origin, "PUT", ["content-type"])
         print(f"{origin} {'may' if response.allowed else 'may not'} upload", *response.problems)
 
-    # How long recordings are kept is not changed behind the back of the person who set it.
+    # An existing rule for the recordings is not changed.
     rules = await admin.get_lifecycle_rules()
     if not any(rule.prefix == PREFIX for rule in rules):
         rules = await admin.expire_recordings(
@@ -64,7 +64,7 @@ async def main(origins: list[str]) -> None:
         await set_up(storage.admin, origins)
         report = await storage.admin.usage()
         cost = compare(report)
-        print(f"{report.total.files} files, {report.total.billed_bytes} bytes are paid for:")
+        print(f"{report.total.files} files, {report.total.billed_bytes} billed bytes:")
         print(f"{cost.here.total} {cost.here.currency} a month, at AWS {cost.there.total}")
 
 

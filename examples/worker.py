@@ -3,13 +3,13 @@
     pip install taskiq
     python examples/worker.py [recording.webm]
 
-The broker here lives in memory, so this runs as it stands. Put a real one in its place
-(Redis, RabbitMQ, NATS) and start it: nothing else changes. Needs the BACKBLAZE_* variables.
+The broker is in memory, so this runs without a server. Replace it by a real one (Redis, RabbitMQ,
+NATS) and start the worker: nothing else changes. Needs the BACKBLAZE_* variables.
 
     taskiq worker --app-dir examples --wait-tasks-timeout 20 --shutdown-timeout 10 worker:broker
 
-At its end it waits 20 seconds for its tasks. What then still runs is cancelled, and aborted when
-the storage closes; the broker gives it to another worker.
+At shutdown the worker waits 20 seconds for its tasks. Then they are cancelled, their uploads are
+aborted when the storage closes, and the broker gives the tasks to another worker.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ async def open_storage(state: TaskiqState) -> None:
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close_storage(state: TaskiqState) -> None:
-    # Cancels what still runs, and gives its clean-up 5 seconds: less than the shutdown may take.
+    # Cancels running tasks, and allows 5 seconds for their clean-up: less than --shutdown-timeout.
     await state.opened.aclose()
 
 
 @broker.task
 async def store_recording(call_id: str, path: str, recorded_at: datetime) -> UploadResult:
-    """Store a file. Run twice it writes the same key again, since its time is an argument."""
+    """Store a file. A second run writes the same key, since the time is an argument."""
     storage: BackblazeStorage = broker.state.storage
     file = Path(path)
     return await storage.upload_recording(call_id, file, file.name, recorded_at=recorded_at)

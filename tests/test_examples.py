@@ -114,7 +114,7 @@ def test_the_bucket_is_set_up_once_and_a_second_run_changes_nothing(
     assert "was created, private and encrypted" in first.stdout
     assert "https://app.example may upload" in first.stdout
     assert "recordings/: hidden 365 days after upload, erased 30 days after" in first.stdout
-    assert "0 files, 0 bytes are paid for" in first.stdout
+    assert "0 files, 0 billed bytes" in first.stdout
     second = run_script("set_up_bucket.py", "https://app.example", **new)
     assert second.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]
     assert not second.stderr
