@@ -6,7 +6,6 @@ import asyncio
 import logging
 import pickle
 import traceback
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,11 @@ from careflow_storage import (
     InvalidInputError,
     Progress,
     SourceError,
-    StorageSettings,
 )
-from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import (
     NOTHING_HELD,
     PART,
     held,
-    storage_behind,
     tasks_of_the_library,
 )
 from tests.support.bodies import noise
@@ -35,17 +31,6 @@ from tests.support.url_source import Source, assert_nothing_stored, redirect, st
 
 SECRET = "s3cret"
 LARGE = b"RIFF" + noise(3 * PART + 3)
-
-
-@pytest.fixture
-async def small_parts(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    """A storage for which a megabyte is a multipart upload."""
-    async with (
-        FaultProxy(settings.endpoint or "") as proxy,
-        storage_behind(proxy, settings) as opened,
-    ):
-        await opened.client()
-        yield opened
 
 
 async def refused(storage: BackblazeStorage, url: str, **fields: Any) -> SourceError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -25,17 +24,6 @@ LAST_MODIFIED = {
     "Last-Modified": "Mon, 23 Nov 2026 12:00:00 GMT",
     "Date": "Mon, 23 Nov 2026 12:00:09 GMT",
 }
-
-
-@pytest.fixture
-async def small_parts(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    """A storage whose upload is half sent when its source breaks."""
-    async with (
-        FaultProxy(settings.endpoint or "") as proxy,
-        storage_behind(proxy, settings) as opened,
-    ):
-        await opened.client()
-        yield opened
 
 
 class Scene:
