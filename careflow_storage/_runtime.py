@@ -1,4 +1,4 @@
-"""Open once, close once, on one event loop: the guards around everything a storage does."""
+"""The life of a storage: opened once, closed once, used in one event loop of one process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = logging.getLogger("careflow_storage")
 
 
 class Runtime:
-    """Makes the engine of a storage, and gives it to nobody who may not use it."""
+    """Opens and closes the resources of a storage, and checks each use of them."""
 
     def __init__(self, settings: StorageSettings, session: GivenSession | None) -> None:
         self.settings = settings
@@ -53,14 +53,15 @@ class Runtime:
         return missing_settings(self.settings, self._given)
 
     async def open(self) -> None:
-        """Make the connection pool and the threads; nothing the second time."""
+        """Make the connection pool and the threads. Does nothing the second time."""
         async with self._opening:
             await self._open()
 
     async def _open(self) -> None:
         if self._closed:
             raise StorageClosedError(
-                "The storage was closed.", hint="Make a new BackblazeStorage; closed is closed."
+                "The storage was closed.",
+                hint="Make a new BackblazeStorage: a closed storage cannot be reopened.",
             )
         if self._context is not None:
             self.context()
@@ -97,7 +98,7 @@ class Runtime:
         return MethodCall(method, self.settings.bucket_name, key, timeout, self.in_flight)
 
     def context(self) -> TransferContext:
-        """Return the engine to a caller who may use it here and now.
+        """Return the transfer context, if the caller may use it here and now.
 
         Raises:
             NotConfiguredError: Required settings are missing.
@@ -139,7 +140,7 @@ class Runtime:
         if context is None:
             self._closed = True
         elif os.getpid() != self._process:
-            # The connections are the parent's; its uploads go on there.
+            # The connections and uploads belong to the parent process.
             self._closed, self.in_flight.deadline = True, 0.0
         elif _running_loop() is not self._loop:
             await self._close_elsewhere(context)
@@ -150,7 +151,7 @@ class Runtime:
             await self._closing.wait(grace)
 
     async def _close_elsewhere(self, context: TransferContext) -> None:
-        """Release what needs no event loop, if the one that opened the storage is closed."""
+        """Release what needs no event loop, if the loop that opened the storage is closed."""
         if self._loop is not None and not self._loop.is_closed():
             raise WrongLoopError(
                 "The storage was opened in another event loop.",

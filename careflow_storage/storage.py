@@ -112,14 +112,14 @@ class BackblazeStorage:
         return f"<BackblazeStorage bucket={bucket!r} {state}>"
 
     def is_configured(self) -> bool:
-        """Whether every required setting is there. Asks nobody whether they are right."""
+        """Whether every required setting is set. Does not contact the server."""
         return not self._runtime.missing
 
     async def initialize(self) -> bool:
         """Open the storage; False and a warning when it is not configured. Sends no request.
 
         Raises:
-            StorageClosedError: It was closed; make a new one.
+            StorageClosedError: The storage was closed. A closed storage cannot be reopened.
         """
         if missing := self._runtime.missing:
             logger.warning("Storage is not configured: %s missing.", ", ".join(missing))
@@ -457,18 +457,18 @@ class BackblazeStorage:
         version_id: str | None = None,
         encryption: Encryption | None = None,
     ) -> str:
-        """Return a URL that lets anybody who holds it do one ``method`` on ``key``.
+        """Return a URL with which any client can send one ``method`` for ``key``.
 
-        Sends no request, so the object need not exist. It ends after ``expires_in`` seconds
-        (1 to 604800), or when the application key is deleted.
+        Sends no request, so the object need not exist. The URL is valid for ``expires_in``
+        seconds (1 to 604800), or until the application key is deleted.
 
         Args:
             download_as: For GET: the name that a browser saves the file under.
             content_type: For GET what the response says it is; for PUT what the uploader must
                 send as ``Content-Type``. A PUT without it lets the uploader choose, ``text/html``
                 too: prefer `sign_upload`, which also binds size, MD5 and metadata.
-            encryption: For a file with a `CustomerKey`: whoever uses the URL must send the
-                headers `CustomerKey.headers` as well. Their values are signed, not in the URL.
+            encryption: For an object with a `CustomerKey`: the client must send the headers
+                `CustomerKey.headers` as well. Their values are signed, but not in the URL.
                 For PUT also "SSE-B2", with ``x-amz-server-side-encryption: AES256``.
         """
         with self._call("get_signed_url", key):
@@ -517,13 +517,13 @@ class BackblazeStorage:
         legal_hold: bool = False,
         expires_in: int = 600,
     ) -> SignedRequest:
-        """Let a browser, or any other sender, store one file with one PUT. Sends no request.
+        """Sign one PUT, with which a browser or another sender stores one file. Sends no request.
 
-        All that is given here is bound into the signature: the server refuses (403) a body of
-        another size, another type, other or missing headers, and (400) bytes of another MD5.
-        The holder of the request may send it until it expires, each time as a new version. A
-        signature cannot forbid what it does not bind: the holder may add ``Content-Encoding``,
-        ``Expires``, and ``Cache-Control`` or ``Content-Disposition`` if they are not given here.
+        The signature binds every argument: the server refuses (403) a body of another size or
+        type, and other or missing headers, and (400) bytes with another MD5. The sender can
+        repeat the request until it expires; each time stores a new version. The signature cannot
+        forbid headers that it does not bind: the sender may add ``Content-Encoding``,
+        ``Expires``, and ``Cache-Control`` or ``Content-Disposition`` if they are not passed here.
 
         Args:
             content_type: What the file is stored, and later served, as. Always bound, so that
@@ -535,11 +535,11 @@ class BackblazeStorage:
             metadata: As for `upload_file`, and so are ``cache_control``,
                 ``content_disposition``, ``retention`` and ``legal_hold`` (these two need
                 ``md5``).
-            encryption: ``"SSE-B2"`` or nothing: a customer's key is not for who uploads.
+            encryption: ``"SSE-B2"`` or None: a customer's key must not be given to the sender.
             expires_in: Seconds, 1 to 604800. Temporary credentials of a session end it earlier.
 
         Raises:
-            InvalidInputError: Something of it cannot be sent or signed.
+            InvalidInputError: An argument cannot be sent or signed.
         """
         with self._call("sign_upload", key):
             options = UploadOptions(
@@ -601,7 +601,7 @@ class BackblazeStorage:
     ) -> FileStream:
         """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
 
-        Nothing is asked before the iteration begins. See `FileStream`. ``verify`` is for a
+        The first request is sent when the iteration begins. See `FileStream`. ``verify`` is for a
         whole object: whether to check its MD5, after the last chunk, where the ETag tells it.
         ``timeout`` is the seconds from the first request to the last chunk. ``encryption`` is as
         for `get_file`.
@@ -704,9 +704,9 @@ class BackblazeStorage:
     ) -> list[DeleteResult]:
         """Hide many objects, 1000 per request; one result for each key, in their order.
 
-        A key that could not be deleted has ``deleted=False`` and the server's reason: look at
-        the results, this method raises only when a whole request fails. If others succeeded
-        before it, the error's ``results`` tell of each key what became of it.
+        A key that could not be deleted has ``deleted=False`` and the server's reason: check the
+        results, since this method raises only when a whole request fails. The ``results`` of
+        that error hold what the requests before it did with each key.
         """
         async with self._call("delete_files", timeout=timeout):
             return await delete_keys(self._context().requests, _checked_keys(keys))
@@ -765,8 +765,8 @@ class BackblazeStorage:
     ) -> FileMetadata:
         """Return size, content type, times, protection and your own metadata of an object.
 
-        1 request. A file with a customer's key tells even these to nobody without it: pass it
-        as ``encryption``. A missing or wrong one is an `AccessDeniedError` (2 requests).
+        1 request. For an object with a customer's key, pass the key as ``encryption``. A missing
+        or wrong key raises `AccessDeniedError` (2 requests).
         """
         async with self._call("get_file_metadata", key, timeout):
             return (await self._head(key, version_id, encryption)).file
@@ -776,14 +776,14 @@ class BackblazeStorage:
     ) -> bool:
         """Whether an object is there and not hidden. 1 request, 3 when access is denied.
 
-        The first file that is missing costs 2: one shows that at least the bucket is there. A
-        file with a customer's key is found without it, too, for 2; with ``encryption`` for 1.
+        The first missing object costs 2: one checks that the bucket exists. An object with a
+        customer's key costs 2 without the key, and 1 with ``encryption``.
 
-        B2 responds with 403 for a *missing* object when the application key lacks ``listBuckets``.
-        Then a listing is asked; if that is denied too, nobody can tell:
+        For a *missing* object B2 responds with 403 when the application key lacks
+        ``listBuckets``. Then a listing is requested, which may be denied as well:
 
         Raises:
-            AccessDeniedError: It may exist or not; the hint says which capability tells.
+            AccessDeniedError: The object may exist or not; the hint names the capability to add.
             NoSuchBucketError: The bucket does not exist.
         """
         async with self._call("file_exists", key, timeout):
@@ -794,27 +794,27 @@ class BackblazeStorage:
     async def list_incomplete_uploads(
         self, prefix: str = "", *, timeout: float | None = None
     ) -> list[IncompleteUpload]:
-        """List the multipart uploads below ``prefix`` that nobody completed or aborted.
+        """List the multipart uploads below ``prefix`` that were neither completed nor aborted.
 
-        What crashed processes have left, and what is being uploaded at this moment. 1 request
+        Crashed processes have left them, or they are running at this moment. 1 request
         per 1000.
         """
         async with self._call("list_incomplete_uploads", timeout=timeout):
             return await list_incomplete(self._context(), prefix)
 
     async def abort_upload(self, key: str, upload_id: str, *, timeout: float | None = None) -> None:
-        """Abort one multipart upload: its parts are erased. One that is gone is no error."""
+        """Abort a multipart upload and erase its parts. A missing upload is not an error."""
         async with self._call("abort_upload", key, timeout):
             await abort_upload(self._context(), existing_key(key), upload_id)
 
     async def abort_stale_uploads(
         self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
     ) -> list[IncompleteUpload]:
-        """Abort the multipart uploads of which nothing came for so long, and return them.
+        """Abort the multipart uploads that got no part for ``older_than``, and return them.
 
         Their parts are stored and billed until then. The age counts from the newest part, or
-        from the beginning if there is none: choose more than your slowest upload needs for one
-        part. A day is a good choice. What this storage is working on is left alone.
+        from the start of an upload without parts: choose more than your slowest upload needs for
+        one part, such as a day. Running uploads of this storage are not aborted.
         """
         async with self._call("abort_stale_uploads", timeout=timeout):
             return await abort_stale(self._context(), older_than, prefix)
@@ -827,16 +827,17 @@ class BackblazeStorage:
         encryption: CustomerKey | None = None,
         timeout: float | None = None,
     ) -> UploadResult:
-        """Make a recording of the parts that an interrupted upload has stored.
+        """Complete an interrupted upload with the parts that it has stored.
 
-        For live recordings whose process died: what they had sent, the last flush included,
-        becomes the object, marked as partial in its metadata. Not for uploads that are still
-        running. About 5 requests. ``encryption`` is the customer's key that it was begun with.
+        For live recordings whose process died: the bytes that they had sent, the last flush
+        included, become the object, which is marked as partial in its metadata. Not for uploads
+        that are still running. About 5 requests. ``encryption`` is the customer's key that the
+        upload was begun with.
 
         Raises:
-            NoSuchUploadError: It was completed or aborted meanwhile, or has no parts.
-            AccessDeniedError: The customer's key is missing or wrong. The recording is complete
-                then, without its mark.
+            NoSuchUploadError: The upload was completed or aborted meanwhile, or has no parts.
+            AccessDeniedError: The customer's key is missing or wrong. The recording is stored,
+                but not marked as partial.
         """
         async with self._call("keep_incomplete_upload", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)

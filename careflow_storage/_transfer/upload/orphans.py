@@ -1,4 +1,4 @@
-"""What a lost response to CreateMultipartUpload may leave: an upload whose ID never came here."""
+"""Uploads that a lost response to CreateMultipartUpload may leave: their ID is unknown."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from careflow_storage.errors import StorageError
 
 logger = logging.getLogger("careflow_storage")
 
-# Some servers tell the time in whole seconds.
+# Some servers report times in whole seconds.
 _SLACK = timedelta(seconds=2)
-# The upload itself is more urgent than this.
-_PATIENCE_SECONDS = 5.0
+# The upload itself is more urgent than this report.
+_TIMEOUT_SECONDS = 5.0
 
 
 async def report_orphans(context: TransferContext, key: str, upload_id: str, took: float) -> None:
     """Log which uploads earlier attempts to begin ``upload_id`` may have left behind.
 
-    No S3 request tells who began an upload: an orphan looks like the upload of another process
-    whose first part is on its way. So none is aborted here. `hygiene.abort_stale` does it when
-    nothing has happened to one for long. 1 request per 1000 uploads of the key.
+    S3 does not report which client began an upload: an orphan looks like the upload of another
+    process before its first part. So none is aborted here; `incomplete.abort_stale` aborts those
+    that are old enough. 1 request per 1000 uploads of the key.
 
     Args:
-        engine: The storage's.
+        context: The storage's.
         key: The key of the upload.
-        upload_id: The upload that was begun at last.
+        upload_id: The upload that was begun in the end.
         took: How many seconds all attempts took together.
     """
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             listed = await context.control.list_incomplete(key)
     except (StorageError, TimeoutError) as error:
         why = str(error) or type(error).__name__

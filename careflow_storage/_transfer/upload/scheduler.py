@@ -1,4 +1,4 @@
-"""Parts on their way: side by side, no more at a time than allowed, and each freed afterwards."""
+"""Sends the parts of an upload concurrently, up to a limit, and releases each afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from careflow_storage._transfer.upload.multipart import MultipartUpload
 
 
 class SendsParts(Protocol):
-    """What a `PartSender` needs of a `MultipartUpload`, or of who stands before one."""
+    """What a `PartSender` needs: a `MultipartUpload`, or a wrapper of one."""
 
     async def send(self, number: int, part: Part, meter: Meter) -> None: ...
 
@@ -36,16 +36,16 @@ class PartSender:
         self._held: set[Part] = set()
 
     async def ready(self) -> None:
-        """Wait until one more part may be on its way: before its bytes are read, not after."""
+        """Wait until one more part may be sent. Call it before the bytes are read."""
         await self._window.acquire()
 
     def send(self, number: int, part: Part) -> None:
-        """Begin to send a part, after `ready`; it is freed when it is stored, or fails."""
+        """Start to send a part, after `ready`. It is released when it is stored or fails."""
         self.hold(part)
         self._group.create_task(self._send(number, part))
 
     def hold(self, part: Part) -> None:
-        """Free this part at the end, if nobody does before."""
+        """Release this part at the end, unless its task does so before."""
         self._held.add(part)
 
     async def _send(self, number: int, part: Part) -> None:
@@ -57,7 +57,7 @@ class PartSender:
             self._window.release()
 
     async def release_all(self) -> None:
-        """Free what no part's task frees: one cancelled before its first step frees nothing."""
+        """Release the parts whose task was cancelled before its first step."""
         try:
             while self._held:
                 await self._held.pop().release()
@@ -70,7 +70,7 @@ class PartSender:
 async def part_sender(
     upload: SendsParts, meter: Meter, concurrency: int
 ) -> AsyncIterator[PartSender]:
-    """Give a `PartSender`; on leaving, all its parts are stored, or the first error comes out."""
+    """Yield a `PartSender`. On leaving, wait for all parts, or raise the first error."""
     sender: PartSender | None = None
     try:
         async with task_group() as group:
@@ -90,7 +90,7 @@ async def send_all(
     declared: int | None,
     concurrency: int,
 ) -> None:
-    """Send ``first`` and all that follows it; ``declared`` is the size of the whole, if known.
+    """Send ``first`` and all parts after it. ``declared`` is the size of the body, if known.
 
     Raises `SizeMismatchError` as soon as a body has more bytes than it declared, or ends early.
     """

@@ -1,4 +1,4 @@
-"""One upload that another sender may do: what it must send is bound into the signature."""
+"""One PUT for another sender: the signature binds what it must send."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ async def sign_upload(
     md5: str | bytes | None,
     expires_in: int,
 ) -> SignedRequest:
-    """Sign one PUT of ``key``; ``options`` say what is stored. Sends no request."""
+    """Sign one PUT of ``key`` with ``options``. Sends no request."""
     check_expires_in(expires_in)
     headers = _headers(context, options, md5)
     signed = dict(headers)
     if options.size is not None:
-        # Not among the headers to send: each HTTP client sets it itself, and browsers refuse it.
+        # Not a header to send: each HTTP client sets it, and browsers refuse it from a script.
         signed["content-length"] = str(_checked_size(options.size))
     grant = Grant("PUT", expires_in, {}, signed)
     url, expires_at = await presign_one(context.session, key, grant)
