@@ -42,7 +42,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """The fast tests, with the lines that they miss; fails below the floor in pyproject.toml."""
+    """The fast tests, with the lines that they miss."""
     install(session, "test")
     session.run(
         *("pytest", *IN_PARALLEL, "-m", FAST, f"--cov={PACKAGE}", "--cov-report=term"),
