@@ -183,7 +183,7 @@ async def test_the_command_that_a_check_advises_makes_it_pass_and_locks_nobody_o
         before = await storage.admin.get_cors_rules()
         asked = ("cors", "check", NEW, "--method", method, "--header", "content-type")
         first = await command(*asked)
-        advised = re.search(r"To let it in: careflow-storage (.+)", first.err)
+        advised = re.search(r"To allow it: careflow-storage (.+)", first.err)
         # There is advice where, and only where, something is wrong.
         assert (advised is None) == (first.code == 0 and "cannot read" not in first.err)
         if advised is not None:
@@ -192,7 +192,7 @@ async def test_the_command_that_a_check_advises_makes_it_pass_and_locks_nobody_o
         again = await command(*asked)
         assert again.code == 0
         assert "cannot read" not in again.err
-        assert "To let it in" not in again.err
+        assert "To allow it" not in again.err
         check_kept(before, await storage.admin.get_cors_rules())
 
 
