@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,16 +18,9 @@ def command(settings: StorageSettings) -> Command:
     return Command(settings)
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
 @pytest.fixture
-def b2(running: B2Server) -> Command:
-    running.reset()
-    return Command(running.settings())
+def b2(server: B2Server) -> Command:
+    return Command(server.settings())
 
 
 # --- buckets ----------------------------------------------------------------------------
@@ -75,11 +67,11 @@ async def test_a_bucket_is_not_deleted_if_its_name_cannot_be_asked_for(b2: Comma
 
 
 async def test_a_bucket_that_is_not_empty_stays_and_the_hint_can_be_typed(
-    b2: Command, running: B2Server
+    b2: Command, server: B2Server
 ) -> None:
-    async with BackblazeStorage(running.settings()) as storage:
+    async with BackblazeStorage(server.settings()) as storage:
         await storage.upload_file("a", b"a")
-    name = running.bucket
+    name = server.bucket
     ran = await b2("buckets", "delete", name, "--confirm", name)
     assert ran.code == 1
     assert f"careflow-storage --bucket {name} rm --prefix" in ran.err
@@ -92,9 +84,9 @@ async def test_the_default_encryption_is_shown_and_set(command: Command) -> None
     assert (await command("buckets", "encryption", "none")).out == "none\n"
 
 
-async def test_what_the_key_may_not_read_is_named(b2: Command, running: B2Server) -> None:
-    key = running.create_key(capabilities={"listBuckets", "readBuckets"})
-    ran = await Command(running.settings(key=key))("buckets", "info")
+async def test_what_the_key_may_not_read_is_named(b2: Command, server: B2Server) -> None:
+    key = server.create_key(capabilities={"listBuckets", "readBuckets"})
+    ran = await Command(server.settings(key=key))("buckets", "info")
     assert ran.code == 0
     assert "encryption" not in ran.out
     assert "object lock, encryption, lifecycle rules" in ran.err
@@ -121,10 +113,10 @@ async def test_what_cannot_be_a_bucket_is_refused_by_name(
 
 
 @pytest.fixture
-async def lockable(b2: Command, running: B2Server) -> Command:
+async def lockable(b2: Command, server: B2Server) -> Command:
     """On a bucket that can lock files, with a file."""
     assert (await b2("buckets", "create", "careflow-lockable", "--object-lock")).code == 0
-    settings = running.settings(bucket_name="careflow-lockable")
+    settings = server.settings(bucket_name="careflow-lockable")
     async with BackblazeStorage(settings) as storage:
         await storage.upload_file("a.wav", b"a")
     return Command(settings)

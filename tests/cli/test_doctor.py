@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +16,11 @@ from careflow_storage.cli.app import app
 from careflow_storage.testing import B2Server
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server, monkeypatch: pytest.MonkeyPatch) -> B2Server:
-    """A server that the environment points to."""
-    running.reset()
-    for name, value in running.environment().items():
+@pytest.fixture(autouse=True)
+def environment(server: B2Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment points to the server."""
+    for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
-    return running
 
 
 def doctor(*arguments: str, before: tuple[str, ...] = ()) -> Result:

@@ -131,18 +131,6 @@ LIFECYCLE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> B2Server:
-    running.reset()
-    return running
-
-
 async def fill(server: B2Server) -> None:
     async with BackblazeStorage(server.settings()) as storage:
         for key in ("calls/CA1/call.wav", "recordings/CA1/2026/a.wav", "careflow-doctor/mine.txt"):

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +34,6 @@ KEY = "calls/" + re.sub(r"[\x00-\x1f\x7f]", "", NAME) + ".txt"
 _SGR = re.compile(r"\x1b\[(?!8;777)[0-9;]*m")
 # What rich itself writes where it moves bars: cursor up, line start, erase line, cursor on/off.
 _MOVES = re.compile(r"\x1b\[(?:\d*A|2K|\?25[lh])|\r")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> B2Server:
-    running.reset()
-    return running
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,6 @@ import pytest
 from careflow_storage import BackblazeStorage
 from careflow_storage.testing import B2Server
 from tests.support.command import Command, Ran
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> B2Server:
-    running.reset()
-    return running
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from careflow_storage.cli.context import run_with_storage
 from careflow_storage.cli.ui.help import Commands
-from careflow_storage.cli.ui.options import Json, Yes
+from careflow_storage.cli.ui.options import Json, RulesFile, Yes
 from careflow_storage.cli.ui.values import parse_positive_time
 
 commands: Commands = Commands("Control which web pages may access the bucket (CORS rules).")
@@ -100,14 +99,7 @@ def allow(
 )
 def set_rules(
     context: typer.Context,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Rules as JSON, in the format of S3, B2 or `cors show --json`; - for stdin.",
-            show_default=False,
-        ),
-    ],
+    file: RulesFile,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

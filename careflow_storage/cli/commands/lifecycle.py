@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from careflow_storage.cli.context import run_with_storage
 from careflow_storage.cli.ui.help import Commands
-from careflow_storage.cli.ui.options import Json, Yes
+from careflow_storage.cli.ui.options import Json, RulesFile, Yes
 from careflow_storage.cli.ui.values import parse_days
 
 commands: Commands = Commands("Control how long files are kept (lifecycle rules).")
@@ -90,14 +89,7 @@ def expire(
 )
 def set_rules(
     context: typer.Context,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="Rules as JSON, in the format of S3, B2 or `lifecycle show --json`; - for stdin.",
-            show_default=False,
-        ),
-    ],
+    file: RulesFile,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:

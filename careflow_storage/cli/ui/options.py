@@ -47,3 +47,11 @@ CustomerKeyFile = Annotated[
         show_default=False,
     ),
 ]
+RulesFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="Rules as JSON, in the format of S3, B2 or `show --json`; - for stdin.",
+        show_default=False,
+    ),
+]
