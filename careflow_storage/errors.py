@@ -1,41 +1,41 @@
-"""What can go wrong, as one family of exceptions.
+"""All exceptions of this package, derived from `StorageError`.
 
 ::
 
     StorageError
     ├── NotConfiguredError          a required setting is missing
-    ├── InvalidInputError           (ValueError) refused before any request was sent
+    ├── InvalidInputError           (ValueError) an argument or setting is invalid
     │   └── InvalidPathError        (LocalFileError) a local path that cannot be used
     ├── LocalFileError              (OSError) a local file could not be read or written
     ├── StorageClosedError          used before it was opened or after it was closed
     ├── WrongLoopError              used from another event loop or after a fork
     ├── InvalidCredentialsError     the key ID or the application key is wrong
-    ├── AccessDeniedError           (PermissionError) the key may not do this
-    │   ├── CapExceededError        a cap of the account is used up
-    │   └── FileLockedError         object lock keeps this version
+    ├── AccessDeniedError           (PermissionError) the key lacks a permission
+    │   ├── CapExceededError        the account has reached a cap
+    │   └── FileLockedError         object lock protects this version
     ├── NoSuchBucketError
-    ├── BucketExistsError           the name of the bucket is taken, by anybody
-    ├── BucketNotEmptyError         the bucket still holds versions or unfinished uploads
+    ├── BucketExistsError           the bucket's name is taken, perhaps by another account
+    ├── BucketNotEmptyError         the bucket still has versions or unfinished uploads
     ├── NoSuchKeyError              (FileNotFoundError)
     ├── NoSuchUploadError           the multipart upload is unknown, completed or aborted
     ├── NoSuchApplicationKeyError   the account has no such application key
     ├── NoSuchConfigurationError    the bucket has no such configuration
-    ├── PreconditionFailedError     the object is there already, or changed meanwhile
-    ├── InvalidRangeError           the range lies beyond the object's end
-    ├── ChecksumMismatchError       the bytes were damaged on their way
+    ├── PreconditionFailedError     the object exists already, or was replaced
+    ├── InvalidRangeError           the range begins after the object's end
+    ├── ChecksumMismatchError       bytes were damaged in transit
     ├── SizeMismatchError           more or fewer bytes than were declared
     ├── BodyChangedError            the body was changed while it was read
     ├── NotSupportedError           the server does not implement this
     ├── ServiceUnavailableError     500, 502, 503, 504, 429: try again later
-    ├── StorageTimeoutError         (TimeoutError) nothing moved for the idle timeout
-    │   └── PoolTimeoutError        no request slot came free in time
+    ├── StorageTimeoutError         (TimeoutError) no bytes moved, or the call took too long
+    │   └── PoolTimeoutError        no connection slot became free in time
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
-    ├── ServerResponseError         the response makes no sense
-    ├── SourceError                 the URL to upload from failed, or gave what is refused
-    ├── MissingExtraError           (ImportError) a part of the package is not installed
-    └── TransferError               anything else that the server refused
+    ├── ServerResponseError         the response is malformed, or not from S3
+    ├── SourceError                 the source URL failed, or its content is refused
+    ├── MissingExtraError           (ImportError) an extra is not installed
+    └── TransferError               any other refusal by the server
 
-Every one of them pickles (workers send them between processes) and none holds a secret.
+All of them can be pickled, and none contains a secret.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StorageError(Exception):
     """The root of all errors raised by this package.
 
     Attributes:
-        message: What happened, in one sentence.
+        message: One sentence about what happened.
         method: The public method that was called, e.g. ``upload_recording``. While you iterate over
             what a method returned (``list_files``, ``stream_file``) it is that method.
         operation: The S3 operation that failed, e.g. ``PutObject``, or the operation of B2's
@@ -58,18 +58,18 @@ class StorageError(Exception):
         code: The S3 error code, e.g. ``NoSuchKey``.
         status: The HTTP status.
         request_id: The server's ``x-amz-request-id``, for its support.
-        retryable: Whether the same call may succeed later. Retries were used up already.
-        hint: What a person can do about it.
-        retry_after: Seconds that the server asked to wait, if it did.
-        unfinished_upload_id: The ID of a multipart upload that this failure has left, since it
-            could not be aborted, or was kept to go on with (``resume=True``,
-            ``on_error="keep"``): its parts are stored and billed.
-        results: What a call for many keys had done when it failed: a `DeleteResult` for each key
-            that was given, in their order. Empty where nothing was done.
+        retryable: Whether the same call may succeed later. All retries have failed.
+        hint: How to fix it.
+        retry_after: The seconds that the server asked to wait, if any.
+        unfinished_upload_id: The ID of a multipart upload that still exists, because it could not
+            be aborted or was kept for later (``resume=True``, ``on_error="keep"``). Its parts are
+            stored and billed.
+        results: A `DeleteResult` for each key, in order, when a call for many keys fails after a
+            part of its work. Empty otherwise.
         kept_file: The path of a local file with the bytes of a recording that did not reach the
             server (``open_recording(on_error="keep")``), from byte ``kept_start`` on.
-        kept_start: See ``kept_file``. The server has all before it, in the unfinished upload;
-            where that is gone, the message says so.
+        kept_start: The position of the first byte in ``kept_file``. The bytes before it are in
+            the unfinished upload. If that no longer exists, the message says so.
         stored_unmarked: Whether the recording ``key`` is stored as far as it came, but without
             the mark that it is partial. The message names the version.
     """
@@ -174,11 +174,11 @@ def _missing_hint(missing: tuple[str, ...]) -> str:
 
 
 class InvalidInputError(StorageError, ValueError):
-    """An argument or a setting was refused before any request was sent."""
+    """An argument or a setting is invalid. No request was sent."""
 
 
 class LocalFileError(StorageError, OSError):
-    """A file of this machine could not be read or written: a full disk, no permission.
+    """A local file could not be read or written, for example because the disk is full.
 
     ``errno``, ``strerror`` and ``filename`` are those of the operating system.
     """
@@ -205,11 +205,11 @@ class LocalFileError(StorageError, OSError):
 
 
 class InvalidPathError(LocalFileError, InvalidInputError):
-    """A local path cannot be read or written; refused before any request was sent."""
+    """A local path cannot be used. No request was sent."""
 
 
 class StorageClosedError(StorageError, RuntimeError):
-    """The storage was used before it was opened or after it was closed."""
+    """The storage is not open, or was closed during the call."""
 
 
 class WrongLoopError(StorageError, RuntimeError):
@@ -229,7 +229,7 @@ class CapExceededError(AccessDeniedError):
 
 
 class FileLockedError(AccessDeniedError):
-    """Object lock keeps this version: its retention has not ended, or it is under legal hold."""
+    """Object lock protects this version: by a retention that has not ended, or a legal hold."""
 
 
 class NoSuchBucketError(StorageError):
@@ -237,7 +237,7 @@ class NoSuchBucketError(StorageError):
 
 
 class BucketExistsError(StorageError):
-    """There is a bucket of this name, perhaps of somebody else: names are global."""
+    """A bucket of this name exists, perhaps in another account: names are global."""
 
 
 class BucketNotEmptyError(StorageError):
@@ -261,7 +261,7 @@ class NoSuchConfigurationError(StorageError):
 
 
 class PreconditionFailedError(StorageError):
-    """The object exists already, or is no longer the version that was asked for."""
+    """The object exists already, or is no longer the requested version."""
 
 
 class InvalidRangeError(StorageError):
@@ -269,15 +269,15 @@ class InvalidRangeError(StorageError):
 
 
 class ChecksumMismatchError(StorageError):
-    """The bytes that arrived are not the bytes that were sent."""
+    """The received bytes differ from the sent bytes."""
 
 
 class SizeMismatchError(StorageError):
-    """The body has more or fewer bytes than were declared."""
+    """The body is longer or shorter than its declared size."""
 
 
 class BodyChangedError(StorageError):
-    """The body was changed while it was read: nothing was stored."""
+    """The body changed while it was read. Nothing was stored."""
 
 
 class NotSupportedError(StorageError):
@@ -285,15 +285,15 @@ class NotSupportedError(StorageError):
 
 
 class ServiceUnavailableError(StorageError):
-    """The server is busy or broken (500, 502, 503, 504, 408, 429); it may work later."""
+    """The server is busy or failed (500, 502, 503, 504, 408, 429). Try again later."""
 
 
 class StorageTimeoutError(StorageError, TimeoutError):
-    """Nothing moved for the idle timeout."""
+    """No bytes moved for the idle timeout, or the call exceeded its ``timeout``."""
 
 
 class PoolTimeoutError(StorageTimeoutError):
-    """All request slots stayed busy for ``pool_timeout``; it is not waited for again."""
+    """All connection slots stayed in use for ``pool_timeout``. Not retried."""
 
 
 class ConnectionFailedError(StorageError, ConnectionError):
@@ -305,16 +305,16 @@ class ServerResponseError(StorageError):
 
 
 class SourceError(StorageError):
-    """The URL that a recording should come from failed, or gave what is refused.
+    """The source URL of a recording failed, or its content is refused.
 
     ``status`` is the source's HTTP status, ``retryable`` whether the same call may succeed
-    later, ``retry_after`` what the source asked for. The message shows the URL without its
-    query, since queries carry tokens.
+    later, ``retry_after`` the seconds that the source asked to wait. The message shows the URL
+    without its query, which may contain tokens.
     """
 
 
 class MissingExtraError(StorageError, ImportError):
-    """This needs an extra of the package that is not installed; ``extra`` names it."""
+    """The call needs an extra of this package that is not installed; ``extra`` names it."""
 
     def __init__(self, extra: str, **fields: Any) -> None:
         fields.setdefault("hint", f'pip install "careflow-storage[{extra}]"')
@@ -323,7 +323,7 @@ class MissingExtraError(StorageError, ImportError):
 
 
 class TransferError(StorageError):
-    """The server refused the request for a reason that has no class of its own."""
+    """The server refused the request for a reason without a class of its own."""
 
 
 CONNECTION_HINT = "Check BACKBLAZE_ENDPOINT and the network."
@@ -333,13 +333,13 @@ T = TypeVar("T")
 
 
 def check_text(text: object, field: str) -> None:
-    """Raise `InvalidInputError` unless it is a text; pydantic would raise an error of its own."""
+    """Raise `InvalidInputError` unless ``text`` is a non-empty str."""
     if not isinstance(text, str) or not text:
         raise InvalidInputError(f"{field} must be a str that is not empty, not {text!r}.")
 
 
 def listed(given: Iterable[T], field: str) -> list[T]:
-    """Return what was given as a list; raise `InvalidInputError` if it is none, or one text."""
+    """Return the iterable as a list; raise `InvalidInputError` for a str, or another type."""
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         raise InvalidInputError(f"{field} must be a list, not {type(given).__name__}.")
     return list(given)

@@ -37,7 +37,7 @@ _BUCKET_HINT = (
     "Verify BACKBLAZE_BUCKET_NAME in the Backblaze console, that the bucket was not deleted, "
     "and that the key belongs to the same account and region."
 )
-_BUSY_HINT = "Backblaze responds like this as a matter of course under load; try again later."
+_BUSY_HINT = "This is normal for Backblaze under load; try again later."
 _CAP_HINT = "Raise the cap on the Caps & Alerts page of the Backblaze account."
 _TAKEN_HINT = "Names of buckets are shared by all accounts: choose another one."
 _NOT_EMPTY_HINT = (
@@ -45,11 +45,11 @@ _NOT_EMPTY_HINT = (
     "is there."
 )
 BODY_CUT_HINT = (
-    "All bytes were sent, and some were lost on their way or inside the server: try again later."
+    "All bytes were sent, but some were lost in transit or in the server: try again later."
 )
 _CLOCK_HINT = "The clock of this machine is off: synchronise it (NTP)."
 
-# One table decides what an S3 error code means: class, retryable, hint.
+# The meaning of each S3 error code: class, retryable, hint.
 BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "InvalidAccessKeyId": (InvalidCredentialsError, False, _KEY_HINT),
     "SignatureDoesNotMatch": (InvalidCredentialsError, False, _KEY_HINT),
@@ -88,15 +88,15 @@ BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "PreconditionFailed": (PreconditionFailedError, False, None),
     "ConditionalRequestConflict": (PreconditionFailedError, False, None),
     "InvalidRange": (InvalidRangeError, False, None),
-    # The bytes are kept and can be sent again; botocore's legacy mode does so, too.
-    "BadDigest": (ChecksumMismatchError, True, "The body was damaged or changed on its way."),
+    # The bytes can be sent again, as in botocore's legacy mode.
+    "BadDigest": (ChecksumMismatchError, True, "The body was damaged or changed in transit."),
     "InvalidDigest": (ChecksumMismatchError, False, None),
     "XAmzContentSHA256Mismatch": (
         ChecksumMismatchError,
         True,
-        "The body was damaged or changed on its way.",
+        "The body was damaged or changed in transit.",
     ),
-    # Every body goes with its length and is sent whole, so these tell of a loss on the way.
+    # Every body is sent whole, with its length: these codes mean that bytes were lost in transit.
     "IncompleteBody": (TransferError, True, BODY_CUT_HINT),
     "MissingContentLength": (TransferError, True, BODY_CUT_HINT),
     "MissingRequestBodyError": (TransferError, True, BODY_CUT_HINT),
@@ -110,7 +110,7 @@ BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {
     "TooManyRequests": (ServiceUnavailableError, True, _BUSY_HINT),
 }
 
-# HEAD responses have no body, proxies have codes of their own: then the status decides.
+# For responses without a known code: those to HEAD have no body, and proxies send other codes.
 BY_STATUS: dict[int, tuple[type[StorageError], bool, str | None]] = {
     301: BY_CODE["PermanentRedirect"],
     307: BY_CODE["PermanentRedirect"],
@@ -131,11 +131,11 @@ BY_STATUS: dict[int, tuple[type[StorageError], bool, str | None]] = {
 
 
 def is_known_code(code: str) -> bool:
-    """Whether it is one of S3's error codes that have a class of their own."""
+    """Whether this is an S3 error code with a class of its own."""
     return code in BY_CODE
 
 
-# How servers say, under codes that mean much else, that a body ended before its length.
+# Messages for a body that ended before its length, under codes that also mean other errors.
 _BODY_TOO_SHORT = re.compile(
     r"\b(body|content|payload|stream)\b.{0,40}\b(too (small|short)|incomplete|truncated|unexpected"
     r" end|terminated|shorter)|\b(premature|unexpected) (end|eof)\b|\bincomplete body\b"
@@ -154,12 +154,12 @@ def error_from_response(
     message: str | None,
     headers: Mapping[str, str],
 ) -> StorageError:
-    """Make the exception for an S3 error response; the one place where codes become classes."""
+    """Return the exception for an S3 error response."""
     known = BY_CODE.get(code) if code else None
     if known is None and status >= 300:
         known = BY_STATUS.get(status)
     error_class, retryable, hint = known or (TransferError, False, None)
-    # B2 has no S3 code of its own for a cap: its message says so.
+    # B2 has no S3 code for a cap, only a message.
     if status == 403 and message and "cap exceeded" in message.lower():
         error_class, retryable, hint = BY_CODE["cap_exceeded"]
     if error_class is TransferError and status < 500 and _BODY_TOO_SHORT.search(message or ""):
@@ -169,7 +169,9 @@ def error_from_response(
         hint = "The file was deleted: it is hidden by a delete marker, older versions may exist."
     if not message:
         missing = error_class is NoSuchKeyError
-        message = "The file does not exist." if missing else f"The server answered HTTP {status}."
+        message = (
+            "The file does not exist." if missing else f"The server responded with HTTP {status}."
+        )
     return error_class(
         message,
         operation=operation,

@@ -1,4 +1,4 @@
-"""One retry policy for the data plane and the control plane."""
+"""The retry policy of the data plane and the control plane."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Failures:
-    """How many requests failed in a row, whichever layer tries again.
+    """The number of consecutive failed requests.
 
-    Shared by requests that stand for one: the rest of a stream that broke, the GET that tells
-    why a HEAD failed. So ``RetryPolicy.attempts`` bounds all of them together.
+    Shared by requests that belong together, such as those for the rest of a broken stream, or a
+    HEAD and the GET that finds out why it failed. ``RetryPolicy.attempts`` limits them together.
     """
 
     count: int = 0
@@ -29,16 +29,16 @@ class Failures:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Try again as Backblaze asks: from 1 s doubling to 64 s, 8 attempts, full jitter.
+    """Retries as Backblaze asks: pauses from 1 s doubling to 64 s, 8 attempts, full jitter.
 
-    Only errors that say ``retryable`` are tried again. ``Retry-After`` is obeyed; when it asks
-    for more than ``max_delay`` the error comes out at once, with ``retry_after`` set, for the
-    caller to schedule. Source: Backblaze, "B2 Integration Checklist", section on retries.
+    Only ``retryable`` errors are retried. ``Retry-After`` is obeyed. If it exceeds ``max_delay``,
+    the error is raised at once, with ``retry_after`` set. Source: Backblaze, "B2 Integration
+    Checklist", section on retries.
 
     Attributes:
-        attempts: How often a request is sent at the most, the first time included.
-        base_delay: Upper bound of the first pause, in seconds.
-        max_delay: Upper bound of every pause, in seconds.
+        attempts: The most times that a request is sent, the first one included.
+        base_delay: The upper bound of the first pause, in seconds.
+        max_delay: The upper bound of every pause, in seconds.
     """
 
     attempts: int
@@ -48,13 +48,11 @@ class RetryPolicy:
     async def run(
         self, attempt: Callable[[bool], Awaitable[T]], failures: Failures | None = None
     ) -> T:
-        """Await ``attempt(fresh)`` until it succeeds; ``fresh`` asks for a new connection.
+        """Await ``attempt(fresh)`` until it succeeds, at least once.
 
-        At least once; ``failures`` counts on from those before.
-
-        After a 503 or a broken connection the next attempt must not go over a pooled one: B2
-        routes a new connection to another vault, and a server that closed one idle connection
-        has often closed them all.
+        ``fresh`` asks for a new connection: after a 503 B2 routes a new one to another vault, and
+        a server that closed one idle connection has often closed them all. ``failures`` counts
+        earlier failures, too.
         """
         fresh = False
         while True:
@@ -82,13 +80,13 @@ class RetryPolicy:
             fresh = True
 
     def pause_after(self, error: StorageError, number: int) -> float | None:
-        """Return the seconds to wait after failure ``number`` in a row; None to give up."""
+        """Return the seconds to wait after consecutive failure ``number``; None to give up."""
         if not error.retryable or number >= self.attempts or isinstance(error, PoolTimeoutError):
             return None
         asked = error.retry_after or 0.0
         if asked > self.max_delay:
             return None
-        # A pooled connection that the server has closed meanwhile is no sign of load.
+        # The server may have closed a pooled connection. That is no sign of load.
         if number == 1 and isinstance(error, ConnectionFailedError):
             return 0.0
         ceiling = min(self.max_delay, self.base_delay * 2.0 ** (number - 1))

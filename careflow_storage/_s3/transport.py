@@ -1,4 +1,4 @@
-"""One signed request over the wire and its response: slot, signature, idle timeout, retries."""
+"""One signed request and its response: slot, signature, connection, retries."""
 
 from __future__ import annotations
 
@@ -23,26 +23,29 @@ from careflow_storage.errors import ServerResponseError, StorageClosedError, Sto
 
 T = TypeVar("T")
 
-# More than a full page of the longest keys; an endless response must not fill the memory.
-_MAX_ANSWER_BYTES = 32 * 1024 * 1024
+# More than a full page of the longest keys. Limits the memory that an endless response can use.
+_MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class Request:
-    """What to send.
+    """A request to send.
 
-    ``query`` is canonical already. ``on_sent`` hears how many bytes of the body the running
-    attempt has handed to the connection; a new attempt begins at 0 again. ``attempts`` is how
-    often it was sent. ``unsettled`` says that a failed attempt may have done its work all the
-    same: its response was lost or unreadable, or came from a server that broke down over it.
-    ``expects`` is the status of success of what is sent, not opened.
+    Attributes:
+        query: The canonical query string.
+        on_sent: Called with the number of bytes of the body that this attempt has sent. A new
+            attempt begins at 0 again.
+        attempts: How often the request was sent.
+        unsettled: Whether a failed attempt may have succeeded on the server: its response was
+            lost or unreadable, or the server failed while it worked.
+        expects: The status of success, for `Transport.send`.
     """
 
     operation: str
     method: str
     key: str | None = None
     query: str = ""
-    # Not shown: error trackers print local variables, and these may be about people.
+    # Not in the repr: error trackers print it, and headers may contain personal data.
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     body: Body | bytes | None = field(default=None, repr=False)
     payload_hash: str = EMPTY_PAYLOAD
@@ -54,7 +57,7 @@ class Request:
 
 @dataclass(slots=True)
 class Response:
-    """A response, read to its end. Names of headers are in lower case."""
+    """A complete response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -74,10 +77,10 @@ class Transport:
         parse: Callable[[Response], T],
         failures: Failures | None = None,
     ) -> T:
-        """Send, read the whole response and make ``parse`` understand it, with retries.
+        """Send the request, read the whole response and return ``parse(response)``, with retries.
 
-        ``parse`` belongs to the attempt: a response that is cut off, or a 200 with an error
-        inside, is worth another one. Raises `StorageError` when refused.
+        ``parse`` is part of the attempt: if it raises a retryable error, for a truncated response
+        or an error inside a 200, the request is sent again.
         """
 
         async def attempt(fresh: bool) -> T:
@@ -87,7 +90,7 @@ class Transport:
                 return parse(response)
             except StorageError as error:
                 if response is not None:
-                    self._tell_what_was_parsed(error, request, response)
+                    self._describe_parse_error(error, request, response)
                 if request.attempts > before and not _is_refusal(error):
                     request.unsettled = True
                 raise
@@ -98,10 +101,10 @@ class Transport:
             scrub(error)
             raise
 
-    def _tell_what_was_parsed(
+    def _describe_parse_error(
         self, error: StorageError, request: Request, response: Response
     ) -> None:
-        # What cannot be parsed, or holds an error, does not know where it came from.
+        # The parser knows neither the operation nor the key.
         error.operation = error.operation or request.operation
         error.bucket = error.bucket or self.session.bucket
         error.key = error.key or request.key
@@ -114,9 +117,9 @@ class Transport:
         check: Callable[[ResponseHead], None] | None = None,
         failures: Failures | None = None,
     ) -> ResponseStream:
-        """Send and return the response's open body, which the caller must close.
+        """Send the request and return the open response, which the caller must close.
 
-        ``check`` belongs to the attempt, as ``parse`` does: what it refuses is asked for again.
+        ``check`` is part of the attempt, as ``parse`` of `send` is.
         """
 
         async def attempt(fresh: bool) -> ResponseStream:
@@ -131,9 +134,9 @@ class Transport:
     async def ask(
         self, request: Request, target: str, headers: Mapping[str, str], *, fresh: bool = False
     ) -> Response:
-        """Send it once as it is, and return whatever is answered, a refusal too.
+        """Send the request once, unsigned, and return the response, even if it is an error.
 
-        ``target`` is the path and the query of a URL, ``headers`` are all that are sent.
+        ``target`` is the path and the query of a URL; no headers but ``headers`` are added.
         """
         async with self.session.limiter:
             return await self._ask(request, target, headers, fresh)
@@ -206,7 +209,7 @@ class Transport:
     async def _begin(
         self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
     ) -> tuple[Connection, ResponseHead]:
-        """Send it and return the head of the response, whose body is still to be read."""
+        """Send the request; return the connection and the head of the response."""
         session, body = self.session, request.body
         pool = session.pool
         session.counter.count(request.operation)
@@ -223,27 +226,27 @@ class Transport:
                 head, body, bodiless=request.method == "HEAD", sent=request.on_sent
             )
             if found.status == 407:
-                # Not the server's, which nobody has reached.
-                raise ProxyError("asks who it is", status=407)
+                # From the proxy: the request has not reached the server.
+                raise ProxyError("requires authentication", status=407)
             return connection, found
         except BaseException:
             connection.abort()
             raise
 
     async def _rest(self, connection: Connection, head: ResponseHead) -> Response:
-        body = await connection.read_all(_MAX_ANSWER_BYTES)
+        body = await connection.read_all(_MAX_RESPONSE_BYTES)
         self._give_back(connection, head)
         return Response(head.status, head.headers, body)
 
     def _give_back(self, connection: Connection, head: ResponseHead) -> None:
-        # After a 503 Backblaze asks for a new connection, which reaches another of its vaults.
-        # After a 400 the two ends may disagree on where the next request begins.
+        # After a 503 Backblaze asks for a new connection, which reaches another vault.
+        # After a 400 the client and the server may disagree on where the next request begins.
         keeps = head.status < 500 and head.status not in (400, 408, 411)
         connection.reusable = connection.reusable and keeps
         self.session.give_back(connection)
 
     def explain(self, error: BaseException, request: Request) -> StorageError:
-        """Make our exception of what the connection or the operating system raised."""
+        """Return our exception for an error of the connection or the operating system."""
         session = self.session
         where = {"operation": request.operation, "bucket": session.bucket, "key": request.key}
         if isinstance(error, PoolClosedError):
@@ -268,20 +271,20 @@ class Transport:
 
 
 def _is_refusal(error: StorageError) -> bool:
-    """Whether the server has told that it did nothing."""
+    """Whether the error shows that the server has done nothing."""
     status = error.status
     if status is None:
         return False
-    # B2 and Amazon turn a request away with a 503 that has a code. A bare one comes from a proxy,
-    # which may have passed the request on.
+    # A 503 with a code is B2's or Amazon's refusal. One without comes from a proxy, which may have
+    # forwarded the request.
     return 300 <= status < 500 or (status == 503 and error.code is not None)
 
 
 class ResponseStream:
-    """The open body of a response; it holds a slot and a connection until it is closed.
+    """The open body of a response. It holds a slot and a connection until it is closed.
 
-    A broken or silent connection raises a retryable `StorageError`; a body shorter than its
-    Content-Length does too.
+    Reading raises a retryable `StorageError` if the connection breaks or stalls, or the body is
+    shorter than its Content-Length.
     """
 
     def __init__(
@@ -298,8 +301,8 @@ class ResponseStream:
     async def read_into(self, target: memoryview, *, full: bool = True) -> int:
         """Move the next bytes of the body to ``target``; return how many, 0 at its end.
 
-        With ``full`` it is filled, unless the body ends or breaks off there; else what comes
-        first is enough.
+        With ``full``, fill it unless the body ends or breaks off; otherwise return the first
+        bytes.
         """
         try:
             return await self._opened().read_into(target, full=full)
@@ -307,16 +310,16 @@ class ResponseStream:
             raise self._explained(error) from error
 
     async def read(self, most: int) -> bytes:
-        """Return the next ``most`` bytes of the body; fewer at its end, or where it breaks off."""
+        """Return the next ``most`` bytes of the body; fewer if it ends or breaks off."""
         try:
             return await self._opened().read(most)
         except OSError as error:
             raise self._explained(error) from error
 
     async def read_all(self) -> bytes:
-        """Return the whole rest of a short body; more than 32 MiB raise `ServerResponseError`."""
+        """Return the rest of a short body; raise `ServerResponseError` beyond 32 MiB."""
         try:
-            return await self._opened().read_all(_MAX_ANSWER_BYTES)
+            return await self._opened().read_all(_MAX_RESPONSE_BYTES)
         except OSError as error:
             raise self._explained(error) from error
 
@@ -330,22 +333,22 @@ class ResponseStream:
 
     @property
     def ended(self) -> bool:
-        """Whether the whole body was taken."""
+        """Whether the whole body was read."""
         return self._opened().complete
 
     def take_received(self) -> bytes:
-        """Return what has come of the body and is not taken; does not wait."""
+        """Return the bytes received and not yet read, without waiting."""
         try:
             return self._opened().take_received()
         except OSError as error:
             raise self._explained(error) from error
 
     async def aclose(self) -> None:
-        """Give the slot back; an unread rest closes the connection. Safe to call twice."""
+        """Release the slot; close the connection if a part is unread. Safe to call twice."""
         self.close()
 
     def close(self) -> None:
-        """As `aclose`; does not wait."""
+        """As `aclose`, without waiting."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._give_back(connection)
@@ -355,7 +358,7 @@ class ResponseStream:
         self._transport.session.limiter.release()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
-        # Dropped without a close, it would hold its slot for ever.
+        # Otherwise a response that was not closed would keep its slot.
         connection, self._connection = self._connection, None
         if connection is None:
             return

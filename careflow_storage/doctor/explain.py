@@ -49,7 +49,7 @@ def in_words(error: BaseException) -> str:
         return printable(redact(f"{type(error).__name__}: {error}"), 300)
     place = " ".join(str(part) for part in (error.status, error.code) if part is not None)
     text = printable(redact(error.message), 300)
-    if place and text != f"The server answered HTTP {error.status}.":
+    if place and text != f"The server responded with HTTP {error.status}.":
         return f"{place}: {text}"
     return text
 

@@ -1,8 +1,7 @@
-"""What a server's refusal means where encryption or object lock is why.
+"""The causes of refusals that are due to encryption or object lock.
 
-Servers say it in many words, and with codes that stand for anything: a HEAD of a file with a
-customer's key is a bare 400 without it, and a 403 with the wrong one. So what is told here goes
-by the request as well.
+Servers report them in different words and with unspecific codes: a HEAD of a file with a customer
+key is a bare 400 without the key, and a 403 with a wrong one. So the request is considered, too.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ _about_md5 = re.compile(r"content-?md5", re.IGNORECASE).search
 _not_encrypted = re.compile(r"not applicable", re.IGNORECASE).search
 
 
-class refusals_explained:  # noqa: N801 - used as a function; a generator would cost every request
-    """Raise what a refusal within means for a request, or an object, with these headers.
+class refusals_explained:  # noqa: N801 - used as a function; a generator would slow every request
+    """Replace a refusal by an error that names its cause, for a request with these headers.
 
-    ``reads`` is for a GET or HEAD, whose headers may hold a customer's key; the others store.
+    ``reads`` is True for GET and HEAD, False for requests that store.
     """
 
     __slots__ = ("_explain", "_headers")
@@ -54,13 +53,13 @@ class refusals_explained:  # noqa: N801 - used as a function; a generator would 
 
 
 def needs_customer_key(error: StorageError) -> bool:
-    """Whether a GET or HEAD was refused as it had no customer's key, so that the file exists."""
+    """Whether a GET or HEAD was refused because it lacks a customer key. Then the file exists."""
     vague = error.status == 400 and error.code in _VAGUE_CODES
     return vague and _about_encryption(error.message) is not None
 
 
 def needs_content_md5(error: StorageError, headers: Mapping[str, str]) -> bool:
-    """Whether an upload was refused as it had no Content-MD5: so where a bucket locks all files."""
+    """Whether an upload was refused for lack of Content-MD5, which some locked buckets require."""
     return (
         error.status == 400
         and "content-md5" not in headers
@@ -69,16 +68,16 @@ def needs_content_md5(error: StorageError, headers: Mapping[str, str]) -> bool:
 
 
 def bucket_cannot_lock(field: str, error: StorageError | None = None) -> InvalidInputError:
-    """The refusal of a retention or legal hold in a bucket that was not made for it."""
+    """Return the error for a retention or legal hold in a bucket without object lock."""
     return InvalidInputError(
         f"{field}: the bucket cannot lock files.",
-        hint="Enable object lock with storage.admin.set_object_lock(). It is for ever.",
+        hint="Enable object lock with storage.admin.set_object_lock(). This is permanent.",
         **({} if error is None else _where(error)),
     )
 
 
 def is_bucket_without_lock(error: StorageError) -> bool:
-    """Whether a refusal says that object lock is not enabled."""
+    """Whether the error says that object lock is not enabled."""
     return error.status in (400, 404, 409) and _about_bucket_lock(error.message) is not None
 
 
@@ -91,7 +90,7 @@ def _of_lock(error: StorageError, headers: Mapping[str, str]) -> StorageError:
     if error.status == 400 and error.code in _VAGUE_CODES:
         return InvalidInputError(
             f"{field}: the server refuses it ({error.message.rstrip('.')}).",
-            hint="The bucket must have object lock: storage.admin.get_object_lock() tells, "
+            hint="The bucket must have object lock: storage.admin.get_object_lock() shows it, "
             "and set_object_lock() enables it.",
             **_where(error),
         )
@@ -121,7 +120,7 @@ def _of_key(error: StorageError, headers: Mapping[str, str]) -> StorageError:
         return AccessDeniedError(
             f"The customer's key may be the wrong one ({error.message.rstrip('.')}).",
             hint="It must be the key that the file was stored with. Else check the key's "
-            "capabilities: with encryption B2 and S3 response the same to both.",
+            "capabilities: with encryption B2 and S3 respond the same to both.",
             **_where(error),
         )
     return error
