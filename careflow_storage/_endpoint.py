@@ -89,7 +89,7 @@ def b2_endpoint(region: str) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine by name or address, told without asking DNS."""
+    """Whether the host is this machine by name or address, without a DNS request."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     return _is_ip_address(host) and ip_address(host).is_loopback

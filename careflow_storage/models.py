@@ -54,10 +54,10 @@ class UploadResult(Model):
 
 
 class SignedRequest(Model):
-    """A request that whoever holds it may send, once or often, until it expires.
+    """A signed request. Anyone who has it can send it, any number of times, until it expires.
 
-    ``headers`` are all that must be sent, with exactly these values, beside those that every
-    HTTP client sets itself (``Host`` and ``Content-Length``). ``expires_at`` is in UTC. The
+    Send all ``headers``, with exactly these values, in addition to those that every HTTP
+    client sets itself (``Host`` and ``Content-Length``). ``expires_at`` is in UTC. The
     signature is in ``url``, which is a permission: it is not in the ``repr``.
     """
 
@@ -70,7 +70,7 @@ class SignedRequest(Model):
 class DownloadResult(Model):
     """A file that was written completely.
 
-    ``verified`` tells what the bytes were checked against: ``md5`` of the whole object, the
+    ``verified`` names what the bytes were checked against: ``md5`` of the whole object, the
     ``md5`` of each part (``composite-md5``), or only their ``length``, where the object's
     ETag is not made of MD5s that can be recomputed. ``reused`` are the bytes that an interrupted
     download had written already.
@@ -159,9 +159,9 @@ class FileMetadata(Model):
     """What the server knows about one object.
 
     ``metadata`` is the uploader's own. ``partial`` says that it is a recording that was cut off.
-    ``encryption`` is None where the server tells none that B2 knows. ``retention`` and
-    ``legal_hold`` are told only to application keys with readFileRetentions and
-    readFileLegalHolds: to others every file looks unlocked. A ``retention`` may be over.
+    ``encryption`` is None if the server reports none that B2 has. The server returns
+    ``retention`` and ``legal_hold`` only to application keys with readFileRetentions and
+    readFileLegalHolds: for others every file looks unlocked. A ``retention`` may have ended.
     """
 
     key: str

@@ -20,7 +20,7 @@ RetentionMode = Literal["governance", "compliance"]
 class CustomerKey:
     """Your own AES-256 key, with which the server encrypts and decrypts (SSE-C).
 
-    The server forgets it after each request: without it nobody reads the file again, not even
+    The server does not keep it: without it the file cannot be read again, not even by
     Backblaze. It is in no repr and cannot be pickled.
 
     Args:
@@ -64,7 +64,7 @@ class CustomerKey:
 
     @property
     def md5(self) -> str:
-        """The base64 of its MD5, by which the server tells keys apart. Not secret."""
+        """The base64 of its MD5, by which the server distinguishes keys. Not secret."""
         return base64.b64encode(hashlib.md5(self._key, usedforsecurity=False).digest()).decode()
 
     def headers(self) -> dict[str, str]:
@@ -118,8 +118,8 @@ Encryption = Literal["SSE-B2"] | CustomerKey
 class Retention(BaseModel):
     """Until when a version cannot be erased. ``retain_until`` is an aware datetime.
 
-    ``governance`` can be lifted by who has the capability bypassGovernance, ``compliance`` by
-    nobody.
+    A key with the capability bypassGovernance can lift ``governance``; ``compliance`` cannot be
+    lifted.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")

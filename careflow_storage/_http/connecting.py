@@ -77,7 +77,7 @@ class Connector:
             for attempt in attempts:
                 attempt.cancel()
                 attempt.add_done_callback(_abort_made)
-        raise _most_telling(failures)
+        raise _most_specific(failures)
 
     async def secure(self, connection: Connection, context: ssl.SSLContext, host: str) -> None:
         """Start TLS with ``host`` on a connection that has received no bytes yet.
@@ -163,6 +163,6 @@ def _interleaved(addresses: Sequence[AddressInfo]) -> Iterable[AddressInfo]:
     return (address for address in rounds if address is not None)
 
 
-def _most_telling(failures: Sequence[OSError]) -> OSError:
+def _most_specific(failures: Sequence[OSError]) -> OSError:
     clear = [failure for failure in failures if failure.errno not in _VAGUE]
     return (clear or failures)[0]

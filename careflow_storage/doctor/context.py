@@ -44,7 +44,7 @@ PROBE_MD5 = hashlib.md5(PROBE, usedforsecurity=False).hexdigest()
 def new_folder(prefix: str) -> str:
     """Make the name of a new folder that belongs to the doctor.
 
-    Advice tells users to erase this folder with its content, so it must never hold their files:
+    Advice asks users to erase this folder with its content, so it must never hold their files:
     the prefix may be one of recordings.
     """
     return f"{prefix}careflow-doctor-{secrets.token_hex(6)}/"

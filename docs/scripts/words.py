@@ -22,19 +22,49 @@ PLACES = (
 SUFFIXES = {".md", ".py"}
 
 WORDS = {
+    r"answer(?:s|ed|ing)?": "response, respond",
+    r"tells?|telling|told": "say, report, return, show, name",
+    "nobody|somebody|anybody|everybody|whoever|who asks": "the caller, the server, the client, ...",
+    "for ever": "permanently, without a limit",
+    "so many": "this many, or the number",
+    "patience|impatient": "timeout, limit",
+    "strangers?": "untrusted client",
     "courier": "worker",
+    "hygiene": "clean-up",
+    "lineage": "naming",
     "examination": "context",
     "front door": "the module that users import",
+    "once or twice": "say what decides it",
     "what is given": "the argument",
-    "in the house|of the house": "the package",
+    "behind the back": "without the knowledge of",
+    "in the house|of the house|of the floors?": "the package, the layer",
 }
 """Each word, as a regular expression in lower case, and what to write instead."""
 
 EXCEPTIONS: dict[str, tuple[str, ...]] = {
     # This file names the words.
     "docs/scripts/words.py": ("",),
+    # The method of file objects.
+    "docs/bodies.md": ("`tell` and `seek`",),
+    "docs/reference.md": ("`tell()`",),
+    # What a person types at a prompt is an answer.
+    "docs/command-line.md": ("Answers to", "you answered no"),
+    # Former names.
+    "CHANGELOG.md": ("was called `answer`", "| `outbox/courier.py`"),
+    "careflow_storage/migrate/harness.py": ("def answer(self)", "OldCodeFinding.answer is"),
 }
 """For each file, parts of the lines in which a word may stand."""
+
+LATER = (
+    *("careflow_storage/_s3/", "careflow_storage/_transfer/", "careflow_storage/local/"),
+    *(
+        "careflow_storage/storage.py",
+        "careflow_storage/errors.py",
+        "careflow_storage/_in_flight.py",
+    ),
+    *("careflow_storage/_runtime.py", "careflow_storage/doctor/explain.py"),
+)
+"""Places that are not reworded yet."""
 
 PATTERN = re.compile(
     "|".join(rf"(?<![a-z])(?P<w{n}>{word})(?![a-z])" for n, word in enumerate(WORDS)),
@@ -58,6 +88,8 @@ def files(arguments: list[str]) -> Iterable[Path]:
 def findings(file: Path) -> Iterator[str]:
     """Report each word with its line, and the word to use instead."""
     name = file.relative_to(ROOT).as_posix()
+    if name.startswith(LATER):
+        return
     allowed = EXCEPTIONS.get(name, ())
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         if any(part in line for part in allowed):
