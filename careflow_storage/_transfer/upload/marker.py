@@ -1,10 +1,10 @@
-"""The mark that an upload of ours leaves in its object's metadata.
+"""The upload marker, which uploads of this package leave in the metadata of their object.
 
-It serves three ends. After a lost response its nonce proves that the object in the bucket is the
-one that this very call sent. The nonce's first half is a fingerprint of the object's headers,
-so that a resumed upload can tell whether the run that began it asked for the same ones (no
-request lists them). And the mark tells the part size, without which the ETag of a multipart
-object (the MD5 of its parts' MD5s) cannot be checked on download.
+It has three uses. After a lost response its nonce proves that the stored object is the one that
+this call sent. The first half of the nonce is a fingerprint of the object's headers: a resumed
+upload compares it, since no request lists the headers of an unfinished upload. And the marker
+holds the part size, without which a download cannot verify the ETag of a multipart object (the
+MD5 of its parts' MD5s).
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class UploadMarker:
 
     @classmethod
     def new(cls, sizes: PartSizes, fingerprint: str = "") -> Self:
-        """Make a mark that no other upload has; its nonce begins with ``fingerprint``."""
+        """Make a unique marker, whose nonce begins with ``fingerprint``."""
         random = secrets.token_hex(_NONCE_DIGITS // 2)
         return cls((fingerprint + random)[:_NONCE_DIGITS], sizes)
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
-        """Read a mark; None for anything else, since others may write metadata too."""
+        """Parse a marker. None for any other text, since other programs write metadata too."""
         form = _FORM.fullmatch(text or "")
         if form is None or int(form[2]) == 0:
             return None
         return cls(form[1], PartSizes(int(form[2]), None if form[3] else 0))
 
     def has(self, fingerprint: str) -> bool:
-        """Whether the upload that left it was begun with the headers of this fingerprint."""
+        """Whether the upload was begun with the headers of this fingerprint."""
         return self.nonce.startswith(fingerprint)
 
     def __str__(self) -> str:
@@ -58,10 +58,10 @@ class UploadMarker:
 
 
 def fingerprint_of(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> str:
-    """Return 16 hex digits that stand for an object's headers, its mark left out.
+    """Return a fingerprint of an object's headers, in 16 hex digits.
 
-    Left out are a customer's key as well, of which not even a hash is stored in the open, and
-    the lock, which may change.
+    It leaves out the marker, the lock (which may change) and a customer's key (whose hash must
+    not be stored in the clear).
     """
     told = sorted((name, value) for name, value in lasting(headers).items() if name != MARK_HEADER)
     text = json.dumps([told, algorithm])

@@ -59,9 +59,9 @@ class SentPart:
 
 
 class MultipartUpload:
-    """Begin it, send its parts in any order, and complete it; or abandon it, or leave it as it is.
+    """One multipart upload: begin it, send its parts in any order, then complete or abandon it.
 
-    ``headers`` are the object's. ``copied`` says that its parts are made by `copy`, not sent.
+    ``headers`` are the object's. ``copied``: the parts are made by `copy`, not sent.
     Requests: one per part and two more.
 
     Attributes:
@@ -143,7 +143,7 @@ class MultipartUpload:
             await report_orphans(self._context, self._key, created.upload_id, took)
 
     def adopt(self, upload_id: str, parts: Mapping[int, SentPart]) -> None:
-        """Go on with an upload that another run has begun, instead of `begin`."""
+        """Continue an upload that another run has begun, instead of `begin`."""
         self._adopted = upload_id
         self.sent = dict(parts)
         self._context.living.add(upload_id)
@@ -189,7 +189,7 @@ class MultipartUpload:
         self.sent[number] = SentPart(end - start, etag, etag.encode())
 
     async def complete(self) -> tuple[StoreResult, Checksum]:
-        """Put the parts together to one object, and verify what the server made of them."""
+        """Complete the object, and verify what the server made of the parts."""
         sent = [self.sent[number] for number in sorted(self.sent)]
         checksum = composite(self._algorithm, [part.digest for part in sent])
         try:
@@ -226,7 +226,7 @@ class MultipartUpload:
         return upload_id
 
     async def _completed_anyway(self, error: StorageError, etag: str | None) -> StoreResult:
-        """After a lost response, look whether the server did its work; else raise ``error``."""
+        """Return the object if only the response was lost; else raise ``error``."""
         lost = error.retryable or isinstance(error, NoSuchUploadError | PreconditionFailedError)
         if not lost:
             raise error
@@ -299,9 +299,9 @@ class MultipartUpload:
             )
 
     async def abandon(self, error: BaseException) -> None:
-        """Abort within a time budget, whoever cancels meanwhile; tell if it failed.
+        """Abort within a time budget, even under cancellation.
 
-        ``error`` is why: what could not be aborted is told in its notes, and in the log.
+        ``error`` is the reason. If the abort fails, its notes and the log say so.
         """
         if not self._was_begun():
             return
@@ -318,9 +318,9 @@ class MultipartUpload:
         *,
         advice: str = "the same call with resume=True goes on with it",
     ) -> None:
-        """Keep what is stored for a later run; tell in the notes of ``error``, and in the log.
+        """Keep the stored parts for a later run. The notes of ``error`` and the log say so.
 
-        An upload that this run has begun and that holds nothing is aborted.
+        An upload that this run has begun and that has no parts is aborted.
         """
         if not self._was_begun():
             return
@@ -339,14 +339,14 @@ class MultipartUpload:
         return self._creation is not None or self._adopted is not None
 
     def _forget(self) -> None:
-        """Let go of the upload: others may go on with it, or abort it."""
+        """Allow other calls to continue the upload, or to abort it."""
         self._context.living.discard(self.upload_id or "")
 
     @asynccontextmanager
     async def _within_budget(
         self, error: BaseException, ending: Coroutine[None, None, None]
     ) -> AsyncIterator[bool]:
-        """Let ``ending`` run for its time and give whether it ended well; then clean up."""
+        """Run ``ending`` within its time and yield whether it succeeded; then clean up."""
         cancelled = isinstance(error, asyncio.CancelledError)
         loop = asyncio.get_running_loop()
         end = loop.time() + (_ABORT_SECONDS_WHEN_CANCELLED if cancelled else _ABORT_SECONDS)
