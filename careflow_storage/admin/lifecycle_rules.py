@@ -112,7 +112,7 @@ def _check_clocks(clocks: Mapping[str, object], field: str) -> None:
             )
     if all(days is None for days in clocks.values()):
         raise InvalidInputError(
-            f"{field}{', '.join(_CLOCKS)}: set at least one; otherwise the rule does nothing."
+            f"{field}{', '.join(_CLOCKS)}: at least one must be set, or the rule does nothing."
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from careflow_storage.admin.cors.limits import origin_problem
 from careflow_storage.doctor.advice import command
 from careflow_storage.doctor.b2_probes.probes import CHECKS as LIVE_CHECKS
-from careflow_storage.doctor.checks import access, bucket, locked, network, settings
+from careflow_storage.doctor.checks import access, bucket, identity, locked, network, settings
 from careflow_storage.doctor.context import DoctorContext, new_folder
 from careflow_storage.doctor.explain import in_words, outcome_of
 from careflow_storage.doctor.models import (
@@ -66,8 +66,8 @@ CHECKS: tuple[Check, ...] = (
     Check("network", "tls", network.tls, ("tcp",)),
     Check("network", "http", network.http, ("tcp", "tls")),
     Check("network", "clock", network.clock, ("http",)),
-    Check("access", "credentials", access.credentials, ("http", *_ALL_SETTINGS)),
-    Check("access", "bucket", access.bucket, ("credentials",)),
+    Check("access", "credentials", identity.credentials, ("http", *_ALL_SETTINGS)),
+    Check("access", "bucket", identity.bucket, ("credentials",)),
     Check("access", "list", access.list_files, _BUCKET),
     Check("access", "default retention", locked.default_retention, _BUCKET),
     Check("access", "put", access.put, _BUCKET),

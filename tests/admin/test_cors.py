@@ -121,7 +121,7 @@ LONG = tuple(f"https://customer-{number}.example" for number in range(40))
         ({"allowed_origins": (f"{APP}/calls?x=1",)}, r"allowed_origins\[0\].*must end after"),
         ({"allowed_origins": ("https://*.*.example",)}, r"allowed_origins\[0\].*one \*"),
         ({"allowed_origins": ("https://App.Example",)}, r"lower case.*https://app.example"),
-        ({"allowed_origins": ("https://app.example:443",)}, "leave a default port out"),
+        ({"allowed_origins": ("https://app.example:443",)}, "omit a default port"),
         ({"allowed_origins": ("https://app.example:0",)}, "port"),
         ({"allowed_origins": ("https://app.example:99999",)}, "port"),
         ({"allowed_origins": ("https://me:pass@app.example",)}, "password"),
@@ -241,7 +241,7 @@ async def test_without_rules_the_call_that_makes_one_is_named(storage: Backblaze
     check = await storage.admin.check_cors(APP)
     (problem,) = check.problems
     assert problem == (
-        "The bucket has no CORS rules: allow_browser_uploads(['https://app.example']) makes one."
+        "The bucket has no CORS rules: allow_browser_uploads(['https://app.example']) creates one."
     )
 
 

@@ -84,7 +84,7 @@ async def test_one_rule_of_a_prefix_is_replaced_and_others_stay(
         ({"prefix": "a\nb"}, "prefix"),
         ({"prefix": "x" * 1025}, "prefix"),
         ({"unsupported": ("rule 'x': is disabled",)}, "unsupported"),
-        (dict.fromkeys(ALL.model_fields_set - {"prefix"}), "set at least one"),
+        (dict.fromkeys(ALL.model_fields_set - {"prefix"}), "at least one must be set"),
     ],
 )
 async def test_a_rule_that_b2_would_refuse_is_named_and_not_sent(
@@ -121,7 +121,7 @@ async def test_rules_that_do_not_go_together_are_not_sent(
         ({"hide_after_days": -1}, "hide_after_days.*-1"),
         ({"hide_after_days": "30"}, "hide_after_days"),
         ({"erase_after_days": True}, "erase_after_days"),
-        ({"cancel_unfinished_after_days": None}, "set at least one"),
+        ({"cancel_unfinished_after_days": None}, "at least one must be set"),
         ({"prefix": None}, "prefix"),
     ],
 )

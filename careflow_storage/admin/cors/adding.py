@@ -1,8 +1,8 @@
-"""Let origins in beside those that are in already: nothing that others have changes.
+"""Add origins to CORS rules, without a change for other origins.
 
-S3 takes the first rule that matches a request, so a rule that is added can also hide a later
-one. Each change is therefore tried on the rules first, and the next one is taken where an origin
-would not get what was asked, or lose what it had.
+S3 applies the first rule that matches a request, so a new rule can hide a later one. Each
+candidate is therefore checked on all rules first. It is skipped if the origin would lack a
+right, or if another origin would lose one.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _LONGEST_NAME = 63
 
 
 def added(rules: Sequence[CorsRule], wanted: CorsRule) -> list[CorsRule]:
-    """Return the rules with those that let the origins of ``wanted`` do what it allows.
+    """Return the rules, changed so that the origins of ``wanted`` have its rights.
 
-    An origin that may do all of it already changes nothing. Rules that stay are the same objects.
+    An origin that has these rights changes nothing. Unchanged rules are the same objects.
 
     Raises:
-        InvalidInputError: ``wanted`` is no rule that B2 would take.
+        InvalidInputError: B2 would refuse ``wanted``.
     """
     check_rule(wanted, named=True)
     found = list(rules)
@@ -39,16 +39,16 @@ def added(rules: Sequence[CorsRule], wanted: CorsRule) -> list[CorsRule]:
 
 
 Candidate = tuple[list[CorsRule], CorsRule]
-"""The rules as they would be, and the one of them that is new or changed."""
+"""Possible new rules, and the one of them that is new or changed."""
 
 
 def _candidates(rules: list[CorsRule], origin: str, wanted: CorsRule) -> Iterator[Candidate]:
-    """Ways to let the origin in, the tidiest first; the last one always helps."""
+    """Yield ways to add the origin, the tidiest first. The last one always works."""
     for place, rule in enumerate(rules):
         if rule.allowed_origins == (origin,):
             yield _replaced(rules, place, _widened(rule, wanted))
     for place, rule in enumerate(rules):
-        # A pattern that joins would stand before later rules of origins that it matches.
+        # A pattern in an earlier rule could hide later rules of the origins that it matches.
         if _alike(rule, wanted) and ("*" not in origin or place == len(rules) - 1):
             origins = (*rule.allowed_origins, origin)
             yield _replaced(rules, place, rule.model_copy(update={"allowed_origins": origins}))
@@ -56,8 +56,8 @@ def _candidates(rules: list[CorsRule], origin: str, wanted: CorsRule) -> Iterato
         update={"allowed_origins": (origin,), "name": _free_name(rules, wanted.name)}
     )
     yield [*rules, own], own
-    # Only this origin matches it, so in the first place it hides nothing from others.
-    exposed = _united(own.expose_headers, _exposed(rules, origin, wanted.allowed_methods))
+    # Only this origin matches the rule, so in the first place it hides nothing from others.
+    exposed = _merged(own.expose_headers, _exposed(rules, origin, wanted.allowed_methods))
     first = own.model_copy(update={"expose_headers": exposed})
     yield [first, *rules], first
 
@@ -74,7 +74,7 @@ def _helps(
     wanted: CorsRule,
 ) -> bool:
     if "*" in origin:
-        # Behind all others it takes from none, and is all that can be given.
+        # In the last place it hides no other rule.
         return after[-1] is changed and _fits(changed)
     if after[0] is changed and len(after) > len(before):
         return True
@@ -91,7 +91,7 @@ def _helps(
 
 
 def _granted(rules: Sequence[CorsRule], origin: str, wanted: CorsRule) -> bool:
-    """Whether the origin may do all that ``wanted`` allows, with any header, and read it all."""
+    """Whether the origin has all rights of ``wanted``, with any header."""
     if "*" in origin:
         return any(_covers(rule, origin, wanted) for rule in rules)
     needed = set(_lowered(wanted.expose_headers))
@@ -114,7 +114,7 @@ def _covers(rule: CorsRule, origin: str, wanted: CorsRule) -> bool:
 
 
 def _reached(rules: Sequence[CorsRule], origin: str, method: str) -> list[CorsRule]:
-    """The rules that may match such a request, by its headers: up to one that takes all."""
+    """Return the rules that may apply, depending on the headers: up to one for all headers."""
     reached = []
     for rule in rules:
         if allows_origin(rule, origin) and method in rule.allowed_methods:
@@ -125,8 +125,8 @@ def _reached(rules: Sequence[CorsRule], origin: str, method: str) -> list[CorsRu
 
 
 def _exposed(rules: Sequence[CorsRule], origin: str, methods: Sequence[str]) -> tuple[str, ...]:
-    """All that a page of the origin may be able to read now, in lower case."""
-    return _united(
+    """Return the headers that a page of the origin may read now, in lower case."""
+    return _merged(
         *(
             _lowered(rule.expose_headers)
             for method in methods
@@ -139,15 +139,15 @@ def _widened(rule: CorsRule, wanted: CorsRule) -> CorsRule:
     headers = rule.allowed_headers if _takes_all_headers(rule) else wanted.allowed_headers
     return rule.model_copy(
         update={
-            "allowed_methods": _united(rule.allowed_methods, wanted.allowed_methods),
+            "allowed_methods": _merged(rule.allowed_methods, wanted.allowed_methods),
             "allowed_headers": headers,
-            "expose_headers": _united(rule.expose_headers, wanted.expose_headers),
+            "expose_headers": _merged(rule.expose_headers, wanted.expose_headers),
         }
     )
 
 
 def _alike(rule: CorsRule, wanted: CorsRule) -> bool:
-    """Whether a rule of ours gives its origins just what ``wanted`` gives."""
+    """Whether a rule of this name grants exactly the rights of ``wanted``."""
     stem, hyphen, number = rule.name.rpartition("-")
     return (
         (rule.name == wanted.name or (stem == wanted.name and bool(hyphen) and number.isdigit()))
@@ -184,7 +184,7 @@ def _lowered(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(text.lower() for text in texts)
 
 
-def _united(*lists: Sequence[str]) -> tuple[str, ...]:
-    """All texts once, whatever their case, in the order in which they come."""
+def _merged(*lists: Sequence[str]) -> tuple[str, ...]:
+    """Return all texts in order, without duplicates that differ only in case."""
     united = {text.lower(): text for texts in reversed(lists) for text in reversed(texts)}
     return tuple(dict.fromkeys(united[text.lower()] for texts in lists for text in texts))

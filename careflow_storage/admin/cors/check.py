@@ -1,4 +1,4 @@
-"""The question that a browser asks before a page may reach the bucket, asked by us."""
+"""Send the preflight request of a browser, and explain the response by the rules."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _MADE_UP_KEY = "careflow-cors-check"
 # Methods that pages of any origin may use (Fetch standard, "CORS-safelisted method").
 _SAFE_METHODS = ("GET", "HEAD", "POST")
 _TOO_NEW = (
-    "The rules allow it, but the server does not (yet): rules made a moment ago take up to a "
-    "minute, and rules made for b2_* operations do not open the S3 endpoint."
+    "The rules allow it, but the server does not (yet): new rules take up to a minute, and rules "
+    "for b2_* operations do not apply to the S3 endpoint."
 )
 _TOO_OPEN = (
-    "No rule allows it, but the server does: rules removed a moment ago take up to a minute, and "
-    "some servers and proxies let in whom no rule names."
+    "No rule allows it, but the server does: removing a rule takes up to a minute, and some "
+    "servers and proxies allow origins that no rule names."
 )
 
 
@@ -41,12 +41,12 @@ async def check(
     *,
     key: str | None,
 ) -> CorsCheck:
-    """Ask the rules and the server whether a page of ``origin`` may do ``method``."""
+    """Check by the rules and by a preflight whether a page of ``origin`` may use ``method``."""
     headers = _checked(origin, method, headers)
     path_key = _MADE_UP_KEY if key is None else validate_key(key)
     rules = await read_rules(context)
     rule = matching_rule(rules, origin, method, headers)
-    preflight = await _ask(context, path_key, origin, method, headers)
+    preflight = await _send_preflight(context, path_key, origin, method, headers)
     return CorsCheck(
         origin=origin,
         method=method,
@@ -91,10 +91,10 @@ def _problems(
     return found if preflight.allowed else [_TOO_NEW, *found]
 
 
-async def _ask(
+async def _send_preflight(
     context: TransferContext, key: str, origin: str, method: str, headers: Sequence[str]
 ) -> Preflight:
-    """Send the preflight as a browser does, unsigned, over the storage's own connections."""
+    """Send the preflight unsigned, as a browser does, over the storage's own connections."""
     session = context.session
     transport, request = Transport(session, context.retry), Request(_OPERATION, "OPTIONS", key)
     sent = {"Origin": origin, "Access-Control-Request-Method": method}
@@ -146,7 +146,7 @@ def _read(
 
 
 def _starred(name: str, allowed: set[str]) -> bool:
-    # The one header that a * does not stand for.
+    # The only header that * does not include.
     return "*" in allowed and name.lower() != "authorization"
 
 

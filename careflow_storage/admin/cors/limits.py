@@ -1,6 +1,6 @@
-"""The limits of CORS rules, checked before anything is sent.
+"""Check the limits of CORS rules before a request is sent.
 
-They are B2's, and on every server the same, so that what works in a test works on B2:
+The limits are B2's. They apply on every server, so that rules that work in a test work on B2:
 Backblaze, "Cross-Origin Resource Sharing Rules" and "Enable CORS with the S3-Compatible API".
 """
 
@@ -16,21 +16,21 @@ from careflow_storage.errors import InvalidInputError
 
 METHODS: tuple[str, ...] = get_args(CorsMethod)
 MAX_RULES = 100
-"""Of a bucket."""
+"""Per bucket."""
 
-_MAX_BYTES = 1000  # a rule has less
+_MAX_BYTES = 1000  # exclusive
 _MAX_AGE = 86_400
 _NAME = re.compile(r"[A-Za-z0-9-]{6,63}")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Apps in a web view have schemes of their own, such as capacitor://localhost.
+# Apps in a web view have their own schemes, such as capacitor://localhost.
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._*-]+)(?::([0-9]{1,5}))?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 def check_rules(rules: Sequence[CorsRule]) -> None:
-    """Raise `InvalidInputError` for rules that B2 would not take; it names the field."""
+    """Raise `InvalidInputError` for rules that B2 would refuse; name the field."""
     if len(rules) > MAX_RULES:
-        raise InvalidInputError(f"rules: {len(rules)} are too many, B2 has {MAX_RULES} a bucket.")
+        raise InvalidInputError(f"rules: {len(rules)} are too many; B2 allows {MAX_RULES}.")
     places: dict[str, int] = {}
     for position, rule in enumerate(rules):
         check_rule(rule, f"rules[{position}]", named=False)
@@ -45,7 +45,7 @@ def check_rules(rules: Sequence[CorsRule]) -> None:
 
 
 def check_rule(rule: CorsRule, where: str = "", *, named: bool) -> None:
-    """As `check_rules`, for one; ``where`` it stands. ``named`` that it must have a name."""
+    """As `check_rules`, for the rule at ``where``. ``named`` requires a name."""
     if not isinstance(rule, CorsRule):
         raise InvalidInputError(f"{where or 'rule'} must be a CorsRule, not {rule!r}.")
     for field, problem in _problems(rule, named=named):
@@ -53,14 +53,14 @@ def check_rule(rule: CorsRule, where: str = "", *, named: bool) -> None:
     size = _size(rule)
     if size >= _MAX_BYTES:
         raise InvalidInputError(
-            f"{where or 'rule'}: its texts have {size} bytes together, B2 takes less than "
-            f"{_MAX_BYTES} a rule.",
-            hint="Spread the origins over several rules with names of their own.",
+            f"{where or 'rule'}: its texts have {size} bytes in total; B2 allows less than "
+            f"{_MAX_BYTES} per rule.",
+            hint="Spread the origins over several rules with different names.",
         )
 
 
 def _problems(rule: CorsRule, *, named: bool) -> list[tuple[str, str]]:
-    """All that is wrong with a rule: by field, and what."""
+    """Return each field of a rule that is wrong, and the problem."""
     age = rule.max_age_seconds
     found = [
         ("name", _name_problem(rule.name) if rule.name or named else None),
@@ -82,7 +82,7 @@ def _each(
 
 
 def _size(rule: CorsRule) -> int:
-    """The bytes of all texts of a rule, as B2 adds them up; its operations are ``s3_put`` etc."""
+    """Count the bytes of a rule's texts as B2 does; methods count as ``s3_put`` etc."""
     operations = [f"s3_{method}" for method in rule.allowed_methods]
     texts = [rule.name, *rule.allowed_origins, *operations]
     texts += [*rule.allowed_headers, *rule.expose_headers]
@@ -95,24 +95,24 @@ def _name_problem(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return f"{name!r} must have 6 to 63 letters, digits or hyphens"
     if name.lower().startswith("b2-"):
-        return f"{name!r} must not begin with b2-, which Backblaze keeps for itself"
+        return f"{name!r} must not begin with b2-, which Backblaze reserves"
     return None
 
 
 def origin_problem(origin: str) -> str | None:
-    """Say what is wrong with an origin of a rule, None if nothing."""
+    """Return what is wrong with an origin of a rule, or None."""
     if origin == "*":
         return None
     if origin.lower() == "null":
         return (
-            f"{origin!r} is what sandboxed frames and file:// pages of any site send: it cannot be "
-            "allowed; serve the page from an origin such as http://localhost:3000"
+            f"{origin!r} cannot be allowed: sandboxed frames and file:// pages of any site send "
+            "it; serve the page from an origin such as http://localhost:3000"
         )
     if "://" not in origin:
         local = origin.startswith(("localhost", "127.", "[::1]"))
         return f"{origin!r} has no scheme: perhaps {'http' if local else 'https'}://{origin}"
     if origin.count("*") > 1:
-        return f"{origin!r} may have one * only"
+        return f"{origin!r} may have only one *"
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return f"{origin!r} {_not_an_origin(origin)}"
@@ -120,12 +120,12 @@ def origin_problem(origin: str) -> str | None:
     if port is not None and not 0 < int(port) <= 65_535:
         return f"{origin!r} has no valid port"
     if port is not None and port == _DEFAULT_PORTS.get(scheme):
-        return f"{origin!r} must be {scheme}://{host}: browsers leave a default port out"
+        return f"{origin!r} must be {scheme}://{host}: browsers omit a default port"
     return None
 
 
 def _not_an_origin(origin: str) -> str:
-    """What keeps a text with a scheme from being an origin as browsers send it."""
+    """Return why a text with a scheme is not an origin as browsers send it."""
     if _ORIGIN.fullmatch(origin.lower()):
         return f"must be in lower case, as browsers send it: {origin.lower()}"
     scheme, _, rest = origin.partition("://")
@@ -142,31 +142,31 @@ def _not_an_origin(origin: str) -> str:
 def _authority(origin: str) -> str:
     try:
         return urlsplit(origin).netloc
-    except ValueError:  # brackets that do not match
+    except ValueError:  # unbalanced brackets
         return ""
 
 
 def method_problem(method: str) -> str | None:
-    """Say what is wrong with a method, None if nothing."""
+    """Return what is wrong with a method, or None."""
     if method in METHODS:
         return None
     if method == "OPTIONS":
-        return "OPTIONS is what browsers ask with: it is always allowed and is in no rule"
+        return "OPTIONS is the method of preflights: it is always allowed and never in a rule"
     return f"{method!r} must be one of {', '.join(METHODS)}"
 
 
 def header_problem(header: str) -> str | None:
-    """Say what is wrong with the name of a request header, None if nothing."""
+    """Return what is wrong with the name of a request header, or None."""
     if not _HEADER.fullmatch(header):
         return f"{header!r} must be the name of a header"
     if header.count("*") > 1:
-        return f"{header!r} may have one * only"
+        return f"{header!r} may have only one *"
     return None
 
 
 def _exposed_problem(header: str) -> str | None:
     if "*" in header:
-        return f"{header!r}: S3 knows no * here"
+        return f"{header!r}: S3 does not support * here"
     return header_problem(header)
 
 

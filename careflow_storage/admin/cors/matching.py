@@ -1,6 +1,6 @@
-"""Which CORS rule lets a browser in, and if none does, why not.
+"""Find the CORS rule that allows a request, or explain why none does.
 
-S3 takes the first rule that allows the origin, the method and every header (Amazon S3 User
+S3 applies the first rule that allows the origin, the method and every header (Amazon S3 User
 Guide, "How does Amazon S3 evaluate the CORS configuration on a bucket?").
 """
 
@@ -16,7 +16,7 @@ _UPLOADS = ("PUT", "POST")
 def matching_rule(
     rules: Sequence[CorsRule], origin: str, method: str, headers: Sequence[str]
 ) -> CorsRule | None:
-    """Return the first rule that allows all of it, None if there is none."""
+    """Return the first rule that allows origin, method and headers, or None."""
     for rule in rules:
         if (
             allows_origin(rule, origin)
@@ -28,12 +28,12 @@ def matching_rule(
 
 
 def allows_origin(rule: CorsRule, origin: str) -> bool:
-    """Whether one of its origins is this one, letter by letter, or by its one ``*``."""
+    """Whether one of the rule's origins equals this one, or matches it by its ``*``."""
     return any(_fits(pattern, origin) for pattern in rule.allowed_origins)
 
 
 def refused_headers(rule: CorsRule, headers: Sequence[str]) -> list[str]:
-    """The headers that the rule does not allow; the case of names does not matter."""
+    """Return the headers that the rule does not allow. Case does not matter."""
     patterns = [pattern.lower() for pattern in rule.allowed_headers]
     return [
         header
@@ -54,14 +54,14 @@ def _fits(pattern: str, text: str) -> bool:
 def why_not(
     rules: Sequence[CorsRule], origin: str, method: str, headers: Sequence[str]
 ) -> list[str]:
-    """Say why no rule matches, and what would; to be asked if none does."""
+    """Explain why no rule matches, and what to change. Call it only if none does."""
     if not rules:
-        return [f"The bucket has no CORS rules: allow_browser_uploads([{origin!r}]) makes one."]
+        return [f"The bucket has no CORS rules: allow_browser_uploads([{origin!r}]) creates one."]
     of_origin = [rule for rule in rules if allows_origin(rule, origin)]
     if not of_origin:
         return [
-            f"No rule allows the origin {origin}; {_call(origin, method)} lets it in beside "
-            "those that are in already.",
+            f"No rule allows the origin {origin}; {_call(origin, method)} adds it to "
+            "those that are allowed already.",
             *_near_misses(rules, origin),
         ]
     of_method = [rule for rule in of_origin if method in rule.allowed_methods]
@@ -80,12 +80,12 @@ def why_not(
 
 
 def _call(origin: str, method: str) -> str:
-    """The call that lets a page do this, and changes nothing for pages of other origins."""
+    """Write the call that allows this, without a change for other origins."""
     return f"allow_browser_uploads([{origin!r}], methods=[{method!r}], add=True)"
 
 
 def _near_misses(rules: Sequence[CorsRule], origin: str) -> list[str]:
-    """Origins of rules that differ from it by scheme, port, case or a slash only."""
+    """Find origins in the rules that differ only in scheme, port, case or a slash."""
     host = _host(origin)
     near = {
         allowed
@@ -102,7 +102,7 @@ def _near_misses(rules: Sequence[CorsRule], origin: str) -> list[str]:
 
 def _host(origin: str) -> str:
     host = origin.lower().partition("://")[2].partition("/")[0]
-    # The colon of a port comes behind the brackets of an IPv6 address.
+    # The colon before a port follows the brackets of an IPv6 address.
     return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
@@ -114,13 +114,13 @@ def _named(rules: Sequence[CorsRule]) -> str:
 
 
 def unreadable(rule: CorsRule, method: str) -> list[str]:
-    """Say which headers of the responses a page needs and cannot read."""
+    """Describe the response headers that a page needs and cannot read."""
     exposed = {header.lower() for header in rule.expose_headers}
     if method in _UPLOADS and "etag" not in exposed:
         return ["The page cannot read the ETag: add ETag to expose_headers."]
     if method == "GET" and "content-range" not in exposed:
         return [
-            "The page cannot read which part of a file it got: add Content-Range to "
-            "expose_headers (an <audio> element needs it not)."
+            "The page cannot read which part of a file it received: add Content-Range to "
+            "expose_headers (an <audio> element does not need it)."
         ]
     return []
