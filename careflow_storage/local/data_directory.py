@@ -1,55 +1,33 @@
-"""The folders of local servers: who uses one, and what in it is the server's."""
+"""The data directories of local servers, and the lock on each."""
 
 from __future__ import annotations
 
 import errno
 import re
 import shutil
-import sys
 from pathlib import Path
-from typing import IO
 
-if sys.platform != "win32":
-    import fcntl
+from careflow_storage._file_lock import FileLock
 
 _LOCK = ".careflow-lock"
 _FOLDER = "seaweedfs"
 _MASTER_FOLDER = re.compile(r"m\d{5}")
 
 
-class DirectoryLock:
-    """Says that a directory is in use, as long as we or the server live.
+def lock_directory(directory: Path, *, create: bool = True) -> FileLock:
+    """Lock a directory for as long as this process or its server lives.
 
-    The server inherits the open file, so a lock is free only when both are gone. (Windows has
-    no such lock: there the server's own database refuses a second user.)
+    The server inherits the descriptor, so the lock is free when both have ended. (On Windows
+    it is this process's alone; there the server's own database refuses a second user as well.)
+
+    Raises:
+        BlockingIOError: Another server holds the lock.
+        FileNotFoundError: There is no lock file, and ``create`` is False.
     """
-
-    def __init__(self, directory: Path, *, create: bool = True) -> None:
-        """Take the lock.
-
-        Raises:
-            BlockingIOError: Another server holds it.
-            FileNotFoundError: There is no lock, and ``create`` is false.
-        """
-        path = directory / _LOCK
-        self._file: IO[bytes] = path.open("ab" if create else "rb")
-        if sys.platform != "win32":
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BaseException:
-                self._file.close()
-                raise
-
-    def fileno(self) -> int:
-        """The descriptor to hand down to the server."""
-        return self._file.fileno()
-
-    def release(self) -> None:
-        """Let go of it; it stays taken while the server holds it."""
-        self._file.close()
+    return FileLock(directory / _LOCK, create=create)
 
 
-def open_data_directory(place: Path) -> tuple[Path, DirectoryLock]:
+def open_data_directory(place: Path) -> tuple[Path, FileLock]:
     """Return the folder for a server's data below ``place``, and the lock on it.
 
     The folder is the server's own: only in one that carries our lock is anything removed.
@@ -70,7 +48,7 @@ def open_data_directory(place: Path) -> tuple[Path, DirectoryLock]:
             raise FileExistsError(
                 errno.EEXIST, f"it has a folder {_FOLDER!r} that no local server made", str(folder)
             )
-    lock = DirectoryLock(folder)
+    lock = lock_directory(folder)
     try:
         _remove_leftovers(folder)
     except BaseException:

@@ -16,8 +16,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from careflow_storage._file_lock import FileLock
 from careflow_storage.errors import StorageError
-from careflow_storage.local.data_directory import DirectoryLock
+from careflow_storage.local.data_directory import lock_directory
 
 _LOOPBACK = "127.0.0.1"
 _SERVICES = ("s3", "master", "volume", "filer", "admin")
@@ -91,18 +92,18 @@ def choose_ports(s3_port: int | None) -> dict[str, int]:
     return ports
 
 
-def new_directory() -> tuple[Path, DirectoryLock]:
+def new_directory() -> tuple[Path, FileLock]:
     """Make a locked temporary directory, and remove those that killed processes left behind."""
     if sys.platform != "win32":
         for left in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*"):
             # One without a lock is being made or removed right now; a live one's lock is taken.
             with contextlib.suppress(OSError):
                 if left.lstat().st_uid == os.getuid():
-                    lock = DirectoryLock(left, create=False)
+                    lock = lock_directory(left, create=False)
                     remove_directory(left)
                     lock.release()
     fresh = Path(tempfile.mkdtemp(prefix=f".{_DIRECTORY_PREFIX}"))
-    lock = DirectoryLock(fresh)
+    lock = lock_directory(fresh)
     # Only under its final name, with the lock held, do others see it.
     return fresh.rename(fresh.with_name(fresh.name.removeprefix("."))), lock
 
@@ -142,7 +143,7 @@ class Process:
         log: Path,
         cwd: Path,
         env: Mapping[str, str],
-        locks: Sequence[DirectoryLock],
+        locks: Sequence[FileLock],
     ) -> None:
         arguments = [str(word) for word in command]
         if sys.platform == "linux" and sys.executable:

@@ -15,11 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from careflow_storage._file_lock import FileLock
 from careflow_storage._s3.signing import Credentials
 from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local.client import REGION, Response, SyncClient
-from careflow_storage.local.data_directory import DirectoryLock, open_data_directory
+from careflow_storage.local.data_directory import open_data_directory
 from careflow_storage.local.process import (
     LocalServerError,
     Process,
@@ -246,7 +247,7 @@ class LocalServer:
     ) -> None:
         await _run_in_thread(self.stop)
 
-    def _prepare_directories(self) -> tuple[Path, list[DirectoryLock]]:
+    def _prepare_directories(self) -> tuple[Path, list[FileLock]]:
         home, lock = new_directory()
         self._cleanup.callback(lock.release)
         self._cleanup.callback(remove_directory, home)
@@ -269,7 +270,7 @@ class LocalServer:
         self._cleanup.callback(data_lock.release)
         return home, [lock, data_lock]
 
-    def _launch(self, binary: Path, home: Path, locks: list[DirectoryLock]) -> Process:
+    def _launch(self, binary: Path, home: Path, locks: list[FileLock]) -> Process:
         ports = choose_ports(self._port)
         (home / "ports").write_text(" ".join(map(str, ports.values())))
         config = home / "identities.json"

@@ -6,52 +6,11 @@ be ended without a timeout.
 
 from __future__ import annotations
 
-import os
 import secrets
-import sys
 from contextlib import suppress
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
-
-class FileLock:
-    """A lock on a file, held until `release` or the end of the process."""
-
-    def __init__(self, path: Path, *, wait: bool) -> None:
-        """Take the lock: wait while another process holds it, or raise `BlockingIOError`.
-
-        A forked child inherits the lock. It is free when both processes have released it.
-        """
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            _lock(self._file, wait=wait)
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def release(self) -> None:
-        """Release the lock. Safe to call twice."""
-        file, self._file = self._file, -1
-        if file >= 0:
-            os.close(file)
-
-
-def _lock(file: int, *, wait: bool) -> None:
-    if sys.platform == "win32":
-        while True:
-            try:
-                msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-            except OSError as error:
-                if not wait:
-                    raise BlockingIOError(*error.args) from error
-            else:
-                return
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+from careflow_storage._file_lock import FileLock
 
 
 class ProcessLocks:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from careflow_storage._file_lock import FileLock
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.outbox.database import Database
 from careflow_storage.outbox.enqueue import Enqueuer
 from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.files import Spool, make_folder, make_private, sync_folder
-from careflow_storage.outbox.process_locks import FileLock, ProcessLocks
+from careflow_storage.outbox.process_locks import ProcessLocks
 from careflow_storage.outbox.queue import EntryQueue
 
 logger: logging.Logger = logging.getLogger("careflow_storage")

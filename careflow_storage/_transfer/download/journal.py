@@ -15,8 +15,7 @@ import sys
 from pathlib import Path
 from typing import IO, Self
 
-if sys.platform != "win32":
-    import fcntl
+from careflow_storage._file_lock import lock_file
 
 _LINE = re.compile(rb"(\d{1,14}) (\d{1,14}) ([0-9a-f]{8})\n")
 _LOCK_TRIES = 3
@@ -53,7 +52,7 @@ class Journal:
             except OSError:
                 return None
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file.fileno(), wait=False)
                 if _is_at(file, path):
                     journal = cls(path, file, target.with_name(f".careflow-{name}.part"))
                     journal._read(identity)
