@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No settings, keys or .env file of whoever runs the tests get into them."""
+    """Hide the settings, keys and .env file of the person who runs the tests."""
     for name in list(os.environ):
         if name.startswith(("BACKBLAZE_", "AWS_")):
             monkeypatch.delenv(name)

@@ -21,12 +21,12 @@ from careflow_storage import (
 )
 from careflow_storage.admin import CorsRule, LifecycleRule, StorageAdmin
 from careflow_storage.outbox import Outbox, OutboxEntry
-from tests.support.hostile import HostileServer, answered
+from tests.support.hostile import HostileServer, raw_response
 
 Call = Callable[[BackblazeStorage, str], Awaitable[Any]]
 OutboxCall = Callable[[Outbox], Awaitable[Any]]
 
-DENIED = answered(
+DENIED = raw_response(
     b"<Error><Code>AccessDenied</Code><Message>not entitled</Message></Error>", "403 Forbidden"
 )
 RULE = CorsRule(
@@ -307,7 +307,7 @@ async def test_an_upload_from_a_url_names_its_own_method_whatever_it_sends() -> 
 
     def respond(asked: Any) -> bytes:
         source = asked.method == "GET"
-        return answered(wav, content_type="audio/wav") if source else DENIED
+        return raw_response(wav, content_type="audio/wav") if source else DENIED
 
     async with (
         HostileServer(respond) as server,

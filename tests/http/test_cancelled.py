@@ -18,12 +18,12 @@ from careflow_storage import BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._http.connection import Connection
 from tests.support.behind_proxy import tasks_of_the_library
 from tests.support.cancelled import cancelled_at_step
-from tests.support.hostile import HostileServer, answered
+from tests.support.hostile import HostileServer, raw_response
 
 pytestmark = pytest.mark.slow
 
 FDS = Path("/proc/self/fd")
-RESPONSE = answered(
+RESPONSE = raw_response(
     b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT"
 )
 HOST = "store.example"

@@ -23,7 +23,7 @@ from careflow_storage._http.errors import (
 from careflow_storage._http.parser import ResponseHead, request_head
 from careflow_storage._http.pool import Pool
 from tests.support.bodies import noise
-from tests.support.hostile import Asked, Bytes, HostileServer, answered
+from tests.support.hostile import Asked, Bytes, HostileServer, raw_response
 
 LARGE = noise(1_000_000)
 
@@ -92,14 +92,14 @@ CHUNKED = (
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        (answered(b"wikipedia"), b"wikipedia"),
+        (raw_response(b"wikipedia"), b"wikipedia"),
         (CHUNKED, b"wikipedia"),
         (b"HTTP/1.1 200 OK\r\n\r\nwikipedia", b"wikipedia"),
         (
             b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\na: b\r\n\r\n" + CHUNKED,
             b"wikipedia",
         ),
-        (answered(b""), b""),
+        (raw_response(b""), b""),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
     ],
     ids=["length", "chunks", "until it closes", "informational", "empty", "204"],
@@ -111,7 +111,7 @@ async def test_a_response_is_the_same_however_its_bytes_are_cut(
         assert await fetched(pool) == expected
 
 
-@pytest.mark.parametrize("response", [answered(b"x"), CHUNKED], ids=["length", "chunks"])
+@pytest.mark.parametrize("response", [raw_response(b"x"), CHUNKED], ids=["length", "chunks"])
 async def test_a_connection_serves_one_request_after_the_other(response: bytes) -> None:
     async with serving(lambda _: response) as (server, pool):
         first, _ = await ask(pool)
@@ -128,7 +128,7 @@ async def test_a_connection_serves_one_request_after_the_other(response: bytes) 
 
 
 async def test_the_length_in_a_response_to_head_is_not_waited_for() -> None:
-    async with serving(lambda _: answered(b"0123456789")) as (_, pool):
+    async with serving(lambda _: raw_response(b"0123456789")) as (_, pool):
         connection, head = await ask(pool, "HEAD")
         assert (head.headers["content-length"], head.length) == ("10", 0)
         assert await connection.read_all(100) == b""
@@ -137,10 +137,10 @@ async def test_the_length_in_a_response_to_head_is_not_waited_for() -> None:
 
 
 NOT_AGAIN = {
-    "said so": answered(b"x", Connection="close"),
+    "said so": raw_response(b"x", Connection="close"),
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
-    "more than the response": answered(b"x") + b"y",
-    "another response": answered(b"x") + answered(b"y"),
+    "more than the response": raw_response(b"x") + b"y",
+    "another response": raw_response(b"x") + raw_response(b"y"),
 }
 
 
@@ -155,9 +155,9 @@ async def test_bytes_that_come_while_nothing_was_asked_end_the_connection() -> N
     begin = asyncio.Event()
 
     async def response() -> AsyncIterator[bytes]:
-        yield answered(b"x")
+        yield raw_response(b"x")
         await begin.wait()
-        yield answered(b"forged")
+        yield raw_response(b"forged")
 
     async with serving(lambda _: response()) as (_, pool):
         connection, _head = await ask(pool)
@@ -171,7 +171,7 @@ async def test_bytes_that_come_while_nothing_was_asked_end_the_connection() -> N
 
 
 async def test_a_body_of_an_unread_response_is_not_taken_for_the_next_response() -> None:
-    async with serving(lambda _: answered(LARGE)) as (_, pool):
+    async with serving(lambda _: raw_response(LARGE)) as (_, pool):
         connection, _ = await ask(pool)
         assert len(await connection.read(1000)) == 1000
         pool.give(connection)
@@ -180,7 +180,7 @@ async def test_a_body_of_an_unread_response_is_not_taken_for_the_next_response()
 
 @pytest.mark.parametrize("full", [True, False], ids=["filled", "as it comes"])
 async def test_a_body_goes_straight_to_the_memory_of_who_reads(full: bool) -> None:
-    async with serving(lambda _: answered(LARGE)) as (_, pool):
+    async with serving(lambda _: raw_response(LARGE)) as (_, pool):
         connection, _ = await ask(pool)
         target, found = memoryview(bytearray(300_001)), b""
         while size := await connection.read_into(target, full=full):
@@ -193,7 +193,7 @@ async def test_a_body_goes_straight_to_the_memory_of_who_reads(full: bool) -> No
 
 
 async def test_what_came_before_a_break_is_given_and_then_the_break() -> None:
-    cut = answered(LARGE, length=len(LARGE) + 1)
+    cut = raw_response(LARGE, length=len(LARGE) + 1)
     async with serving(lambda _: in_pieces(cut, 100_000)) as (_, pool):
         connection, _ = await ask(pool)
         target = memoryview(bytearray(2_000_000))
@@ -230,7 +230,7 @@ async def answering_early(status: str) -> AsyncIterator[Pool]:
 
     async def response(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answered(b"no", status))
+        writer.write(raw_response(b"no", status))
         await writer.drain()
         await tested.wait()
         writer.close()
@@ -272,7 +272,7 @@ async def test_others_have_their_turn_while_a_fast_server_takes_a_large_body() -
             turns += 1
             await asyncio.sleep(0)
 
-    async with serving(lambda _: answered(b"")) as (server, pool):
+    async with serving(lambda _: raw_response(b"")) as (server, pool):
         counting = asyncio.create_task(count())
         body = Body(noise(4 * 1024 * 1024))
         await fetched(pool, "PUT", body)
@@ -283,7 +283,7 @@ async def test_others_have_their_turn_while_a_fast_server_takes_a_large_body() -
 
 async def test_standing_still_ends_in_a_timeout_and_moving_slowly_does_not() -> None:
     async def drip(_: Asked) -> AsyncIterator[bytes]:
-        yield answered(b"", length=60)
+        yield raw_response(b"", length=60)
         for _each in range(60):
             yield b"x"
             await asyncio.sleep(0.01)
@@ -292,7 +292,7 @@ async def test_standing_still_ends_in_a_timeout_and_moving_slowly_does_not() -> 
         assert await fetched(pool) == b"x" * 60
 
     async def stand(_: Asked) -> AsyncIterator[bytes]:
-        yield answered(b"some", length=9)
+        yield raw_response(b"some", length=9)
         await asyncio.Event().wait()
 
     async with serving(lambda asked: stand(asked), idle_timeout=0.05) as (_, pool):
@@ -313,13 +313,13 @@ async def test_a_head_that_never_ends_has_as_long_as_one_that_never_comes() -> N
 
 
 async def test_an_idle_connection_is_given_again_only_for_a_while() -> None:
-    async with serving(lambda _: answered(b"x"), keep_alive=0.0) as (_, pool):
+    async with serving(lambda _: raw_response(b"x"), keep_alive=0.0) as (_, pool):
         await fetched(pool)
         assert pool.take_idle() is None
 
 
 async def test_the_connection_that_was_used_last_is_given_first() -> None:
-    async with serving(lambda _: answered(b"x")) as (_, pool):
+    async with serving(lambda _: raw_response(b"x")) as (_, pool):
         first, second = [(await ask(pool))[0] for _ in range(2)]
         for connection in (second, first):
             await connection.read_all(10)
@@ -346,7 +346,7 @@ async def test_closing_the_pool_ends_requests_under_way_and_refuses_new_ones() -
 
 
 async def test_nobody_there_and_nobody_answering_are_told_apart() -> None:
-    async with serving(lambda _: answered(b"x")) as (_, pool):
+    async with serving(lambda _: raw_response(b"x")) as (_, pool):
         pass
     late = Pool(
         f"http://127.0.0.1:{pool._port}", None, connect_timeout=5, idle_timeout=5, keep_alive=4
@@ -379,7 +379,7 @@ async def test_over_tls_it_is_the_same(authority: trustme.CA) -> None:
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
     body = Body(noise(3 * 1024 * 1024 + 7))
-    async with serving(lambda asked: answered(asked.body), tls=tls, trust=trust) as (_, pool):
+    async with serving(lambda asked: raw_response(asked.body), tls=tls, trust=trust) as (_, pool):
         connection, head = await ask(pool, "PUT", body)
         for again in (False, True):
             if again:
@@ -398,7 +398,7 @@ async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(authority: t
     authority.issue_cert("another.example").configure_cert(tls)
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
-    async with serving(lambda _: answered(b""), tls=tls, trust=trust) as (server, pool):
+    async with serving(lambda _: raw_response(b""), tls=tls, trust=trust) as (server, pool):
         with pytest.raises(TlsError) as caught:
             await fetched(pool)
         assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -406,7 +406,7 @@ async def test_a_server_that_cannot_prove_who_it_is_is_told_nothing(authority: t
 
 
 async def test_a_response_that_is_too_long_or_none_is_a_protocol_error() -> None:
-    async with serving(lambda _: answered(LARGE)) as (_, pool):
+    async with serving(lambda _: raw_response(LARGE)) as (_, pool):
         connection, _ = await ask(pool)
         with pytest.raises(ProtocolError, match="longer than 1000"):
             await connection.read_all(1000)
@@ -422,7 +422,7 @@ async def test_a_response_that_is_too_long_or_none_is_a_protocol_error() -> None
 async def test_a_refused_get_costs_no_connection() -> None:
     document = b"<Error><Code>NoSuchKey</Code></Error>"
     async with (
-        HostileServer(lambda _: answered(document, "404 Not Found")) as server,
+        HostileServer(lambda _: raw_response(document, "404 Not Found")) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         for _ in range(3):
@@ -433,7 +433,7 @@ async def test_a_refused_get_costs_no_connection() -> None:
 
 
 async def test_a_stream_that_is_open_when_its_storage_closes_can_still_be_closed() -> None:
-    response = answered(LARGE, ETag='"e"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT")
+    response = raw_response(LARGE, ETag='"e"', Last_Modified="Mon, 23 Nov 2026 06:48:48 GMT")
     async with HostileServer(lambda _: response) as server:
         storage = BackblazeStorage(server.settings())
         await storage.initialize()

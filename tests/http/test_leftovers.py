@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from careflow_storage import BackblazeStorage, ConnectionFailedError, StorageError
-from tests.support.hostile import Asked, Bytes, HostileServer, answered
+from tests.support.hostile import Asked, Bytes, HostileServer, raw_response
 
 WHEN = "Mon, 23 Nov 2026 06:48:48 GMT"
 MD5 = "9dd4e461268c8034f5c8564e155c67a6"
-RIGHT = answered(b"x", ETag=f'"{MD5}"', Last_Modified=WHEN)
-FORGED = answered(b"y", ETag='"415290769594460e2e485922904f345d"', Last_Modified=WHEN)
+RIGHT = raw_response(b"x", ETag=f'"{MD5}"', Last_Modified=WHEN)
+FORGED = raw_response(b"y", ETag='"415290769594460e2e485922904f345d"', Last_Modified=WHEN)
 HEAD = RIGHT.removesuffix(b"x")
 
 LEFTOVERS: dict[str, bytes] = {
@@ -175,7 +175,7 @@ async def test_idle_connections_count_towards_the_most_there_may_be() -> None:
         number += 1
         if number % 3 == 0:
             return hang_up()
-        return answered(b"", "503 Service Unavailable") if number % 5 == 0 else RIGHT
+        return raw_response(b"", "503 Service Unavailable") if number % 5 == 0 else RIGHT
 
     async with HostileServer(response) as server:
         settings = server.settings(max_connections=limit, retry_attempts=20)

@@ -24,7 +24,7 @@ from careflow_storage import (
 )
 from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage.doctor import diagnose
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 from tests.support.url_source import Source, redirect, store
 
 HOST = "store.example"
@@ -214,7 +214,7 @@ async def server(authority: trustme.CA) -> AsyncIterator[HostileServer]:
     """A server over TLS that stores nothing and is content; it has every name."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(HOST, "2001:db8::1").configure_cert(tls)
-    async with HostileServer(lambda _: answered(b"", ETag='"e"'), tls) as opened:
+    async with HostileServer(lambda _: raw_response(b"", ETag='"e"'), tls) as opened:
         yield opened
 
 
@@ -318,7 +318,7 @@ async def test_both_planes_go_through_the_tunnel_and_the_password_stays_with_the
 async def test_an_http_endpoint_is_asked_of_the_proxy_with_its_url(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with HostileServer(lambda _: answered(b"", ETag='"e"')) as proxy:
+    async with HostileServer(lambda _: raw_response(b"", ETag='"e"')) as proxy:
         monkeypatch.setenv("http_proxy", f"me:{QUOTED}@127.0.0.1:{proxy.port}")
         async with BackblazeStorage(settings_for(f"http://{HOST}:9000", None)) as storage:
             await storage.upload_file("key", b"x")
@@ -331,7 +331,7 @@ async def test_an_http_endpoint_is_asked_of_the_proxy_with_its_url(
 # --- what it does wrong -----------------------------------------------------------------
 
 HTML = b"Content-Length: 6\r\n\r\n<html>"
-FORGED = answered(b"forged", ETag='"e"')
+FORGED = raw_response(b"forged", ETag='"e"')
 # The response to CONNECT; its status, whether it may pass, what is said.
 WRONGS: dict[str, tuple[bytes, int | None, bool, str]] = {
     "407": (b"HTTP/1.1 407 Who?\r\n" + HTML, 407, False, "user name and a password"),
@@ -422,7 +422,7 @@ async def test_what_the_head_of_an_open_tunnel_says_of_a_body_is_passed_over(
 
 
 async def test_a_407_to_a_request_is_the_proxys_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with HostileServer(lambda _: answered(b"<html>", "407 Who?")) as proxy:
+    async with HostileServer(lambda _: raw_response(b"<html>", "407 Who?")) as proxy:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
         async with BackblazeStorage(settings_for(f"http://{HOST}", None)) as storage:
             with pytest.raises(ConnectionFailedError) as caught:
@@ -498,7 +498,7 @@ async def test_a_source_is_asked_through_a_proxy_where_the_caller_says_so(
     storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def response(asked: Asked) -> bytes:
-        return answered(b"RIFF" + bytes(100), Content_Type="audio/wav")
+        return raw_response(b"RIFF" + bytes(100), Content_Type="audio/wav")
 
     async with HostileServer(response) as proxy:
         monkeypatch.setenv("http_proxy", f"http://me:{QUOTED}@127.0.0.1:{proxy.port}")
@@ -516,7 +516,7 @@ async def test_a_source_is_asked_through_a_proxy_where_the_caller_says_so(
 async def test_a_redirect_to_a_private_address_is_refused_behind_a_proxy_too(
     storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moved = answered(b"", "302 Found", Location="http://169.254.169.254/latest")
+    moved = raw_response(b"", "302 Found", Location="http://169.254.169.254/latest")
     async with HostileServer(lambda _: moved) as proxy:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(SourceError, match="not a public one"):

@@ -17,7 +17,7 @@ from careflow_storage._http.errors import ConnectTimeoutError, ProxyError
 from careflow_storage._http.parser import request_head
 from careflow_storage._http.pool import Pool
 from careflow_storage._http.proxy import Proxy
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 PASSWORD = "p@ss/word"
 AUTHORIZATION = "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode()
@@ -112,7 +112,7 @@ async def test_https_goes_through_a_tunnel_and_the_password_stays_with_the_proxy
     proxy = Tunnels()
     body = bytes(range(256)) * 1000
     async with (
-        HostileServer(lambda asked: answered(asked.body), tls) as server,
+        HostileServer(lambda asked: raw_response(asked.body), tls) as server,
         listening(proxy) as url,
     ):
         pool = pool_of(server.url, trust, url)
@@ -131,7 +131,10 @@ async def test_https_goes_through_a_tunnel_and_the_password_stays_with_the_proxy
 async def test_a_proxy_cannot_take_the_servers_place(authority: trustme.CA) -> None:
     tls, _ = contexts(trustme.CA())
     _, trust = contexts(authority)
-    async with HostileServer(lambda _: answered(b""), tls) as server, listening(Tunnels()) as url:
+    async with (
+        HostileServer(lambda _: raw_response(b""), tls) as server,
+        listening(Tunnels()) as url,
+    ):
         pool = pool_of(server.url, trust, url)
         with pytest.raises(ConnectionError):
             await ask(pool, b"secret")
@@ -172,7 +175,7 @@ async def test_a_proxy_that_does_not_respond_ends_with_the_connect_timeout(
 
 async def test_http_is_asked_of_the_proxy_with_the_whole_url() -> None:
     def response(asked: Asked) -> bytes:
-        return answered(f"{asked.target} {asked.headers.get('proxy-authorization')}".encode())
+        return raw_response(f"{asked.target} {asked.headers.get('proxy-authorization')}".encode())
 
     async with HostileServer(response) as proxy:
         url = f"http://me:p%40ss%2Fword@127.0.0.1:{proxy.port}"

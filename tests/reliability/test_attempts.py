@@ -17,7 +17,7 @@ from careflow_storage import (
     ServerResponseError,
     StorageError,
 )
-from tests.support.hostile import Asked, Bytes, HostileServer, answered
+from tests.support.hostile import Asked, Bytes, HostileServer, raw_response
 
 ATTEMPTS = 3
 GOOD: dict[str, Any] = {
@@ -41,7 +41,7 @@ CALLS: dict[str, Callable[[BackblazeStorage, Path], Awaitable[Any]]] = {
     "list_incomplete_uploads": lambda storage, _: storage.list_incomplete_uploads(),
     "admin.get_cors_rules": lambda storage, _: storage.admin.get_cors_rules(),
 }
-# These go through aioboto3, which does not tell what came.
+# These go through aioboto3, which does not show the response.
 CONTROL = ("list_incomplete_uploads",)
 HEADS = ("get_file_metadata", "file_exists")
 
@@ -64,25 +64,25 @@ def ends(response: bytes) -> Callable[[Asked], Bytes]:
 FAULTS: dict[str, Callable[[Asked], Bytes]] = {
     "hangs up": ends(b""),
     "hangs up within the head": ends(b"HTTP/1.1 200 OK\r\nContent-"),
-    "hangs up within the body": ends(answered(b"half", length=999_999, **GOOD)),
+    "hangs up within the body": ends(raw_response(b"half", length=999_999, **GOOD)),
     "a malformed head": lambda _: b"HTTP/1.1 2000 OK\r\n\r\n",
     "a malformed header": lambda _: b"HTTP/1.1 200 OK\r\na b\r\n\r\n",
     "two lengths": lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     "malformed chunks": ends(
         b'HTTP/1.1 200 OK\r\nETag: "e"\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n'
     ),
-    "200 without anything": lambda _: answered(b""),
-    "another range": lambda _: answered(
+    "200 without anything": lambda _: raw_response(b""),
+    "another range": lambda _: raw_response(
         b"ab", "206 Partial Content", Content_Range="bytes 7-8/9", **GOOD
     ),
     "SSH": ends(b"SSH-2.0-OpenSSH_9.6\r\n"),
-    "408": lambda _: answered(b"", "408 Request Timeout"),
-    "429": lambda _: answered(b"", "429 Too Many Requests"),
-    "500": lambda _: answered(b"", "500 Internal Server Error"),
-    "502": lambda _: answered(b"", "502 Bad Gateway"),
-    "503": lambda _: answered(b"", "503 Service Unavailable"),
-    "503 after a while": lambda _: answered(b"", "503 Service Unavailable", Retry_After="0"),
-    "504": lambda _: answered(b"", "504 Gateway Timeout"),
+    "408": lambda _: raw_response(b"", "408 Request Timeout"),
+    "429": lambda _: raw_response(b"", "429 Too Many Requests"),
+    "500": lambda _: raw_response(b"", "500 Internal Server Error"),
+    "502": lambda _: raw_response(b"", "502 Bad Gateway"),
+    "503": lambda _: raw_response(b"", "503 Service Unavailable"),
+    "503 after a while": lambda _: raw_response(b"", "503 Service Unavailable", Retry_After="0"),
+    "504": lambda _: raw_response(b"", "504 Gateway Timeout"),
 }
 
 
@@ -94,11 +94,11 @@ async def test_given_a_server_that_always_fails_then_it_is_asked_that_often(
     async with HostileServer(FAULTS[fault]) as server:
         settings = server.settings(retry_attempts=ATTEMPTS)
         async with BackblazeStorage(settings) as storage:
-            # A DELETE may be answered so, and a HEAD has no body to break off.
+            # A DELETE may have this response, and a HEAD has no body to break off.
             with contextlib.suppress(StorageError):
                 await CALLS[call](storage, tmp_path)
         by_request = Counter(
-            # The GET that tells why a HEAD failed counts with it.
+            # The GET that finds out why a HEAD failed counts with it.
             "HEAD and GET" if call in HEADS else f"{asked.method} {asked.target}"
             for asked in server.asked
         )

@@ -166,7 +166,7 @@ async def fail_and_abort(
     return upload
 
 
-async def test_an_abort_that_fails_is_told_with_the_upload_id(
+async def test_an_abort_that_fails_is_reported_with_the_upload_id(
     storage: BackblazeStorage, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload = await fail_and_abort(storage, proxy, status=403, code="AccessDenied")
@@ -190,7 +190,7 @@ async def test_an_abort_that_fails_once_is_tried_again(
     assert await unfinished_uploads(storage) == []
 
 
-async def test_a_cancelled_upload_whose_abort_hangs_ends_within_a_second_and_tells(
+async def test_a_cancelled_upload_whose_abort_hangs_ends_within_a_second_and_reports_it(
     storage: BackblazeStorage, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     hanging = proxy.add(method="PUT", path="partNumber=2", cut="hang")

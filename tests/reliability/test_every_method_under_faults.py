@@ -64,8 +64,8 @@ ANY: dict[str, dict[str, Any]] = {
     "silence before": {"cut": "hang", "at": "head"},
     "silence after": {"cut": "hang", "at": "resp"},
     "reset while idle": {"cut": "rst", "at": "idle"},
-    "503 for ever": {"status": 503, "code": "ServiceUnavailable", "times": None},
-    "resets for ever": {"cut": "rst", "times": None},
+    "persistent 503": {"status": 503, "code": "ServiceUnavailable", "times": None},
+    "persistent resets": {"cut": "rst", "times": None},
     "every response lost": {"cut": "rst", "at": "resp", "times": None},
     "403 AccessDenied": {"status": 403, "code": "AccessDenied"},
 }
@@ -74,7 +74,7 @@ WITH_BODY: dict[str, dict[str, Any]] = {
     "silence in the request": {"cut": "hang", "at": ("req", 40)},
     "bit flipped on the way up": {"corrupt_upload": 20},
 }
-ANSWERED_WITH_BODY: dict[str, dict[str, Any]] = {
+RESPONSES_WITH_OTHER_BODY: dict[str, dict[str, Any]] = {
     "reset in the response": {"cut": "rst", "at": ("body", 50)},
     "end in the response": {"cut": "fin", "at": ("body", 50)},
     "silence in the response": {"cut": "hang", "at": ("body", 50)},
@@ -86,14 +86,14 @@ TWO_HUNDREDS: dict[str, dict[str, Any]] = {
     "200 and nothing": {"body": b""},
     "200 and garbage": {"body": b"<html>captive portal</html>"},
 }
-LOST_RESPONSES = {"lost response", "silence after", *ANSWERED_WITH_BODY}
+LOST_RESPONSES = {"lost response", "silence after", *RESPONSES_WITH_OTHER_BODY}
 UPWARD = {"PutObject", "UploadPart", "CompleteMultipartUpload", "DeleteObjects"}
 BLANK = {"DeleteObject", "AbortMultipartUpload"}  # no body, and any 200 is their success
 SILENT = BLANK | {"PutObject", "UploadPart", "HeadObject"}
 BYTES_PER_SECOND = {"GetObject": 5e6}  # 0.2 s; other responses are short
 
-# No retry helps against these, or the damage is told and not mended.
-FOR_GOOD = {"503 for ever", "resets for ever", "every response lost", "403 AccessDenied"}
+# No retry helps against these, or the damage is reported and not repaired.
+FOR_GOOD = {"persistent 503", "persistent resets", "every response lost", "403 AccessDenied"}
 DAMAGE = {"bit flipped on the way up"}
 DAMAGE_DOWN = {"bit flipped in the response", "response cut, length agrees"}
 # S3 has no checksum of a range. Over TLS no bit flips unseen.
@@ -112,7 +112,7 @@ def faults_of(operation: str) -> dict[str, dict[str, Any]]:
     if operation in UPWARD:
         faults |= WITH_BODY
     if operation not in SILENT:
-        faults |= ANSWERED_WITH_BODY
+        faults |= RESPONSES_WITH_OTHER_BODY
         faults["slow drip"] = {"rate": BYTES_PER_SECOND.get(operation, 4000.0)}
     if operation not in BLANK:
         faults |= TWO_HUNDREDS
@@ -221,7 +221,7 @@ ON_A_REAL_SERVER = {
     "upload_file": {"PutObject": ["bit flipped on the way up", "reset in the request"]},
     "upload_file, large": {
         "CreateMultipartUpload": ["lost response"],
-        "UploadPart": ["bit flipped on the way up", "silence in the request", "503 for ever"],
+        "UploadPart": ["bit flipped on the way up", "silence in the request", "persistent 503"],
         "CompleteMultipartUpload": ["lost response", "200 and nothing", "every response lost"],
     },
     "upload_file, not to overwrite": {"PutObject": ["lost response"]},
@@ -271,23 +271,23 @@ async def meet(
     assert tasks_of_the_library() <= before
     if error is None:
         call.check(world, key, result)
-        # An upload of which no response told the ID may be another writer's: it is told, and left
+        # An upload without a known ID may be another writer's: it is reported, and left
         # to abort_stale_uploads.
         lost = operation == "CreateMultipartUpload" and fault in LOST_RESPONSES
         assert len(world.bucket.unfinished()) == int(lost)
         return None
     assert may_fail(operation, fault), error
-    assert_tells(error, fault)
+    assert_explains(error, fault)
     if not (fault in DAMAGE and operation == "PutObject" and not world.verifies_uploads):
         call.survives(world, key)
     assert_nothing_unfinished(world, error, call, operation, fault)
     return error
 
 
-def assert_tells(error: StorageError, fault: str) -> None:
+def assert_explains(error: StorageError, fault: str) -> None:
     expected: dict[str, type[StorageError]] = {
-        "503 for ever": ServiceUnavailableError,
-        "resets for ever": ConnectionFailedError,
+        "persistent 503": ServiceUnavailableError,
+        "persistent resets": ConnectionFailedError,
         "every response lost": ConnectionFailedError,
         "403 AccessDenied": AccessDeniedError,
         "response cut, length agrees": ServerResponseError,
@@ -303,7 +303,7 @@ def assert_nothing_unfinished(
 ) -> None:
     left = world.bucket.unfinished()
     if operation == "CreateMultipartUpload" and fault == "every response lost":
-        # Nobody ever heard an ID: abort_stale_uploads is for these.
+        # No response had an ID: abort_stale_uploads is for these.
         assert len(left) == world.storage.settings.retry_attempts
     elif call is CALLS["upload_file, resumable"] and left:
         # The next try goes on with it.

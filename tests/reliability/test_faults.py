@@ -112,7 +112,7 @@ async def test_a_client_that_expects_100_continue_gets_it(
     assert upstream.stored == [PAYLOAD]
 
 
-async def test_an_injected_error_is_answered_so_often_and_never_reaches_the_server(
+async def test_an_injected_error_is_sent_this_often_and_never_reaches_the_server(
     client: aiohttp.ClientSession, proxy: FaultProxy, upstream: Upstream
 ) -> None:
     rule = proxy.add(

@@ -222,7 +222,7 @@ async def test_a_download_asks_for_what_short_responses_left_out(
     assert (tmp_path / "file").read_bytes() == body
 
 
-async def test_a_server_that_gives_empty_responses_for_ever_is_given_up(
+async def test_a_server_that_sends_only_empty_responses_is_given_up(
     storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path
 ) -> None:
     proxy.add(method="GET", short=0)
@@ -319,7 +319,7 @@ async def _leave(storage: BackblazeStorage, how: str) -> None:
         await stream.aclose()
 
 
-async def test_an_empty_range_asks_for_no_byte_and_tells_of_a_missing_object(
+async def test_an_empty_range_requests_no_byte_and_reports_a_missing_object(
     storage: BackblazeStorage,
 ) -> None:
     async with storage.stream_file("single", start=5, end=5) as stream:

@@ -1,4 +1,4 @@
-"""Uploads on a bad network and a bad server: stored once and whole, or an error that tells."""
+"""Uploads with a bad network and a bad server: stored once and completely, or a clear error."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ async def test_the_first_error_comes_out_whatever_the_second_request_meets(
 
 
 @pytest.mark.parametrize("follow_up", ["denied", "busy", "cut"])
-async def test_what_is_kept_but_not_marked_is_told(
+async def test_a_recording_that_is_kept_without_its_flag_is_reported(
     storage: BackblazeStorage, proxy: FaultProxy, follow_up: str
 ) -> None:
     client = await storage.client()
@@ -129,7 +129,7 @@ async def test_a_resumed_upload_that_is_complete_is_a_success_whatever_follows(
     assert await storage.get_file("key") == LARGE
 
 
-async def test_a_lock_that_is_unknown_is_told(storage: BackblazeStorage, proxy: FaultProxy) -> None:
+async def test_an_unknown_lock_is_reported(storage: BackblazeStorage, proxy: FaultProxy) -> None:
     proxy.add(operation="UploadPart", path="partNumber=3", status=403, code="AccessDenied")
     with pytest.raises(AccessDeniedError):
         await storage.upload_file("key", LARGE, resume=True, legal_hold=True)
@@ -147,7 +147,7 @@ async def test_a_lock_that_is_unknown_is_told(storage: BackblazeStorage, proxy: 
     assert "The upload is complete" in "".join(caught.value.__notes__)
 
 
-async def test_an_upload_that_fails_tells_why_though_its_abort_fails_too(
+async def test_a_failed_upload_reports_its_reason_though_its_abort_fails_too(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(operation="UploadPart", status=403, code="AccessDenied")

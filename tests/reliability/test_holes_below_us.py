@@ -8,7 +8,7 @@ Tested elsewhere, by the same names of things:
 - Retry-After ignored: test_retry, test_retry_after_is_waited_for; 429 and a 400 RequestTimeout
   not retried: test_a_transient_error_that_comes_once_is_not_seen_by_the_caller; 501 and 403
   retried: test_a_permanent_refusal_costs_exactly_one_request;
-- a silent peer hangs PUT and UploadPart for ever: test_faults_upload,
+- a silent peer hangs PUT and UploadPart without a limit: test_faults_upload,
   test_an_upload_survives_a_connection_that_breaks_once (hang) and
   test_a_peer_that_never_reads_ends_by_the_idle_timeout;
 - a slow upload fails by the read timeout: test_a_slow_but_living_upload_does_not_time_out;
@@ -22,7 +22,7 @@ Tested elsewhere, by the same names of things:
 - Complete: 200 with an Error, cut or empty: test_faults_upload,
   test_a_200_that_is_no_success_is_not_believed; Complete, lost and then NoSuchUpload:
   test_a_lost_response_to_complete_is_settled_by_the_mark_in_the_object and test_second_server;
-- our own If-None-Match PUT answered 412: test_faults_upload,
+- a 412 to our own If-None-Match PUT: test_faults_upload,
   test_with_overwrite_false_our_own_lost_put_is_not_taken_for_someone_elses;
 - the wait for the pool has no timeout: test_retry,
   test_a_request_that_finds_no_slot_fails_after_the_pool_timeout; bodies that are left or
@@ -182,7 +182,7 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_an_untrusted_certificate_is_told_at_once_and_not_retried(
+async def test_an_untrusted_certificate_is_reported_and_not_retried(
     settings: StorageSettings, certificate: tuple[Path, Path], name: str
 ) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -203,7 +203,7 @@ async def test_an_untrusted_certificate_is_told_at_once_and_not_retried(
 
 
 @pytest.mark.parametrize("name", CALLS)
-async def test_a_host_without_an_address_is_tried_again_and_then_told(
+async def test_a_host_without_an_address_is_retried_and_then_reported(
     settings: StorageSettings, name: str
 ) -> None:
     nowhere = settings.model_copy(

@@ -11,7 +11,7 @@ import pytest
 
 from careflow_storage import BackblazeStorage, ServerResponseError, StorageError
 from tests.support.bodies import noise
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 MARK = f"{'0' * 32}-1"  # parts of one byte
 Call = Callable[[BackblazeStorage, Path], Awaitable[Any]]
@@ -103,7 +103,7 @@ async def test_given_a_mark_of_tiny_parts_when_resumed_then_the_plan_stays_small
     def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
             return object_of("200000", etag, **marked)
-        return answered(b"", "500 Internal Server Error")
+        return raw_response(b"", "500 Internal Server Error")
 
     error, peak = await _failure(response, CALLS["upload resumed"], tmp_path)
     assert isinstance(error, StorageError)
@@ -134,7 +134,7 @@ async def test_given_listed_parts_that_no_upload_has_then_they_are_refused(
 ) -> None:
     page = PART_LIST.format(number=number, size=size).encode()
     error, _ = await _failure(
-        lambda _: answered(page, Content_Type="application/xml"),
+        lambda _: raw_response(page, Content_Type="application/xml"),
         lambda storage, _: storage.keep_incomplete_upload("k", "id"),
         tmp_path,
     )

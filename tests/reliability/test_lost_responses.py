@@ -152,7 +152,7 @@ async def test_a_lost_response_in_a_multipart_upload_leaves_one_version(
     (kept,) = bucket.history("key")
     assert (kept.version_id, kept.size) == (result.version_id, len(LARGE))
     assert bucket.content("key") == LARGE
-    # An empty upload whose ID never came here may be another writer's: it is told, not aborted.
+    # An empty upload without a known ID may be another writer's: it is reported, not aborted.
     left = bucket.unfinished()
     assert len(left) == unfinished
     assert all(upload_id in caplog.text for _, upload_id in left)
@@ -205,18 +205,18 @@ async def test_when_every_response_is_lost_the_error_comes_and_the_key_holds_all
         assert bucket.unfinished() == []
 
 
-async def test_a_key_that_somebody_writes_right_after_us_does_not_hide_our_upload(
+async def test_a_key_that_another_client_writes_right_after_us_does_not_hide_our_upload(
     storage: BackblazeStorage, proxy: FaultProxy, bucket: Bucket
 ) -> None:
     proxy.clear()
     committed = proxy.add(operation="CompleteMultipartUpload", times=1, **LOST)
 
-    def somebody_writes(_: object) -> bool:
+    def another_client_writes(_: object) -> bool:
         if committed.hits and bucket.content("key") == LARGE:
             bucket.put("key", SMALL)
         return False
 
-    proxy.add(when=somebody_writes)
+    proxy.add(when=another_client_writes)
     proxy.add(operation="CompleteMultipartUpload", status=404, code="NoSuchUpload")
     result = await storage.upload_file("key", LARGE)
     assert bucket.content("key") == SMALL

@@ -168,7 +168,7 @@ class VersionedBucket(RuleBasedStateMachine):
         result, error = self.run(self.storage.upload_file(key, source, overwrite=overwrite))
         if error is not None:
             if isinstance(error, PreconditionFailedError):
-                assert before is not None, "our own lost response was taken for somebody else's"
+                assert before is not None, "our own lost response was taken for another client's"
             self.settle(key, body)
             return
         assert overwrite or before is None

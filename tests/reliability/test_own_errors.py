@@ -130,7 +130,7 @@ CALLS: dict[str, Run] = {
 }
 
 # A short body is on its way as a whole before its callback is called.
-TOLD_AT_THE_END = {"progress, single PUT", "progress, short recording"}
+RAISED_AT_THE_END = {"progress, single PUT", "progress, short recording"}
 
 
 async def _pieces() -> AsyncIterator[bytes]:
@@ -165,7 +165,7 @@ async def test_given_own_code_that_raises_then_just_that_comes_out_and_nothing_i
         assert caught.value.args == mine.raised.args
     else:
         assert caught.value is mine.raised
-    if call not in TOLD_AT_THE_END:
+    if call not in RAISED_AT_THE_END:
         assert [version.key for version in emulator.versions()] == [THERE]
     if call != "progress, resume":
         assert emulator.incomplete_uploads() == []

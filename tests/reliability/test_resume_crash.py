@@ -79,11 +79,11 @@ async def killed_at(
 
 
 MOMENTS = {
-    "before the creation is answered": {"operation": "CreateMultipartUpload", "at": "resp"},
+    "before the response to the creation": {"operation": "CreateMultipartUpload", "at": "resp"},
     "before the first part": {"path": "partNumber=1&"},
     "in the middle": {"path": "partNumber=5&"},
     "before the completion": {"operation": "CompleteMultipartUpload"},
-    "before the completion is answered": {"operation": "CompleteMultipartUpload", "at": "resp"},
+    "before the response to the completion": {"operation": "CompleteMultipartUpload", "at": "resp"},
 }
 
 
@@ -110,7 +110,7 @@ async def test_an_upload_that_was_killed_goes_on_in_another_process(
         assert result.reused == 0
     assert await storage.get_file("key") == CONTENT
     # One without parts may be another writer's, whose first part is on its way.
-    empty = moment in ("before the creation is answered", "before the first part")
+    empty = moment in ("before the response to the creation", "before the first part")
     assert len(await storage.list_incomplete_uploads()) == empty
 
 

@@ -25,7 +25,7 @@ from careflow_storage._s3.signing import derive_signing_key
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import storage_behind
 from tests.support.bodies import noise
-from tests.support.hostile import HostileServer, answered
+from tests.support.hostile import HostileServer, raw_response
 
 SECRET = "K005cvEryS3cretApplicationKey+/"
 TOKEN = "FwoGZXIvYXdzEBYaDsEssIonT0k3n+/=="
@@ -116,7 +116,7 @@ def with_locals(error: BaseException) -> str:
 
 
 def everything_of(error: BaseException) -> Iterator[str]:
-    """All that anybody might print of an error and of those behind it."""
+    """Everything that a program might print of an error and its causes."""
     yield with_locals(error)
     yield from (str(error), repr(error), repr(vars(error)), repr(error.args))
     if isinstance(error, StorageError):
@@ -432,7 +432,9 @@ def test_a_logged_exception_keeps_its_text_and_loses_its_frames(ear: Ear) -> Non
 async def test_a_proxys_password_is_in_no_error_and_no_log(
     monkeypatch: pytest.MonkeyPatch, ear: Ear, tmp_path: Path
 ) -> None:
-    async with HostileServer(lambda _: answered(b"", "407 Proxy Authentication Required")) as proxy:
+    async with HostileServer(
+        lambda _: raw_response(b"", "407 Proxy Authentication Required")
+    ) as proxy:
         monkeypatch.setenv("http_proxy", f"http://user:{TOKEN[:12]}@127.0.0.1:{proxy.port}")
         monkeypatch.setenv("https_proxy", f"http://user:{TOKEN[:12]}@127.0.0.1:{proxy.port}")
         encoded = base64.b64encode(f"user:{TOKEN[:12]}".encode()).decode()

@@ -15,7 +15,7 @@ from careflow_storage.keys import ApplicationKeys
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise
 from tests.support.frames import recorded
-from tests.support.hostile import HostileServer, answered
+from tests.support.hostile import HostileServer, raw_response
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -90,7 +90,7 @@ REFUSED: dict[str, Call] = {
 @pytest.fixture
 async def server() -> AsyncIterator[HostileServer]:
     refusal = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
-    async with HostileServer(lambda _: answered(refusal, "403 Forbidden")) as hostile:
+    async with HostileServer(lambda _: raw_response(refusal, "403 Forbidden")) as hostile:
         yield hostile
 
 
@@ -134,7 +134,7 @@ async def test_given_application_keys_that_fail_then_no_frame_holds_the_key(
 async def test_given_a_proxy_that_fails_then_no_frame_holds_its_password(
     monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    refusal = answered(b"", "407 Proxy Authentication Required")
+    refusal = raw_response(b"", "407 Proxy Authentication Required")
     async with HostileServer(lambda _: refusal) as proxy:
         for name in ("http_proxy", "https_proxy"):
             monkeypatch.setenv(name, f"http://user:{SECRET}@127.0.0.1:{proxy.port}")

@@ -14,7 +14,7 @@ import trustme
 
 from careflow_storage import BackblazeStorage, ConnectionFailedError, StorageError, StorageSettings
 from tests.support.bodies import noise
-from tests.support.hostile import KEY_ID, SECRET, Asked, HostileServer, answered
+from tests.support.hostile import KEY_ID, SECRET, Asked, HostileServer, raw_response
 
 Call = Callable[[BackblazeStorage], Awaitable[Any]]
 
@@ -39,7 +39,7 @@ DATA_AND_CONTROL = {name: CALLS[name] for name in ("get", "versions")}
 def empty(asked: Asked) -> bytes:
     """Response listings of an empty bucket."""
     _, _, query = asked.target.partition("?")
-    return answered(NO_UPLOADS if query.startswith("uploads") else NO_VERSIONS)
+    return raw_response(NO_UPLOADS if query.startswith("uploads") else NO_VERSIONS)
 
 
 def temporary_session() -> Any:
@@ -59,8 +59,8 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_to_the_other_host(
     call: Call, status: str
 ) -> None:
     async with (
-        HostileServer(lambda _: answered(NO_VERSIONS)) as other,
-        HostileServer(lambda _: answered(b"", status, Location=f"{other.url}/b/k")) as server,
+        HostileServer(lambda _: raw_response(NO_VERSIONS)) as other,
+        HostileServer(lambda _: raw_response(b"", status, Location=f"{other.url}/b/k")) as server,
         BackblazeStorage(server.settings(), session=temporary_session()) as storage,
     ):
         with pytest.raises(StorageError):
@@ -72,21 +72,21 @@ async def test_a_redirect_is_an_error_and_nothing_is_sent_to_the_other_host(
 @pytest.mark.parametrize(
     "response",
     [
-        answered(
+        raw_response(
             b"<Error><Code>PermanentRedirect</Code><Endpoint>evil.invalid</Endpoint></Error>",
             "301 Moved",
             x_amz_bucket_region="evil-region",
         ),
-        answered(
+        raw_response(
             b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>evil-region</Region></Error>",
             "400 Bad Request",
         ),
-        answered(
+        raw_response(
             b"<Error><Code>IllegalLocationConstraintException</Code></Error>",
             "400 Bad Request",
             x_amz_bucket_region="evil-region",
         ),
-        answered(b"", "400 Bad Request", x_amz_bucket_region="evil-region"),
+        raw_response(b"", "400 Bad Request", x_amz_bucket_region="evil-region"),
     ],
     ids=["redirect", "region in the document", "location", "no document"],
 )
@@ -104,8 +104,8 @@ async def test_no_server_chooses_the_region_that_is_signed_for(response: bytes, 
 
 async def test_the_lent_client_follows_no_redirect_either() -> None:
     async with (
-        HostileServer(lambda _: answered(b"secret of an inner host")) as other,
-        HostileServer(lambda _: answered(b"", "302 F", Location=other.url)) as server,
+        HostileServer(lambda _: raw_response(b"secret of an inner host")) as other,
+        HostileServer(lambda _: raw_response(b"", "302 F", Location=other.url)) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         client = await storage.client()
@@ -215,7 +215,7 @@ def served(asked: Asked) -> bytes:
     if asked.target.startswith("/recordings-bucket?"):
         return empty(asked)
     date = "Mon, 23 Nov 2026 06:48:48 GMT"
-    return answered(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=date)
+    return raw_response(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=date)
 
 
 @pytest.mark.parametrize("call", DATA_AND_CONTROL.values(), ids=DATA_AND_CONTROL.keys())

@@ -1,4 +1,4 @@
-"""Whatever a caller passes on from a stranger: refused, or harmless."""
+"""Untrusted input that a caller passes on is refused or harmless."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError
 from careflow_storage.recordings import safe_filename
-from tests.support.hostile import HostileServer, answered
+from tests.support.hostile import HostileServer, raw_response
 
 BREAKS = ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b", "a\x7fb", "a\r\n folded"]
 Call = Callable[[BackblazeStorage, str], Awaitable[Any]]
@@ -45,7 +45,7 @@ INTO_HEADERS: dict[str, Call] = {
 @pytest.mark.parametrize("call", INTO_HEADERS.values(), ids=INTO_HEADERS.keys())
 async def test_a_line_break_is_refused_before_any_request(call: Call) -> None:
     async with (
-        HostileServer(lambda _: answered(b"")) as server,
+        HostileServer(lambda _: raw_response(b"")) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         for text in BREAKS:
@@ -59,7 +59,7 @@ async def test_a_line_break_is_refused_before_any_request(call: Call) -> None:
 @pytest.mark.parametrize("text", ["a&b=c#d?e", "a%0d%0aX: 1", "\u00e4 \u2028 +", "a/../b", *BREAKS])
 async def test_a_version_id_stays_one_parameter(text: str) -> None:
     async with (
-        HostileServer(lambda _: answered(b"", "204 No Content")) as server,
+        HostileServer(lambda _: raw_response(b"", "204 No Content")) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         await storage.delete_file("k", version_id=text)

@@ -20,7 +20,7 @@ from careflow_storage import BackblazeStorage, ServerResponseError, StorageError
 from careflow_storage._s3.headers.metadata import decode_metadata
 from tests.support.behind_proxy import NOTHING_HELD, held
 from tests.support.bodies import noise
-from tests.support.hostile import Asked, Bytes, HostileServer, answered, endless
+from tests.support.hostile import Asked, Bytes, HostileServer, endless, raw_response
 
 Call = Callable[[BackblazeStorage], Awaitable[Any]]
 
@@ -42,7 +42,7 @@ every_call = pytest.mark.parametrize("call", SOME.values(), ids=SOME.keys())
 
 
 async def test_a_retry_after_in_digits_of_another_script_is_none() -> None:
-    response = answered(b"", "503 Busy", Retry_After="\u00b2")
+    response = raw_response(b"", "503 Busy", Retry_After="\u00b2")
     assert (await fail(lambda _: response, CALLS["put"])).retry_after is None
 
 
@@ -104,7 +104,7 @@ async def test_compressed_responses_are_not_unpacked(call: Call) -> None:
     bomb = _bomb()
     before = peak_rss()
     async with HostileServer(
-        lambda _: answered(bomb, Content_Encoding="gzip", ETag='"e"', Last_Modified=DATE)
+        lambda _: raw_response(bomb, Content_Encoding="gzip", ETag='"e"', Last_Modified=DATE)
     ) as server:
         async with BackblazeStorage(server.settings(retry_attempts=1)) as storage:
             with contextlib.suppress(StorageError):
@@ -150,7 +150,7 @@ HEADERS: dict[str, str] = {
     "quotes": '"a", "b"',
     "huge number": "9" * 400,
 }
-OF_AN_ANSWER = (
+RESPONSE_HEADERS = (
     *("ETag", "x_amz_version_id", "Content_Type", "Last_Modified", "Content_Range"),
     *("x_amz_meta_a", "x_amz_meta_careflow_upload", "x_amz_request_id", "Retry_After"),
     *("Content_Encoding", "x_amz_delete_marker", "x_amz_checksum_sha256", "Location", "Set_Cookie"),
@@ -162,8 +162,8 @@ OF_AN_ANSWER = (
 async def test_no_header_of_a_response_breaks_more_than_the_call(value: str, call: Call) -> None:
     good: dict[str, Any] = {"ETag": '"e"', "Last_Modified": DATE}
     responses = [
-        answered(b"x", status, **{**good, name: value})
-        for name in OF_AN_ANSWER
+        raw_response(b"x", status, **{**good, name: value})
+        for name in RESPONSE_HEADERS
         for status in ("200 OK", "503 Busy", "403 No")
     ]
     async with (
@@ -196,7 +196,7 @@ EVIL = "ok\r\nERROR root: all is lost\t\u2028\u202eexe \u0085\u009b31m"
 @pytest.mark.parametrize("size", [1, 20_000], ids=["short", "long"])
 async def test_what_a_server_says_is_one_line_of_bounded_length(call: Call, size: int) -> None:
     document = f"<Error><Code>{EVIL * size}</Code><Message>{EVIL * size}</Message></Error>".encode()
-    error = await fail(lambda _: answered(document, "403 Forbidden"), call)
+    error = await fail(lambda _: raw_response(document, "403 Forbidden"), call)
     assert_fit_for_a_log(error)
     if error.code is not None:
         assert len(error.code) < 200
@@ -209,7 +209,7 @@ async def test_what_a_server_says_of_one_key_is_one_line_too() -> None:
         f"<Code>{EVIL}</Code><Message>{EVIL * 1000}</Message></Error></DeleteResult>"
     ).encode()
     async with (
-        HostileServer(lambda _: answered(document)) as server,
+        HostileServer(lambda _: raw_response(document)) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         (result,) = await storage.delete_files(["k"])
@@ -269,7 +269,7 @@ async def test_hostile_xml_is_a_typed_error_of_the_control_plane_in_little_memor
     document: bytes,
 ) -> None:
     before = peak_rss()
-    error = await fail(lambda _: answered(document), CALLS["versions"])
+    error = await fail(lambda _: raw_response(document), CALLS["versions"])
     assert_fit_for_a_log(error)
     assert peak_rss() - before < 150 * MIB
 
@@ -277,7 +277,7 @@ async def test_hostile_xml_is_a_typed_error_of_the_control_plane_in_little_memor
 async def test_a_proxys_error_page_counts_by_its_status() -> None:
     page = b"<!DOCTYPE html><html><body>Bad Gateway</body></html>"
     for call in (CALLS["versions"], CALLS["multipart"], CALLS["get"]):
-        error = await fail(lambda _: answered(page, "502 Bad Gateway"), call)
+        error = await fail(lambda _: raw_response(page, "502 Bad Gateway"), call)
         assert error.status == 502
         assert error.retryable
 
@@ -289,7 +289,7 @@ ETAGS = ["\u00e9t\u00e9", "a b", "a\tb"]
 
 @pytest.mark.parametrize("etag", ETAGS)
 async def test_an_etag_that_is_none_is_not_sent_back(etag: str) -> None:
-    response = answered(b"x", ETag=f'"{etag}"', Last_Modified=DATE)
+    response = raw_response(b"x", ETag=f'"{etag}"', Last_Modified=DATE)
     for name in ("put", "get", "head"):
         error = await fail(lambda _: response, CALLS[name])
         assert isinstance(error, ServerResponseError)
@@ -298,7 +298,7 @@ async def test_an_etag_that_is_none_is_not_sent_back(etag: str) -> None:
 @pytest.mark.parametrize("upload_id", ["", "u\u00e4", "u" * 2000])
 async def test_an_upload_id_that_is_none_is_not_taken(upload_id: str) -> None:
     body = f"<InitiateMultipartUploadResult><UploadId>{upload_id}</UploadId>"
-    response = answered(f"{body}</InitiateMultipartUploadResult>".encode())
+    response = raw_response(f"{body}</InitiateMultipartUploadResult>".encode())
     assert isinstance(await fail(lambda _: response, CALLS["multipart"]), ServerResponseError)
 
 
@@ -309,10 +309,10 @@ async def test_an_upload_id_reaches_the_server_as_it_was_and_no_header() -> None
         if asked.method == "POST" and "?uploads" in asked.target:
             escaped = evil.replace("&", "&amp;")
             body = f"<InitiateMultipartUploadResult><UploadId>{escaped}</UploadId>"
-            return answered(f"{body}</InitiateMultipartUploadResult>".encode())
+            return raw_response(f"{body}</InitiateMultipartUploadResult>".encode())
         if asked.method == "PUT":
-            return answered(b"", "403 Forbidden")
-        return answered(b"", "204 No Content")
+            return raw_response(b"", "403 Forbidden")
+        return raw_response(b"", "204 No Content")
 
     async with (
         HostileServer(response) as server,
@@ -330,17 +330,17 @@ async def test_an_upload_id_reaches_the_server_as_it_was_and_no_header() -> None
 
 
 def in_parts(asked: Asked, created: str, completed: str) -> bytes:
-    """Response an upload in parts; the two name what they are about as they are told to."""
+    """Respond to an upload in parts; both responses name the key and bucket of the test."""
     if asked.method == "PUT":
         digest = hashlib.md5(asked.body, usedforsecurity=False).hexdigest()
-        return answered(b"", ETag=f'"{digest}"')
+        return raw_response(b"", ETag=f'"{digest}"')
     if asked.method == "DELETE":
-        return answered(b"", "204 No Content")
+        return raw_response(b"", "204 No Content")
     if "?uploads" in asked.target:
         body = f"<InitiateMultipartUploadResult>{created}<UploadId>u</UploadId>"
-        return answered(f"{body}</InitiateMultipartUploadResult>".encode())
+        return raw_response(f"{body}</InitiateMultipartUploadResult>".encode())
     body = f'<CompleteMultipartUploadResult>{completed}<ETag>"e-1"</ETag>'
-    return answered(f"{body}</CompleteMultipartUploadResult>".encode())
+    return raw_response(f"{body}</CompleteMultipartUploadResult>".encode())
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "CompleteMultipartUpload"])
@@ -405,7 +405,7 @@ def page(keys: list[str], token: str | None = None) -> bytes:
     )
     more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
     truncated = "true" if token else "false"
-    return answered(
+    return raw_response(
         f"<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{more}{entries}"
         "</ListBucketResult>".encode()
     )
@@ -442,7 +442,7 @@ async def test_keys_outside_of_the_prefix_are_refused() -> None:
 )
 async def test_folders_that_are_none_below_the_prefix_are_refused(folder: str) -> None:
     inner = f"<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"
-    response = answered(f"<ListBucketResult>{inner}</ListBucketResult>".encode())
+    response = raw_response(f"<ListBucketResult>{inner}</ListBucketResult>".encode())
     error = await fail(lambda _: response, lambda storage: storage.list_folder("tmp/"))
     assert isinstance(error, ServerResponseError)
     assert "common prefixes" in str(error)
@@ -468,11 +468,11 @@ async def test_no_more_files_come_than_were_asked_for() -> None:
         assert len(server.asked) == 1
 
 
-# --- a stream that nobody closed --------------------------------------------------------
+# --- a stream that was never closed -----------------------------------------------------
 
 
 async def test_a_stream_dropped_unclosed_gives_its_slot_back_and_says_so() -> None:
-    response = answered(b"x" * 100, length=1000, ETag='"e"', Last_Modified=DATE)
+    response = raw_response(b"x" * 100, length=1000, ETag='"e"', Last_Modified=DATE)
     async with (
         HostileServer(lambda _: response) as server,
         BackblazeStorage(server.settings(max_connections=1)) as storage,
@@ -487,7 +487,7 @@ async def test_a_stream_dropped_unclosed_gives_its_slot_back_and_says_so() -> No
 
 
 async def test_a_stream_that_was_closed_or_read_to_its_end_warns_of_nothing() -> None:
-    response = answered(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=DATE)
+    response = raw_response(b"x", ETag='"9dd4e461268c8034f5c8564e155c67a6"', Last_Modified=DATE)
     async with (
         HostileServer(lambda _: response) as server,
         BackblazeStorage(server.settings()) as storage,

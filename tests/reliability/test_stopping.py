@@ -111,7 +111,7 @@ Moment = Callable[[World, asyncio.Task[Any]], Awaitable[None]]
 
 
 async def cancel_and_close(world: World, task: asyncio.Task[Any]) -> None:
-    """What uvicorn does when its patience is over: both in one turn."""
+    """What uvicorn does after its shutdown timeout: both in one turn."""
     task.cancel("Task cancelled, timeout graceful shutdown exceeded")
     await world.storage.close(PATIENT)
 
@@ -263,7 +263,7 @@ class TestGrace:
     @pytest.mark.parametrize("grace", [0, 0.2])
     @pytest.mark.parametrize("cancelled", [False, True])
     @pytest.mark.parametrize("name", ["upload, in parts", "recording, long, abort"])
-    async def test_given_an_abort_that_hangs_then_close_ends_and_the_upload_is_told(
+    async def test_given_an_abort_that_hangs_then_close_ends_and_the_upload_is_logged(
         self,
         world: World,
         name: str,
@@ -284,7 +284,7 @@ class TestGrace:
         assert left.upload_id in "".join(getattr(caught.value, "__notes__", ())) or cancelled
 
     @pytest.mark.parametrize("grace", [0, 0.2])
-    async def test_given_a_keep_that_hangs_then_close_ends_and_the_upload_is_told(
+    async def test_given_a_keep_that_hangs_then_close_ends_and_the_upload_is_logged(
         self, world: World, grace: float, caplog: pytest.LogCaptureFixture
     ) -> None:
         task = await started(world, STOPPED["recording, long, keep"])
@@ -351,7 +351,7 @@ class TestOtherTransfers:
             assert await again.get_file("new") == LONG
         assert world.server.incomplete_uploads() == []
 
-    async def test_given_a_deadline_and_an_abort_that_hangs_then_the_timeout_tells_the_upload(
+    async def test_given_a_deadline_and_an_abort_that_hangs_then_the_timeout_names_the_upload(
         self, world: World
     ) -> None:
         world.stall(STALL)

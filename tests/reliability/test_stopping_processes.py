@@ -35,7 +35,7 @@ pytestmark = [
 KINDS = ("upload", "abort", "short", "long", "download")
 LONG = 11_000_000
 SHORT = 1000
-PATIENCE = 120
+WAIT_SECONDS = 120
 WRONG = ("RuntimeError", "never retrieved", "could not", "ResourceWarning", "was destroyed")
 """What no log may hold."""
 JOBS = f"""
@@ -112,7 +112,7 @@ class Program:
         """Read until each of these lines has come."""
         missing = set(wanted) - set(self._seen)
         while missing:
-            line = self._lines.get(timeout=PATIENCE)
+            line = self._lines.get(timeout=WAIT_SECONDS)
             assert line is not None, f"ended without {missing}: {self._seen} {self.log()}"
             self._seen.append(line)
             missing.discard(line)
@@ -125,7 +125,7 @@ class Program:
         """Send a signal, and return the exit code."""
         if with_signal is not None:
             self._process.send_signal(with_signal)
-        return self._process.wait(PATIENCE)
+        return self._process.wait(WAIT_SECONDS)
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -216,7 +216,7 @@ def assert_clean(server: B2Server, log: str, kinds: tuple[str, ...] = KINDS) -> 
 @contextmanager
 def requests(port: int, paths: tuple[str, ...]) -> Iterator[None]:
     """Requests that stay unanswered."""
-    plugs = [socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) for _ in paths]
+    plugs = [socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS) for _ in paths]
     try:
         for plug, path in zip(plugs, paths, strict=True):
             plug.sendall(f"GET /{path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
@@ -249,7 +249,7 @@ WEB_APP = """
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_given_uvicorn_whose_patience_is_over_then_the_lifespans_end_cleans_up(
+def test_given_uvicorn_after_its_shutdown_timeout_then_the_lifespans_end_cleans_up(
     tmp_path: Path, server: B2Server, loop: str
 ) -> None:
     port = free_port()
@@ -266,7 +266,7 @@ def test_given_uvicorn_whose_patience_is_over_then_the_lifespans_end_cleans_up(
         assert_clean(server, running.log())
 
 
-def test_given_hypercorn_whose_patience_is_over_then_the_lifespans_end_cleans_up(
+def test_given_hypercorn_after_its_shutdown_timeout_then_the_lifespans_end_cleans_up(
     tmp_path: Path, server: B2Server
 ) -> None:
     pytest.importorskip("hypercorn")
@@ -287,7 +287,7 @@ def _wait_until_listening(port: int) -> None:
     """The lifespan begins a moment before the port is open: connect until it is."""
     for _ in range(10_000):
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
+            socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS).close()
         except ConnectionRefusedError:
             continue
         return
@@ -334,7 +334,7 @@ TASKIQ = """
 """
 
 
-def test_given_a_taskiq_worker_whose_patience_is_over_then_its_shutdown_cleans_up(
+def test_given_a_taskiq_worker_after_its_shutdown_timeout_then_its_shutdown_cleans_up(
     tmp_path: Path, server: B2Server
 ) -> None:
     command = ["-m", "taskiq", "worker", "--workers", "1", "--wait-tasks-timeout", "1"]
@@ -449,7 +449,7 @@ SCRIPT = """
         print(*sorted({type(outcome).__name__ for outcome in outcomes}), flush=True)
 
     async def unclosed():
-        '''The program ends with calls in flight, and nobody closes.'''
+        '''The program ends with calls in flight and an open storage.'''
         storage = await jobs.opened(await BackblazeStorage().__aenter__())
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

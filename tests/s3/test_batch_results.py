@@ -20,7 +20,7 @@ from careflow_storage import (
 from careflow_storage.recordings import validate_key
 from careflow_storage.testing import B2Server
 from tests.support.command import Command
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 MARK: dict[str, Any] = {"x-amz-request-id": "7"}
 ODD = ["k\uffff", "\ufffe", "a/\uffffb/ä"]
@@ -30,12 +30,12 @@ def batch_response(asked: Asked) -> bytes:
     """Delete all keys that the body names."""
     names = asked.body.decode().split("<Key>")[1:]
     deleted = "".join(f"<Deleted><Key>{name.partition('<')[0]}</Key></Deleted>" for name in names)
-    return answered(f"<DeleteResult>{deleted}</DeleteResult>".encode(), **MARK)
+    return raw_response(f"<DeleteResult>{deleted}</DeleteResult>".encode(), **MARK)
 
 
 def denied(status: str = "403 Forbidden", code: str = "AccessDenied") -> bytes:
     body = f"<Error><Code>{code}</Code><Message>Not Entitled</Message></Error>"
-    return answered(body.encode(), status, **MARK)
+    return raw_response(body.encode(), status, **MARK)
 
 
 @pytest.mark.parametrize("key", ODD)
@@ -43,7 +43,7 @@ async def test_a_key_that_xml_cannot_name_is_not_stored(key: str) -> None:
     with pytest.raises(InvalidInputError, match="noncharacter"):
         validate_key(key)
     async with (
-        HostileServer(lambda asked: answered()) as server,
+        HostileServer(lambda asked: raw_response()) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         with pytest.raises(InvalidInputError):
@@ -60,7 +60,9 @@ async def test_a_file_that_others_stored_with_such_a_key_can_be_read_and_deleted
 
     def response(asked: Asked) -> bytes:
         return (
-            answered(b"", "204 X", **MARK) if asked.method == "DELETE" else answered(b"", **there)
+            raw_response(b"", "204 X", **MARK)
+            if asked.method == "DELETE"
+            else raw_response(b"", **there)
         )
 
     async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
@@ -77,7 +79,9 @@ async def test_odd_keys_do_not_keep_a_thousand_others_from_being_deleted() -> No
     def response(asked: Asked) -> bytes:
         if asked.method == "POST":
             return batch_response(asked)
-        return denied() if asked.target.endswith(quote(ODD[1])) else answered(b"", "204 X", **MARK)
+        return (
+            denied() if asked.target.endswith(quote(ODD[1])) else raw_response(b"", "204 X", **MARK)
+        )
 
     keys = [f"k{number:04}" for number in range(1001)]
     keys[3:3], keys[1000:1000], keys[len(keys) :] = [ODD[0]], [ODD[1]], [ODD[2]]
@@ -96,8 +100,8 @@ async def test_odd_keys_do_not_keep_a_thousand_others_from_being_deleted() -> No
     [
         (denied(), AccessDeniedError),
         (denied("503 X", "SlowDown"), ServiceUnavailableError),
-        (answered(b"<DeleteResult>", **MARK), StorageError),
-        (answered(b"<html>", "502 Bad Gateway"), StorageError),
+        (raw_response(b"<DeleteResult>", **MARK), StorageError),
+        (raw_response(b"<html>", "502 Bad Gateway"), StorageError),
         (b"", StorageError),
     ],
     ids=["denied", "busy", "cut off", "a proxy", "connection lost"],
@@ -107,7 +111,7 @@ async def test_the_results_of_the_batches_before_are_not_lost(
 ) -> None:
     def response(asked: Asked) -> Any:
         if asked.method == "DELETE" or b"<Key>k0" in asked.body:
-            return batch_response(asked) if asked.method == "POST" else answered(b"", "204 X")
+            return batch_response(asked) if asked.method == "POST" else raw_response(b"", "204 X")
         return failure or _nothing()
 
     keys = [f"k{number:04}" for number in range(2500)]
@@ -166,7 +170,9 @@ async def test_a_purge_erases_what_xml_cannot_name() -> None:
     def response(asked: Asked) -> bytes:
         if "uploads" in asked.target:
             root = "ListMultipartUploadsResult"
-            return answered(f"<{root}><IsTruncated>false</IsTruncated></{root}>".encode(), **MARK)
+            return raw_response(
+                f"<{root}><IsTruncated>false</IsTruncated></{root}>".encode(), **MARK
+            )
         if asked.method == "GET":
             entries = "".join(
                 f"<Version><Key>{quote(key)}</Key><VersionId>{version}</VersionId>"
@@ -178,13 +184,13 @@ async def test_a_purge_erases_what_xml_cannot_name() -> None:
                 "<ListVersionsResult><IsTruncated>false</IsTruncated>"
                 f"<EncodingType>url</EncodingType>{entries}</ListVersionsResult>"
             )
-            return answered(document.encode(), **MARK)
+            return raw_response(document.encode(), **MARK)
         if asked.method == "DELETE":
             path = asked.target.partition("?")[0]
             left.discard(next(pair for pair in left if path.endswith("/" + quote(pair[0]))))
-            return answered(b"", "204 X", **MARK)
+            return raw_response(b"", "204 X", **MARK)
         left.discard(("plain", "v5"))
-        return answered(
+        return raw_response(
             b"<DeleteResult><Deleted><Key>plain</Key><VersionId>v5</VersionId></Deleted>"
             b"</DeleteResult>",
             **MARK,
@@ -203,7 +209,9 @@ async def test_the_command_line_tells_what_it_has_hidden_before_a_failure() -> N
             "<LastModified>2026-11-23T06:36:09Z</LastModified></Contents>"
             for number in range(first, first + 2)
         )
-        return answered(f"<ListBucketResult>{more}{entries}</ListBucketResult>".encode(), **MARK)
+        return raw_response(
+            f"<ListBucketResult>{more}{entries}</ListBucketResult>".encode(), **MARK
+        )
 
     def response(asked: Asked) -> bytes:
         if asked.method == "POST":

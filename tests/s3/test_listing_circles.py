@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from careflow_storage import BackblazeStorage, ServerResponseError
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 MARK: dict[str, Any] = {"x-amz-request-id": "7"}
 TIME = "2026-11-23T06:36:09Z"
@@ -105,9 +105,9 @@ def serving(render: Render, pages: Pages) -> Callable[[Asked], bytes]:
 
     def response(asked: Asked) -> bytes:
         if render is versions and "uploads" in asked.target:
-            return answered(uploads(None, []).encode(), **MARK)
+            return raw_response(uploads(None, []).encode(), **MARK)
         token, names = next(parts)
-        return answered(render(token, names).encode(), **MARK)
+        return raw_response(render(token, names).encode(), **MARK)
 
     return response
 
@@ -179,7 +179,7 @@ async def test_parts_in_a_circle_end_with_an_error() -> None:
 
     def response(asked: Asked) -> bytes:
         root = "ListPartsResult"
-        return answered(
+        return raw_response(
             (
                 f"<{root}><IsTruncated>true</IsTruncated>"
                 f"<NextPartNumberMarker>{next(markers)}</NextPartNumberMarker>"

@@ -24,7 +24,7 @@ from careflow_storage.doctor.runner import diagnose
 from careflow_storage.protection import Retention
 from tests.support.command import Command
 from tests.support.hostile import Asked, HostileServer
-from tests.support.hostile import answered as _answered
+from tests.support.hostile import raw_response as _answered
 
 LARGE = bytes(150_000)  # more than one request, by the server's settings
 LISTING = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
@@ -32,7 +32,7 @@ RULE = CorsRule(name="players", allowed_origins=("https://a.example",), allowed_
 RECORDED_AT = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def answered(body: bytes = b"", status: str = "200 OK", **headers: Any) -> bytes:
+def raw_response(body: bytes = b"", status: str = "200 OK", **headers: Any) -> bytes:
     return _answered(body, status, **headers)
 
 
@@ -41,41 +41,41 @@ def page(title: str) -> bytes:
 
 
 def nginx(status: str) -> bytes:
-    return answered(page(status), status, Server="nginx/1.25.3", Content_Type="text/html")
+    return raw_response(page(status), status, Server="nginx/1.25.3", Content_Type="text/html")
 
 
 # None of them is S3's, and none says anything about a file, a key or a bucket.
 REFUSALS = {
     "an nginx 404": nginx("404 Not Found"),
-    "an XHTML 404": answered(
+    "an XHTML 404": raw_response(
         b'<?xml version="1.0"?><html><head><title>404 Not Found</title></head></html>',
         "404 Not Found",
         Content_Type="application/xhtml+xml",
     ),
-    "a JSON 404": answered(
+    "a JSON 404": raw_response(
         b'{"message":"Not Found"}', "404 Not Found", Content_Type="application/json"
     ),
-    "an API gateway's 404": answered(
+    "an API gateway's 404": raw_response(
         b'{"message":"Not Found"}',
         "404 Not Found",
         Content_Type="application/json",
         **{"x-amzn-RequestId": "4c8f", "x-amz-apigw-id": "Yx1"},
     ),
-    "a CDN's 404": answered(
+    "a CDN's 404": raw_response(
         page("404"), "404 Not Found", Server="CloudFront", **{"x-amz-cf-id": "a", "x-cache": "b"}
     ),
-    "another store's 404": answered(
+    "another store's 404": raw_response(
         b"<Error><Code>ResourceNotFound</Code><Message>No.</Message></Error>",
         "404 Not Found",
         Content_Type="application/xml",
         **{"x-ms-request-id": "1"},
     ),
-    "an empty 404": answered(b"", "404 Not Found"),
-    "an error document without a code": answered(
+    "an empty 404": raw_response(b"", "404 Not Found"),
+    "an error document without a code": raw_response(
         b"<Error><Message>No.</Message></Error>", "404 Not Found", Content_Type="application/xml"
     ),
     "a firewall's 403": nginx("403 Forbidden"),
-    "a web server's 401": answered(
+    "a web server's 401": raw_response(
         page("401 Authorization Required"),
         "401 Unauthorized",
         WWW_Authenticate='Basic realm="x"',
@@ -90,31 +90,33 @@ REFUSALS = {
     "a web server's 416": nginx("416 Requested Range Not Satisfiable"),
     "a web server's 501": nginx("501 Not Implemented"),
     "a portal's 511": nginx("511 Network Authentication Required"),
-    "a portal's 302": answered(
+    "a portal's 302": raw_response(
         page("Log in"), "302 Found", Location="https://portal.example/login?token=hidden"
     ),
-    "a portal's 307": answered(b"", "307 Temporary Redirect", Location="http://portal.example/"),
-    "a redirect to https": answered(
+    "a portal's 307": raw_response(
+        b"", "307 Temporary Redirect", Location="http://portal.example/"
+    ),
+    "a redirect to https": raw_response(
         page("301 Moved"), "301 Moved Permanently", Location="https://s3.example/bucket/key"
     ),
-    "a cache's 304": answered(b"", "304 Not Modified", ETag='"abc"'),
+    "a cache's 304": raw_response(b"", "304 Not Modified", ETag='"abc"'),
 }
 # Success in form: a portal's page for everything, and what other kinds of servers send.
 SUCCESSES = {
-    "a portal's page": answered(page("Please log in"), Content_Type="text/html"),
-    "a portal's page with all headers": answered(
+    "a portal's page": raw_response(page("Please log in"), Content_Type="text/html"),
+    "a portal's page with all headers": raw_response(
         page("Please log in"),
         Content_Type="text/html; charset=utf-8",
         ETag='"5d41402abc4b2a76b9719d911017c592"',
         Last_Modified="Mon, 23 Nov 2026 06:36:09 GMT",
     ),
-    "a page that is XML": answered(
+    "a page that is XML": raw_response(
         b"<html><head><title>Log in</title></head></html>", Content_Type="application/xhtml+xml"
     ),
-    "JSON": answered(b'{"status":"ok"}', Content_Type="application/json"),
-    "202": answered(b"", "202 Accepted"),
-    "203": answered(page("changed"), "203 Non-Authoritative Information", ETag='"a"'),
-    "205": answered(b"", "205 Reset Content"),
+    "JSON": raw_response(b'{"status":"ok"}', Content_Type="application/json"),
+    "202": raw_response(b"", "202 Accepted"),
+    "203": raw_response(page("changed"), "203 Non-Authoritative Information", ETag='"a"'),
+    "205": raw_response(b"", "205 Reset Content"),
 }
 BUSY = {
     status: nginx(status)
@@ -270,16 +272,16 @@ async def test_what_stands_in_between_may_be_busy(status: str, tmp_path: Path) -
         (REFUSALS["a portal's 302"], "a redirect to https://portal.example"),
         (REFUSALS["a redirect to https"], "a redirect to https://s3.example."),
         (
-            answered(page("a\x1b]0;x\x07\u202eb &amp; <b>"), "404 X", Content_Type="text/html"),
+            raw_response(page("a\x1b]0;x\x07\u202eb &amp; <b>"), "404 X", Content_Type="text/html"),
             "('a ]0;x b &')",
         ),
-        (answered(page("t" * 5000), "404 X"), "('" + "t" * 80 + "…')"),
+        (raw_response(page("t" * 5000), "404 X"), "('" + "t" * 80 + "…')"),
         (
-            answered(page("Authorization: AWS4-HMAC-SHA256 Credential=x"), "404 X"),
+            raw_response(page("Authorization: AWS4-HMAC-SHA256 Credential=x"), "404 X"),
             "('Authorization: [redacted]')",
         ),
         (
-            answered(b'{"message": ' + b"[" * 9000, "404 X", Content_Type="application/json"),
+            raw_response(b'{"message": ' + b"[" * 9000, "404 X", Content_Type="application/json"),
             "json.",
         ),
     ],
@@ -299,7 +301,7 @@ async def test_the_hint_tells_what_answered(
 
 def s3_refusal(status: str, code: str = "", **headers: str) -> bytes:
     body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode() if code else b""
-    return answered(body, status, Content_Type="application/xml", **headers)
+    return raw_response(body, status, Content_Type="application/xml", **headers)
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -328,7 +330,7 @@ async def test_an_error_document_needs_no_marks(marked: bool) -> None:
 async def test_a_head_without_a_body_is_believed_by_its_marks(mark: str) -> None:
     def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
-            return answered(b"", "404 Not Found", **{mark: "7"})
+            return raw_response(b"", "404 Not Found", **{mark: "7"})
         return s3_refusal("404 Not Found", "NoSuchKey")
 
     async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
@@ -345,7 +347,7 @@ async def test_a_head_without_marks_is_settled_by_one_get() -> None:
         if asked.method == "HEAD":
             return nginx("404 Not Found")
         if asked.target.endswith("/there"):
-            return answered(b"h", "206 X", Content_Range="bytes 0-0/5", **there)
+            return raw_response(b"h", "206 X", Content_Range="bytes 0-0/5", **there)
         return s3_refusal("404 Not Found", "NoSuchKey")
 
     async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:
@@ -362,8 +364,8 @@ async def test_a_web_page_is_a_file_where_the_server_lists_as_s3_does() -> None:
 
     def response(asked: Asked) -> bytes:
         if "list-type=2" in asked.target:
-            return answered(LISTING)
-        return answered(page("mine"), Content_Type="text/html", **there)
+            return raw_response(LISTING)
+        return raw_response(page("mine"), Content_Type="text/html", **there)
 
     async with (
         HostileServer(response) as server,
@@ -388,7 +390,7 @@ async def test_a_deletion_is_told_by_204(
     status: str, headers: dict[str, str], deleted: bool
 ) -> None:
     async with (
-        HostileServer(lambda asked: answered(b"", status, **headers)) as server,
+        HostileServer(lambda asked: raw_response(b"", status, **headers)) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         if deleted:
@@ -419,7 +421,7 @@ async def test_rules_are_not_overwritten_by_what_a_web_page_did_not_tell() -> No
 async def test_the_document_of_another_operation_is_none_of_this_one() -> None:
     # rclone knows no CORS, and responds with a listing.
     async with (
-        HostileServer(lambda asked: answered(LISTING, **{"x-amz-request-id": "7"})) as server,
+        HostileServer(lambda asked: raw_response(LISTING, **{"x-amz-request-id": "7"})) as server,
         BackblazeStorage(server.settings()) as storage,
     ):
         for call in ("get_cors_rules", "get_lifecycle_rules", "get_object_lock"):
@@ -432,8 +434,8 @@ async def test_the_document_of_another_operation_is_none_of_this_one() -> None:
 @pytest.mark.parametrize(
     ("head", "get", "there"),
     [
-        ("200 OK", answered(LISTING), True),
-        ("404 Not Found", answered(LISTING), True),
+        ("200 OK", raw_response(LISTING), True),
+        ("404 Not Found", raw_response(LISTING), True),
         ("200 OK", s3_refusal("403 Forbidden", "AccessDenied"), True),
         ("200 OK", s3_refusal("404 Not Found", "NoSuchBucket"), False),
         ("404 Not Found", s3_refusal("404 Not Found", "NoSuchBucket"), False),
@@ -442,8 +444,8 @@ async def test_the_document_of_another_operation_is_none_of_this_one() -> None:
 async def test_a_bucket_is_there_if_it_can_be_listed(head: str, get: bytes, there: bool) -> None:
     def response(asked: Asked) -> bytes:
         if asked.method == "HEAD":
-            return answered(b"", head)
-        location = answered(b"<LocationConstraint>eu</LocationConstraint>")
+            return raw_response(b"", head)
+        location = raw_response(b"<LocationConstraint>eu</LocationConstraint>")
         return location if "location" in asked.target else get
 
     async with HostileServer(response) as server, BackblazeStorage(server.settings()) as storage:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, ServiceUnavailableError, SourceError
 from careflow_storage._retry_after import http_date, seconds_to_wait
-from tests.support.hostile import HostileServer, answered
+from tests.support.hostile import HostileServer, raw_response
 from tests.support.url_source import Source, store
 
 NOW = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -101,7 +101,7 @@ def test_any_text_is_a_date_or_none(text: str) -> None:
 async def test_a_date_too_far_off_comes_out_at_once_and_the_caller_may_schedule(form: str) -> None:
     # Its clock is years behind ours: only the distance counts.
     then = datetime(2001, 3, 4, 5, 6, 7, tzinfo=UTC)
-    busy = answered(
+    busy = raw_response(
         b"",
         "503 Service Unavailable",
         Date=written(then, "IMF-fixdate"),

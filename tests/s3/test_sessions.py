@@ -18,7 +18,7 @@ from careflow_storage import (
     StorageSettings,
 )
 from tests.support.bodies import noise
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 
 async def ask_by_the_client(storage: BackblazeStorage) -> None:
@@ -190,7 +190,7 @@ async def test_given_settings_with_a_session_token_then_it_goes_with_every_reque
 
     def response(asked: Asked) -> bytes:
         heads.append(str(asked))
-        return answered(
+        return raw_response(
             b"<Error><Code>InvalidToken</Code><Message>m</Message></Error>", "403 Forbidden"
         )
 

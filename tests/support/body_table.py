@@ -290,8 +290,8 @@ class SeekRaises(io.BytesIO):
         raise RuntimeError("no way")
 
 
-class TellsNonsense:
-    """Tells nothing right but its bytes."""
+class WrongMetadata:
+    """Returns wrong values for everything but its bytes."""
 
     size: Any = "many"
 
@@ -317,14 +317,14 @@ class TellsNonsense:
         return self._file.read(size)
 
 
-class MoreThanAsked(TellsNonsense):
+class MoreThanAsked(WrongMetadata):
     """Gives all at once, whatever it is asked for."""
 
     def read(self, size: int = -1) -> bytes:
         return self._file.read()
 
 
-class AsyncAll(TellsNonsense):
+class AsyncAll(WrongMetadata):
     """All methods are plain functions that return awaitables."""
 
     def read(self, size: int = -1) -> Any:
@@ -382,7 +382,7 @@ FILES: dict[str, Make] = {
     ),
     "file that lies about seek": lambda data, *_: Lying(data),
     "file whose seek raises": lambda data, *_: SeekRaises(data),
-    "file that tells nonsense": lambda data, *_: TellsNonsense(data),
+    "file with wrong metadata": lambda data, *_: WrongMetadata(data),
     "file that gives more than asked": lambda data, *_: MoreThanAsked(data),
     "async file": lambda data, *_: AsyncFile(data),
     "async file with short reads": lambda data, *_: AsyncFile(data, most=701),

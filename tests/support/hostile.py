@@ -1,4 +1,4 @@
-"""A server that responds what it is told to, byte by byte: no library of HTTP keeps it decent."""
+"""A server that sends exactly the given bytes, without an HTTP library."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Asked:
     return Asked(method, target, headers, head, body)
 
 
-def answered(
+def raw_response(
     body: bytes = b"", status: str = "200 OK", *, length: int | None = None, **headers: Any
 ) -> bytes:
     """A response with a Content-Length; underscores of header names become hyphens."""
@@ -128,7 +128,7 @@ def answered(
 
 
 async def endless(head: bytes, piece: bytes) -> AsyncIterator[bytes]:
-    """The head once, and the piece for ever."""
+    """Send the head once, and the piece without end."""
     yield head
     while True:
         yield piece

@@ -69,9 +69,9 @@ class Source:
         return len(runner.server.connections)
 
     async def until_left(self) -> None:
-        """Wait until nobody is connected any more."""
+        """Wait until no client is connected any more."""
         async with asyncio.timeout(10):
-            while self.connections:  # noqa: ASYNC110 - a closing connection tells nobody
+            while self.connections:  # noqa: ASYNC110 - a closing connection sends no event
                 await asyncio.sleep(0)
 
     async def _response(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""The emulator of B2 starts, stops, tells what it saw and leaves nothing behind."""
+"""The B2 emulator starts, stops, logs requests and leaves nothing behind."""
 
 from __future__ import annotations
 

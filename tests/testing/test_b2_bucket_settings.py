@@ -71,7 +71,7 @@ async def test_a_cors_rule_of_999_bytes_is_taken(wire: RawClient) -> None:
     assert (await put_cors(wire, rule)).status == 200
 
 
-async def test_a_preflight_is_answered_by_the_first_rule_that_allows_all_of_it(
+async def test_the_first_rule_that_allows_a_whole_preflight_applies(
     wire: RawClient,
 ) -> None:
     await put_cors(

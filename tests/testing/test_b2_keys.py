@@ -108,7 +108,7 @@ async def test_clocks_may_differ_by_15_minutes(wire: RawClient, minutes: int, st
         assert reply.refusal == (403, "RequestTimeTooSkewed")
 
 
-async def test_the_storage_tells_of_a_skewed_clock(
+async def test_the_storage_reports_a_skewed_clock(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     b2_server.clock_skew = timedelta(hours=1)
@@ -208,7 +208,7 @@ class TestCapabilities:
             assert reply.field("Message") == "Cannot access bucket"
         assert (await wire.ask(method, "missing", who=seeing)).status == 404
 
-    async def test_file_exists_of_such_a_key_asks_a_listing_or_says_that_it_cannot_tell(
+    async def test_file_exists_with_such_a_key_looks_in_a_listing_or_raises(
         self, b2_server: B2Server
     ) -> None:
         lists = b2_server.create_key(capabilities={"readFiles", "listFiles"})

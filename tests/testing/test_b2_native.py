@@ -68,7 +68,7 @@ def client(b2_server: B2Server) -> Client:
     return opened
 
 
-def test_signing_in_tells_where_everything_is_and_what_is_allowed(b2_server: B2Server) -> None:
+def test_signing_in_returns_the_urls_and_permissions(b2_server: B2Server) -> None:
     key = b2_server.create_key(
         capabilities={"readFiles"}, bucket=b2_server.bucket, name_prefix="a/"
     )
@@ -90,7 +90,7 @@ def test_a_wrong_secret_is_unauthorized(b2_server: B2Server, secret: str) -> Non
     assert Client(b2_server).sign_in(b2_server.key, secret).refusal == (401, "unauthorized")
 
 
-def test_what_is_no_call_or_no_json_is_told(client: Client) -> None:
+def test_an_unknown_call_or_a_body_without_json_is_refused(client: Client) -> None:
     assert client.call("b2_upload_file").refusal == (404, "not_found")
     assert client.call("b2_list_keys", b"[]").refusal == (400, "bad_json")
     assert client.call("b2_list_keys", b"{").refusal == (400, "bad_json")
@@ -154,7 +154,7 @@ def test_a_key_that_cannot_be_is_refused(client: Client, given: dict[str, Any], 
     assert client.call("b2_create_key", wanted).refusal == (400, code)
 
 
-def test_the_secret_is_told_once_and_an_expired_key_disappears(
+def test_the_secret_is_returned_once_and_an_expired_key_disappears(
     b2_server: B2Server, client: Client
 ) -> None:
     wanted = {"keyName": "app", "capabilities": ["readFiles"], "validDurationInSeconds": 60}

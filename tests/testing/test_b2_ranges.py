@@ -40,11 +40,11 @@ async def ask(
     url = await storage.get_signed_url(key, method="HEAD" if method == "HEAD" else "GET")
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with player.request(method, url, headers=sent) as response:
-        told = response.headers
+        shown = response.headers
         return (
             response.status,
-            told.get("Content-Range"),
-            told.get("Content-Length"),
+            shown.get("Content-Range"),
+            shown.get("Content-Length"),
             await response.read(),
         )
 
@@ -98,21 +98,21 @@ async def ask(
         ("bytes=5000-,6000-", WHOLE),
     ],
 )
-async def test_a_range_is_answered_as_the_rfc_says(
+async def test_a_range_follows_the_rfc(
     opened: BackblazeStorage,
     player: aiohttp.ClientSession,
     method: str,
     asked: str,
     span: tuple[int, int] | str,
 ) -> None:
-    status, told, length, body = await ask(player, opened, method, "a.webm", Range=asked)
+    status, shown, length, body = await ask(player, opened, method, "a.webm", Range=asked)
     if span == NONE:
-        assert (status, told) == (416, "bytes */1000")
+        assert (status, shown) == (416, "bytes */1000")
         assert b"InvalidRange" in body or method == "HEAD"
         return
     start, end = (0, 999) if isinstance(span, str) else span
     assert status == (200 if span == WHOLE else 206)
-    assert told == (None if span == WHOLE else f"bytes {start}-{end}/1000")
+    assert shown == (None if span == WHOLE else f"bytes {start}-{end}/1000")
     assert length == str(end - start + 1)
     assert body == (DATA[start : end + 1] if method == "GET" else b"")
 
@@ -136,9 +136,9 @@ async def test_of_an_empty_file_there_is_no_range(
     asked: str,
     status: int,
 ) -> None:
-    found, told, _, _ = await ask(player, opened, method, "empty.webm", Range=asked)
+    found, shown, _, _ = await ask(player, opened, method, "empty.webm", Range=asked)
     assert found == status
-    assert told == ("bytes */0" if status == 416 else None)
+    assert shown == ("bytes */0" if status == 416 else None)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -277,7 +277,7 @@ async def test_a_used_up_cap_refuses_what_it_is_about(
     assert (await wire.ask(fails, "key")).status == 403
 
 
-async def test_the_storage_tells_a_cap_from_a_missing_permission(
+async def test_the_storage_distinguishes_a_cap_from_a_missing_permission(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     b2_server.capped = {"storage", "download"}

@@ -14,7 +14,7 @@ from careflow_storage import BackblazeStorage, StorageError
 from careflow_storage.errors import ServerResponseError
 from tests.support.behind_proxy import NOTHING_HELD, held
 from tests.support.bodies import noise
-from tests.support.hostile import Asked, HostileServer, answered
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 pytestmark = pytest.mark.slow
 
@@ -234,7 +234,7 @@ class LyingServer:
             if self.first <= self.gets <= self.last:
                 self.lie(said)
         headers: dict[str, Any] = dict(said.headers)
-        return answered(said.body, f"{said.status} X", **headers)
+        return raw_response(said.body, f"{said.status} X", **headers)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -367,10 +367,10 @@ async def test_given_a_length_that_does_not_match_the_range_then_it_is_refused(
 @pytest.mark.parametrize(
     "head",
     [
-        answered(b"", "206 Partial", ETag='"a"', Content_Range="bytes 0-4/5", length=5),
-        answered(b"", "200 OK", ETag='"a"', Content_Range="bytes 0-4/5", length=5),
-        answered(b"", "203 Transformed", ETag='"a"', length=5),
-        answered(b"", "200 OK", ETag='"a"', length=10**17),
+        raw_response(b"", "206 Partial", ETag='"a"', Content_Range="bytes 0-4/5", length=5),
+        raw_response(b"", "200 OK", ETag='"a"', Content_Range="bytes 0-4/5", length=5),
+        raw_response(b"", "203 Transformed", ETag='"a"', length=5),
+        raw_response(b"", "200 OK", ETag='"a"', length=10**17),
     ],
     ids=["206", "range", "203", "too large"],
 )
