@@ -169,7 +169,7 @@ class Connection(HttpProtocol):
         head, self._head = self._head, None
         self._ready_for_response = False
         self._used = True
-        self.reusable = (
+        self.reusable: bool = (
             self.usable
             and head is not None
             and head.keep_alive

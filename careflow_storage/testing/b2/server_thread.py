@@ -42,7 +42,7 @@ class ServerThread:
         self._log = log
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="b2-server", daemon=True)
-        self.url = ""
+        self.url: str = ""
 
     def start(self) -> None:
         self._thread.start()
@@ -79,7 +79,7 @@ class ServerThread:
             # Imported here, since it takes a second and only a started server needs it.
             from careflow_storage.testing.b2.store import MotoStore
 
-            self.store = MotoStore(self._min_part_size)
+            self.store: MotoStore = MotoStore(self._min_part_size)
             # This loop needs only the standard library, whatever loop the tests use.
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 runner.run(self._serve())
