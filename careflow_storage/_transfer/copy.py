@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
-from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARK
+from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARKER
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
+from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage.errors import NotSupportedError, PreconditionFailedError, StorageError
 from careflow_storage.protection import Encryption
@@ -24,7 +24,7 @@ logger = logging.getLogger("careflow_storage")
 # AWS "CopyObject" and B2 "S3 Copy Object": larger objects must be copied in parts.
 MAX_COPY_BYTES = 5_000_000_000
 _COPIED_PART_BYTES = 1024 * 1024 * 1024
-PARTIAL_HEADER = f"{META_PREFIX}{PARTIAL_MARK}"
+PARTIAL_HEADER = f"{META_PREFIX}{PARTIAL_MARKER}"
 
 
 class Copied(NamedTuple):
@@ -59,7 +59,7 @@ async def copy(
         return await _copy_in_parts(context, source, key, headers, unless_exists)
     if marker is None:
         return Copied(await context.control.copy_object(source, key, headers), 1)
-    single = _SingleCopy(context, source, key, {**headers, MARK_HEADER: str(marker)}, str(marker))
+    single = _SingleCopy(context, source, key, {**headers, MARKER_HEADER: str(marker)}, str(marker))
     return Copied(await single.copy(unless_exists=unless_exists), 1)
 
 
@@ -110,7 +110,7 @@ class _SingleCopy:
         except StorageError as error:
             logger.debug("could not check whether the copy exists: %s", error)
             return None
-        if head.upload_mark != self._marker:
+        if head.upload_marker != self._marker:
             return None
         return StoreResult(head.file.etag, head.file.version_id, head.headers)
 
@@ -188,7 +188,7 @@ async def _find_marked(
     except StorageError as error:
         logger.debug("could not check whether the copy exists: %s", error)
         return None
-    ours = head.upload_mark is not None and head.upload_mark == headers.get(MARK_HEADER)
+    ours = head.upload_marker is not None and head.upload_marker == headers.get(MARKER_HEADER)
     if not (ours and head.file.partial and head.file.size == size):
         return None
     return StoreResult(head.file.etag, head.file.version_id, head.headers)

@@ -20,7 +20,7 @@ from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
+from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (
@@ -263,9 +263,9 @@ def _marker(head: ObjectHead, headers: Mapping[str, str]) -> UploadMarker | None
     It repeats the part sizes of the source. Most servers keep the ETag made of these parts, and
     downloads are verified by both. Without parts the sizes are 0.
     """
-    known = UploadMarker.parse(head.upload_mark) if "-" in head.file.etag else None
+    known = UploadMarker.parse(head.upload_marker) if "-" in head.file.etag else None
     marker = UploadMarker.new(known.sizes if known else PartSizes(0, 0))
-    sent = {**headers, MARK_HEADER: str(marker)}
+    sent = {**headers, MARKER_HEADER: str(marker)}
     total = sum(
         len(name) - len(META_PREFIX) + len(value)
         for name, value in sent.items()

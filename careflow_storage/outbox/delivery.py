@@ -136,7 +136,7 @@ class Delivery:
             raise self._unproven(entry, "is not there") from error
         if not await self._holds(head, entry, ends, digests):
             # An ETag that is no MD5 still identifies the upload.
-            opaque = not part_ends(entry.size, head.file.etag, head.headers, head.upload_mark)
+            opaque = not part_ends(entry.size, head.file.etag, head.headers, head.upload_marker)
             if not (opaque and head.file.etag == result.etag and head.file.size == entry.size):
                 raise self._unproven(entry, "has other bytes")
         return Proof(head.file.etag, head.file.version_id)
@@ -173,7 +173,7 @@ class Delivery:
         """Whether an object's length and ETag prove that it has an entry's bytes."""
         if head.file.size != entry.size:
             return False
-        found = part_ends(entry.size, head.file.etag, head.headers, head.upload_mark)
+        found = part_ends(entry.size, head.file.etag, head.headers, head.upload_marker)
         if not found:
             return False
         if found != ends:

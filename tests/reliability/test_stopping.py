@@ -19,7 +19,7 @@ from careflow_storage import (
     StorageError,
     StorageTimeoutError,
 )
-from careflow_storage._s3.headers.metadata import PARTIAL_MARK
+from careflow_storage._s3.headers.metadata import PARTIAL_MARKER
 from careflow_storage.local import LocalServer
 from careflow_storage.outbox import Outbox
 from careflow_storage.settings import StorageSettings
@@ -92,7 +92,7 @@ def assert_clean(world: World, call: StoppedCall, caplog: pytest.LogCaptureFixtu
     else:
         (version,) = stored
         assert version.body == call.kept
-        assert version.metadata[PARTIAL_MARK] == "true"
+        assert version.metadata[PARTIAL_MARKER] == "true"
     assert "could not" not in caplog.text
     assert "never retrieved" not in caplog.text
     assert not list(world.folder.glob(".*"))
@@ -441,7 +441,7 @@ class TestNewCalls:
         await task
         (version,) = [each for each in world.server.versions() if each.key != THERE]
         assert version.body == LONG
-        assert PARTIAL_MARK not in version.metadata
+        assert PARTIAL_MARKER not in version.metadata
 
     async def test_given_a_kept_recording_then_its_writer_has_the_result(
         self, world: World

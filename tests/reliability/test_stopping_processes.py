@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from careflow_storage import BackblazeStorage
-from careflow_storage._s3.headers.metadata import PARTIAL_MARK
+from careflow_storage._s3.headers.metadata import PARTIAL_MARKER
 from careflow_storage.testing.server import B2Server
 from tests.support.bodies import MIB, noise
 
@@ -202,7 +202,7 @@ def assert_clean(server: B2Server, log: str, kinds: tuple[str, ...] = KINDS) -> 
     assert set(kept) == {"short", "long"} & set(kinds), log
     for kind, version in kept.items():
         assert version.body == noise(SHORT if kind == "short" else LONG)
-        assert version.metadata[PARTIAL_MARK] == "true", log
+        assert version.metadata[PARTIAL_MARKER] == "true", log
     for wrong in (
         "RuntimeError",
         "never retrieved",

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from careflow_storage._s3.headers.metadata import (
     MAX_NAME_BYTES,
     MAX_TOTAL_BYTES,
-    PARTIAL_MARK,
-    UPLOAD_MARK,
+    PARTIAL_MARKER,
+    UPLOAD_MARKER,
     decode_metadata,
     encode_metadata,
 )
@@ -169,9 +169,9 @@ def test_only_user_metadata_is_taken_from_a_response_and_the_mark_is_left_to_the
         "Content-Type": "audio/webm",
         "x-amz-request-id": "1",
         "x-amz-meta-call-id": "CA1",
-        f"x-amz-meta-{UPLOAD_MARK}": "m",
+        f"x-amz-meta-{UPLOAD_MARKER}": "m",
     }
-    assert decode_metadata(headers) == {"call-id": "CA1", UPLOAD_MARK: "m"}
+    assert decode_metadata(headers) == {"call-id": "CA1", UPLOAD_MARKER: "m"}
 
 
 # --- what is refused ----------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_the_total_is_counted_as_sent_and_refused_beyond_the_limit() -> None:
 
 def test_our_own_marks_still_fit_beside_the_largest_metadata() -> None:
     largest_mark = "0" * 32 + "-" + "9" * 10 + "+"
-    ours = len(UPLOAD_MARK) + len(largest_mark) + len(PARTIAL_MARK) + len("true")
+    ours = len(UPLOAD_MARKER) + len(largest_mark) + len(PARTIAL_MARKER) + len("true")
     assert MAX_TOTAL_BYTES + ours <= 2048
 
 

@@ -16,9 +16,9 @@ from typing import Final
 from careflow_storage.errors import InvalidInputError
 
 # The name under which our multipart uploads leave their mark.
-UPLOAD_MARK: Final = "careflow-upload"
+UPLOAD_MARKER: Final = "careflow-upload"
 # The name that says, with the value "true", that a recording was cut off before its end.
-PARTIAL_MARK: Final = "careflow-partial"
+PARTIAL_MARKER: Final = "careflow-partial"
 MAX_NAME_BYTES: Final = 50
 # Names and values together. B2 takes 7,000 bytes of unencrypted files, and 2,048 of files in
 # buckets that encrypt (all new ones do) or have object lock. Our marks always have their room,
@@ -71,7 +71,7 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for name, value in metadata.items():
         lowered = _checked_name(name)
-        if lowered in (UPLOAD_MARK, PARTIAL_MARK):
+        if lowered in (UPLOAD_MARKER, PARTIAL_MARKER):
             raise InvalidInputError(f"metadata[{name!r}]: the name is reserved for this package.")
         if META_PREFIX + lowered in headers:
             raise InvalidInputError(

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from careflow_storage._s3.headers.encryption import read_protection
-from careflow_storage._s3.headers.metadata import PARTIAL_MARK, UPLOAD_MARK, decode_metadata
+from careflow_storage._s3.headers.metadata import PARTIAL_MARKER, UPLOAD_MARKER, decode_metadata
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.lengths import size_told
 from careflow_storage._s3.responses.malformed import malformed
@@ -41,7 +41,7 @@ class ObjectHead:
     """An object's metadata, its upload marker if it has one, and all headers."""
 
     file: FileMetadata
-    upload_mark: str | None
+    upload_marker: str | None
     headers: Mapping[str, str]
 
 
@@ -58,8 +58,8 @@ def read_object_head(key: str, headers: Mapping[str, str], bucket: str) -> Objec
         why = printable(f"bad headers ({error})", 200)
         raise malformed(why, operation="HeadObject", bucket=bucket, key=key) from error
     metadata = decode_metadata(headers)
-    marker = metadata.pop(UPLOAD_MARK, None)
-    partial = metadata.pop(PARTIAL_MARK, None) == "true"
+    marker = metadata.pop(UPLOAD_MARKER, None)
+    partial = metadata.pop(PARTIAL_MARKER, None) == "true"
     file = FileMetadata(
         key=key,
         size=size,

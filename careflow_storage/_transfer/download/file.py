@@ -134,7 +134,7 @@ class _Download:
         self._ends = self._hashed_ends(head) if verify else []
 
     def _hashed_ends(self, head: ObjectHead) -> list[int]:
-        return part_ends(head.file.size, head.file.etag, head.headers, head.upload_mark)
+        return part_ends(head.file.size, head.file.etag, head.headers, head.upload_marker)
 
     async def run(self) -> Verified:
         """Fetch all ranges: those of its parts, if the object has several, to hash each of them."""

@@ -227,13 +227,13 @@ class FileStream:
         head = self._object.head
         if not self._hashes or head is None:
             return EtagHasher([], self._context.threads)
-        ends = part_ends(head.file.size, head.file.etag, head.headers, head.upload_mark)
+        ends = part_ends(head.file.size, head.file.etag, head.headers, head.upload_marker)
         return EtagHasher(ends, self._context.threads)
 
     async def _check_end(self, hasher: EtagHasher | None) -> None:
         digests = await (hasher or self._new_hasher()).digests()
         head = self._object.head
-        if self._hashes and not digests and head is not None and head.upload_mark is not None:
+        if self._hashes and not digests and head is not None and head.upload_marker is not None:
             # The marker does not fit the ETag: the object is a copy with other parts, or both the
             # response and its length were cut short. A HEAD request decides, as the slot is free.
             found = await self._deadline.wait(self._object.request_head())

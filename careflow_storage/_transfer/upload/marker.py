@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Self
 
 from careflow_storage._s3.headers.encryption import lasting
-from careflow_storage._s3.headers.metadata import UPLOAD_MARK
+from careflow_storage._s3.headers.metadata import UPLOAD_MARKER
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage.models import ChecksumAlgorithm
 
-MARK_HEADER = f"x-amz-meta-{UPLOAD_MARK}"
+MARKER_HEADER = f"x-amz-meta-{UPLOAD_MARKER}"
 _NONCE_DIGITS = 32
 _FINGERPRINT_DIGITS = 16
 _FORM = re.compile(r"([0-9a-f]{32})-(\d{1,10})(\+?)")
@@ -63,6 +63,8 @@ def fingerprint_of(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> 
     It leaves out the marker, the lock (which may change) and a customer's key (whose hash must
     not be stored in the clear).
     """
-    told = sorted((name, value) for name, value in lasting(headers).items() if name != MARK_HEADER)
+    told = sorted(
+        (name, value) for name, value in lasting(headers).items() if name != MARKER_HEADER
+    )
     text = json.dumps([told, algorithm])
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]

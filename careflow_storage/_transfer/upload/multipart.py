@@ -24,7 +24,7 @@ from careflow_storage._transfer.bodies.checksums import (
 from careflow_storage._transfer.bodies.parts import Part, PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker, fingerprint_of
+from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.orphans import report_orphans
 from careflow_storage._uninterrupted import wait_until
 from careflow_storage.errors import (
@@ -96,7 +96,7 @@ class MultipartUpload:
         # downloads must not expect what its size would tell them.
         told = PartSizes(0, 0) if copied else sizes
         self._marker = UploadMarker.new(told, self.fingerprint)
-        self._headers = {**headers, MARK_HEADER: str(self._marker)}
+        self._headers = {**headers, MARKER_HEADER: str(self._marker)}
         self._algorithm = algorithm
         self._copied = copied
         self._conditional = conditional
@@ -282,7 +282,7 @@ class MultipartUpload:
             return etag is not None and head.file.etag == etag
         # Another run may have gone on with our upload, with other bytes.
         same = etag is None or self._copied or head.file.etag == etag
-        return same and head.upload_mark == str(self._marker)
+        return same and head.upload_marker == str(self._marker)
 
     def _verify(self, stored: StoreResult, checksum: Checksum) -> None:
         etag = _COMPOSITE_MD5.fullmatch(stored.etag)

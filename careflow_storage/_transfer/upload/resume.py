@@ -161,7 +161,7 @@ class ResumableUpload:
             if not self._overwrite:
                 raise
             return None
-        marker = UploadMarker.parse(head.upload_mark)
+        marker = UploadMarker.parse(head.upload_marker)
         if not self._anew and marker is not None and marker.has(self._fingerprint):
             done = await self._same_object(head, marker.sizes)
             if done is not None:
@@ -306,7 +306,7 @@ class ResumableUpload:
         if head.file.etag != stored.etag:
             # Where no versions are kept: somebody has written the key since, that is what counts.
             return True
-        marker = UploadMarker.parse(head.upload_mark)
+        marker = UploadMarker.parse(head.upload_marker)
         ours = (
             marker is not None
             and marker.has(self._fingerprint)

@@ -13,7 +13,7 @@ from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_s
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
-from careflow_storage._transfer.upload.marker import MARK_HEADER, UploadMarker
+from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.result import upload_result
@@ -260,7 +260,7 @@ class _Upload:
         context, key, meter = self._context, self._key, self._meter
         if self._conditional:
             marker = UploadMarker.new(PartSizes(part.size, part.size))
-            once = {**headers, MARK_HEADER: str(marker), "if-none-match": "*"}
+            once = {**headers, MARKER_HEADER: str(marker), "if-none-match": "*"}
             try:
                 return await put_object(context, key, part, once, meter, payload_hash=payload_hash)
             except NotSupportedError:
@@ -285,7 +285,7 @@ class _Upload:
             # The key was taken when the server refused; report that.
             refusal.add_note(f"What is stored under the key is unknown: {second}")
             raise refusal from second
-        if head.upload_mark != str(marker):
+        if head.upload_marker != str(marker):
             raise refusal
         return StoreResult(head.file.etag, head.file.version_id, {})
 
