@@ -27,7 +27,7 @@ from typing import Any
 
 from benchmarks.model import MIB
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.local import LocalServer
 from careflow_storage.local.client import REGION, SyncClient
 from careflow_storage.testing import Attempt, B2Server, FaultProxy, Rule

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from benchmarks.model import Endpoint
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, Credentials, Signer
+from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD, Credentials, Signer
 from careflow_storage._s3.xml.documents import parse_listing
 
 _BODY = bytes(range(256)) * 256

@@ -45,8 +45,8 @@ from careflow_storage.errors import (
 )
 
 if TYPE_CHECKING:
-    from careflow_storage._s3.listing import FileListing, FolderListing
-    from careflow_storage._s3.presign import SignedMethod
+    from careflow_storage._s3.requests.listing import FileListing, FolderListing
+    from careflow_storage._s3.requests.presign import SignedMethod
     from careflow_storage._transfer.bodies.sources import (
         UploadBody,
     )
@@ -76,8 +76,8 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
-            "careflow_storage._s3.listing": ("FileListing", "FolderListing"),
-            "careflow_storage._s3.presign": ("SignedMethod",),
+            "careflow_storage._s3.requests.listing": ("FileListing", "FolderListing"),
+            "careflow_storage._s3.requests.presign": ("SignedMethod",),
             "careflow_storage._transfer.bodies.sources": ("UploadBody",),
             "careflow_storage._transfer.download.reader": ("FileReader",),
             "careflow_storage._transfer.download.stream": ("FileStream",),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._method_call import MethodCall
-from careflow_storage._s3.control_plane import ControlPlane
-from careflow_storage._s3.multipart import MultipartRequests
-from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.requests.control_plane import ControlPlane
+from careflow_storage._s3.requests.multipart import MultipartRequests
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session, missing_settings
 from careflow_storage._s3.transport import Transport

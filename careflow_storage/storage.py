@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._runtime import Runtime
-from careflow_storage._s3.deletion import delete_keys
 from careflow_storage._s3.headers.encryption import key_headers
-from careflow_storage._s3.listing import FileListing, FolderListing
-from careflow_storage._s3.presign import Grant, SignedMethod, presign
+from careflow_storage._s3.requests.deletion import delete_keys
+from careflow_storage._s3.requests.listing import FileListing, FolderListing
+from careflow_storage._s3.requests.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
 from careflow_storage._transfer.download.file import download
 from careflow_storage._transfer.download.reader import FileReader
@@ -54,7 +54,7 @@ from careflow_storage.recordings import (
 
 if TYPE_CHECKING:
     from careflow_storage._s3.headers.objects import ObjectHead
-    from careflow_storage._s3.objects import S3Requests
+    from careflow_storage._s3.requests.objects import S3Requests
     from careflow_storage._s3.session import GivenSession, S3Client
     from careflow_storage._transfer.bodies.sources import UploadBody
     from careflow_storage._transfer.progress import ProgressCallback

@@ -14,7 +14,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage._transfer.upload import multipart
 from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from careflow_storage._executor import in_thread
 from careflow_storage._http.connection import Connection
+from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._http.pool import Pool
 from careflow_storage._http.proxy import Proxy
 from careflow_storage._in_flight import InFlight
 from careflow_storage._s3.counting import RequestCounter
 from careflow_storage._s3.limiter import Limiter
-from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.redaction import guard_logs
-from careflow_storage._s3.signing import Credentials, Signer, host_header
+from careflow_storage._s3.signing.signer import Credentials, Signer, host_header
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     InvalidCredentialsError,

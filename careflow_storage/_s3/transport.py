@@ -18,7 +18,7 @@ from careflow_storage._s3.responses.connection_errors import explain_failure
 from careflow_storage._s3.responses.cut_bodies import allow_another_attempt
 from careflow_storage._s3.retry import Failures, RetryPolicy
 from careflow_storage._s3.session import S3Session
-from careflow_storage._s3.signing import EMPTY_PAYLOAD, encode_key
+from careflow_storage._s3.signing.signer import EMPTY_PAYLOAD, encode_key
 from careflow_storage.errors import ServerResponseError, StorageClosedError, StorageError
 
 T = TypeVar("T")

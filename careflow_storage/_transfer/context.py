@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import InFlight
-from careflow_storage._s3.control_plane import ControlPlane
-from careflow_storage._s3.multipart import MultipartRequests
-from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.requests.control_plane import ControlPlane
+from careflow_storage._s3.requests.multipart import MultipartRequests
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._transfer.bodies.memory import ByteBudget

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARKER
 from careflow_storage._s3.headers.objects import StoreResult
+from careflow_storage._s3.requests.control_plane import CopySource
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group

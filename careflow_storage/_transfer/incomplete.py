@@ -12,7 +12,7 @@ from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import StoreResult
-from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext

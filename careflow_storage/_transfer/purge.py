@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
-from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
 from careflow_storage._s3.error_codes import error_from_response
-from careflow_storage._s3.versions import version_pages, versions_of_key
+from careflow_storage._s3.requests.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.requests.versions import version_pages, versions_of_key
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import AccessDeniedError, NoSuchUploadError, StorageError

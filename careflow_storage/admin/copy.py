@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from careflow_storage._lazy import LazyModule
-from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
 from careflow_storage._s3.headers.metadata import (
     META_PREFIX,
@@ -15,7 +14,8 @@ from careflow_storage._s3.headers.metadata import (
     is_header_value,
 )
 from careflow_storage._s3.headers.objects import ObjectHead
-from careflow_storage._s3.versions import checked_version_id
+from careflow_storage._s3.requests.control_plane import CopySource
+from careflow_storage._s3.requests.versions import checked_version_id
 from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.boto.pages import nothing
-from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (

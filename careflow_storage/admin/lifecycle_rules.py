@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage.admin.models import LifecycleRule
 from careflow_storage.errors import InvalidInputError
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from careflow_storage._lazy import LazyModule
-from careflow_storage._s3 import object_lock
 from careflow_storage._s3.boto.pages import nothing
 from careflow_storage._s3.headers.encryption import mode_of
 from careflow_storage._s3.headers.errors import bucket_cannot_lock
+from careflow_storage._s3.requests import object_lock
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (

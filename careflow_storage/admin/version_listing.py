@@ -7,10 +7,10 @@ from contextlib import aclosing
 
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.listing import checked_prefix
-from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.paging import checked_limit, pages_in_time
-from careflow_storage._s3.versions import version_pages
+from careflow_storage._s3.requests.listing import checked_prefix
+from careflow_storage._s3.requests.objects import S3Requests
+from careflow_storage._s3.requests.paging import checked_limit, pages_in_time
+from careflow_storage._s3.requests.versions import version_pages
 from careflow_storage.models import FileVersion
 
 

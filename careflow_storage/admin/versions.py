@@ -7,11 +7,11 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from careflow_storage._lazy import LazyModule
-from careflow_storage._s3.deletion import NULL_VERSION, delete_targets, explain_denial
 from careflow_storage._s3.error_codes import error_from_response
-from careflow_storage._s3.listing import checked_prefix
-from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.versions import checked_version_id, versions_of_key
+from careflow_storage._s3.requests.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.requests.listing import checked_prefix
+from careflow_storage._s3.requests.objects import S3Requests
+from careflow_storage._s3.requests.versions import checked_version_id, versions_of_key
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.purge import purge_key, purge_prefix
 from careflow_storage.admin.base import AdminMethods

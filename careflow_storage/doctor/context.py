@@ -15,9 +15,9 @@ from typing import Any
 import aiohttp
 
 from careflow_storage._executor import in_thread
+from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.boto.hardening import by_proxy
-from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage._s3.session import tls_context
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._uninterrupted import run_to_end

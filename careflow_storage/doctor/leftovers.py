@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 
-from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.doctor.raw_client import RawClient
 from careflow_storage.errors import NoSuchUploadError, StorageError

@@ -11,7 +11,7 @@ from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.responses.check import is_as_good, refusal
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
-from careflow_storage._s3.signing import encode_key
+from careflow_storage._s3.signing.signer import encode_key
 from careflow_storage._s3.transport import Request, Transport
 from careflow_storage._s3.xml import documents
 from careflow_storage.errors import StorageError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
-from careflow_storage._s3.listing import checked_prefix
+from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage.errors import InvalidInputError
 
 Preset = Literal["uploader", "analytics", "app", "admin"]

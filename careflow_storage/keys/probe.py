@@ -8,7 +8,7 @@ import hashlib
 import logging
 
 from careflow_storage._runtime import Runtime
-from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import (
     AccessDeniedError,

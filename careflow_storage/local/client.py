@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from careflow_storage._s3.signing import Credentials, Signer, canonical_query, encode_key
+from careflow_storage._s3.signing.signer import Credentials, Signer, canonical_query, encode_key
 
 REGION = "us-east-1"
 _VERSIONING = (

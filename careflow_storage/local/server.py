@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from careflow_storage._file_lock import FileLock
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local.client import REGION, Response, SyncClient

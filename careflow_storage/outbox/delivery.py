@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.headers.objects import ObjectHead
-from careflow_storage._s3.object_lock import lock_at_least
+from careflow_storage._s3.requests.object_lock import lock_at_least
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes, even_ends
 from careflow_storage._transfer.context import TransferContext

@@ -9,8 +9,8 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from careflow_storage._s3.listing import checked_prefix
-from careflow_storage._s3.versions import version_pages
+from careflow_storage._s3.requests.listing import checked_prefix
+from careflow_storage._s3.requests.versions import version_pages
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import (

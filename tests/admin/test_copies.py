@@ -20,7 +20,7 @@ from careflow_storage import (
     SizeMismatchError,
     StorageSettings,
 )
-from careflow_storage._s3 import control_plane
+from careflow_storage._s3.requests import control_plane
 from careflow_storage._transfer import copy
 from careflow_storage.protection import CustomerKey
 from careflow_storage.testing import B2Server

@@ -21,7 +21,7 @@ from careflow_storage import (
     StorageSettings,
     StorageTimeoutError,
 )
-from careflow_storage._s3 import versions as version_listing
+from careflow_storage._s3.requests import versions as version_listing
 from careflow_storage.admin import FileVersion, RestoreResult
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy.proxy import FaultProxy

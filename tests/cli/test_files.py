@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.cli.ui.keyfile import read_customer_key
 from careflow_storage.cli.ui.output import clean, json_text
 from careflow_storage.cli.ui.values import parse_time

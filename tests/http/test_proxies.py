@@ -22,7 +22,7 @@ from careflow_storage import (
     StorageSettings,
     StorageTimeoutError,
 )
-from careflow_storage._s3.proxies import environment_proxy
+from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage.doctor import diagnose
 from tests.support.hostile import Asked, HostileServer, raw_response
 from tests.support.url_source import Source, redirect, store

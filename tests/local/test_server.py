@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import Identity, LocalServer, LocalServerError, process
 from careflow_storage.local.client import Response, SyncClient

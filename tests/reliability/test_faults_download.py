@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.errors import (
     ChecksumMismatchError,
     ConnectionFailedError,

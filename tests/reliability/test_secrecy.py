@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._s3.redaction import REDACTED, guard_logs, redact
-from careflow_storage._s3.signing import derive_signing_key
+from careflow_storage._s3.signing.signer import derive_signing_key
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import storage_behind
 from tests.support.bodies import noise

@@ -140,7 +140,7 @@ async def test_given_a_server_that_repeats_a_folder_on_the_next_page_then_it_com
     seaweed_storage: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # SeaweedFS does so with delimiters that are not its own.
-    monkeypatch.setattr("careflow_storage._s3.listing.PAGE_KEYS", 2)
+    monkeypatch.setattr("careflow_storage._s3.requests.listing.PAGE_KEYS", 2)
     await fill(seaweed_storage, [f"r/f{number}/x{n}" for number in range(4) for n in range(3)])
     folder = await seaweed_storage.list_folder("r/", delimiter="x")
     assert folder.common_prefixes == [f"r/f{number}/x" for number in range(4)]

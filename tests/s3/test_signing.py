@@ -18,7 +18,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from careflow_storage._s3.signing import (
+from careflow_storage._s3.signing.signer import (
     EMPTY_PAYLOAD,
     UNSIGNED_PAYLOAD,
     Credentials,
@@ -357,7 +357,8 @@ def test_a_naive_time_is_refused_and_any_zone_means_the_same_moment() -> None:
 
 def test_without_a_given_time_the_clock_is_read_every_time() -> None:
     signer = Signer("r")
-    with mock.patch("careflow_storage._s3.signing.time.time", side_effect=[0.0, 0.9, 86400.0]):
+    clock = "careflow_storage._s3.signing.signer.time.time"
+    with mock.patch(clock, side_effect=[0.0, 0.9, 86400.0]):
         urls = [signer.presign(PLAIN, "GET", ORIGIN, "/b/k", {}, {}, 60) for _ in range(3)]
     assert urls[0] == urls[1]
     assert "X-Amz-Date=19700101T000000Z" in urls[1]

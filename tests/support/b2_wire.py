@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 from yarl import URL
 
-from careflow_storage._s3.signing import Credentials, Signer, canonical_query, encode_key
+from careflow_storage._s3.signing.signer import Credentials, Signer, canonical_query, encode_key
 from careflow_storage.testing import ApplicationKey, B2Server
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from careflow_storage import _env_file
-from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage.keys import sinks
 from careflow_storage.keys.b2_api import B2KeyClient

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.local.client import SyncClient
 from careflow_storage.local.process import Process, choose_ports
 from careflow_storage.settings import StorageSettings

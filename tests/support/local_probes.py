@@ -8,7 +8,7 @@ import select
 import socket
 from pathlib import Path
 
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.local import LocalServer
 from careflow_storage.local.client import SyncClient
 

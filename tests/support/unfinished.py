@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from careflow_storage import StorageSettings
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.local.client import SyncClient
 
 

@@ -19,7 +19,7 @@ from careflow_storage import (
     NoSuchKeyError,
     PreconditionFailedError,
 )
-from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, Credentials, Signer
+from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD, Credentials, Signer
 from careflow_storage.testing import B2Server
 from tests.support.b2_wire import RawClient, wire_to
 

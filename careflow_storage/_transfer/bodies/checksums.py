@@ -12,7 +12,7 @@ from typing import Protocol
 
 from careflow_storage._s3.headers.encryption import has_customer_key
 from careflow_storage._s3.headers.objects import StoreResult
-from careflow_storage._s3.signing import UNSIGNED_PAYLOAD
+from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import Checksum, ChecksumAlgorithm
 

@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
+from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._http.proxy import Proxy
 from careflow_storage._s3.boto.hardening import by_proxy
-from careflow_storage._s3.proxies import environment_proxy
 from careflow_storage.errors import InvalidInputError
 
 

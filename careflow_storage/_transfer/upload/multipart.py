@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from careflow_storage._s3.control_plane import CopySource
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.errors import refusals_explained
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
-from careflow_storage._s3.multipart import Creation
-from careflow_storage._s3.versions import versions_of_key
+from careflow_storage._s3.requests.control_plane import CopySource
+from careflow_storage._s3.requests.multipart import Creation
+from careflow_storage._s3.requests.versions import versions_of_key
 from careflow_storage._transfer.bodies.checksums import (
     composite,
     composite_etag,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from careflow_storage._s3.headers.objects import StoreResult
-from careflow_storage._s3.signing import encode_key
+from careflow_storage._s3.signing.signer import encode_key
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.models import Checksum, UploadResult
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
-from careflow_storage._s3.object_lock import lock_at_least
+from careflow_storage._s3.requests.object_lock import lock_at_least
 from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import composite, composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes, check_size

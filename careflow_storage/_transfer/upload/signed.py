@@ -7,7 +7,7 @@ import binascii
 import re
 
 from careflow_storage._s3.headers.encryption import has_lock
-from careflow_storage._s3.presign import Grant, check_expires_in, presign_one
+from careflow_storage._s3.requests.presign import Grant, check_expires_in, presign_one
 from careflow_storage._transfer.bodies.parts import MAX_PART_BYTES
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.upload.options import UploadOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from careflow_storage._s3.error_codes import error_from_response
-from careflow_storage._s3.signing import encode_key
+from careflow_storage._s3.signing.signer import encode_key
 from careflow_storage._s3.transport import Request, Transport
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.cors.limits import (

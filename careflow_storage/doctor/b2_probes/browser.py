@@ -8,7 +8,7 @@ import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
-from careflow_storage._s3.signing import MAX_EXPIRES_IN, derive_signing_key, encode_key
+from careflow_storage._s3.signing.signer import MAX_EXPIRES_IN, derive_signing_key, encode_key
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
 from careflow_storage.doctor.context import PROBE, DoctorContext
 from careflow_storage.doctor.models import Outcome

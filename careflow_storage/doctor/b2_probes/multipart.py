@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Mapping
 
-from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.doctor.b2_probes.expectation import as_expected, refused_as
 from careflow_storage.doctor.context import PROBE, PROBE_MD5, DoctorContext

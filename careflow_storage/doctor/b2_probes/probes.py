@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Awaitable, Callable
 
-from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._s3.xml.documents import (
     build_delete_request,
     parse_delete_result,

@@ -7,8 +7,8 @@ import contextlib
 from dataclasses import replace
 
 from careflow_storage._s3.headers.objects import StoreResult
-from careflow_storage._s3.presign import Grant, presign
-from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.requests.presign import Grant, presign
+from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.doctor.checks.locked import locks, wants_md5
 from careflow_storage.doctor.checks.refusals import GRANT, denied, nothing_to_read, refused, whose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import explain_malformed, is_marked
-from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._s3.xml.documents import parse_listing
 from careflow_storage.doctor.context import DoctorContext
 from careflow_storage.doctor.explain import (

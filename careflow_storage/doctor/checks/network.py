@@ -17,7 +17,7 @@ import aiohttp
 
 from careflow_storage._endpoint import b2_region, host_of, is_loopback
 from careflow_storage._executor import in_thread
-from careflow_storage._s3.proxies import environment_proxy
+from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._s3.session import tls_context

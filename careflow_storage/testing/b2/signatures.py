@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_plus, unquote_to_bytes
 
-from careflow_storage._s3.signing import (
+from careflow_storage._s3.signing.signer import (
     MAX_EXPIRES_IN,
     UNSIGNED_PAYLOAD,
     canonical_query,

@@ -12,7 +12,7 @@ import pytest
 
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage._s3 import limiter
-from careflow_storage._s3.signing import Credentials
+from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage._transfer.download.range_reader import CHUNK_BYTES
 from careflow_storage.errors import (
     ChecksumMismatchError,

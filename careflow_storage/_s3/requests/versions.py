@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.paging import LoopDetector
+from careflow_storage._s3.requests.objects import S3Requests
+from careflow_storage._s3.requests.paging import LoopDetector
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileVersion
 

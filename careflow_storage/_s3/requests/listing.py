@@ -8,8 +8,8 @@ from typing import Any
 
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.objects import S3Requests
-from careflow_storage._s3.paging import LoopDetector, checked_limit, pages_in_time
+from careflow_storage._s3.requests.objects import S3Requests
+from careflow_storage._s3.requests.paging import LoopDetector, checked_limit, pages_in_time
 from careflow_storage._s3.xml.documents import ListPage
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileInfo, FolderContents

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final, TypeVar
 
 from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 
 T = TypeVar("T")

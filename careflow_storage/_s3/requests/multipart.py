@@ -18,7 +18,7 @@ from urllib.parse import unquote, unquote_plus
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.headers.objects import StoreResult, version_id_of
-from careflow_storage._s3.signing import canonical_query
+from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._s3.transport import Request, Response, Transport
 from careflow_storage._s3.xml.documents import ERROR_FIELDS, require_root, unquote_etag
 from careflow_storage._s3.xml.reader import WHITE_SPACE, read_document, refused

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 from careflow_storage._s3.headers.encryption import encryption_headers
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.session import S3Session
-from careflow_storage._s3.signing import MAX_EXPIRES_IN, Credentials, encode_key
+from careflow_storage._s3.signing.signer import MAX_EXPIRES_IN, Credentials, encode_key
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.protection import Encryption
 from careflow_storage.recordings import check_filename

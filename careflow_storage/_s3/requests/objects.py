@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.parser import ResponseHead
 from careflow_storage._in_flight import InFlight
-from careflow_storage._s3.body_md5 import InThread, with_content_md5
 from careflow_storage._s3.headers.errors import (
     needs_content_md5,
     needs_customer_key,
@@ -22,11 +21,12 @@ from careflow_storage._s3.headers.objects import (
     read_object_head,
     version_id_of,
 )
+from careflow_storage._s3.requests.body_md5 import InThread, with_content_md5
 from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
 from careflow_storage._s3.responses.lengths import check_range, check_whole
 from careflow_storage._s3.responses.malformed import malformed
 from careflow_storage._s3.retry import Failures
-from careflow_storage._s3.signing import UNSIGNED_PAYLOAD, canonical_query
+from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD, canonical_query
 from careflow_storage._s3.transport import Request, Response, ResponseStream, Transport
 from careflow_storage._s3.xml import documents
 from careflow_storage._s3.xml.versions import Position, VersionPage, parse_versions

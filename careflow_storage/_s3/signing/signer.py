@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import Final, NoReturn
 from urllib.parse import quote
 
-from careflow_storage._s3.mac import Mac
+from careflow_storage._s3.signing.mac import Mac
 from careflow_storage.errors import InvalidInputError
 
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from careflow_storage._s3.headers.encryption import read_protection
-from careflow_storage._s3.objects import S3Requests
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.xml.documents import is_safe_in_xml
 from careflow_storage.errors import (
     AccessDeniedError,

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from careflow_storage._s3.boto.pages import nothing
-from careflow_storage._s3.control_plane import ControlPlane
 from careflow_storage._s3.headers.encryption import (
     read_hold,
     read_protection,
@@ -14,6 +13,7 @@ from careflow_storage._s3.headers.encryption import (
     timestamp,
 )
 from careflow_storage._s3.headers.errors import bucket_cannot_lock, is_bucket_without_lock
+from careflow_storage._s3.requests.control_plane import ControlPlane
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchConfigurationError,

@@ -35,8 +35,8 @@ from careflow_storage._s3.headers.encryption import (
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.limiter import Limiter
-from careflow_storage._s3.paging import LoopDetector
 from careflow_storage._s3.redaction import scrub
+from careflow_storage._s3.requests.paging import LoopDetector
 from careflow_storage._s3.retry import RetryPolicy
 from careflow_storage._s3.session import S3Session
 from careflow_storage._s3.xml.documents import unquote_etag
