@@ -37,7 +37,7 @@ _current: ContextVar[Running | _Helper | None] = ContextVar(
 class OpenRecording(Protocol):
     """What is open between its calls, and is ended when its storage closes."""
 
-    async def end_with(self, error: StorageClosedError) -> None: ...
+    async def _end_with(self, error: StorageClosedError) -> None: ...
 
 
 class InFlight:
@@ -141,7 +141,7 @@ class InFlight:
         for running in list(self._running):
             running.cancel_for_closing()
         endings = {
-            asyncio.create_task(recording.end_with(self.closed_error()))
+            asyncio.create_task(recording._end_with(self.closed_error()))
             for recording in self._recordings
         }
         for ending in endings:

@@ -285,4 +285,4 @@ class B2Server:
             if name in _SECRETS or name.endswith(_CUSTOMER_KEY):
                 attempt.headers[name] = "REDACTED"
         attempt.target = _SECRET_PARAMS.sub(r"\1REDACTED", attempt.target)
-        return self.faults.choose(attempt)
+        return self.faults._choose(attempt)

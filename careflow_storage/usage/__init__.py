@@ -17,7 +17,6 @@ if TYPE_CHECKING:
         compare,
         estimate,
     )
-    from careflow_storage.usage.measurement import measure
     from careflow_storage.usage.models import Stored, UsageReport
     from careflow_storage.usage.prices import (
         AWS_S3,
@@ -41,7 +40,6 @@ else:
                 "compare",
                 "estimate",
             ),
-            "careflow_storage.usage.measurement": ("measure",),
             "careflow_storage.usage.models": ("Stored", "UsageReport"),
             "careflow_storage.usage.prices": (
                 "AWS_S3",
@@ -83,6 +81,5 @@ __all__ = [
     "draw_growth",
     "estimate",
     "load_prices",
-    "measure",
     "watch",
 ]

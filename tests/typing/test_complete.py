@@ -23,12 +23,9 @@ PACKAGES = [
 ]
 # Modules whose names are public where they stand.
 MODULES = ["careflow_storage.errors", "careflow_storage.recordings"]
-# For the package itself.
-INTERNAL = {"FileStream.into", "RecordingWriter.end_with"}
 MADE_BY_USERS = {"ApplicationKeys", "BackblazeStorage", "CustomerKey", "LocalServer", "Outbox"}
 # Names for others' types, and for what an argument must look like: no user needs them.
 PROTOCOLS = {"GivenSession", "S3Client", "_Storage"}
-NOT_FOR_USERS = {"measure", "TransferContext"}
 
 
 def used() -> set[str]:
@@ -39,7 +36,7 @@ def used() -> set[str]:
 
 def public(package: str) -> dict[str, Any]:
     module = import_module(package)
-    return {name: getattr(module, name) for name in module.__all__ if name not in NOT_FOR_USERS}
+    return {name: getattr(module, name) for name in module.__all__}
 
 
 def members(cls: type) -> Iterator[str]:
@@ -47,7 +44,7 @@ def members(cls: type) -> Iterator[str]:
     if issubclass(cls, BaseModel | BaseException | dict):
         return
     for name in dir(cls):
-        if not name.startswith("_") and f"{cls.__name__}.{name}" not in INTERNAL:
+        if not name.startswith("_"):
             yield name
 
 

@@ -206,7 +206,7 @@ class _Download:
             encryption=self._encryption,
         )
         try:
-            await store.fill_from(stream.into(store.free), self._meter)
+            await store.fill_from(stream._into(store.free), self._meter)
         finally:
             await stream.aclose()
         await context.threads.run(self._file.note, start, end, store.crc)

@@ -126,7 +126,9 @@ class FileStream:
     def __aiter__(self) -> AsyncGenerator[bytes]:
         return self._started(self._chunks())
 
-    def into(self, free: Callable[[], Awaitable[memoryview]]) -> AsyncGenerator[memoryview | bytes]:
+    def _into(
+        self, free: Callable[[], Awaitable[memoryview]]
+    ) -> AsyncGenerator[memoryview | bytes]:
         """Iterate over buffers that are obtained from ``free`` and filled.
 
         Every buffer is full except the last one and those cut short by a broken connection.

@@ -278,7 +278,7 @@ class RecordingWriter:
         finally:
             self._context.in_flight.discard(self)
 
-    async def end_with(self, error: StorageClosedError) -> None:
+    async def _end_with(self, error: StorageClosedError) -> None:
         """End the recording as if ``error`` had left its block. Called when the storage closes."""
         if self._state != "open":
             return  # The block is ending already.
@@ -302,7 +302,7 @@ class RecordingWriter:
     async def _leave_after_close(
         self, error: StorageClosedError, exc: BaseException | None
     ) -> None:
-        """Leave the block of a recording that `end_with` ends."""
+        """Leave the block of a recording that `_end_with` ends."""
         waiting = asyncio.create_task(self._end_reached.wait())
         interrupted = await wait_out(waiting)
         if exc is None:

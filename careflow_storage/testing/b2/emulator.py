@@ -126,8 +126,8 @@ class Emulator:
         limits.within_caps(read.operation, account.capped)
         key = signer or self._anonymous(read)
         version_id = read.query.get("versionId")
-        key.require(read.operation, read.bucket, read.key, version_id=version_id)
-        key.require_listing(read.operation, read.query.get("prefix", ""))
+        key._require(read.operation, read.bucket, read.key, version_id=version_id)
+        key._require_listing(read.operation, read.query.get("prefix", ""))
         body, trailer = verified_body(body, headers)
         sent = {n: v for n, v in headers.items() if n not in _STREAMED} | trailer
         if sent.get("content-encoding", "").startswith("aws-chunked"):
@@ -187,7 +187,7 @@ class Emulator:
             found = self._store.find(bucket, key, version_id)
         else:
             found = self._store.newest(bucket, key)
-        if found is None and not call.key.sees_what_is_missing:
+        if found is None and not call.key._sees_what_is_missing:
             raise denied("Cannot access bucket")
         if found is None or self._store.is_marker(found):
             headers = {}
@@ -229,7 +229,7 @@ class Emulator:
         plain = unquote(source, errors="surrogateescape")
         bucket, _, key = plain.removeprefix("/").partition("/")
         version_id = unquote(query.removeprefix("versionId="))
-        call.key.require("GetObject", bucket, key, version_id=None)
+        call.key._require("GetObject", bucket, key, version_id=None)
         if version_id:
             found = self._store.find(bucket, key, version_id)
         else:
@@ -263,7 +263,7 @@ class Emulator:
             name += f"<VersionId>{escape(version_id)}</VersionId>"
         bypass = call.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
         try:
-            call.key.require("DeleteObject", bucket, key, version_id=version_id)
+            call.key._require("DeleteObject", bucket, key, version_id=version_id)
             headers = self._store.delete(bucket, key, version_id, bypass=bypass)
         except RefusedError as refusal:
             why = f"<Code>{refusal.code}</Code><Message>{escape(refusal.message)}</Message>"

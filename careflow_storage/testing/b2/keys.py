@@ -90,7 +90,7 @@ class ApplicationKey:
     expires_at: datetime | None = None
     name: str = "emulator"
 
-    def require(self, operation: str, bucket: str, key: str, *, version_id: str | None) -> None:
+    def _require(self, operation: str, bucket: str, key: str, *, version_id: str | None) -> None:
         """Refuse a request for which the key lacks a permission.
 
         Deleting by name only hides, so it needs writeFiles; erasing a version needs
@@ -111,7 +111,7 @@ class ApplicationKey:
         if key and not key.startswith(self.name_prefix):
             raise denied()
 
-    def require_listing(self, operation: str, prefix: str) -> None:
+    def _require_listing(self, operation: str, prefix: str) -> None:
         """Refuse a listing outside of the prefix of the key (cyberduck#14103).
 
         Raises:
@@ -121,7 +121,7 @@ class ApplicationKey:
             raise denied()
 
     @property
-    def sees_what_is_missing(self) -> bool:
+    def _sees_what_is_missing(self) -> bool:
         """Whether a missing object is a 404; without listBuckets it is a 403 (kopia#5329)."""
         return "listBuckets" in self.capabilities
 

@@ -45,9 +45,9 @@ class Exchange(ABC):
         """Send a response; return whether the client's connection can be used again."""
         rule, is_last = self.rule, self.head.get("Connection").lower() == "close"
         await asyncio.sleep(rule.delay)
-        rule.cut_if("head")
-        keep = await (self._respond_alone() if rule.responds else self.respond())
-        rule.cut_if("idle")
+        rule._cut_if("head")
+        keep = await (self._respond_alone() if rule._responds else self.respond())
+        rule._cut_if("idle")
         return keep and not is_last
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Exchange(ABC):
     async def request_body(self) -> AsyncGenerator[bytes]:
         """Yield the request's body, with the faults of the rule."""
         damaged = damage(read_body(self.head, self.reader), self.rule.corrupt_upload)
-        passed = limit(damaged, self.rule.cut_after("req"), self.rule.upload_rate)
+        passed = limit(damaged, self.rule._cut_after("req"), self.rule.upload_rate)
         async with contextlib.aclosing(passed):
             async for chunk in passed:
                 self.attempt.body_bytes += len(chunk)
@@ -71,7 +71,7 @@ class Exchange(ABC):
             async for _ in body or _nothing():
                 pass
             raise CutError
-        changes = {"Connection": None, **rule.changes}
+        changes = {"Connection": None, **rule._changes}
         if rule.short is not None and body is not None:
             length = head.get("Content-Length") or str(rule.short)
             changes["Content-Length"] = str(min(rule.short, int(length)))
@@ -80,7 +80,7 @@ class Exchange(ABC):
         self.writer.write(head.encode())
         if body is not None:
             damaged = damage(body, rule.corrupt)
-            passed = limit(damaged, rule.cut_after("body"), rule.rate, stop=rule.short)
+            passed = limit(damaged, rule._cut_after("body"), rule.rate, stop=rule.short)
             # A client may disconnect at any time; the bodies are closed here, not by the collector.
             async with contextlib.aclosing(passed):
                 async for chunk in passed:
@@ -99,7 +99,7 @@ class Exchange(ABC):
         if body is None:
             body = error_document(rule.code, rule.message) if rule.code else b""
         head = response_head(rule.status or 200, {"Content-Length": str(len(body))})
-        for name, value in rule.changes.items():
+        for name, value in rule._changes.items():
             head.set(name, value)
         self.attempt.status = rule.status or 200
         self.writer.write(head.encode() + (b"" if self.attempt.method == "HEAD" else body))
@@ -186,7 +186,7 @@ class Listener:
         rule = self._choose(attempt)
         if rule is None:
             return Rule(), attempt
-        rule.take(attempt)
+        rule._take(attempt)
         return rule, attempt
 
 

@@ -110,7 +110,7 @@ class Faults:
         for rule in rules:
             rule.release.set()
 
-    def choose(self, attempt: Attempt) -> Rule | None:
+    def _choose(self, attempt: Attempt) -> Rule | None:
         """Return the rule for this request, or None."""
         with self._lock:
             for rule in self._rules:

@@ -146,28 +146,28 @@ class Rule:
         )
 
     @property
-    def responds(self) -> bool:
+    def _responds(self) -> bool:
         """Whether the rule sends a response without the server."""
         return self.status is not None or self.code is not None or self.body is not None
 
     @property
-    def changes(self) -> dict[str, str | None]:
+    def _changes(self) -> dict[str, str | None]:
         """The headers to change in the response."""
         after = {} if self.retry_after is None else {"Retry-After": f"{self.retry_after:g}"}
         return {**after, **self.headers}
 
-    def take(self, attempt: Attempt) -> None:
+    def _take(self, attempt: Attempt) -> None:
         """Count the rule as applied to this request."""
         self.hits += 1
         attempt.fault = self
         self.fired.set()
 
-    def cut_if(self, place: At) -> None:
+    def _cut_if(self, place: At) -> None:
         """Break the connection if this is the place for it."""
         if self.cut is not None and self.at == place:
             raise CutError
 
-    def cut_after(self, place: Literal["req", "body"]) -> int | None:
+    def _cut_after(self, place: Literal["req", "body"]) -> int | None:
         """Return after how many bytes of this body to break the connection, or None."""
         place_is_cut = self.cut is not None and isinstance(self.at, tuple) and self.at[0] == place
         return int(self.at[1]) if place_is_cut else None
