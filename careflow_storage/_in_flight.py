@@ -22,7 +22,7 @@ from careflow_storage.errors import InvalidInputError, StorageClosedError
 logger = logging.getLogger("careflow_storage")
 
 DEFAULT_GRACE = 5.0
-# Whoever cancels the closing waits for it: some workers grant one second, then the process dies.
+# The canceller of a close waits for it: some supervisors kill a worker after one second.
 _GRACE_WHEN_CANCELLED = 0.8
 # After the deadline a clean-up sends nothing more, it only needs turns of the event loop.
 _UNWIND_SECONDS = 0.5
@@ -155,7 +155,7 @@ class InFlight:
             ending.cancel()
         last = asyncio.get_running_loop().time() + _UNWIND_SECONDS
         await self._wait(endings, interruptions, lambda: last)
-        self._tell(endings)
+        self._log_unended(endings)
 
     async def _wait(
         self,
@@ -171,7 +171,7 @@ class InFlight:
             changed.clear()
             await interruptions.survive(_wait_for(changed, left))
 
-    def _tell(self, endings: set[asyncio.Task[None]]) -> None:
+    def _log_unended(self, endings: set[asyncio.Task[None]]) -> None:
         left = len(self._running) + sum(not each.done() for each in endings)
         if left:
             logger.warning("The %s closes while %d calls have not ended.", self._what, left)
@@ -294,7 +294,7 @@ class Running:
             return None
         closed = self._in_flight.closed_error()
         closed.unfinished_upload_id = getattr(error, "unfinished_upload_id", None)
-        # What could not be cleaned up is told there.
+        # The notes say what could not be cleaned up.
         for note in getattr(error, "__notes__", ()):
             closed.add_note(note)
         return closed

@@ -168,7 +168,7 @@ def _missing_hint(missing: tuple[str, ...]) -> str:
     if "BACKBLAZE_ENDPOINT" in missing:
         hint += (
             " The console shows the endpoint beside the bucket; a region of Amazon's in AWS_REGION "
-            "does not tell it."
+            "does not contain it."
         )
     return hint
 

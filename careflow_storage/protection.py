@@ -129,11 +129,11 @@ class Retention(BaseModel):
 
 
 def check_encryption(encryption: Encryption | None, endpoint: str | None) -> None:
-    """Refuse what is no encryption, and a key that would go over the network in the open.
+    """Refuse an invalid encryption, and a key over plain HTTP.
 
     Raises:
-        InvalidInputError: So, too, do servers response to a key over http: but by then everyone
-            on the way has read it.
+        InvalidInputError: It is not an encryption, or the key would be readable on the network:
+            servers refuse a key over HTTP too, but only after it was sent.
     """
     if encryption is None or encryption == "SSE-B2":
         return

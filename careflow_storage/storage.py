@@ -568,7 +568,7 @@ class BackblazeStorage:
         """Return a whole object in memory; for large ones use `stream_file`. 1 request.
 
         Args:
-            verify: Whether to check the MD5 where the ETag tells it; the length always is.
+            verify: Whether to check the MD5 if the ETag contains one; the length always is.
             encryption: The `CustomerKey` that the file was stored with, if it was. Then only
                 the length is verified.
 
@@ -602,7 +602,7 @@ class BackblazeStorage:
         """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
 
         The first request is sent when the iteration begins. See `FileStream`. ``verify`` is for a
-        whole object: whether to check its MD5, after the last chunk, where the ETag tells it.
+        whole object: whether to check its MD5, after the last chunk, if the ETag contains one.
         ``timeout`` is the seconds from the first request to the last chunk. ``encryption`` is as
         for `get_file`.
         """
@@ -636,7 +636,7 @@ class BackblazeStorage:
 
         1 HEAD, then one GET per part, ``transfer_concurrency`` at once, all pinned to the same
         version. The bytes go to a temporary file in the same folder, which takes the place of
-        ``path`` after its length, and its MD5 where the ETag tells it, are verified. A file that
+        ``path`` after its length, and its MD5 if the ETag contains one, are verified. A file that
         is replaced leaves its mode to the new one. A symbolic link is replaced, not followed: the
         file that it leads to stays. A path that cannot be written is refused before any request.
 

@@ -15,8 +15,8 @@ from careflow_storage._endpoint import is_loopback
 from careflow_storage._http.proxy import Proxy
 from careflow_storage.errors import InvalidInputError
 
-# By scheme, in the order in which they count. HTTP_PROXY is not among them: where a web server
-# runs programs by CGI, whoever sends it a header "Proxy" sets that variable.
+# By scheme, in order of precedence. HTTP_PROXY is not among them: in a CGI program, any client
+# sets that variable with a header "Proxy".
 _VARIABLES: Final = {
     "https": ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
     "http": ("http_proxy", "all_proxy", "ALL_PROXY"),

@@ -97,7 +97,7 @@ class Deadline:
         explained = StorageTimeoutError(
             f"Not done within {self.timeout:g} s.", retryable=True, **where
         )
-        # What was cancelled may have told there what it could not clean up.
+        # The cancelled call may have recorded there what it could not clean up.
         explained.unfinished_upload_id = getattr(error.__cause__, "unfinished_upload_id", None)
         for note in getattr(error.__cause__, "__notes__", ()):
             explained.add_note(note)

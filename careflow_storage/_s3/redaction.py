@@ -1,4 +1,4 @@
-"""What must never be read by whoever reads logs and tracebacks, taken out of them.
+"""Remove secrets from logs and tracebacks.
 
 Our own log records and errors hold no secret. Those of the libraries below do: botocore logs
 every request with its headers, its signature and a session token at DEBUG, and a failed
@@ -95,7 +95,7 @@ class _Redactor(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
         if len(text) > _MAX_RECORD:
-            # A whole document. Nobody reads it, and it could hold the event loop for seconds.
+            # A whole document. Searching it could block the event loop for seconds.
             text = f"{text[:_MAX_RECORD]}… ({len(text)} characters)"
         record.msg, record.args = redact(text), None
         if record.exc_info and record.exc_info[0] is not None:

@@ -241,7 +241,7 @@ class S3Session:
             _guarded: NoRedirects | None = None
 
             async def _get_session(self, proxy_url: str | None) -> NoRedirects:
-                # Else a call that is under way at the close would open another, for ever.
+                # A call in flight during the close would otherwise open another one.
                 refuse_closed()
                 if self._guarded is None:
                     http = control_session(

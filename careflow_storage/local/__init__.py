@@ -13,7 +13,7 @@ It differs from B2 in the order of listings (not in UTF-8 byte order), in keys w
 backslash (both become one ``/``) and in conditional multipart uploads (several may win). The page
 docs/reference.md lists what an app may notice.
 
-It listens on loopback only and reports nothing to anybody. But every user of this machine can
+It listens on loopback only and sends no reports. But every user of this machine can
 reach its inner ports, which ask for no key: it is not a place for real recordings.
 """
 

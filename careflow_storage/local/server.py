@@ -45,7 +45,7 @@ _FLAGS = (
     "-s3.allowDeleteBucketNotEmpty=false",
     # Without it a bucket with no CORS rules lets every origin in.
     "-s3.allowedOrigins=https://none.invalid",
-    # Every bucket has volumes of its own. They grow as they fill, so many cost nothing.
+    # Every bucket has its own volumes. They grow as they fill: empty ones cost nothing.
     "-master.volumeSizeLimitMB=1024",
     "-volume.max=10000",
     "-volume.preStopSeconds=0",
@@ -339,13 +339,13 @@ class LocalServer:
                 return response
             last = str(response)
         raise LocalServerError(
-            f"The local server was not ready within {self._start_timeout:g} s; it answered: "
+            f"The local server was not ready within {self._start_timeout:g} s; it responded: "
             f"{last}. Its last words:\n{process.log_tail()}"
         )
 
 
 class _PortRaceError(LocalServerError):
-    """Somebody took a port between our look and the server's."""
+    """Another process took the port between our check and the server's start."""
 
 
 def _identity(identity: Identity) -> dict[str, Any]:

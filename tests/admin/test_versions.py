@@ -193,7 +193,7 @@ SAME = "<NextKeyMarker>a</NextKeyMarker><NextVersionIdMarker>v1</NextVersionIdMa
     ("page", "message"),
     [
         (PAGE.format(truncated="true", more=SAME, key="a"), "same page again"),
-        (PAGE.format(truncated="true", more="", key="a"), "no way to go on"),
+        (PAGE.format(truncated="true", more="", key="a"), "no marker to continue"),
         (PAGE.format(truncated="false", more="", key="b"), "do not begin with the prefix"),
         (PAGE.format(truncated="false", more="", key="a").replace("v1", ""), "malformed"),
         ("", "cut off"),

@@ -202,7 +202,7 @@ async def test_a_purge_erases_what_xml_cannot_name() -> None:
     assert not left
 
 
-async def test_the_command_line_tells_what_it_has_hidden_before_a_failure() -> None:
+async def test_the_command_line_reports_what_it_has_hidden_before_a_failure() -> None:
     def listing(first: int, more: str) -> bytes:
         entries = "".join(
             f"<Contents><Key>{escape(f'k{number}')}</Key><Size>1</Size><ETag>a</ETag>"
@@ -226,7 +226,7 @@ async def test_the_command_line_tells_what_it_has_hidden_before_a_failure() -> N
     async with HostileServer(response) as server:
         ran = await Command(server.settings())("rm", "--prefix", "k", "--yes")
     assert ran.code != 0
-    assert "Hidden until then: 2 files" in ran.err
+    assert "Hidden before the error: 2 files" in ran.err
 
 
 async def test_on_the_emulator_odd_keys_and_others_are_deleted_together() -> None:

@@ -261,13 +261,13 @@ async def test_what_stands_in_between_may_be_busy(status: str, tmp_path: Path) -
     async for name, error in failures(BUSY[status], tmp_path):
         assert type(error) is ServiceUnavailableError, (name, error)
         assert error.retryable, name
-        assert "nginx/1.25.3 answered with HTTP" in (error.hint or ""), (name, error)
+        assert "nginx/1.25.3 responded with HTTP" in (error.hint or ""), (name, error)
 
 
 @pytest.mark.parametrize(
     ("response", "told"),
     [
-        (REFUSALS["an nginx 404"], "nginx/1.25.3 answered with HTTP 404 and text/html ('404 Not"),
+        (REFUSALS["an nginx 404"], "nginx/1.25.3 responded with HTTP 404 and text/html ('404 Not"),
         (REFUSALS["a JSON 404"], "HTTP 404 and application/json ('Not Found')"),
         (REFUSALS["a portal's 302"], "a redirect to https://portal.example"),
         (REFUSALS["a redirect to https"], "a redirect to https://s3.example."),

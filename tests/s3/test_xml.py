@@ -79,7 +79,7 @@ def test_a_token_on_the_last_page_is_not_followed() -> None:
 def test_a_truncated_page_without_a_token_is_refused_since_files_would_be_lost(
     token: str,
 ) -> None:
-    with pytest.raises(ServerResponseError, match="no way to go on"):
+    with pytest.raises(ServerResponseError, match="no marker to continue"):
         parse_listing(listing(entry(), truncated="true", more=token))
 
 

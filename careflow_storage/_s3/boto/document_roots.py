@@ -1,7 +1,7 @@
-"""Whether a success of the control plane is one: by its status, and the root of its document.
+"""Check successes of the control plane: their status, and the root of their document.
 
-botocore reads any XML, and a web page that happens to be XML, as what it waits for; what it does
-not find there is missing, and no rules are not the same as rules that were not told.
+botocore reads any XML as the expected document, even a web page, and treats missing elements as
+empty. But "no rules" is not the same as a document without rules in it.
 """
 
 from __future__ import annotations

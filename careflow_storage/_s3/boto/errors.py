@@ -94,7 +94,7 @@ def explain(
 
 
 def _below(error: Exception) -> OSError | None:
-    """Return what aiohttp told botocore of a connection, as our own connections would."""
+    """Return botocore's error of aiohttp as the error that our own connections raise."""
     import aiohttp
 
     cause = getattr(error, "kwargs", {}).get("error")
@@ -105,7 +105,7 @@ def _below(error: Exception) -> OSError | None:
     if isinstance(cause, aiohttp.ClientConnectorError):
         return _distrust(cause.os_error)
     if isinstance(cause, aiohttp.ClientResponseError):
-        # The words of its parser are all that tells where it gave up.
+        # Only the message of its parser shows where it gave up.
         expected = "Expected HTTP/" in cause.message or "Bad status line" in cause.message
         return NotHttpError(b"") if expected else ProtocolError("the head is malformed")
     return None

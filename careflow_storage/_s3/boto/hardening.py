@@ -102,19 +102,19 @@ def control_session(
 def by_proxy(proxy: Proxy | None, url: str, headers: Mapping[str, str] | None) -> dict[str, Any]:
     """Return the arguments with which aiohttp asks for ``url`` through a proxy.
 
-    Who asks is told to the proxy alone: with CONNECT where the way is a tunnel, else in the
-    request, which the proxy itself takes and sends on.
+    Credentials go to the proxy only: with CONNECT for a tunnel, else in the request that the
+    proxy forwards.
     """
     options: dict[str, Any] = {} if headers is None else {"headers": headers}
     if proxy is None:
         return options
     options["proxy"] = proxy.url
     if proxy.authorization is not None:
-        told = {"Proxy-Authorization": proxy.authorization}
+        credentials = {"Proxy-Authorization": proxy.authorization}
         if url.startswith("https:"):
-            options["proxy_headers"] = told
+            options["proxy_headers"] = credentials
         else:
-            options["headers"] = {**(headers or {}), **told}
+            options["headers"] = {**(headers or {}), **credentials}
     return options
 
 
@@ -201,7 +201,7 @@ def _without_bombs(body: bytes, status: int) -> bytes:
     except ServerResponseError:
         if status < 300:
             raise
-        # Of an error the status tells enough; proxies' pages declare a document type, too.
+        # The status of an error is enough; pages of proxies declare a document type too.
         return b""
     return body
 

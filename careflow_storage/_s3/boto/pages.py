@@ -18,7 +18,7 @@ from careflow_storage.models import ChecksumAlgorithm, IncompleteUpload
 
 
 class ListedPart(NamedTuple):
-    """A part as ListParts tells it, with the checksum of the upload's algorithm if it has one."""
+    """A part in ListParts, with the checksum of the upload's algorithm if it has one."""
 
     number: int
     size: int

@@ -118,7 +118,7 @@ def protection_parameters(headers: Mapping[str, str]) -> dict[str, str]:
     return {_PARAMETERS[name]: value for name, value in headers.items() if name in _PARAMETERS}
 
 
-# --- what is answered -------------------------------------------------------------------
+# --- responses --------------------------------------------------------------------------
 
 
 def read_protection(headers: Mapping[str, str]) -> Protection:

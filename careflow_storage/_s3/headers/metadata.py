@@ -57,9 +57,9 @@ _CHARSETS: Final = {
 def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return the headers for ``metadata``.
 
-    Names are lower-cased: HTTP does not tell them apart. Values may be any text without
-    control characters; ``decode_metadata`` gives them back exactly. Other tools see a value
-    that is not plain ASCII as RFC 2047 encoded words.
+    Names are lower-cased: HTTP ignores their case. Values may be any text without control
+    characters; ``decode_metadata`` restores them exactly. Other tools see a value that is not
+    plain ASCII as RFC 2047 encoded words.
 
     Raises:
         InvalidInputError: A name or a value is not allowed (the message gives its name, never
@@ -184,7 +184,7 @@ def _decoded_value(value: str) -> str:
         decoded = _find_words.sub(lambda words: _decoded_words(words[0]), value)
     except (ValueError, LookupError):
         return value
-    # A line break in there is nobody's text: it would forge a header or a line of a log.
+    # Refuse a line break: it would forge a header or a log line.
     return value if _control(decoded) else decoded
 
 

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.headers.metadata import PARTIAL_MARKER, UPLOAD_MARKER, decode_metadata
 from careflow_storage._s3.redaction import printable
-from careflow_storage._s3.responses.lengths import size_told
+from careflow_storage._s3.responses.lengths import reported_size
 from careflow_storage._s3.responses.malformed import malformed
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.models import FileMetadata
@@ -48,11 +48,11 @@ class ObjectHead:
 def read_object_head(key: str, headers: Mapping[str, str], bucket: str) -> ObjectHead:
     """Read an object's metadata from the headers of a GET or HEAD response."""
     try:
-        size, live = size_told(headers)
+        size, live = reported_size(headers)
         # Of an upload that goes on (B2's Live Read) neither end nor ETag are known.
         etag = unquote_etag(headers.get("etag", '""') if live else headers["etag"])
-        told = headers.get("last-modified") if live else headers["last-modified"]
-        modified = _http_date(told or headers["date"])
+        date = headers.get("last-modified") if live else headers["last-modified"]
+        modified = _http_date(date or headers["date"])
         protection = read_protection(headers)
     except (KeyError, ValueError) as error:
         why = printable(f"bad headers ({error})", 200)

@@ -84,7 +84,7 @@ class ControlPlane:
     ) -> StoreResult:
         """Copy up to 5 GB within the bucket; ``headers`` take the place of the source's.
 
-        ``settle`` tells, before another attempt, whether an earlier one has made the copy.
+        ``settle`` finds out, before another attempt, whether an earlier one has made the copy.
         """
         parameters = {
             **object_parameters(headers),
@@ -99,7 +99,7 @@ class ControlPlane:
             parameters,
             _copied,
             settle=settle,
-            patience=source.size / _COPIED_BYTES_PER_SECOND,
+            extra_timeout=source.size / _COPIED_BYTES_PER_SECOND,
         )
 
     async def upload_part_copy(
@@ -128,7 +128,7 @@ class ControlPlane:
                 "CopySourceRange": f"bytes={start}-{end - 1}",
             },
             lambda response: unquote_etag(response["CopyPartResult"]["ETag"]),
-            patience=(end - start) / _COPIED_BYTES_PER_SECOND,
+            extra_timeout=(end - start) / _COPIED_BYTES_PER_SECOND,
         )
 
     async def list_uploads(self, key: str) -> list[str]:
@@ -177,7 +177,7 @@ class ControlPlane:
     ) -> AsyncGenerator[T]:
         """Yield what ``parse`` finds in each page of a listing; ``markers`` lead to the next.
 
-        ``name`` tells one entry from all others; None if there is none in it.
+        ``name`` returns what identifies an entry, or None.
         """
         position: dict[str, Any] = {}
         loops = LoopDetector(_operation(method), self._session.bucket, key)
@@ -217,16 +217,16 @@ class ControlPlane:
         bucket: str | None = None,
         on_attempt: Callable[[], None] | None = None,
         settle: Callable[[], Awaitable[T | None]] | None = None,
-        patience: float = 0.0,
+        extra_timeout: float = 0.0,
     ) -> T:
         """Make one call of the client and read its response with ``parse``, with retries.
 
         ``parse`` belongs to the attempt: a field that it misses (`KeyError`) is worth another.
         ``bucket`` is another one than the storage's; "" for calls that are about none.
         ``settle`` is asked before each attempt but the first: what it gives is the result.
-        ``patience`` is how many seconds longer than others the server may need.
+        ``extra_timeout`` is added to the idle timeout, in seconds.
         """
-        limit = self._idle_timeout + patience
+        limit = self._idle_timeout + extra_timeout
         bucket = self._session.bucket if bucket is None else bucket
         operation = _operation(method)
         where: dict[str, Any] = {"operation": operation, "bucket": bucket or None, "key": key}

@@ -34,7 +34,7 @@ async def delete_targets(
 
     Returns one result for each, in their order. What a response leaves out counts as not deleted:
     silence is no proof. If a request fails after others have deleted something, the error's
-    ``results`` tell of each target what became of it.
+    ``results`` have the outcome for each target.
     """
     results: list[DeleteResult] = []
     try:
@@ -74,10 +74,10 @@ async def _delete_named(
     requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
 ) -> list[DeleteResult]:
     response = await requests.delete_objects(batch, bypass_governance=bypass_governance)
-    told = (*response.deleted, *response.failed)
+    reported = (*response.deleted, *response.failed)
     # Hiding makes a version of its own, so there the key alone says which target it was.
-    by_key = {result.key: result for result in told}
-    by_version = {(result.key, result.version_id): result for result in told}
+    by_key = {result.key: result for result in reported}
+    by_version = {(result.key, result.version_id): result for result in reported}
     results: list[DeleteResult] = []
     for key, version_id in batch:
         found = by_key.get(key) if version_id is None else by_version.get((key, version_id))
@@ -132,8 +132,8 @@ async def explain_denial(
 ) -> AccessDeniedError:
     """Find out whether object lock is why a version could not be erased. 1 request.
 
-    B2 and Amazon response the same to a locked version and to a key without deleteFiles. A HEAD of
-    the version tells its lock, to keys that may know (readFileRetentions, readFileLegalHolds).
+    B2 and Amazon respond in the same way to a locked version and to a key without deleteFiles. A
+    HEAD of the version shows its lock to keys with readFileRetentions and readFileLegalHolds.
     """
     if isinstance(denied, CapExceededError):
         return denied
@@ -165,7 +165,7 @@ async def explain_denial(
 
 
 def _lock_of(headers: Mapping[str, str]) -> tuple[str, str] | None:
-    """What keeps a version, and what a person can do; None if the headers tell of no lock."""
+    """What keeps a version, and what a person can do; None if the headers show no lock."""
     try:
         protection = read_protection(headers)
     except ValueError:
@@ -180,7 +180,7 @@ def _lock_of(headers: Mapping[str, str]) -> tuple[str, str] | None:
         return None
     until = f"{retention.mode} retention until {retention.retain_until:%Y-%m-%d %H:%M:%S} UTC"
     if retention.mode == "compliance":
-        return until, "Nobody can erase it before."
+        return until, "It cannot be erased before."
     return until, (
         "delete_file_version() with bypass_governance=True erases it before, by an application "
         "key that has the capability bypassGovernance."

@@ -131,8 +131,8 @@ class S3Requests:
     ) -> ObjectHead:
         """Ask for an object's metadata; ``headers`` hold the customer's key, if it has one.
 
-        A HEAD response has no body to tell why it failed. One GET of a single byte is spent to
-        learn it, except for a 404 once the bucket is known to exist.
+        A HEAD response has no body with the reason of a failure. One GET of a single byte
+        finds it out, except for a 404 once the bucket is known to exist.
         """
         with refusals_explained(headers or {}, reads=True):
             head = await self._head_or_reason(key, _version_query(version_id), headers)
@@ -170,7 +170,7 @@ class S3Requests:
     async def _head_by_get(
         self, key: str, query: str, headers: Mapping[str, str] | None, failures: Failures
     ) -> ObjectHead:
-        """Learn what stood behind an error, or what the HEAD should have told."""
+        """Find out the reason of an error, or the metadata that the HEAD lacks."""
         try:
             stream = await self._transport.open(
                 Request("HeadObject", "GET", key, query, {**(headers or {}), "range": "bytes=0-0"}),
@@ -201,11 +201,11 @@ class S3Requests:
         return read_object_head(key, response.headers, self.bucket)
 
     async def object_exists(self, key: str, headers: Mapping[str, str] | None = None) -> bool:
-        """Tell whether an object is there; raise `AccessDeniedError` when nobody can tell.
+        """Return whether an object exists; raise `AccessDeniedError` if that is unknown.
 
         B2 responds with 403 for a missing object when the application key lacks ``listBuckets``.
-        Then a listing is asked. ``headers`` hold the customer's key, if it has one; but a server
-        that asks for one tells by that that it is there.
+        Then a listing is requested. ``headers`` hold the customer's key, if it has one; a server
+        that demands a key shows that the object exists.
         """
         try:
             head = await self._head_or_reason(key, "", headers)

@@ -1,4 +1,4 @@
-"""Presigned URLs: one request, granted to whoever holds the URL until it expires."""
+"""Presigned URLs: permission for one request, for anyone who has the URL, until it expires."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from careflow_storage.recordings import check_filename
 logger = logging.getLogger("careflow_storage")
 
 _URLS_PER_TURN = 500
-# The longest that a role of Amazon's lends; a token does not tell its own end.
+# The longest session of an Amazon role; a token does not contain its expiry.
 _LONGEST_ROLE = timedelta(hours=12)
 
 SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]

@@ -1,10 +1,10 @@
 """Decides whether a response is S3's, for the data plane, the control plane and the doctor.
 
-Proxies, load balancers, captive portals and web servers at a wrong endpoint response, too. Their
+Proxies, load balancers, captive portals and web servers at a wrong endpoint also respond. Their
 404 does not say that a file is missing, nor their 403 that a key lacks a capability. So a refusal
 means what S3 means by it only if it is an S3 error document with a code, or if it bears one of
-the headers that S3 servers send. What else says no is a `ServerResponseError` that tells what
-answered; what says "not now" may be tried again, whoever says it.
+the headers that S3 servers send. Other refusals are
+a `ServerResponseError` that describes the server; those that say "not now" can be retried.
 
 A success is judged by its shape: its status, its ETag, the root of its document.
 """
@@ -113,11 +113,11 @@ def refusal(
         **where,
     )
     if type(refused) is AccessDeniedError and operation in _READS:
-        _tell_that_it_may_be_missing(refused)
+        _hint_that_it_may_be_missing(refused)
     return refused
 
 
-def _tell_that_it_may_be_missing(denied: AccessDeniedError) -> None:
+def _hint_that_it_may_be_missing(denied: AccessDeniedError) -> None:
     denied.hint = f"{MISSING_OR_DENIED_HINT} {denied.hint or ''}".rstrip()
     # B2's words for a missing file, when the key lacks listBuckets. The bucket is not at fault.
     if "cannot access bucket" in denied.message.lower():
@@ -159,17 +159,17 @@ def _foreign(
 def explain_malformed(
     error: ServerResponseError, status: int, headers: Mapping[str, str], body: bytes
 ) -> None:
-    """Tell in the hint of a response that could not be read what sent it, if it is not S3."""
+    """Describe the server in the hint of an unreadable response that is not S3's."""
     if error.hint is None and not is_marked(headers):
         error.hint = f"{describe_server(status, headers, body)} {_CHECK}"
 
 
 def describe_server(status: int, headers: Mapping[str, str], body: bytes) -> str:
-    """What answered, in one sentence for people: its name, the kind and the title of its page.
+    """Describe the server in one sentence: its name, the type and the title of its page.
 
-    No more of what it says: a page may show the request that it was made for.
+    Show no more of the page: it may contain the request.
     """
-    name = _shown(headers.get("server", "")) or "A server that does not tell its name"
+    name = _shown(headers.get("server", "")) or "A server without a name"
     kind = _shown(headers.get("content-type", "").partition(";")[0]).strip()
     what = f"HTTP {status}"
     if kind:
@@ -180,7 +180,7 @@ def describe_server(status: int, headers: Mapping[str, str], body: bytes) -> str
     target = headers.get("location")
     if status in _REDIRECTS and target:
         what += f", a redirect to {_origin(target)}"
-    return f"{name} answered with {what}."
+    return f"{name} responded with {what}."
 
 
 def _title(body: bytes, kind: str) -> str:
@@ -193,8 +193,8 @@ def _title(body: bytes, kind: str) -> str:
         except (ValueError, RecursionError):
             return ""
         if isinstance(document, dict):
-            told = next((document[name] for name in ("message", "error") if name in document), "")
-            return _shown(told) if isinstance(told, str) else ""
+            text = next((document[name] for name in ("message", "error") if name in document), "")
+            return _shown(text) if isinstance(text, str) else ""
     return ""
 
 

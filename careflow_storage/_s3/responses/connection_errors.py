@@ -131,7 +131,7 @@ def _descriptor_limit() -> str:
 
 
 def _of_the_proxy(error: ProxyError, where: dict[str, Any], proxy: Proxy | None) -> StorageError:
-    # None stands between as far as the settings tell: the network has put one there.
+    # Without a configured proxy, the network has put one there.
     name = proxy.authority if proxy is not None else "on the way"
     variable = proxy.variable if proxy is not None else "HTTPS_PROXY"
     if error.status == 407:

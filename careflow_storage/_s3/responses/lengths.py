@@ -49,22 +49,22 @@ def parse_content_range(text: str) -> ContentRange:
     return ContentRange(start, end, total)
 
 
-def size_told(headers: Mapping[str, str]) -> tuple[int, bool]:
+def reported_size(headers: Mapping[str, str]) -> tuple[int, bool]:
     """Return an object's size, and whether it is only what an unfinished upload has so far.
 
     Raises:
-        KeyError: No header tells it.
+        KeyError: No header contains it.
         ValueError: It is none.
     """
-    told = headers.get("content-range")
-    if told is None:
+    content_range = headers.get("content-range")
+    if content_range is None:
         return parse_size(headers["content-length"]), False
-    found = parse_content_range(told)
+    found = parse_content_range(content_range)
     return (found.end, True) if found.total is None else (found.total, False)
 
 
 def part_count(etag: str) -> int | None:
-    """Return how many parts an ETag like ``"...-3"`` tells of; None if it tells of none."""
+    """Return the number of parts in an ETag like ``"...-3"``; None if there is none."""
     found = _PART_COUNT.fullmatch(etag)
     count = int(found[1]) if found else 0
     return count if 0 < count <= MAX_PARTS else None
@@ -96,7 +96,7 @@ def check_range(status: int, headers: Mapping[str, str], start: int, end: int | 
 
 
 def _end_of(found: ContentRange, end: int | None) -> int | None:
-    """Where the range should end, as far as its total tells."""
+    """Return where the range should end, by its total."""
     if found.total is None:
         return found.end if end is None else end
     return found.total if end is None else min(end, found.total)

@@ -6,7 +6,7 @@ Signature Version 4)" and "Authenticating Requests: Using Query Parameters (AWS 
 Version 4)".
 
 Nothing here normalises a path: S3 signs the path as it is sent, with ``//``, ``.`` and ``..``
-kept. Whoever sends the request must keep its HTTP client from rewriting the URL, too.
+kept. The HTTP client must not rewrite the URL either.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class Signer:
             method: Upper-case, e.g. ``GET``.
             origin: ``https://host`` or ``https://host:port``, without a path.
             params: Further query parameters, e.g. ``response-content-disposition``.
-            headers: Headers, beside Host, that whoever uses a URL must send with exactly
+            headers: Headers, beside Host, that the user of a URL must send with exactly
                 these values, e.g. ``content-type`` of an upload.
             expires_in: Seconds from ``now``, 1 to 604,800 (7 days).
             now: The time of signing, aware; the clock's if None.

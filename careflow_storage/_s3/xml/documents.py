@@ -29,7 +29,7 @@ from careflow_storage.models import DeleteResult, FileInfo
 MAX_LISTING_BYTES: Final = 8 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 1024 * 1024
 MAX_DELETE_KEYS: Final = 1000
-NO_WAY_ON: Final = "the listing is truncated but tells no way to go on"
+NO_WAY_ON: Final = "the listing is truncated but has no marker to continue"
 
 _LISTING_FIELDS: Final = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
 _LISTING_RECORDS: Final = {
@@ -293,7 +293,7 @@ def number_of_bytes(text: str) -> int:
 
 
 def require_root(document: Document, root: str, operation: str) -> None:
-    """Raise `ServerResponseError`, or the error that the document tells, if it is another one."""
+    """Raise `ServerResponseError`, or the error in the document, if it is another one."""
     if document.root == root:
         return
     if document.root != "Error":

@@ -67,7 +67,7 @@ _PATTERNS: Final = {
     "Key": rf"<Key>({_TEXT})</Key>",
     "VersionId": rf"<VersionId>({_TEXT})</VersionId>",
     "IsLatest": r"<IsLatest>(true|false)</IsLatest>",
-    # Never empty: by it an entry of one kind is told from those of another.
+    # Never empty: it distinguishes entries of one kind from those of another.
     "LastModified": r"<LastModified>([0-9T:.Z+-]++)</LastModified>",
     # What `unquote_etag` and `number_of_bytes` would check.
     "ETag": rf"<ETag>{_QUOTE}([0-9A-Za-z-]{{0,1024}}+){_QUOTE}</ETag>",
@@ -291,7 +291,7 @@ def make_models(model: type[AnyModel], values: list[dict[str, Any]]) -> list[Any
     """Make one model of each of the ``values``; 1000 take 0.4 ms.
 
     Each has all fields of the model, in their order, with values that validation would neither
-    refuse nor change. It becomes a part of the model, so nobody else may keep it. Models with
+    refuse nor change. It becomes a part of the model, so the caller must not keep it. Models with
     private attributes or validators of their own are none for this.
     """
     if not _PYDANTIC_IS_KNOWN:

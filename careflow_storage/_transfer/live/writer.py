@@ -70,7 +70,7 @@ class RecordingWriter:
     ``stored_unmarked`` set, or adds a note to the exception that leaves the block.
 
     **Dropped connections.** A loop over a connection ends the same way when the peer hangs up and
-    when the network fails. To tell these cases apart, pass ``explicit_finish`` and call `finish`
+    when the network fails. To distinguish these cases, pass ``explicit_finish`` and call `finish`
     when the peer says that it is done; or call `mark_partial` when you know that it is not.
 
     **Memory.** Each recording holds up to 32 KiB in memory; more goes to a temporary file that all

@@ -67,7 +67,7 @@ class MultipartUpload:
     Attributes:
         sent: The parts that the server has confirmed, by their number.
         fingerprint: Stands for ``headers``; see `UploadMarker`.
-        unfinished: What was told of it when it was neither completed nor aborted.
+        unfinished: The note about it when it was neither completed nor aborted.
         gone: Whether the server said that it has no such upload (any more).
         part_refused: Whether a busy server (503) has refused a part, after all retries.
     """
@@ -93,9 +93,9 @@ class MultipartUpload:
         self.gone = False
         self.part_refused = False
         # The ETag of a part that the server copied is not its MD5 everywhere (SeaweedFS's is not):
-        # downloads must not expect what its size would tell them.
-        told = PartSizes(0, 0) if copied else sizes
-        self._marker = UploadMarker.new(told, self.fingerprint)
+        # downloads must not expect an ETag by its size.
+        verifiable = PartSizes(0, 0) if copied else sizes
+        self._marker = UploadMarker.new(verifiable, self.fingerprint)
         self._headers = {**headers, MARKER_HEADER: str(self._marker)}
         self._algorithm = algorithm
         self._copied = copied
@@ -107,7 +107,7 @@ class MultipartUpload:
 
     @property
     def upload_id(self) -> str | None:
-        """The server's ID of it, None before the server has told it."""
+        """The server's ID of it, None before the server has returned it."""
         creation = self._creation
         if creation is None or not creation.done() or creation.cancelled():
             return self._adopted
@@ -185,7 +185,7 @@ class MultipartUpload:
         etag = await self._context.control.upload_part_copy(
             self._key, self._known_id(), number, source, self._headers, start=start, end=end
         )
-        # Of bytes that never came here nobody knows more than the server's word.
+        # The bytes were copied on the server: only its response describes them.
         self.sent[number] = SentPart(end - start, etag, etag.encode())
 
     async def complete(self) -> tuple[StoreResult, Checksum]:
@@ -248,8 +248,8 @@ class MultipartUpload:
             if newest.file.version_id is None:
                 return None
         except NoSuchKeyError:
-            pass  # It may be hidden: the versions tell.
-        # Somebody may have written or hidden the key right after us.
+            pass  # It may be hidden: look at the versions.
+        # Another client may have written or hidden the key right after us.
         try:
             for version in await self._versions(etag):
                 head = await requests.head_object(
@@ -309,7 +309,7 @@ class MultipartUpload:
             if not in_time:
                 text = f"The multipart upload {self._shown_id()} could not be aborted."
                 self.unfinished = f"{text} Its parts are stored and billed until it is."
-                self._tell_unfinished(error)
+                self._note_unfinished(error)
                 logger.warning("%s key=%r", text, self._key, extra=self._extra())
 
     async def leave(
@@ -332,7 +332,7 @@ class MultipartUpload:
             if not gone and not (in_time and self.upload_id is None):
                 text = f"The multipart upload {self._shown_id()} is kept"
                 self.unfinished = f"{text}: {advice}."
-                self._tell_unfinished(error)
+                self._note_unfinished(error)
                 logger.info("%s. key=%r", text, self._key, extra=self._extra())
 
     def _was_begun(self) -> bool:
@@ -389,9 +389,9 @@ class MultipartUpload:
             except NoSuchUploadError:
                 break
 
-    def _tell_unfinished(self, error: BaseException) -> None:
+    def _note_unfinished(self, error: BaseException) -> None:
         if isinstance(error, StorageError | asyncio.CancelledError):
-            # Where a cancellation becomes an error, by a deadline or a close, that tells it.
+            # A deadline or a close turns the cancellation into an error with this ID.
             vars(error)["unfinished_upload_id"] = self.upload_id
         error.add_note(str(self.unfinished))
 

@@ -304,7 +304,7 @@ class ResumableUpload:
     async def _verify_headers(self, stored: StoreResult, sizes: PartSizes) -> bool:
         head = await self._context.requests.head_object(self._key, version_id=stored.version_id)
         if head.file.etag != stored.etag:
-            # Where no versions are kept: somebody has written the key since, that is what counts.
+            # In a bucket without versions: another client has written the key since.
             return True
         marker = UploadMarker.parse(head.upload_marker)
         ours = (
@@ -376,7 +376,7 @@ def _plan(sizes: PartSizes, total: int) -> list[int]:
 
 
 def _sizes_of(parts: Sequence[ListedPart], total: int, wanted: PartSizes) -> PartSizes | None:
-    """Tell the part size of an upload of ``total`` bytes; None if its parts fit no such upload.
+    """Return the part size of an upload of ``total`` bytes; None if its parts fit no such upload.
 
     The earlier run may have had another ``part_size``. Its own is kept then.
     """

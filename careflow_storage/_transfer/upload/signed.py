@@ -51,7 +51,7 @@ def _headers(
         )
     if isinstance(options.encryption, CustomerKey):
         raise InvalidInputError(
-            "encryption: a customer's key is never handed to whoever uploads.",
+            "encryption: a customer's key is never handed to the uploader.",
             hint="Use SSE-B2, or let the bytes pass through upload_file().",
         )
     headers = options.headers(context.settings.endpoint)
