@@ -135,6 +135,18 @@ async def test_no_overwrite_keeps_existing_files_and_reports_them(
     assert len(await keys_of(storage)) == 3
 
 
+async def test_no_overwrite_stores_a_recording_once(
+    command: Command, storage: BackblazeStorage, folder: Path
+) -> None:
+    recording = ("--call-id", "CA1", "--recorded-at", "2026-11-24T12:00:00+00:00")
+    first = await command("upload", folder / "a.wav", *recording, "--no-overwrite")
+    assert first.lines == await keys_of(storage)
+    again = await command("upload", folder / "a.wav", *recording, "--no-overwrite")
+    assert again.code == 1
+    assert "PreconditionFailedError" in again.err
+    assert await keys_of(storage) == first.lines
+
+
 async def test_a_dry_run_prints_the_keys_and_stores_nothing(
     command: Command, storage: BackblazeStorage, folder: Path
 ) -> None:
@@ -151,7 +163,7 @@ async def test_a_dry_run_prints_the_keys_and_stores_nothing(
         (["a.wav", "b.wav", "--key", "k"], "--key is for one file"),
         (["a.wav", "--key", "k", "--prefix", "p"], "cannot be used together"),
         (["a.wav", "--name", "n"], "need --call-id"),
-        (["a.wav", "--call-id", "c", "--no-overwrite"], "--no-overwrite"),
+        (["a.wav", "--call-id", "c", "--no-overwrite"], "--no-overwrite with --call-id"),
         (["a.wav", "--call-id", "c", "--resume"], "--recorded-at"),
         (["a.wav", "--call-id", "../x"], "call_id"),
         (["a.wav", "--key", "../x"], "'..'"),

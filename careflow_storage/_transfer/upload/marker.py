@@ -63,8 +63,8 @@ def fingerprint_of(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> 
     It leaves out the marker, the lock (which may change) and a customer's key (whose hash must
     not be stored in the clear).
     """
-    shown = sorted(
+    compared = sorted(
         (name, value) for name, value in lasting(headers).items() if name != MARKER_HEADER
     )
-    text = json.dumps([shown, algorithm])
+    text = json.dumps([compared, algorithm])
     return hashlib.sha256(text.encode()).hexdigest()[:_FINGERPRINT_DIGITS]

@@ -1,4 +1,4 @@
-"""A multipart upload, from its upload ID to one of two ends: completed, or aborted."""
+"""One multipart upload, from its creation until it is completed, aborted or left for later."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from careflow_storage._s3.headers.encryption import key_headers_of
@@ -14,7 +14,6 @@ from careflow_storage._s3.headers.errors import refusals_explained
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.requests.control_plane import CopySource
 from careflow_storage._s3.requests.multipart import Creation
-from careflow_storage._s3.requests.versions import versions_of_key
 from careflow_storage._transfer.bodies.checksums import (
     composite,
     composite_etag,
@@ -24,12 +23,12 @@ from careflow_storage._transfer.bodies.checksums import (
 from careflow_storage._transfer.bodies.parts import Part, PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter
+from careflow_storage._transfer.upload.completed import find_completed
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.orphans import report_orphans
 from careflow_storage._uninterrupted import wait_until
 from careflow_storage.errors import (
     ChecksumMismatchError,
-    NoSuchKeyError,
     NoSuchUploadError,
     NotSupportedError,
     PreconditionFailedError,
@@ -40,18 +39,16 @@ from careflow_storage.models import Checksum, ChecksumAlgorithm
 
 logger = logging.getLogger("careflow_storage")
 
-# Who cancels waits for the clean-up: some workers grant one second, then the process dies.
+# A task that is cancelled must end soon: some workers kill the process after one second.
 _ABORT_SECONDS_WHEN_CANCELLED = 0.8
 _ABORT_SECONDS = 15.0
 _ABORT_ROUNDS = 3
-# Of a key with more versions than that, ours is among the newest.
-_VERSIONS_LOOKED_AT = 100
 _COMPOSITE_MD5 = re.compile(r"([0-9a-f]{32})-(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class SentPart:
-    """A part that the server has confirmed; ``digest`` is by the upload's algorithm."""
+    """A part that the server has confirmed. ``digest`` is made by the upload's algorithm."""
 
     size: int
     etag: str
@@ -61,15 +58,15 @@ class SentPart:
 class MultipartUpload:
     """One multipart upload: begin it, send its parts in any order, then complete or abandon it.
 
-    ``headers`` are the object's. ``copied``: the parts are made by `copy`, not sent.
-    Requests: one per part and two more.
+    Costs one request per part and two more. ``headers`` are the object's. With ``copied`` the
+    server makes the parts from another object (see `copy`).
 
     Attributes:
-        sent: The parts that the server has confirmed, by their number.
-        fingerprint: Stands for ``headers``; see `UploadMarker`.
-        unfinished: The note about it when it was neither completed nor aborted.
-        gone: Whether the server said that it has no such upload (any more).
-        part_refused: Whether a busy server (503) has refused a part, after all retries.
+        sent: The confirmed parts, by number.
+        fingerprint: Identifies ``headers``; see `UploadMarker`.
+        unfinished: If the upload was neither completed nor aborted: the sentence that reports it.
+        gone: Whether the server responded that the upload does not exist (any more).
+        part_refused: Whether a busy server (503) refused a part, after all retries.
     """
 
     def __init__(
@@ -92,10 +89,10 @@ class MultipartUpload:
         self.unfinished: str | None = None
         self.gone = False
         self.part_refused = False
-        # The ETag of a part that the server copied is not its MD5 everywhere (SeaweedFS's is not):
-        # downloads must not expect an ETag by its size.
-        verifiable = PartSizes(0, 0) if copied else sizes
-        self._marker = UploadMarker.new(verifiable, self.fingerprint)
+        # On some servers (SeaweedFS) the ETag of a copied part is not its MD5. Without the part
+        # sizes in the marker, downloads do not compute the ETag.
+        marked_sizes = PartSizes(0, 0) if copied else sizes
+        self._marker = UploadMarker.new(marked_sizes, self.fingerprint)
         self._headers = {**headers, MARKER_HEADER: str(self._marker)}
         self._algorithm = algorithm
         self._copied = copied
@@ -107,7 +104,7 @@ class MultipartUpload:
 
     @property
     def upload_id(self) -> str | None:
-        """The server's ID of it, None before the server has returned it."""
+        """The upload ID; None until the server has returned it."""
         creation = self._creation
         if creation is None or not creation.done() or creation.cancelled():
             return self._adopted
@@ -115,19 +112,19 @@ class MultipartUpload:
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The object's headers, its mark included."""
+        """The object's headers, the upload marker included."""
         return self._headers
 
     @property
     def size(self) -> int:
-        """How many bytes the confirmed parts have."""
+        """The number of bytes in the confirmed parts."""
         return sum(part.size for part in self.sent.values())
 
     async def begin(self) -> None:
-        """Ask for the upload ID.
+        """Create the upload on the server.
 
-        This happens in a task of its own: when this one is cancelled meanwhile, the server may
-        have begun the upload all the same, and its ID is needed to abort it.
+        The request runs in its own task. If this task is cancelled, the server may still create
+        the upload, and the ID is needed to abort it.
         """
         self._creation = asyncio.create_task(
             self._context.multipart.create(
@@ -143,15 +140,15 @@ class MultipartUpload:
             await report_orphans(self._context, self._key, created.upload_id, took)
 
     def adopt(self, upload_id: str, parts: Mapping[int, SentPart]) -> None:
-        """Continue an upload that another run has begun, instead of `begin`."""
+        """Continue an upload that an earlier run began. Replaces `begin`."""
         self._adopted = upload_id
         self.sent = dict(parts)
         self._context.living.add(upload_id)
 
     async def send(self, number: int, part: Part, meter: Meter) -> None:
-        """Send one part and hold the response to it; the same number again replaces it.
+        """Send one part and verify the response. A second part of the same number replaces it.
 
-        The part stays the caller's, who releases it.
+        The caller releases the part.
         """
         digest, headers, payload_hash = await part.request_checksum(
             self._algorithm, self._context.threads, self._headers
@@ -181,15 +178,15 @@ class MultipartUpload:
         self.sent[number] = SentPart(part.size, stored.etag, digest)
 
     async def copy(self, number: int, source: CopySource, *, start: int, end: int) -> None:
-        """Make one part of the bytes ``[start, end)`` of another object, on the server."""
+        """Let the server make one part from the bytes ``[start, end)`` of another object."""
         etag = await self._context.control.upload_part_copy(
             self._key, self._known_id(), number, source, self._headers, start=start, end=end
         )
-        # The bytes were copied on the server: only its response describes them.
+        # The bytes were never here, so the server's ETag is all that is known about them.
         self.sent[number] = SentPart(end - start, etag, etag.encode())
 
     async def complete(self) -> tuple[StoreResult, Checksum]:
-        """Complete the object, and verify what the server made of the parts."""
+        """Complete the upload, and verify the ETag of the object."""
         sent = [self.sent[number] for number in sorted(self.sent)]
         checksum = composite(self._algorithm, [part.digest for part in sent])
         try:
@@ -231,7 +228,13 @@ class MultipartUpload:
         if not lost:
             raise error
         try:
-            found = await self._find_completed(etag)
+            found = await find_completed(
+                self._context.requests,
+                self._key,
+                self._headers,
+                etag,
+                lambda head: self._is_ours(head, etag),
+            )
         except StorageError as second:
             error.add_note(f"Whether the upload was completed is unknown: {second}")
             raise error from second
@@ -239,48 +242,11 @@ class MultipartUpload:
             raise error
         return StoreResult(found.file.etag, found.file.version_id, {})
 
-    async def _find_completed(self, etag: str | None) -> ObjectHead | None:
-        requests, key_headers = self._context.requests, key_headers_of(self._headers)
-        try:
-            newest = await requests.head_object(self._key, headers=key_headers)
-            if self._is_ours(newest, etag):
-                return newest
-            if newest.file.version_id is None:
-                return None
-        except NoSuchKeyError:
-            pass  # It may be hidden: look at the versions.
-        # Another client may have written or hidden the key right after us.
-        try:
-            for version in await self._versions(etag):
-                head = await requests.head_object(
-                    self._key, version_id=version, headers=key_headers
-                )
-                if self._is_ours(head, etag):
-                    return head
-        except NotSupportedError:
-            pass  # A server without versions has no older one.
-        return None
-
-    async def _versions(self, etag: str | None) -> list[str]:
-        """The newest versions of the key, those with this ETag, if it is known."""
-        found: list[str] = []
-        pages = versions_of_key(self._context.requests, self._key, limit=_VERSIONS_LOOKED_AT)
-        async with aclosing(pages):
-            async for page in pages:
-                found += [
-                    version.version_id
-                    for version in page
-                    if version.version_id is not None
-                    and not version.delete_marker
-                    and etag in (None, version.etag)
-                ]
-        return found
-
     def _is_ours(self, head: ObjectHead, etag: str | None) -> bool:
         if self._adopted is not None:
-            # The mark is of the run that began it. The bytes are those of our parts, at least.
+            # The marker is that of the run that began it. The ETag shows that the bytes are ours.
             return etag is not None and head.file.etag == etag
-        # Another run may have gone on with our upload, with other bytes.
+        # Another run may have continued this upload with other bytes.
         same = etag is None or self._copied or head.file.etag == etag
         return same and head.upload_marker == str(self._marker)
 
@@ -293,15 +259,15 @@ class MultipartUpload:
             return
         if (etag[1], int(etag[2])) != (checksum.value, checksum.parts):
             raise ChecksumMismatchError(
-                "The server put other parts together than were sent.",
+                "The server assembled the object from other parts than were sent.",
                 operation="CompleteMultipartUpload",
                 key=self._key,
             )
 
     async def abandon(self, error: BaseException) -> None:
-        """Abort within a time budget, even under cancellation.
+        """Abort the upload within a time budget, even when cancelled.
 
-        ``error`` is the reason. If the abort fails, its notes and the log say so.
+        ``error`` is the reason. If the abort fails, a note of ``error`` and the log say so.
         """
         if not self._was_begun():
             return
@@ -316,11 +282,11 @@ class MultipartUpload:
         self,
         error: BaseException,
         *,
-        advice: str = "the same call with resume=True goes on with it",
+        advice: str = "the same call with resume=True continues it",
     ) -> None:
-        """Keep the stored parts for a later run. The notes of ``error`` and the log say so.
+        """Keep the stored parts for a later run. A note of ``error`` and the log say so.
 
-        An upload that this run has begun and that has no parts is aborted.
+        An upload that this run began and that has no parts is aborted.
         """
         if not self._was_begun():
             return
@@ -339,14 +305,14 @@ class MultipartUpload:
         return self._creation is not None or self._adopted is not None
 
     def _forget(self) -> None:
-        """Allow other calls to continue the upload, or to abort it."""
+        """Let other calls of this storage continue or abort the upload."""
         self._context.living.discard(self.upload_id or "")
 
     @asynccontextmanager
     async def _within_budget(
         self, error: BaseException, ending: Coroutine[None, None, None]
     ) -> AsyncIterator[bool]:
-        """Run ``ending`` within its time and yield whether it succeeded; then clean up."""
+        """Run ``ending`` within the budget, yield whether it succeeded, then clean up."""
         cancelled = isinstance(error, asyncio.CancelledError)
         loop = asyncio.get_running_loop()
         end = loop.time() + (_ABORT_SECONDS_WHEN_CANCELLED if cancelled else _ABORT_SECONDS)
@@ -371,7 +337,7 @@ class MultipartUpload:
             raise interrupted from error
 
     async def _settle(self) -> None:
-        """Learn the upload ID, if it is on its way."""
+        """Wait for the response with the upload ID, if the request was sent."""
         if self._creation is not None:
             with suppress(StorageError):
                 await self._creation
@@ -382,7 +348,7 @@ class MultipartUpload:
                 await self._creation
             except StorageError:
                 return
-        # A part in flight can land after an abort: only NoSuchUpload proves that none did.
+        # A part in flight can be stored after the abort. Only NoSuchUpload proves that none was.
         for _ in range(_ABORT_ROUNDS):
             try:
                 await self._context.multipart.abort(self._key, self._known_id())
@@ -391,7 +357,7 @@ class MultipartUpload:
 
     def _note_unfinished(self, error: BaseException) -> None:
         if isinstance(error, StorageError | asyncio.CancelledError):
-            # A deadline or a close turns the cancellation into an error with this ID.
+            # A deadline or a close may turn the cancellation into an error, which takes it over.
             vars(error)["unfinished_upload_id"] = self.upload_id
         error.add_note(str(self.unfinished))
 

@@ -1,4 +1,4 @@
-"""The options of one upload, checked once and written as the headers of its object."""
+"""The options of one upload, checked once and turned into the headers of its object."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class UploadOptions:
         check_lock(self.retention, self.legal_hold)
         if self.resume and isinstance(self.encryption, CustomerKey):
             raise InvalidInputError(
-                "resume=True and a customer's key exclude each other.",
-                hint="With such a key the server reports no MD5 of the parts that it has, so they "
+                "resume=True cannot be combined with a customer's key.",
+                hint="With a customer's key the server returns no MD5 of the stored parts, so they "
                 "cannot be compared with the body. Upload without resume.",
             )
         lock = lock_headers(self.retention, self.legal_hold)

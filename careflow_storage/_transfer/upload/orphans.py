@@ -1,4 +1,4 @@
-"""Uploads that a lost response to CreateMultipartUpload may leave: their ID is unknown."""
+"""Reports multipart uploads whose ID was in a lost response to CreateMultipartUpload."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TIMEOUT_SECONDS = 5.0
 
 
 async def report_orphans(context: TransferContext, key: str, upload_id: str, took: float) -> None:
-    """Log which uploads earlier attempts to begin ``upload_id`` may have left behind.
+    """Log the uploads that earlier attempts to begin ``upload_id`` may have left behind.
 
     S3 does not report which client began an upload: an orphan looks like the upload of another
     process before its first part. So none is aborted here; `incomplete.abort_stale` aborts those

@@ -1,4 +1,4 @@
-"""The public result of an upload, made of what the server has confirmed."""
+"""Makes the public result of an upload from the server's confirmation."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def upload_result(
     reused: int = 0,
     partial: bool = False,
 ) -> UploadResult:
+    """Return the `UploadResult` of an object that the server has confirmed."""
     bucket = str(context.settings.bucket_name)
     return UploadResult(
         key=key,

@@ -1,9 +1,9 @@
-"""An upload that goes on where an earlier run, perhaps killed, has left it.
+"""Uploads that continue where an earlier run, perhaps a killed one, stopped.
 
-No state file: the server knows what it has. ListMultipartUploads names the unfinished uploads
-of the key, ListParts their parts, and a part's ETag is its MD5 (Amazon S3 API reference,
-"Object"; B2 likewise). So a part is used again only if the local bytes at its place have the
-same MD5 now. Where ETags are no MD5s (KMS) nothing matches, and the upload starts anew.
+No state file is needed. ListMultipartUploads returns the unfinished uploads of the key, ListParts
+their parts, and the ETag of a part is its MD5 (Amazon S3 API reference, "Object"; B2 does the
+same). A part is used again only if the local bytes at its position have the same MD5 now. Where
+ETags are not MD5s (KMS), no part matches, and a new upload is begun.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ from careflow_storage.models import Checksum, ChecksumAlgorithm, IncompleteUploa
 
 logger = logging.getLogger("careflow_storage")
 
-# Each costs a request and, if its parts could be ours, reading the source.
-_UPLOADS_LOOKED_AT = 20
-# Another process that resumes the same upload may complete or abort it under our hands.
+# Each costs a request, and reading the source if its parts have fitting sizes.
+_UPLOADS_CHECKED = 20
+# Another process that resumes the same upload may complete or abort it at any moment.
 _ROUNDS = 4
 
 
 class ResumableUpload:
     """One upload of a body of known size that can be read again from its start.
 
-    Requests, beside the parts that are missing: a HEAD, a ListMultipartUploads, a ListParts per
-    1000 parts of each unfinished upload of the key, Create or (when it goes on) another HEAD,
-    and Complete. The bytes of parts that the server has are read and hashed.
+    Requests, beside those for the missing parts: a HEAD, a ListMultipartUploads, a ListParts per
+    1000 parts of each unfinished upload of the key, a Create (or, if an upload is continued,
+    another HEAD), and a Complete. The bytes of parts that the server has are read and hashed.
     """
 
     def __init__(
@@ -75,16 +75,16 @@ class ResumableUpload:
         self._size = size
         self._algorithm = algorithm
         self._overwrite = overwrite
-        # B2 responds with 501 to If-None-Match: there the HEAD before is all that can be had.
+        # B2 responds with 501 to If-None-Match: there only a HEAD before the upload is possible.
         self._conditional = not overwrite and not context.settings.is_b2
         self._fingerprint = fingerprint_of(headers, algorithm)
         self._anew = False
         self.upload: MultipartUpload | None = None
-        # Whether it ended, or is, where it looks at what is stored under the key.
+        # Whether `run` is, or has failed, at the check of what is stored under the key.
         self.checking_key = False
 
     async def run(self) -> UploadResult:
-        """Upload what is missing, complete it, and see to it that the headers are those asked."""
+        """Upload the missing parts and complete the upload; repeat it if the headers differ."""
         for left in reversed(range(_ROUNDS)):
             self.checking_key = True
             if done := await self._stored_before():
@@ -101,19 +101,21 @@ class ResumableUpload:
                 continue
             if adopted is None or await self._has_our_headers(stored, upload.sizes):
                 return self._result(stored, checksum, len(upload.sent), reused)
-            logger.info("uploading anew: an earlier run asked for other headers", extra=self._extra)
+            logger.info(
+                "starting a new upload: the earlier run set other headers", extra=self._extra
+            )
             self._start_anew()
-            # What is in the way now is our own.
+            # The object that exists now is the one that this upload has stored.
             self._overwrite, self._conditional = True, False
         raise AssertionError("the last round returns or raises")
 
     async def _may_start_again(self, error: StorageError, adopted: bool) -> bool:
-        """Whether another process may be why it failed, so that the next round may do better."""
+        """Whether another process may have caused the failure, so that a new round may succeed."""
         if isinstance(error, NoSuchUploadError):
-            logger.info("the upload was completed or aborted by another", extra=self._extra)
+            logger.info("another process completed or aborted the upload", extra=self._extra)
         elif adopted:
-            # For instance InvalidPart: another has put other bytes in the place of a part.
-            logger.info("uploading anew, since resuming fails: %s", error, extra=self._extra)
+            # For example InvalidPart: another process has replaced a part.
+            logger.info("starting a new upload: resuming failed: %s", error, extra=self._extra)
             self._anew = True
         else:
             return False
@@ -151,13 +153,13 @@ class ResumableUpload:
     # --- what the server has ------------------------------------------------------------
 
     async def _stored_before(self) -> UploadResult | None:
-        """Find out whether an earlier run, or another process, has completed this very upload."""
+        """Return the result if an earlier run, or another process, has completed this upload."""
         try:
             head = await self._context.requests.head_object(self._key)
         except NoSuchKeyError:
             return None
         except AccessDeniedError:
-            # B2 says so of missing keys, too, when the application key lacks listBuckets.
+            # B2 denies access to missing keys, too, if the application key lacks listBuckets.
             if not self._overwrite:
                 raise
             return None
@@ -168,7 +170,7 @@ class ResumableUpload:
                 try:
                     await lock_at_least(self._context.control, head.file, self._headers)
                 except NoSuchKeyError:
-                    return None  # erased since: it is uploaded anew
+                    return None  # erased since
                 self._meter.add(self._size)
                 return done
         if not self._overwrite:
@@ -210,10 +212,10 @@ class ResumableUpload:
         )
 
     async def _unfinished(self) -> MultipartUpload | None:
-        """Find an upload of this key to go on with: the newest whose parts are all ours.
+        """Return an unfinished upload to continue: the newest whose parts all match the source.
 
-        One without parts is left alone, as it may be another writer's whose first part is on its
-        way; and what this storage is working on is no earlier run's.
+        Uploads without parts are left alone, since another writer may be sending the first part.
+        Running uploads of this storage are left alone, too.
         """
         for candidate in await self._candidates():
             try:
@@ -224,7 +226,7 @@ class ResumableUpload:
             found = None if sizes is None else await self._matching(parts, sizes)
             if sizes is None or found is None:
                 logger.info(
-                    "not resuming the upload %s, which has other bytes",
+                    "not resuming the upload %s, whose bytes differ",
                     candidate.upload_id,
                     extra=self._extra,
                 )
@@ -239,7 +241,7 @@ class ResumableUpload:
         try:
             listed = await self._context.control.list_incomplete(self._key)
         except AccessDeniedError as error:
-            error.hint = "resume=True lists unfinished uploads: B2 asks for listFiles for that."
+            error.hint = "resume=True lists unfinished uploads: on B2 that needs listFiles."
             raise
         living = self._context.living
         uploads = [
@@ -248,12 +250,12 @@ class ResumableUpload:
             if upload.key == self._key and upload.upload_id not in living
         ]
         newest_first = sorted(uploads, key=lambda upload: upload.initiated, reverse=True)
-        return newest_first[:_UPLOADS_LOOKED_AT]
+        return newest_first[:_UPLOADS_CHECKED]
 
     async def _matching(
         self, parts: Sequence[ListedPart], sizes: PartSizes
     ) -> dict[int, SentPart] | None:
-        """Hold each part's MD5 to the local bytes at its place; None if any differs."""
+        """Return the parts if the MD5 of each is that of the local bytes; None if one differs."""
         listed = {part.number: part for part in parts}
         found: dict[int, SentPart] = {}
         await self._rewind()
@@ -269,7 +271,7 @@ class ResumableUpload:
         return found
 
     async def _digests(self, size: int) -> tuple[bytes, bytes]:
-        """Hash the next bytes of the source: by MD5, and by the upload's algorithm."""
+        """Return the hashes of the next bytes: the MD5, and that of the upload's algorithm."""
         part = await self._reader("md5").read(size)
         try:
             md5 = await part.digest("md5", self._context.threads)
@@ -286,16 +288,14 @@ class ResumableUpload:
         try:
             return await self._verify_headers(stored, sizes)
         except NoSuchKeyError:
-            # It was stored, and erased since: that is what counts.
-            return True
+            return True  # stored, and erased since
         except StorageError as error:
             if has_lock(self._headers):
                 error.add_note("The upload is complete, but whether it is locked is unknown.")
                 raise
-            # The upload is complete: what a later request meets does not make it fail.
+            # The upload is complete: a failure of this check does not make it fail.
             logger.warning(
-                "The upload is complete, but whether it has the headers that were asked for is "
-                "unknown: %s",
+                "The upload is complete, but whether it has the requested headers is unknown: %s",
                 error,
                 extra={**self._extra, "code": error.code},
             )
@@ -304,7 +304,7 @@ class ResumableUpload:
     async def _verify_headers(self, stored: StoreResult, sizes: PartSizes) -> bool:
         head = await self._context.requests.head_object(self._key, version_id=stored.version_id)
         if head.file.etag != stored.etag:
-            # In a bucket without versions: another client has written the key since.
+            # In a bucket without versions: another writer has replaced the object since.
             return True
         marker = UploadMarker.parse(head.upload_marker)
         ours = (
@@ -313,7 +313,7 @@ class ResumableUpload:
             and _plan(marker.sizes, self._size) == _plan(sizes, self._size)
         )
         if ours:
-            # It is locked as the run wanted that began it, perhaps days ago.
+            # The lock is the one that the earlier run asked for, perhaps days ago.
             await lock_at_least(self._context.control, head.file, self._headers)
         return ours
 
@@ -350,7 +350,7 @@ class ResumableUpload:
                 sender.hold(part)
                 check_size(self._size, read - size + part.size, ended=part.size < size)
                 sender.send(number, part)
-            # One byte more than declared shows a body that is too long.
+            # One byte more than declared reveals a body that is too long.
             excess = await reader.read(1)
             sender.hold(excess)
             check_size(self._size, read + excess.size, ended=True)
@@ -366,7 +366,7 @@ class ResumableUpload:
 
 
 def _plan(sizes: PartSizes, total: int) -> list[int]:
-    """The size of each part of an object of ``total`` bytes."""
+    """Return the size of each part of an object of ``total`` bytes."""
     plan: list[int] = []
     left = total
     while left > 0 and len(plan) < MAX_PARTS:
@@ -376,9 +376,9 @@ def _plan(sizes: PartSizes, total: int) -> list[int]:
 
 
 def _sizes_of(parts: Sequence[ListedPart], total: int, wanted: PartSizes) -> PartSizes | None:
-    """Return the part size of an upload of ``total`` bytes; None if its parts fit no such upload.
+    """Return the part sizes of an upload of ``total`` bytes; None if its parts fit none.
 
-    The earlier run may have had another ``part_size``. Its own is kept then.
+    If the earlier run had another ``part_size``, that one is kept.
     """
     largest = max((part.size for part in parts), default=wanted.base)
     for base in (wanted.base, largest):

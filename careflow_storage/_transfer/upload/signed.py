@@ -1,4 +1,4 @@
-"""One PUT for another sender: the signature binds what it must send."""
+"""Signed PUTs for other clients: the signature binds the headers that the client must send."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ def _headers(
     if not isinstance(content_type, str) or not _MEDIA_TYPE.fullmatch(content_type):
         raise InvalidInputError(
             f"content_type must be a content type such as audio/webm, not {content_type!r}.",
-            hint="It is always bound: else the sender could store a web page.",
+            hint="The signature always binds it: otherwise the client could store a web page.",
         )
     if isinstance(options.encryption, CustomerKey):
         raise InvalidInputError(
-            "encryption: a customer's key is never handed to the uploader.",
-            hint="Use SSE-B2, or let the bytes pass through upload_file().",
+            "encryption: a customer's key is never given to the client that uploads.",
+            hint="Use SSE-B2, or upload with upload_file().",
         )
     headers = options.headers(context.settings.endpoint)
     if md5 is not None:
         headers["content-md5"] = _content_md5(md5)
     elif has_lock(headers):
         raise InvalidInputError(
-            "retention and legal_hold need md5: B2 locks nothing that comes without Content-MD5."
+            "retention and legal_hold need md5: B2 locks no upload without Content-MD5."
         )
     return headers
 
@@ -68,7 +68,7 @@ def _checked_size(size: int) -> int:
     if type(size) is not int or not 0 <= size <= MAX_PART_BYTES:
         raise InvalidInputError(
             f"size must be a whole number of bytes from 0 to {MAX_PART_BYTES}, not {size!r}.",
-            hint="One PUT takes no more; larger files go in parts.",
+            hint="A single PUT is limited to that; larger files are uploaded in parts.",
         )
     return size
 

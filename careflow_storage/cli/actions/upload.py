@@ -105,17 +105,23 @@ class UploadJob:
 
     def _check(self) -> None:
         self.target.check()
-        if self.target.call_id is not None and not self.overwrite:
-            raise InvalidInputError(
-                "--no-overwrite cannot be used with --call-id, which makes a new key each time."
-            )
-        if self.target.call_id is not None and self.resume and self.target.recorded_at is None:
+        if self.target.call_id is not None and self.target.recorded_at is None:
+            self._check_new_time()
+        if _STDIN in self.sources:
+            self._check_stdin()
+
+    def _check_new_time(self) -> None:
+        """Refuse options that need the key of an earlier upload."""
+        if self.resume:
             raise InvalidInputError(
                 "--resume with --call-id needs --recorded-at.",
                 hint="The time is part of the key: another time would start another upload.",
             )
-        if _STDIN in self.sources:
-            self._check_stdin()
+        if not self.overwrite:
+            raise InvalidInputError(
+                "--no-overwrite with --call-id needs --recorded-at.",
+                hint="The time is part of the key: without it every upload gets a new key.",
+            )
 
     def _check_stdin(self) -> None:
         if self.sources != [_STDIN]:
@@ -213,6 +219,7 @@ class UploadJob:
                 body,
                 name,
                 recorded_at=self.target.recorded_at,
+                overwrite=self.overwrite,
                 resume=self.resume,
                 progress=show,
                 **self.options,

@@ -112,7 +112,7 @@ async def test_the_same_call_again_sends_only_the_parts_that_are_missing(
     await assert_stored_alone(storage, LARGE)
 
 
-async def test_a_failure_tells_that_the_upload_is_kept(
+async def test_a_failure_reports_that_the_upload_is_kept(
     storage: BackblazeStorage, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
 ) -> None:
     proxy.add(operation="UploadPart", path="partNumber=3", status=403, code="AccessDenied")
@@ -120,7 +120,7 @@ async def test_a_failure_tells_that_the_upload_is_kept(
         await storage.upload_file("key", LARGE, resume=True)
     (upload_id,) = await unfinished_uploads(storage)
     assert caught.value.unfinished_upload_id == upload_id
-    assert "resume=True goes on" in caught.value.__notes__[0]
+    assert "resume=True continues it" in caught.value.__notes__[0]
     told = [r for r in caplog.records if upload_id in r.message and r.name == "careflow_storage"]
     assert [record.levelname for record in told] == ["INFO"]
     assert held(storage) == NOTHING_HELD
