@@ -61,7 +61,7 @@ class SignedRequest(Model):
     signature is in ``url``, which is a permission: it is not in the ``repr``.
     """
 
-    method: Literal["PUT"]
+    method: Literal["PUT", "POST", "GET", "DELETE"]
     url: str = Field(repr=False)
     headers: dict[str, str]
     expires_at: AwareDatetime

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.requests.listing import checked_prefix
+from careflow_storage._s3.requests.parts import ListedPart
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
@@ -103,7 +103,7 @@ async def _abort_idle(
     async def abort(upload: IncompleteUpload, before: datetime) -> None:
         async with window:
             try:
-                parts = await context.control.list_parts(upload.key, upload.upload_id)
+                parts = await context.multipart.list_parts(upload.key, upload.upload_id)
                 if any(part.modified is not None and part.modified >= before for part in parts):
                     return
                 await context.multipart.abort(upload.key, upload.upload_id)
@@ -145,7 +145,7 @@ async def keep_incomplete(
             hint="Keep only uploads of processes that have ended.",
         )
     await context.control.prepare()
-    parts = _usable(await context.control.list_parts(key, upload_id))
+    parts = _usable(await context.multipart.list_parts(key, upload_id))
     if not parts:
         raise NoSuchUploadError(
             "The upload has no first part, so there is nothing to keep.",

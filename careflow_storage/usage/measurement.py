@@ -153,7 +153,7 @@ class _Unfinished:
         """Return the bytes of the stored parts; None if the upload has ended meanwhile."""
         if self._parts_refused is None:
             try:
-                parts = await self._context.control.list_parts(upload.key, upload.upload_id)
+                parts = await self._context.multipart.list_parts(upload.key, upload.upload_id)
             except NoSuchUploadError:
                 return None
             except (AccessDeniedError, NotSupportedError) as error:

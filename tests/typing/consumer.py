@@ -58,6 +58,18 @@ from careflow_storage.admin import (
     StorageAdmin,
     VersionListing,
 )
+from careflow_storage.browser import (
+    BrowserUpload,
+    BrowserUploads,
+    ExpiredTicketError,
+    FileTooLargeError,
+    FileTypeError,
+    InvalidTicketError,
+    UploadedPart,
+    UploadIncompleteError,
+    UploadMismatchError,
+    UploadPolicy,
+)
 from careflow_storage.content_types import detect_content_type
 from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
 from careflow_storage.keys import (
@@ -202,6 +214,28 @@ async def uploads(storage: BackblazeStorage, folder: Path) -> None:
     assert_type(
         await storage.sign_upload("key", content_type="audio/wav", md5=b"0" * 16), SignedRequest
     )
+
+
+async def from_browsers(storage: BackblazeStorage) -> None:
+    policy = UploadPolicy(max_size=2**30, content_types=("audio/*",), expires_in=600)
+    broker = BrowserUploads(storage, secret=["new secret" * 2, b"old secret" * 2], policy=policy)
+    assert_type(broker.policy, UploadPolicy)
+    try:
+        upload = await broker.create("CA1", "a.webm", content_type="audio/webm", size=5)
+    except (FileTooLargeError, FileTypeError):
+        return
+    assert_type(upload, BrowserUpload)
+    assert_type(await broker.sign(upload.ticket, part=1, subject="user"), SignedRequest)
+    signed = await broker.sign_request(upload.ticket, "POST", upload_id="id")
+    assert_type(signed.method, Literal["PUT", "POST", "GET", "DELETE"])
+    parts = await broker.list_parts(upload.ticket)
+    assert_type(parts, list[UploadedPart])
+    try:
+        assert_type(await broker.complete(upload.ticket, parts), UploadResult)
+    except UploadIncompleteError as error:
+        assert_type(error.missing, tuple[int, ...])
+    except (InvalidTicketError, ExpiredTicketError, UploadMismatchError):
+        await broker.abort(upload.ticket, timeout=5)
 
 
 async def live(storage: BackblazeStorage) -> None:

@@ -19,11 +19,28 @@ PROGRAM = [
 ]
 PACKAGES = [
     f"careflow_storage{name}"
-    for name in ("", ".admin", ".doctor", ".keys", ".local", ".migrate", ".outbox", ".usage")
+    for name in (
+        "",
+        ".admin",
+        ".browser",
+        ".doctor",
+        ".keys",
+        ".local",
+        ".migrate",
+        ".outbox",
+        ".usage",
+    )
 ]
 # Modules whose names are public where they stand.
 MODULES = ["careflow_storage.errors", "careflow_storage.recordings"]
-MADE_BY_USERS = {"ApplicationKeys", "BackblazeStorage", "CustomerKey", "LocalServer", "Outbox"}
+MADE_BY_USERS = {
+    "ApplicationKeys",
+    "BackblazeStorage",
+    "BrowserUploads",
+    "CustomerKey",
+    "LocalServer",
+    "Outbox",
+}
 # Names for others' types, and for what an argument must look like: no user needs them.
 PROTOCOLS = {"GivenSession", "S3Client", "_Storage"}
 

@@ -19,10 +19,8 @@ from typing import Any, TypeVar
 
 from careflow_storage._s3.boto.errors import explain
 from careflow_storage._s3.boto.pages import (
-    ListedPart,
     UploadPage,
     checked_page,
-    listed_parts,
     upload_page,
 )
 from careflow_storage._s3.boto.read_timeout import response_timeout
@@ -150,21 +148,6 @@ class ControlPlane:
             {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
             _last_upload,
         )
-
-    async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
-        """List the parts that the server holds of an upload, by number; raise `NoSuchUploadError`.
-
-        1 request per 1000 parts.
-        """
-        parts = self.pages(
-            "list_parts",
-            key,
-            {"UploadId": upload_id},
-            listed_parts,
-            {"PartNumberMarker": "NextPartNumberMarker"},
-            lambda part: part.number,
-        )
-        return sorted([part async for part in parts], key=lambda part: part.number)
 
     async def pages(
         self,

@@ -1,8 +1,8 @@
-"""Multipart uploads on the data plane: begin, complete, abort. Their parts are `S3Requests`'.
+"""Multipart uploads on the data plane: create, list parts, complete, abort.
 
-So that an upload in parts needs no aioboto3, whose import takes a second and 50 MiB. Formats:
-"CreateMultipartUpload", "CompleteMultipartUpload" and "AbortMultipartUpload" of the *Amazon S3
-API Reference*.
+`S3Requests` sends the parts. No request here needs aioboto3, whose import takes a second and
+50 MiB. Formats: "CreateMultipartUpload", "ListParts", "CompleteMultipartUpload" and
+"AbortMultipartUpload" of the *Amazon S3 API Reference*.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from urllib.parse import unquote, unquote_plus
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.headers.objects import StoreResult, version_id_of
+from careflow_storage._s3.requests.paging import LoopDetector
+from careflow_storage._s3.requests.parts import ListedPart, parse_parts
 from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._s3.transport import Request, Response, Transport
 from careflow_storage._s3.xml.documents import ERROR_FIELDS, require_root, unquote_etag
@@ -73,6 +75,27 @@ class MultipartRequests:
             request, lambda response: _upload_id(request, bucket, response)
         )
         return Creation(upload_id, request.unsettled)
+
+    async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
+        """List the parts that the server holds, by number. 1 request per 1000 parts.
+
+        Raises:
+            NoSuchUploadError: The upload was completed or aborted.
+        """
+        parts: dict[int, ListedPart] = {}
+        loops = LoopDetector("ListParts", self._transport.session.bucket, key)
+        params = {"max-parts": "1000", "uploadId": upload_id}
+        while True:
+            page = await self._transport.send(
+                Request("ListParts", "GET", key, canonical_query(params)),
+                lambda response: parse_parts(response.body),
+            )
+            parts |= {part.number: part for part in page.parts}
+            if page.next_marker is None:
+                return [parts[number] for number in sorted(parts)]
+            last = page.parts[-1].number if page.parts else None
+            loops.check(page.next_marker, last)
+            params["part-number-marker"] = page.next_marker
 
     async def complete(
         self,

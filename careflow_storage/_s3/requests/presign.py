@@ -31,7 +31,7 @@ SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]
 class Grant:
     """What a presigned URL allows, checked; signing is then the same for every key."""
 
-    method: SignedMethod
+    method: SignedMethod | Literal["POST"]
     expires_in: int
     params: dict[str, str]
     headers: dict[str, str] = field(repr=False)

@@ -12,10 +12,10 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
-from careflow_storage._s3.boto.pages import ListedPart
 from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.requests.object_lock import lock_at_least
+from careflow_storage._s3.requests.parts import ListedPart
 from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import composite, composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes, check_size
@@ -219,7 +219,7 @@ class ResumableUpload:
         """
         for candidate in await self._candidates():
             try:
-                parts = await self._context.control.list_parts(self._key, candidate.upload_id)
+                parts = await self._context.multipart.list_parts(self._key, candidate.upload_id)
             except NoSuchUploadError:
                 continue
             sizes = _sizes_of(parts, self._size, self._own_sizes())

@@ -207,7 +207,7 @@ async def _stored(context: DoctorContext, uploads: list[IncompleteUpload]) -> in
     total = 0
     for upload in uploads:
         try:
-            parts = await transfer.control.list_parts(upload.key, upload.upload_id)
+            parts = await transfer.multipart.list_parts(upload.key, upload.upload_id)
         except StorageError:
             # Finished meanwhile, or not readable: the sum is a lower bound anyway.
             continue
