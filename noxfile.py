@@ -104,7 +104,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """mypy, strict; and what a user's mypy and pyright make of a program that uses everything."""
     install(session, "dev", "bench")
-    session.run("mypy", PACKAGE, "tests", "examples", "benchmarks", "noxfile.py")
+    session.run("mypy", PACKAGE, "tests", "examples", "benchmarks", "tools", "noxfile.py")
     session.run(*AS_A_USER, "--exclude", "/stubs/", "tests/typing")
     session.run("pyright", "-p", "tests/typing")
     session.run("python", "tests/typing/completeness.py")
@@ -180,14 +180,12 @@ def sdist(session: nox.Session) -> None:
 
 @nox.session
 def mutation(session: nox.Session) -> None:
-    """Change pure modules bit by bit; a change that no test notices shows a gap in the tests.
+    """Change the core a little, 80 times; a change that no fast test notices shows a gap in them.
 
-    Arguments choose modules: ``nox -s mutation -- "careflow_storage._retry_after*"``.
+    It takes about an hour. ``nox -s mutation -- --help`` shows how to choose other changes.
     """
     install(session, "test")
-    session.install("mutmut>=3.8")
-    session.run("mutmut", "run", *session.posargs)
-    session.run("mutmut", "results")
+    session.run("python", "-m", "tools.mutation", *session.posargs)
 
 
 @nox.session
