@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         UploadBody,
     )
     from careflow_storage._transfer.download.reader import FileReader
+    from careflow_storage._transfer.download.serve import ServedBody, ServedFile
     from careflow_storage._transfer.download.stream import FileStream
     from careflow_storage._transfer.live.writer import OnError, RecordingWriter
     from careflow_storage._transfer.progress import ProgressCallback
@@ -80,6 +81,7 @@ else:
             "careflow_storage._s3.requests.presign": ("SignedMethod",),
             "careflow_storage._transfer.bodies.sources": ("UploadBody",),
             "careflow_storage._transfer.download.reader": ("FileReader",),
+            "careflow_storage._transfer.download.serve": ("ServedBody", "ServedFile"),
             "careflow_storage._transfer.download.stream": ("FileStream",),
             "careflow_storage._transfer.live.writer": ("OnError", "RecordingWriter"),
             "careflow_storage._transfer.progress": ("ProgressCallback",),
@@ -149,6 +151,8 @@ __all__ = [
     "RecordingWriter",
     "Retention",
     "RetentionMode",
+    "ServedBody",
+    "ServedFile",
     "ServerResponseError",
     "ServiceUnavailableError",
     "SignedMethod",

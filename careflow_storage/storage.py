@@ -18,6 +18,7 @@ from careflow_storage._s3.requests.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
 from careflow_storage._transfer.download.file import download
 from careflow_storage._transfer.download.reader import FileReader
+from careflow_storage._transfer.download.serve import FileServer, ServedFile
 from careflow_storage._transfer.download.stream import FileStream
 from careflow_storage._transfer.incomplete import (
     abort_stale,
@@ -619,6 +620,63 @@ class BackblazeStorage:
                 timeout=timeout,
                 method="stream_file",
             )
+
+    async def serve_file(
+        self,
+        key: str,
+        *,
+        method: str = "GET",
+        headers: Mapping[str, str] | None = None,
+        download_as: str | None = None,
+        version_id: str | None = None,
+        encryption: CustomerKey | None = None,
+        timeout: float | None = None,
+    ) -> ServedFile:
+        """Return the HTTP response that a web app sends to its own client, such as a player.
+
+        ::
+
+            served = await storage.serve_file(key, method=request.method, headers=request.headers)
+            return StreamingResponse(served.body, served.status, served.headers)
+
+        Evaluates the client's Range, If-Range, If-None-Match, If-Modified-Since, If-Match and
+        If-Unmodified-Since by RFC 9110, the same way on every S3 server. Several ranges, and
+        malformed ones, are ignored: the response is the whole file.
+
+        1 request for a 200, 206, 304 or 412, and for HEAD; 2 for a 416 and where If-Range does
+        not match. The bytes are read as the client takes them, in bounded memory; broken
+        connections continue on the same version. The length is always verified, and the MD5 of
+        a whole file where its ETag contains it.
+
+        The headers are those of the file, and safe: the type is not guessed (``nosniff``), types
+        that a browser would run, such as HTML and SVG, are sent as an attachment, and a file
+        without a Cache-Control of its own is ``private``.
+
+        Args:
+            method: ``GET`` or ``HEAD``.
+            headers: The headers of the client's request. The letter case of names is ignored.
+            download_as: The name that a browser saves the file under.
+            encryption: As for `get_file`.
+            timeout: The seconds until the status and headers are known. The body takes as long
+                as its client does.
+
+        Raises:
+            InvalidInputError: Another method, or ``download_as`` is no file name.
+            NoSuchKeyError: It does not exist or is hidden.
+            StorageError: Also while the body is iterated, see `ServedBody`.
+        """
+        async with self._call("serve_file", key, timeout):
+            check_customer_key(encryption, self.settings.endpoint)
+            server = FileServer(
+                self._context(),
+                existing_key(key),
+                method=method,
+                headers=headers if headers is not None else {},
+                download_as=download_as,
+                version_id=version_id,
+                encryption=encryption,
+            )
+            return await server.response()
 
     async def download_file(
         self,

@@ -71,6 +71,7 @@ STORAGE_CALLS: dict[str, tuple[tuple[str, ...], Call]] = {
     "open_recording": (("PutObject",), write_live),
     "get_file": (("GetObject",), lambda storage, key: storage.get_file(key)),
     "stream_file": (("GetObject",), stream),
+    "serve_file": (("GetObject",), lambda storage, key: storage.serve_file(key)),
     "download_file": (
         ("HeadObject",),
         lambda storage, key: storage.download_file(key, Path("never-made")),

@@ -22,6 +22,7 @@ CALLS = {
     "recording": "await storage.upload_recording('CA1', b'voice', 'a.webm')",
     "get": "await storage.get_file('stored')",
     "stream": "[chunk async for chunk in storage.stream_file('stored')]",
+    "serve": "[chunk async for chunk in (await storage.serve_file('stored')).body]",
     "open_file": "await (await storage.open_file('stored')).read()",
     "download": "await storage.download_file('stored', folder / 'stored')",
     "head": "await storage.get_file_metadata('stored')",

@@ -39,6 +39,7 @@ def every_call(storage: BackblazeStorage, folder: Path) -> dict[str, Callable[[]
         "get_signed_urls": lambda: storage.get_signed_urls(["a"]),
         "get_file": lambda: storage.get_file("a"),
         "stream_file": lambda: storage.stream_file("a").read(),
+        "serve_file": lambda: storage.serve_file("a"),
         "download_file": lambda: storage.download_file("a", folder / "a"),
         "open_file": lambda: storage.open_file("a"),
         "delete_file": lambda: storage.delete_file("a"),

@@ -39,6 +39,7 @@ class Request:
         unsettled: Whether a failed attempt may have succeeded on the server: its response was
             lost or unreadable, or the server failed while it worked.
         expects: The status of success, for `Transport.send`.
+        may_be_unmodified: Whether `Transport.open` also returns a 304, which has no body.
     """
 
     operation: str
@@ -53,6 +54,7 @@ class Request:
     attempts: int = 0
     unsettled: bool = False
     expects: int = 200
+    may_be_unmodified: bool = False
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ class Transport:
         try:
             target, headers = await self._signed(request)
             connection, head = await self._begin(request, target, headers, fresh)
-            if head.status in (200, 206):
+            if head.status in (200, 206) or (head.status == 304 and request.may_be_unmodified):
                 if check is not None:
                     check(head)
                 return ResponseStream(self, request, connection, head)

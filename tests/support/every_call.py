@@ -195,6 +195,12 @@ async def read_stream(world: World, key: str) -> bytes:
         return await stream.read()
 
 
+async def serve(world: World, key: str, **request: Any) -> bytes:
+    served = await world.storage.serve_file(world.there, **request)
+    async with served.body:
+        return b"".join([chunk async for chunk in served.body])
+
+
 async def read_range(world: World, key: str) -> bytes:
     return await world.storage.stream_file(world.there, start=5, end=len(world.large) - 5).read()
 
@@ -269,6 +275,13 @@ READING = {
         lambda world, key, result: is_large(
             world, key, world.large[:5] + result + world.large[-5:]
         ),
+    ),
+    "serve_file": Call("serve_file", ("GetObject",), serve, is_large),
+    "serve_file, a suffix": Call(
+        "serve_file",
+        ("GetObject",),
+        lambda world, key: serve(world, key, headers={"Range": "bytes=-1000"}),
+        lambda world, key, result: is_large(world, key, world.large[:-1000] + result),
     ),
     "open_file": Call("open_file", ("HeadObject", "GetObject"), read_file, is_large),
     "download_file": Call(

@@ -133,6 +133,19 @@ async def _stream_idle(world: World) -> None:
             await world.idle()
 
 
+async def _serve_stalled(world: World) -> None:
+    world.stall("GetObject", cut="hang", at=("body", 1000))
+    async with (await world.storage.serve_file(THERE)).body as body:
+        async for _ in body:
+            pass
+
+
+async def _serve_idle(world: World) -> None:
+    async with (await world.storage.serve_file(THERE)).body as body:
+        async for _ in body:
+            await world.idle()
+
+
 async def _reader_idle(world: World) -> None:
     async with await world.storage.open_file(THERE) as reader:
         await reader.read(10)
@@ -205,6 +218,8 @@ STOPPED: dict[str, StoppedCall] = {
     "get": StoppedCall(_get),
     "stream, stalled": StoppedCall(_stream_stalled),
     "stream, idle": StoppedCall(_stream_idle, idle=True),
+    "serve, stalled": StoppedCall(_serve_stalled),
+    "serve, idle": StoppedCall(_serve_idle, idle=True),
     "reader, stalled": StoppedCall(_reader_stalled),
     "reader, idle": StoppedCall(_reader_idle, idle=True),
     "listing": StoppedCall(_list),

@@ -35,6 +35,8 @@ from careflow_storage import (
     RecordingWriter,
     Retention,
     RetentionMode,
+    ServedBody,
+    ServedFile,
     SignedMethod,
     SignedRequest,
     StorageError,
@@ -265,6 +267,17 @@ async def downloads(storage: BackblazeStorage, folder: Path, key: CustomerKey) -
         assert_type(stream.metadata, FileMetadata)
     assert_type(await stream.read(), bytes)
     await stream.aclose()
+    served = await storage.serve_file(
+        "key", method="HEAD", headers={"Range": "bytes=0-1"}, download_as="call.webm"
+    )
+    assert_type(served, ServedFile)
+    assert_type(served.status, int)
+    assert_type(served.headers, dict[str, str])
+    assert_type(served.body, ServedBody)
+    async with served.body:
+        async for chunk in served.body:
+            assert_type(chunk, bytes)
+    await served.body.aclose()
     async with await storage.open_file("key") as file:
         assert_type(file, FileReader)
         assert_type(await file.read(10), bytes)

@@ -23,7 +23,7 @@ from careflow_storage._s3.headers.objects import (
 )
 from careflow_storage._s3.requests.body_md5 import InThread, with_content_md5
 from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
-from careflow_storage._s3.responses.lengths import check_range, check_whole
+from careflow_storage._s3.responses.lengths import check_range, check_suffix, check_whole
 from careflow_storage._s3.responses.malformed import malformed
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD, canonical_query
@@ -234,7 +234,9 @@ class S3Requests:
         *,
         start: int = 0,
         end: int | None = None,
+        suffix: int | None = None,
         if_match: str | None = None,
+        unless: Mapping[str, str] | None = None,
         version_id: str | None = None,
         headers: Mapping[str, str] | None = None,
         check: Callable[[ResponseHead], None] | None = None,
@@ -243,22 +245,30 @@ class S3Requests:
         """Open an object's bytes ``[start, end)``; the caller closes the stream.
 
         ``headers`` hold the customer's key, if it has one. ``check`` refuses a head that does
-        not fit, which is asked for again; ``failures`` are those before.
+        not fit, which is asked for again; ``failures`` are those before. With ``suffix`` the last
+        so many bytes are requested, and a server that does not know this may return all of them.
+        ``unless`` is If-None-Match or If-Modified-Since: the response may be a 304, which
+        ``check`` does not see.
         """
-        asked = dict(headers or {})
+        asked = {**(headers or {}), **(unless or {})}
         ranged = start > 0 or end is not None
-        if ranged:
+        if suffix is not None:
+            asked["range"] = f"bytes=-{suffix}"
+        elif ranged:
             asked["range"] = f"bytes={start}-{'' if end is None else end - 1}"
         if if_match is not None:
             asked["if-match"] = f'"{if_match}"'
         request = Request("GetObject", "GET", key, _version_query(version_id), asked)
+        request.may_be_unmodified = bool(unless)
         settled = False
 
         def believed(head: ResponseHead) -> None:
-            if is_web_page(head.headers) and not settled:
+            if head.status == 304 or (is_web_page(head.headers) and not settled):
                 return
             try:
-                if ranged:
+                if suffix is not None and head.status == 206:
+                    check_suffix(head.headers, suffix)
+                elif ranged:
                     check_range(head.status, head.headers, start, end)
                 elif head.status != 200 or "content-range" in head.headers:
                     check_whole(head.status, head.headers)

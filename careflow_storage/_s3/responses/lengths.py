@@ -95,6 +95,14 @@ def check_range(status: int, headers: Mapping[str, str], start: int, end: int | 
         raise ValueError("its length is not that of its range")
 
 
+def check_suffix(headers: Mapping[str, str], suffix: int) -> None:
+    """Hold a 206 to a request for the last ``suffix`` bytes; raise `ValueError`."""
+    total = parse_content_range(headers.get("content-range", "")).total
+    if total is None:
+        raise ValueError("its range is the end of an object of unknown size")
+    check_range(206, headers, max(0, total - suffix), None)
+
+
 def _end_of(found: ContentRange, end: int | None) -> int | None:
     """Return where the range should end, by its total."""
     if found.total is None:

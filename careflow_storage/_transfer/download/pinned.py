@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from careflow_storage._http.parser import ResponseHead
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.headers.objects import ObjectHead, read_object_head
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage._transfer.download.conditions import Span
 from careflow_storage.errors import (
     InvalidRangeError,
     PreconditionFailedError,
@@ -64,6 +67,34 @@ class PinnedObject:
             if start > 0 or end is None:
                 raise
         return await self._get(0, None, empty=True)
+
+    async def open_first(
+        self, span: Span, *, if_match: str | None, unless: Mapping[str, str]
+    ) -> ResponseStream:
+        """Open a range with one request, under the conditions of a client.
+
+        Where the response is a 304, ``head`` stays None.
+
+        Raises:
+            PreconditionFailedError: ``if_match`` is not the object's ETag.
+            InvalidRangeError: The object has no such bytes.
+        """
+
+        def check(found: ResponseHead) -> None:
+            self._compare(read_object_head(self.key, found.headers, self._context.requests.bucket))
+
+        return await self._context.requests.get_object(
+            self.key,
+            start=span.start,
+            end=span.end,
+            suffix=span.suffix,
+            if_match=if_match,
+            unless=unless,
+            version_id=self._version_id,
+            headers=self._key_headers,
+            check=check,
+            failures=self.failures,
+        )
 
     async def request_head(self) -> ObjectHead:
         """Request the metadata. 1 HEAD."""

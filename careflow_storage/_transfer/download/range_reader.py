@@ -65,7 +65,11 @@ class RangeReader:
         end = self._end
         if self.slow:
             end = min(self._position + CHUNK_BYTES, self._expected)
-        self._response = await self._object.open(self._position, end)
+        self.begin(await self._object.open(self._position, end), end)
+
+    def begin(self, response: ResponseStream, end: int | None) -> None:
+        """Read from a response that has the bytes from the current position to ``end``."""
+        self._response = response
         self._until = self._expected if end is None else min(end, self._expected)
 
     @property

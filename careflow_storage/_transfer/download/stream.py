@@ -72,8 +72,12 @@ class FileStream:
         encryption: CustomerKey | None = None,
         timeout: float | None = None,
         method: str | None = None,
+        opened: tuple[PinnedObject, ResponseStream] | None = None,
     ) -> None:
-        """``head`` is the response to a HEAD request, which all responses must match."""
+        """``head`` is the response to a HEAD request, which all responses must match.
+
+        ``opened`` is the first response, and the object that it has pinned.
+        """
         check_range(start, end)
         self._deadline = Deadline(
             timeout,
@@ -86,10 +90,15 @@ class FileStream:
         self._key = key
         self._empty = start == end
         self._hashes = verify and start == 0 and end is None
-        self._object = PinnedObject(
-            context, key, version_id=version_id, head=head, encryption=encryption
+        self._object = (
+            opened[0]
+            if opened is not None
+            else PinnedObject(context, key, version_id=version_id, head=head, encryption=encryption)
         )
         self._reader = RangeReader(context, self._object, start, end)
+        if opened is not None:
+            self._reader.begin(opened[1], end)
+            self._reader.pause()
         # Weak: a loop that ends early drops the generator, which then releases its slot at once.
         # A reference cycle with this object would delay that until garbage collection.
         self._pieces: weakref.ref[AsyncGenerator[Any]] | None = None
