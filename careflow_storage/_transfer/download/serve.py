@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.headers.objects import ObjectHead
-from careflow_storage._s3.presign import attachment
+from careflow_storage._s3.requests.presign import attachment
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage._transfer.context import TransferContext
