@@ -123,11 +123,13 @@ def draw(rows: list[list[str]], edges: Edges) -> str:
         fill, ink = ("#eef2f7", "#33475b") if name.startswith("_") else ("#1f5fbf", "#ffffff")
         subject = SUBJECTS.get(name, "")
         middle = left + width / 2
+        # About 0.6 of the font size per character; a long name in a narrow box is written smaller.
+        size = min(14, int((width - 8) / (0.6 * len(name))))
         lines += [
             f'<rect x="{left:.0f}" y="{y:.0f}" width="{width:.0f}" height="{BOX}" rx="6" '
             f'fill="{fill}" stroke="#33475b" stroke-opacity="0.35"/>',
             f'<text x="{middle:.0f}" y="{y + (19 if subject else 27):.0f}" text-anchor="middle" '
-            f'font-size="14" fill="{ink}">{escape(name)}</text>',
+            f'font-size="{size}" fill="{ink}">{escape(name)}</text>',
         ]
         if subject:
             lines.append(

@@ -274,7 +274,7 @@ async def test_a_lifecycle_rule_is_removed_after_a_yes(command: Command) -> None
         (("expire", "--hide-after", "36h"), "36h"),
         (("expire", "--hide-after", "365"), "365"),
         (("expire", "--erase-after", "0d"), "0d"),
-        (("expire", "--cancel-unfinished-after", "never"), "set at least one"),
+        (("expire", "--cancel-unfinished-after", "never"), "at least one must be set"),
         (("set", "no-such.json"), "no-such.json"),
     ],
 )
