@@ -45,7 +45,7 @@ def is_amazon_key_id(key_id: str) -> bool:
 
 
 def is_temporary_key_id(key_id: str) -> bool:
-    """Whether this is the ID of a key of Amazon's that is nothing without its session token."""
+    """Whether this is the ID of a temporary Amazon key, which needs its session token."""
     return is_amazon_key_id(key_id) and key_id.startswith("ASIA")
 
 

@@ -1,4 +1,4 @@
-"""The life of a storage: opened once, closed once, used in one event loop of one process."""
+"""Opens and closes the resources of a storage, once, in one event loop of one process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Runtime:
         return missing_settings(self.settings, self._given)
 
     async def open(self) -> None:
-        """Make the connection pool and the threads. Does nothing the second time."""
+        """Create the connection pool and the threads, unless they exist."""
         async with self._opening:
             await self._open()
 
@@ -94,16 +94,17 @@ class Runtime:
         )
 
     def call(self, method: str, key: str | None = None, timeout: float | None = None) -> MethodCall:
-        """Return the context in which ``method`` of this storage does its work."""
+        """Return the `MethodCall` in which one call of the public ``method`` runs."""
         return MethodCall(method, self.settings.bucket_name, key, timeout, self.in_flight)
 
     def context(self) -> TransferContext:
-        """Return the transfer context, if the caller may use it here and now.
+        """Return the transfer context, after checking the state, the process and the event loop.
 
         Raises:
             NotConfiguredError: Required settings are missing.
             StorageClosedError: Not opened yet, or closed.
-            WrongLoopError: Another event loop than the one that opened it, or a forked process.
+            WrongLoopError: Called in another event loop than the one that opened it, or in a
+                forked process.
         """
         if self._context is None or self._closed:
             if self.missing and not self._closed:
@@ -126,14 +127,14 @@ class Runtime:
         return self._context
 
     async def close(self, grace: float = DEFAULT_GRACE) -> None:
-        """End what is in flight, within ``grace`` seconds; then close connections and threads.
+        """End the calls in flight within ``grace`` seconds, then close connections and threads.
 
-        Safe to call twice, and at once in several tasks: the shortest grace counts. Called inside
-        a call of this storage it returns while that call, and then the closing, still ends.
+        Safe to call twice, and in several tasks at once: the shortest grace applies. Inside a
+        call of this storage it returns at once; the storage is closed after that call has ended.
 
         Raises:
             InvalidInputError: ``grace`` is not a number of seconds.
-            WrongLoopError: The event loop that opened it is another, and could still close it.
+            WrongLoopError: Another event loop opened the storage, and is not closed yet.
         """
         grace = checked_grace(grace)
         context = self._context
@@ -151,7 +152,7 @@ class Runtime:
             await self._closing.wait(grace)
 
     async def _close_elsewhere(self, context: TransferContext) -> None:
-        """Release what needs no event loop, if the loop that opened the storage is closed."""
+        """Release everything that needs no event loop, if the storage's own loop is closed."""
         if self._loop is not None and not self._loop.is_closed():
             raise WrongLoopError(
                 "The storage was opened in another event loop.",
@@ -162,8 +163,8 @@ class Runtime:
         self._closed = True
         if not self.in_flight.is_empty:
             logger.warning(
-                "The event loop was closed before the storage: calls in flight were cut off, and "
-                "abort_stale_uploads() finds what they left."
+                "The event loop was closed before the storage: calls in flight were cut off. "
+                "abort_stale_uploads() aborts the uploads that they left."
             )
         self.in_flight.deadline = 0.0
         context.session.abandon()

@@ -45,7 +45,7 @@ from typing import Any, TypeVar
 
 
 class StorageError(Exception):
-    """The root of all errors raised by this package.
+    """The base class of all errors of this package.
 
     Attributes:
         message: One sentence about what happened.
@@ -70,8 +70,8 @@ class StorageError(Exception):
             server (``open_recording(on_error="keep")``), from byte ``kept_start`` on.
         kept_start: The position of the first byte in ``kept_file``. The bytes before it are in
             the unfinished upload. If that no longer exists, the message says so.
-        stored_unmarked: Whether the recording ``key`` is stored as far as it came, but without
-            the mark that it is partial. The message names the version.
+        stored_unmarked: Whether the partial recording ``key`` is stored, but not marked as
+            partial. The message names the version.
     """
 
     def __init__(
@@ -162,13 +162,13 @@ def _missing_hint(missing: tuple[str, ...]) -> str:
     hint = "Set them in the environment or in a .env file, or pass StorageSettings(...)."
     pair = {"BACKBLAZE_KEY_ID", "BACKBLAZE_APPLICATION_KEY"}
     if len(pair.intersection(missing)) == 1:
-        hint += " Half of Backblaze's key pair is never completed from AWS_* variables."
+        hint += " AWS_* variables never complete one half of Backblaze's key pair."
     elif pair.intersection(missing):
-        hint += " A key of Amazon's in AWS_ACCESS_KEY_ID is not used for Backblaze."
+        hint += " An Amazon key in AWS_ACCESS_KEY_ID is not used for Backblaze."
     if "BACKBLAZE_ENDPOINT" in missing:
         hint += (
-            " The console shows the endpoint beside the bucket; a region of Amazon's in AWS_REGION "
-            "does not contain it."
+            " The console shows the endpoint beside the bucket. An Amazon region in AWS_REGION is "
+            "not used for Backblaze."
         )
     return hint
 

@@ -1,4 +1,4 @@
-"""What the methods of the storage return: frozen, typed, ready for JSON."""
+"""The results of the storage's methods: frozen pydantic models."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ ChecksumAlgorithm = Literal["md5", "crc32", "sha256"]
 
 
 class Model(BaseModel):
-    """The root of all results: frozen, and nothing but its fields."""
+    """The base class of all results: frozen, without extra fields."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
 class Checksum(Model):
-    """A checksum of an object's bytes that both sides agreed on.
+    """A checksum of an object, on which the client and the server agree.
 
-    ``value`` is lower-case hex. With ``parts`` set it is composite, the hash of the parts'
-    hashes, as in a multipart ETag; else it is the hash of the whole object.
+    ``value`` is lower-case hex. If ``parts`` is set, the checksum is composite: the hash of the
+    parts' hashes, as in a multipart ETag. Otherwise it is the hash of the whole object.
     """
 
     algorithm: ChecksumAlgorithm
@@ -33,11 +33,11 @@ class Checksum(Model):
 class UploadResult(Model):
     """An object that the server has confirmed.
 
-    ``url`` is its address without a signature: in a private bucket it needs a presigned URL.
-    ``size`` is in bytes. ``parts`` is 1 for a single PUT. ``version_id`` is None where the
-    bucket keeps no versions (B2's always do). ``reused`` are the bytes of it that an interrupted
-    upload had stored already, so that they were not sent again. ``partial`` says that the
-    recording was cut off: it holds what had arrived until then.
+    ``url`` is the address without a signature: in a private bucket, use a presigned URL.
+    ``size`` is in bytes. ``parts`` is 1 for a single PUT. ``version_id`` is None if the bucket
+    keeps no versions (on B2 every bucket does). ``reused`` is the number of bytes that an
+    interrupted upload had stored already. ``partial`` is True for a recording that was cut off:
+    it holds the bytes that had arrived.
     """
 
     key: str
@@ -54,11 +54,11 @@ class UploadResult(Model):
 
 
 class SignedRequest(Model):
-    """A signed request. Anyone who has it can send it, any number of times, until it expires.
+    """A signed request. Any client can send it, any number of times, until it expires.
 
     Send all ``headers``, with exactly these values, in addition to those that every HTTP
-    client sets itself (``Host`` and ``Content-Length``). ``expires_at`` is in UTC. The
-    signature is in ``url``, which is a permission: it is not in the ``repr``.
+    client sets itself (``Host`` and ``Content-Length``). ``expires_at`` is in UTC. ``url``
+    contains the signature and grants access, so it is not in the ``repr``.
     """
 
     method: Literal["PUT", "POST", "GET", "DELETE"]
@@ -70,10 +70,9 @@ class SignedRequest(Model):
 class DownloadResult(Model):
     """A file that was written completely.
 
-    ``verified`` names what the bytes were checked against: ``md5`` of the whole object, the
-    ``md5`` of each part (``composite-md5``), or only their ``length``, where the object's
-    ETag is not made of MD5s that can be recomputed. ``reused`` are the bytes that an interrupted
-    download had written already.
+    ``verified`` names the check of the bytes: ``md5`` of the whole object, ``composite-md5`` (the
+    MD5 of each part), or only ``length`` if the object's ETag cannot be computed from MD5s.
+    ``reused`` is the number of bytes that an interrupted download had written already.
     """
 
     key: str
@@ -87,7 +86,7 @@ class DownloadResult(Model):
 
 
 class DeleteResult(Model):
-    """What a deletion did.
+    """The result of deleting one key.
 
     B2 keeps every version: deleting by key *hides* the object behind a delete marker
     (``delete_marker=True``, ``version_id`` is the marker's) and its bytes stay stored and
@@ -104,10 +103,10 @@ class DeleteResult(Model):
 
 
 class PurgeResult(Model):
-    """How many versions, delete markers and unfinished uploads were erased.
+    """The number of versions, delete markers and unfinished uploads that were erased.
 
-    ``key`` is the key, or the prefix of all that were meant. ``bytes`` are those of the
-    versions; what the parts of unfinished uploads held is not counted.
+    ``key`` is the key or the prefix that was purged. ``bytes`` is the size of the versions; the
+    parts of unfinished uploads are not counted.
     """
 
     key: str
@@ -127,11 +126,11 @@ class FileInfo(Model):
 
 
 class FolderContents(Model):
-    """What is directly in a folder, each list in UTF-8 byte order.
+    """The direct content of a folder. Each list is in UTF-8 byte order.
 
-    ``common_prefixes`` are the folders below it, whole: ``["recordings/CA123/", ...]``. ``files``
-    are those that are in none of them. A file whose key is the folder's own prefix, as some
-    tools make for an empty folder, is one of them.
+    ``common_prefixes`` are the full prefixes of the folders below: ``["recordings/CA123/", ...]``.
+    ``files`` are the files in the folder itself, including a file whose key is the folder's
+    prefix, which some tools create for an empty folder.
     """
 
     common_prefixes: list[str]
@@ -141,9 +140,9 @@ class FolderContents(Model):
 class FileVersion(Model):
     """One version of a file, or a delete marker (of ``size`` 0 and without an ETag).
 
-    ``is_latest`` says that it is what the key shows: the file, or as a delete marker that it is
-    hidden. ``version_id`` is None for what was stored while the bucket kept no versions (S3's
-    version "null"; B2 always keeps them).
+    ``is_latest`` is True for the newest version of the key: the current file, or the delete
+    marker that hides it. ``version_id`` is None for a file that was stored while the bucket kept
+    no versions (S3's version "null"; B2 always keeps them).
     """
 
     key: str
@@ -156,12 +155,12 @@ class FileVersion(Model):
 
 
 class FileMetadata(Model):
-    """What the server knows about one object.
+    """The server's information about one object.
 
-    ``metadata`` is the uploader's own. ``partial`` says that it is a recording that was cut off.
-    ``encryption`` is None if the server reports none that B2 has. The server returns
-    ``retention`` and ``legal_hold`` only to application keys with readFileRetentions and
-    readFileLegalHolds: for others every file looks unlocked. A ``retention`` may have ended.
+    ``metadata`` is the uploader's own. ``partial`` is True for a recording that was cut off.
+    ``encryption`` is None if the server reports none, or one that B2 does not have. The server
+    returns ``retention`` and ``legal_hold`` only to application keys with readFileRetentions and
+    readFileLegalHolds: to other keys every file looks unlocked. A ``retention`` may have ended.
     """
 
     key: str
@@ -178,7 +177,7 @@ class FileMetadata(Model):
 
 
 class IncompleteUpload(Model):
-    """A multipart upload that was begun, and neither completed nor aborted (yet).
+    """A multipart upload that is neither completed nor aborted yet.
 
     Its parts are stored and billed. ``initiated`` is in UTC.
     """
@@ -189,7 +188,7 @@ class IncompleteUpload(Model):
 
 
 class Progress(Model):
-    """How far a transfer is: bytes moved so far, never falling, and the total if known."""
+    """The bytes that a transfer has moved so far, never decreasing, and the total if known."""
 
     transferred: int
     total: int | None

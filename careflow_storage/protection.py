@@ -1,4 +1,4 @@
-"""What protects a stored file: encryption by the server, and object lock against erasing."""
+"""Encryption by the server, and object lock: the types, and the checks of their values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RetentionMode = Literal["governance", "compliance"]
 
 
 class CustomerKey:
-    """Your own AES-256 key, with which the server encrypts and decrypts (SSE-C).
+    """An AES-256 key of your own, with which the server encrypts and decrypts (SSE-C).
 
-    The server does not keep it: without it the file cannot be read again, not even by
-    Backblaze. It is in no repr and cannot be pickled.
+    The server does not keep the key: without it the file cannot be read again, not even by
+    Backblaze. The key is in no repr and cannot be pickled.
 
     Args:
         key: 32 bytes.
@@ -32,7 +32,7 @@ class CustomerKey:
     def __init__(self, key: bytes) -> None:
         good = type(key) is bytes and len(key) == 32
         if not good:
-            # Error trackers print local variables; what is one byte too short is a secret, too.
+            # Error trackers record local variables, and a key that lacks a byte is still a secret.
             del key
             raise InvalidInputError("encryption: a customer's key must be 32 bytes.")
         self._key = key
@@ -47,14 +47,15 @@ class CustomerKey:
         """Read a key from its base64 form.
 
         Raises:
-            InvalidInputError: It is not the base64 of 32 bytes. The message does not repeat it.
+            InvalidInputError: The text is not the base64 of 32 bytes. The message does not show
+                it.
         """
         key = _decoded(text)
         if key is None or len(key) != 32:
             del text, key
             raise InvalidInputError(
                 "encryption: a customer's key must be the base64 of 32 bytes.",
-                hint="CustomerKey.generate().to_base64() makes such a text.",
+                hint="CustomerKey.generate().to_base64() returns one.",
             )
         return cls(key)
 
@@ -64,14 +65,14 @@ class CustomerKey:
 
     @property
     def md5(self) -> str:
-        """The base64 of its MD5, by which the server distinguishes keys. Not secret."""
+        """The MD5 of the key in base64, which identifies the key to the server. Not secret."""
         return base64.b64encode(hashlib.md5(self._key, usedforsecurity=False).digest()).decode()
 
     def headers(self) -> dict[str, str]:
-        """Return the three headers that carry it in a request. Secret.
+        """Return the three request headers that hold the key. Secret.
 
-        For who uses a presigned URL of an encrypted file: they must be sent with it. The key's
-        value is a text whose ``repr`` is redacted, since dicts are printed so easily.
+        A client that uses a presigned URL of an encrypted file must send them. The ``repr`` of
+        the key's value is redacted, since dicts are often printed.
         """
         return {
             "x-amz-server-side-encryption-customer-algorithm": "AES256",
@@ -91,12 +92,12 @@ class CustomerKey:
         return hash(self.md5)
 
     def __reduce__(self) -> NoReturn:
-        # A task queue or a cache would store it in the open.
+        # A task queue or a cache would store it unencrypted.
         raise TypeError("A CustomerKey cannot be pickled; load it in each process.")
 
 
 class _Secret(str):
-    """A text that is not shown where local variables are."""
+    """A str whose ``repr`` does not show it."""
 
     __slots__ = ()
 
@@ -116,10 +117,10 @@ Encryption = Literal["SSE-B2"] | CustomerKey
 
 
 class Retention(BaseModel):
-    """Until when a version cannot be erased. ``retain_until`` is an aware datetime.
+    """A lock that keeps a version from being erased until ``retain_until``, an aware datetime.
 
-    A key with the capability bypassGovernance can lift ``governance``; ``compliance`` cannot be
-    lifted.
+    An application key with the capability bypassGovernance can lift ``governance``. No key can
+    lift ``compliance``.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
@@ -129,11 +130,11 @@ class Retention(BaseModel):
 
 
 def check_encryption(encryption: Encryption | None, endpoint: str | None) -> None:
-    """Refuse an invalid encryption, and a key over plain HTTP.
+    """Check that ``encryption`` is valid, and that a customer's key is sent over https only.
 
     Raises:
-        InvalidInputError: It is not an encryption, or the key would be readable on the network:
-            servers refuse a key over HTTP too, but only after it was sent.
+        InvalidInputError: It is not. Servers refuse a key over http, too, but only after it was
+            sent.
     """
     if encryption is None or encryption == "SSE-B2":
         return
@@ -141,33 +142,33 @@ def check_encryption(encryption: Encryption | None, endpoint: str | None) -> Non
 
 
 def check_customer_key(key: CustomerKey | None, endpoint: str | None) -> None:
-    """As `check_encryption`, for what reads: there only a customer's key means anything."""
+    """Check the ``encryption`` of a method that reads: a `CustomerKey`, sent over https only."""
     if key is None:
         return
     if not isinstance(key, CustomerKey):
         kind = type(key).__name__
-        # It may be the key itself, given as bytes or text.
+        # The value may be the key itself, as bytes or text.
         del key
         raise InvalidInputError(
             f"encryption must be a CustomerKey, not {kind}.",
-            hint="CustomerKey(32 bytes) or CustomerKey.from_base64(text). What B2 encrypts with "
-            "its own keys (SSE-B2, for uploads) is read without any.",
+            hint="Use CustomerKey(32 bytes) or CustomerKey.from_base64(text). Files that B2 "
+            "encrypts with its own keys (SSE-B2) are read without a key.",
         )
     host = host_of(endpoint or "")
     if endpoint is not None and endpoint.startswith("http:") and not is_loopback(host):
         raise InvalidInputError(
-            "encryption: a customer's key is not sent over http://, where everyone on the way "
-            "reads it.",
+            "encryption: a customer's key is not sent over http://, where every machine on the "
+            "network path can read it.",
             hint="Use an https:// endpoint.",
         )
 
 
 def check_lock(retention: Retention | None, legal_hold: bool) -> None:
-    """Refuse what locks nothing.
+    """Check the arguments that lock a file.
 
     Raises:
-        InvalidInputError: It is no `Retention`, its time is not ahead, or ``legal_hold`` is no
-            bool.
+        InvalidInputError: ``retention`` is not a `Retention`, its time is not in the future, or
+            ``legal_hold`` is not a bool.
     """
     if type(legal_hold) is not bool:
         raise InvalidInputError(f"legal_hold must be True or False, not {legal_hold!r}.")

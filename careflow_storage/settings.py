@@ -5,8 +5,8 @@ environment, the file ``.env`` of the working directory, a file with the variabl
 secrets directory (``/run/secrets``, as mounted by Docker and Kubernetes). The ``AWS_*`` names of
 the migration table come last, by groups: the AWS key pair is used only if neither half of
 Backblaze's is set, and the AWS region and endpoint only if neither of Backblaze's is. A server
-refuses a pair that is mixed of both without giving the reason. Amazon's own values (a region such
-as ``us-east-1``, a key ID such as ``ASIA...``) are not used for B2.
+refuses a mixed pair without giving the reason. Amazon's own values (a region such as
+``us-east-1``, a key ID such as ``ASIA...``) are not used for B2.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -30,7 +30,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -39,7 +38,6 @@ from pydantic_settings import (
 )
 
 from careflow_storage._aws_names import (
-    AWS_NAMES,
     AwsNamesSource,
     is_amazon_key_id,
     is_temporary_key_id,
@@ -54,6 +52,7 @@ from careflow_storage._endpoint import (
     is_loopback,
     normalize_endpoint,
 )
+from careflow_storage._settings_errors import label_of, variable_of, without_values
 from careflow_storage.errors import InvalidInputError
 
 _MIB = 1024 * 1024
@@ -71,12 +70,12 @@ _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 def _bytes_of(value: object) -> object:
     """Turn a size with a unit into bytes: "64MiB", "5 GB"."""
     if not isinstance(value, str) or not value.strip()[-1:].isalpha():
-        return value  # a plain number, or what pydantic refuses as one
+        return value  # a plain number, or a value that pydantic refuses
     # pydantic ignores all that follows the unit.
     if _SIZE.fullmatch(value.strip()):
         with contextlib.suppress(ValidationError):
             return int(_BYTE_SIZE.validate_python(value.strip()))
-    # Outside of the block, since the error above holds the value.
+    # Raised outside of the block: pydantic's error holds the value.
     raise ValueError("must be a number of bytes or a size such as 64MiB or 5GB")
 
 
@@ -183,11 +182,11 @@ class StorageSettings(BaseSettings):
     if not TYPE_CHECKING:
 
         def __init__(self, **values: Any) -> None:
-            _without_values(super().__init__, values)
+            without_values(super().__init__, values)
 
         def __setattr__(self, name: str, value: Any) -> None:
             # Always refused. pydantic's own error would show the value.
-            _without_values(functools.partial(super().__setattr__, name, value), {})
+            without_values(functools.partial(super().__setattr__, name, value), {})
 
     @property
     def is_configured(self) -> bool:
@@ -202,7 +201,7 @@ class StorageSettings(BaseSettings):
     def missing_variables(self) -> tuple[str, ...]:
         """Return the names of the variables that must be set before a request."""
         needed = ("key_id", "application_key", "bucket_name", "endpoint")
-        return tuple(_variable(name) for name in needed if getattr(self, name) is None)
+        return tuple(variable_of(name) for name in needed if getattr(self, name) is None)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with the fields of ``update`` replaced, checked like new settings.
@@ -217,7 +216,7 @@ class StorageSettings(BaseSettings):
         copy = cls.__new__(cls)
         # Not BaseSettings' own, which would read the environment again.
         update = None  # it may hold the key, and a traceback would hold this frame
-        _without_values(functools.partial(BaseModel.__init__, copy), given)
+        without_values(functools.partial(BaseModel.__init__, copy), given)
         return copy
 
     @classmethod
@@ -258,7 +257,7 @@ class StorageSettings(BaseSettings):
             raise ValueError("is wrapped in quotes; remove them (docker --env-file keeps quotes)")
         if not text.isascii() or any(character <= " " or character == "\x7f" for character in text):
             raise ValueError(
-                "has a space, line break or other character in it that cannot be right"
+                "contains a space, a line break or another character that is not allowed"
             )
         return text or None
 
@@ -277,7 +276,7 @@ class StorageSettings(BaseSettings):
     @field_validator("key_id")
     @classmethod
     def _check_key_id(cls, key_id: str | None) -> str | None:
-        # Refused before a secret is shown and sent as a key ID, which is public.
+        # A key ID is shown and sent in the clear, so a secret must not pass as one.
         if key_id is not None and _APPLICATION_KEY.fullmatch(key_id):
             raise ValueError("holds an application key, not its ID: the two are swapped")
         return key_id
@@ -297,11 +296,11 @@ class StorageSettings(BaseSettings):
             if self.bucket_name is not None:
                 problem = bucket_name_problem(self.bucket_name, b2=self.is_b2)
                 if problem:
-                    raise ValueError(f"{_label('bucket_name')} {problem}")
+                    raise ValueError(f"{label_of('bucket_name')} {problem}")
         self._check_key_of_server()
         if self.retry_max_delay < self.retry_base_delay:
             raise ValueError(
-                f"{_variable('retry_max_delay')} is less than {_variable('retry_base_delay')}"
+                f"{variable_of('retry_max_delay')} is less than {variable_of('retry_base_delay')}"
             )
         return self
 
@@ -310,22 +309,22 @@ class StorageSettings(BaseSettings):
         key_id = self.key_id or ""
         if self.is_b2 and _MASTER_KEY_ID.fullmatch(key_id):
             raise ValueError(
-                f"{_label('key_id')} is the ID of the master key, which B2's S3 API refuses; "
+                f"{label_of('key_id')} is the ID of the master key, which B2's S3 API refuses; "
                 "create an application key on the console's page Application Keys"
             )
         if self.is_b2 and is_amazon_key_id(key_id):
             raise ValueError(
-                f"{_label('key_id')} is the ID of a key of Amazon's, which Backblaze does not "
-                "know; create an application key on the console's page Application Keys"
+                f"{label_of('key_id')} is the ID of an Amazon key, which Backblaze does not know; "
+                "create an application key on the console's page Application Keys"
             )
         if self.is_b2 and self.session_token is not None:
             raise ValueError(
-                f"{_label('session_token')} is set, but Backblaze has no temporary keys; unset it"
+                f"{label_of('session_token')} is set, but Backblaze has no temporary keys; unset it"
             )
         if self.endpoint is not None and is_temporary_key_id(key_id) and self.session_token is None:
             raise ValueError(
-                f"{_label('key_id')} is the ID of a temporary key: give its session token, too, "
-                f"as {_label('session_token')} and in the same place"
+                f"{label_of('key_id')} is the ID of a temporary key: set its session token, too, "
+                f"as {label_of('session_token')} in the same place"
             )
 
     def _derive_place(self) -> None:
@@ -335,8 +334,8 @@ class StorageSettings(BaseSettings):
         derived = b2_region(host_of(self.endpoint))
         if derived is not None and self.region is not None and self.region.lower() != derived:
             raise ValueError(
-                f"{_label('region')} does not fit {_label('endpoint')}, "
-                f"whose region is {derived}; give only one of the two"
+                f"{label_of('region')} does not match {label_of('endpoint')}, "
+                f"whose region is {derived}; set only one of the two"
             )
         self._set("region", derived or self.region or "us-east-1")
 
@@ -349,20 +348,20 @@ class StorageSettings(BaseSettings):
             self._set("region", b2_region(host_of(endpoint)))
         elif _LIKE_B2_REGION.fullmatch(self.region):
             raise ValueError(
-                f"{_label('region')} is none of Backblaze's regions, which are "
-                f"{', '.join(B2_REGIONS)}; for another S3 server set {_label('endpoint')}, too"
+                f"{label_of('region')} is not one of Backblaze's regions "
+                f"({', '.join(B2_REGIONS)}); for another S3 server set {label_of('endpoint')}, too"
             )
-        # Any other name belongs to another server, whose endpoint is missing.
+        # Any other region is that of another server, whose endpoint is missing.
 
     def _check_scheme(self, endpoint: str) -> None:
         if endpoint.startswith("https://") or is_loopback(host_of(endpoint)):
             return
         if self.is_b2:
-            raise ValueError(f"{_label('endpoint')} must begin with https://: B2 has no other")
+            raise ValueError(f"{label_of('endpoint')} must begin with https://: B2 has no http")
         if not self.allow_http:
             raise ValueError(
-                f"{_label('endpoint')} has no https, so recordings would travel in the open; "
-                f"set {_variable('allow_http')}=true if that network is your own"
+                f"{label_of('endpoint')} is not https, so recordings would be sent unencrypted; "
+                f"set {variable_of('allow_http')}=true if the network is your own"
             )
 
     def _set(self, name: str, value: str | None) -> None:
@@ -381,53 +380,3 @@ def settings_from_environment(**values: Any) -> StorageSettings:
         values.clear()
         problems = "; ".join(str(problem["msg"]) for problem in error.errors())
         raise InvalidInputError(f"The settings are not valid: {problems}") from None
-
-
-def _variable(name: str) -> str:
-    return f"BACKBLAZE_{name.upper()}"
-
-
-def _label(name: str) -> str:
-    # The value may come from the AWS name, so an error names both.
-    return f"{_variable(name)} (or {AWS_NAMES[name]})" if name in AWS_NAMES else _variable(name)
-
-
-def _without_values(validate: Callable[..., None], values: dict[str, Any]) -> None:
-    """Call a validator; its errors name the variables and hold no value.
-
-    pydantic can keep values out of the text of its errors, but not out of ``errors()``, which
-    error trackers record, like local variables. A decoding error holds the whole file. ``values``
-    are cleared if they are refused.
-    """
-    refusal: Exception | None = None
-    try:
-        validate(**values)
-    except ValidationError as error:
-        lines = [_readable_line(line) for line in error.errors(include_url=False)]
-        refusal = ValidationError.from_exception_data(error.title, lines, hide_input=True)
-    except UnicodeDecodeError:
-        refusal = InvalidInputError(
-            "A settings file is not UTF-8 text.",
-            hint="Save .env and secrets as UTF-8; PowerShell's redirection writes UTF-16.",
-        )
-    # Raised out here, so that the original error with its values is not the context.
-    if refusal is not None:
-        values.clear()
-        del validate
-        raise refusal
-
-
-def _readable_line(line: ErrorDetails) -> InitErrorDetails:
-    text = line["msg"]
-    name = str(line["loc"][0]) if line["loc"] else None
-    if line["type"] == "value_error":
-        text = str(line["ctx"]["error"])
-        if name is not None:
-            text = f"{_label(name)} {text}"
-    elif name is not None:
-        text = f"{_label(name)}: {text}"
-    return InitErrorDetails(
-        type=PydanticCustomError(line["type"], "{problem}", {"problem": text}),
-        loc=line["loc"],
-        input="<hidden>",
-    )

@@ -1,4 +1,4 @@
-"""`BackblazeStorage`: the whole life of a recording in one object."""
+"""`BackblazeStorage`: store, play back, download, list and delete recordings."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ class BackblazeStorage:
     budget. It belongs to the event loop that opened it.
 
     Args:
-        settings: Where the bucket is and the key to it; from ``BACKBLAZE_*`` when None.
-        session: An aioboto3 (or aiobotocore) session to take the credentials from, refreshable
-            ones too, instead of those of the settings.
+        settings: The bucket and its application key. Default: read from ``BACKBLAZE_*``.
+        session: An aioboto3 or aiobotocore session. Its credentials, which may be refreshable,
+            replace those of the settings.
 
     Raises:
-        InvalidInputError: A setting is malformed, or ``session`` is none of these (boto3's, for
-            one, blocks the event loop).
+        InvalidInputError: A setting is malformed, or ``session`` has another type. (A boto3
+            session would block the event loop.)
     """
 
     def __init__(
@@ -142,33 +142,35 @@ class BackblazeStorage:
         await self.close()
 
     async def close(self, grace: float = DEFAULT_GRACE) -> None:
-        """End what is in flight, and close all connections. At once when nothing is.
+        """Cancel the calls in flight, clean up, and close all connections.
 
-        New calls are refused with `StorageClosedError`. Running ones are cancelled, and raise it
-        too; a call that its own task was cancelled in raises ``CancelledError``, as ever. Uploads
-        are aborted, open recordings aborted or kept as their ``on_error`` says. All this has
-        ``grace`` seconds; what could not be cleaned up by then is logged with its upload ID.
+        Returns at once if no call is in flight. New calls raise `StorageClosedError`, and so do
+        the running ones, which are cancelled; if the caller's own task was cancelled, they raise
+        ``CancelledError`` as usual. Uploads are aborted. Open recordings are aborted or kept, as
+        their ``on_error`` says. Uploads that could not be cleaned up within ``grace`` seconds are
+        logged with their IDs.
 
-        Safe to call twice, and in several tasks at once. Cancelled itself, it gives the clean-up
-        0.8 s, closes, and is cancelled then. Inside a call of this storage, such as in a progress
-        callback, it returns before the storage is closed, since that call must end first. In a
-        forked child it leaves the parent's connections and uploads alone.
+        Safe to call twice, and in several tasks at once. If it is cancelled, it limits the
+        clean-up to 0.8 s and closes before it raises ``CancelledError``. Inside a call of this
+        storage, such as in a progress callback, it returns early, and the storage is closed after
+        that call has ended. In a forked child it leaves the parent's connections and uploads
+        alone.
 
         Args:
-            grace: The most seconds for aborts and keeps. 0 cancels and closes at once.
+            grace: The most seconds for the clean-up. 0 cancels and closes at once.
 
         Raises:
             InvalidInputError: ``grace`` is not a number of seconds, 0 or more.
-            WrongLoopError: Another event loop opened it, which is not closed yet. Where that one
-                is closed, what needs no loop is released.
+            WrongLoopError: Another event loop opened the storage, and is not closed yet. If it
+                is closed, everything that needs no loop is released.
         """
         with self._call("close"):
             await self._runtime.close(grace)
 
-    # No cached_property: pyright does not take one for a property of a protocol.
+    # Not a cached_property: pyright does not accept one as a property of a protocol.
     @property
     def admin(self) -> StorageAdmin:
-        """The bucket itself: CORS, lifecycle, versions, object lock, keys, usage."""
+        """Methods for the bucket itself: CORS, lifecycle, versions, object lock, keys, usage."""
         if self._admin is None:
             from careflow_storage.admin import StorageAdmin
 
@@ -176,15 +178,15 @@ class BackblazeStorage:
         return self._admin
 
     def request_counts(self) -> dict[str, int]:
-        """Return how many requests this storage has sent, by S3 operation, retries included."""
+        """Return the number of requests sent so far, by S3 operation, retries included."""
         with self._call("request_counts"):
             return self._context().session.counter.by_operation()
 
     async def client(self) -> S3Client:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.
 
-        It is made on first use, in a thread, and closed with the storage. Its own retries are
-        off, and it raises botocore's exceptions.
+        The client is created on first use, in a thread, and closed with the storage. It does not
+        retry, and it raises botocore's exceptions.
         """
         with self._call("client"):
             return await self._context().session.client()
@@ -204,17 +206,17 @@ class BackblazeStorage:
     ) -> UploadResult:
         """Store ``body`` under ``key`` and return when the server has confirmed all of it.
 
-        Up to ``multipart_threshold`` bytes are one PUT (1 request), and so is a stream of
-        unknown size that ends within its first part. More goes in parts (1 request each and 2
-        more), of which ``transfer_concurrency`` move at once within ``memory_budget``. On any
-        error or cancellation the multipart upload is aborted and nothing is stored. What the
+        Up to ``multipart_threshold`` bytes are sent in one PUT (1 request), and so is a stream
+        of unknown size that ends within its first part. More bytes are sent in parts (1 request
+        each and 2 more), ``transfer_concurrency`` at once within ``memory_budget``. On any error
+        or cancellation the multipart upload is aborted and nothing is stored. A file that the
         caller opened stays open.
 
         Args:
             key: 1 to 1024 bytes of UTF-8.
-            body: Bytes, text (``str`` is stored as UTF-8, it is never the name of a file), a
-                ``Path``, a binary file object, sync or async, a response of an HTTP client, or
-                an iterable of bytes. docs/bodies.md has the whole contract.
+            body: Bytes, text (a ``str`` is stored as UTF-8, it is never a path), a ``Path``, a
+                binary file object, sync or async, a response of an HTTP client, or an iterable
+                of bytes. See docs/bodies.md.
             content_type: Default: detected by the first bytes, then by the key's ending.
             size: The length of a stream in bytes, if known. A body of another length is
                 refused; the parts of a known length are equal.
@@ -230,18 +232,17 @@ class BackblazeStorage:
                 `CustomerKey`.
             progress: Called with `Progress` events, whose bytes are cumulative; may be async. An
                 exception that it raises aborts the upload.
-            timeout: The seconds that the whole call may take, retries included; then it raises
+            timeout: The most seconds for the whole call, retries included; after that it raises
                 `StorageTimeoutError`. Every method that sends requests takes it.
             options: What is stored with the object, see `ObjectOptions`: ``metadata``,
                 ``cache_control``, ``content_disposition``, ``checksum``, ``encryption``,
                 ``retention``, ``legal_hold``.
 
         Raises:
-            InvalidInputError: The arguments cannot be stored, or the bucket cannot lock files.
-                Nothing is stored.
+            InvalidInputError: An argument is invalid, or the bucket cannot lock files.
             SizeMismatchError: The body had more or fewer bytes than it declared.
-            BodyChangedError: The file was written to while it was read; nothing is stored.
-            ChecksumMismatchError: The bytes were damaged on their way.
+            BodyChangedError: The file was written to while it was read.
+            ChecksumMismatchError: The bytes were damaged in transit.
             StorageError: See `careflow_storage.errors`. Exceptions of the body are not wrapped.
         """
         check_options("BackblazeStorage.upload_file", options)
@@ -279,8 +280,8 @@ class BackblazeStorage:
     ) -> UploadResult:
         """Store a recording as ``recordings/{call_id}/{epoch_ms}-{filename}``.
 
-        Like `upload_file`, with a key that is made of the arguments. ``call_id`` and
-        ``filename`` must not leave their folder: no slashes, ``..`` or control characters.
+        Like `upload_file`, with a key that is made from the arguments. ``call_id`` and
+        ``filename`` must not contain slashes, ``..`` or control characters.
 
         Args:
             recorded_at: An aware datetime. Default: now, and no two recordings of this storage
@@ -319,7 +320,7 @@ class BackblazeStorage:
         keep_dir: str | os.PathLike[str] | None = None,
         **options: Unpack[ObjectOptions],
     ) -> RecordingWriter:
-        """Return a writer for a call in progress, which uploads the bytes as they come.
+        """Return a writer for a call in progress, which uploads the bytes as they arrive.
 
         ::
 
@@ -332,12 +333,12 @@ class BackblazeStorage:
 
         Args:
             recorded_at: As for `upload_recording`.
-            on_error: What happens to the bytes when an exception or a cancellation leaves the
-                block: ``abort`` stores nothing, ``keep`` stores what arrived and marks it as
-                partial in its metadata.
-            flush_interval: Send what arrived at least every that many seconds, so that a killed
-                process loses no more: `keep_incomplete_upload` makes a recording of it. Every
-                flush sends the unfinished part again, from its beginning.
+            on_error: What to do when an exception or a cancellation leaves the block: ``abort``
+                stores nothing, ``keep`` stores the bytes that have arrived, marked as partial in
+                the metadata.
+            flush_interval: The most seconds between bytes and their upload, so that a killed
+                process loses no more; `keep_incomplete_upload` makes a recording of the rest.
+                Every flush sends the unfinished part again, from its beginning.
             live_read: Use B2's Live Read: uploaded parts can be read during the call.
             progress: As for `upload_file`.
             explicit_finish: Treat only a recording whose `RecordingWriter.finish` was called as
@@ -345,9 +346,9 @@ class BackblazeStorage:
                 lost, is stored as partial.
             keep_dir: The folder, on a disk that outlives the process, for bytes that
                 ``on_error="keep"`` cannot upload. Default: the temporary folder.
-            options: See `ObjectOptions`; as for `upload_recording`. A locked recording in parts
-                that is cut off is kept twice, with its partial mark and without, until the lock
-                ends.
+            options: See `ObjectOptions`; as for `upload_recording`. If a locked recording in
+                parts is cut off, two versions of it stay until the lock ends: one that is marked
+                as partial, and one that is not.
         """
         check_options("BackblazeStorage.open_recording", options)
         with self._call("open_recording"):
@@ -384,13 +385,13 @@ class BackblazeStorage:
         timeout: float | None = None,
         **options: Unpack[ObjectOptions],
     ) -> UploadResult:
-        """Store the response of a URL as a recording, e.g. one of Twilio's.
+        """Store the content of a URL as a recording, for example one of Twilio's.
 
-        Like `upload_recording`, with the body streamed from ``url`` (http or https). When the
-        source breaks off, the rest is requested with Range, for the same ETag; 5xx, 429 and
+        Like `upload_recording`, with the body streamed from ``url`` (http or https). If the
+        connection breaks, the rest is requested with Range, for the same ETag; 5xx, 429 and
         lost connections are retried as the settings say. The length is always verified. On any
-        error nothing is stored. Costs 1 request to the source (and 1 per redirect or resume)
-        beside those of the upload, and the memory of any stream.
+        error nothing is stored. Costs 1 request to the source, 1 more per redirect or resume,
+        and those of the upload.
 
         Connects to public addresses only, also after DNS and redirects. Cookies and ``.netrc``
         are not used, proxies only with ``use_proxy``.
@@ -404,10 +405,10 @@ class BackblazeStorage:
                 ``audio/wav``; None for any. A web page or JSON that is declared as audio is
                 refused as well.
             allow_private_addresses: Whether addresses of this machine and of private networks
-                may be used, and ``auth`` be sent over http. Only for URLs of your own.
+                may be used, and ``auth`` be sent over http. Only for your own URLs.
             max_redirects: The most redirects to follow.
             use_proxy: Whether to use the proxy of the environment (``HTTPS_PROXY``,
-                ``NO_PROXY``). The proxy resolves names: it must refuse private addresses then.
+                ``NO_PROXY``). The proxy resolves names, so it must refuse private addresses.
             recorded_at: As for `upload_recording`.
             overwrite: As for `upload_file`. The source is requested before the key is looked up.
             progress: As for `upload_file`.
@@ -458,16 +459,16 @@ class BackblazeStorage:
         version_id: str | None = None,
         encryption: Encryption | None = None,
     ) -> str:
-        """Return a URL with which any client can send one ``method`` for ``key``.
+        """Return a URL that lets any client send ``method`` for ``key``.
 
         Sends no request, so the object need not exist. The URL is valid for ``expires_in``
         seconds (1 to 604800), or until the application key is deleted.
 
         Args:
             download_as: For GET: the name that a browser saves the file under.
-            content_type: For GET what the response says it is; for PUT what the uploader must
-                send as ``Content-Type``. A PUT without it lets the uploader choose, ``text/html``
-                too: prefer `sign_upload`, which also binds size, MD5 and metadata.
+            content_type: For GET: the ``Content-Type`` of the response. For PUT: the one that
+                the client must send. Without it the client chooses, ``text/html`` too: prefer
+                `sign_upload`, which also binds size, MD5 and metadata.
             encryption: For an object with a `CustomerKey`: the client must send the headers
                 `CustomerKey.headers` as well. Their values are signed, but not in the URL.
                 For PUT also "SSE-B2", with ``x-amz-server-side-encryption: AES256``.
@@ -518,25 +519,25 @@ class BackblazeStorage:
         legal_hold: bool = False,
         expires_in: int = 600,
     ) -> SignedRequest:
-        """Sign one PUT, with which a browser or another sender stores one file. Sends no request.
+        """Sign one PUT, with which a browser or another client stores one file. Sends no request.
 
         The signature binds every argument: the server refuses (403) a body of another size or
-        type, and other or missing headers, and (400) bytes with another MD5. The sender can
+        type, and other or missing headers, and (400) bytes with another MD5. The client can
         repeat the request until it expires; each time stores a new version. The signature cannot
-        forbid headers that it does not bind: the sender may add ``Content-Encoding``,
+        forbid headers that it does not bind: the client may add ``Content-Encoding``,
         ``Expires``, and ``Cache-Control`` or ``Content-Disposition`` if they are not passed here.
 
         Args:
-            content_type: What the file is stored, and later served, as. Always bound, so that
-                the sender cannot store a web page (``text/html``) where a recording should be.
-            size: The exact length in bytes. Not bound when None: the sender may then store up
+            content_type: The type that the file is stored and served with. Always bound, so that
+                the client cannot store a web page (``text/html``) where a recording should be.
+            size: The exact length in bytes. Not bound when None: the client may then store up
                 to 5 GB.
-            md5: Of the bytes, which are verified: 32 hex digits, base64, or 16 bytes. A bucket
-                that locks all files (default retention) takes nothing without it.
+            md5: The MD5 of the bytes, which the server verifies: 32 hex digits, base64, or 16
+                bytes. A bucket with default retention refuses uploads without it.
             metadata: As for `upload_file`, and so are ``cache_control``,
                 ``content_disposition``, ``retention`` and ``legal_hold`` (these two need
                 ``md5``).
-            encryption: ``"SSE-B2"`` or None: a customer's key must not be given to the sender.
+            encryption: ``"SSE-B2"`` or None: a customer's key must not be given to the client.
             expires_in: Seconds, 1 to 604800. Temporary credentials of a session end it earlier.
 
         Raises:
@@ -574,9 +575,10 @@ class BackblazeStorage:
                 the length is verified.
 
         Raises:
-            NoSuchKeyError: It does not exist or is hidden.
-            AccessDeniedError: It may not be read, or the customer's key is missing or wrong.
-            ChecksumMismatchError: The bytes were damaged on their way.
+            NoSuchKeyError: The object does not exist or is hidden.
+            AccessDeniedError: The application key may not read it, or the customer's key is
+                missing or wrong.
+            ChecksumMismatchError: The bytes were damaged in transit.
         """
         async with self._call("get_file", key, timeout):
             check_customer_key(encryption, self.settings.endpoint)
@@ -602,10 +604,10 @@ class BackblazeStorage:
     ) -> FileStream:
         """Return the bytes ``[start, end)`` of an object as an async iterator of chunks.
 
-        The first request is sent when the iteration begins. See `FileStream`. ``verify`` is for a
-        whole object: whether to check its MD5, after the last chunk, if the ETag contains one.
-        ``timeout`` is the seconds from the first request to the last chunk. ``encryption`` is as
-        for `get_file`.
+        The first request is sent when the iteration begins. See `FileStream`. ``verify`` applies
+        to whole objects: the MD5 is checked after the last chunk, if the ETag contains one.
+        ``timeout`` is the most seconds from the first request to the last chunk. ``encryption``
+        is as for `get_file`.
         """
         with self._call("stream_file", key):
             check_customer_key(encryption, self.settings.endpoint)
@@ -693,17 +695,17 @@ class BackblazeStorage:
         """Write an object to a local file, which appears complete or not at all.
 
         1 HEAD, then one GET per part, ``transfer_concurrency`` at once, all pinned to the same
-        version. The bytes go to a temporary file in the same folder, which takes the place of
-        ``path`` after its length, and its MD5 if the ETag contains one, are verified. A file that
-        is replaced leaves its mode to the new one. A symbolic link is replaced, not followed: the
-        file that it leads to stays. A path that cannot be written is refused before any request.
+        version. The bytes go to a temporary file in the same folder. It replaces ``path`` when
+        its length, and its MD5 if the ETag contains one, are verified. The mode of a replaced
+        file is kept. A symbolic link is replaced, not followed. A path that cannot be written is
+        refused before any request.
 
         Args:
-            verify: False saves the hashing (about 1.7 s of CPU per GiB); the length is checked
-                all the same.
-            resume: Whether to go on where an earlier download of the same version to this path
-                was interrupted, by a crash too. With it a failed download leaves what it has in
-                a hidden file beside ``path``.
+            verify: False saves the hashing (about 1.7 s of CPU per GiB). The length is still
+                checked.
+            resume: Whether to continue an interrupted download of the same version to this path,
+                after a crash too. A failed download then leaves its bytes in a hidden file beside
+                ``path``.
             encryption: As for `get_file`. The file on the disk is not encrypted.
 
         Raises:
@@ -733,9 +735,9 @@ class BackblazeStorage:
     ) -> FileReader:
         """Open an object for reading and seeking; close it or use it with ``async with``.
 
-        1 HEAD now, and one GET for each read that does not go on where the last one ended.
-        ``timeout`` is the seconds that this call, and then each read, may take. ``encryption``
-        is as for `get_file`.
+        1 HEAD now, and one GET for each read that does not continue where the last one ended.
+        ``timeout`` is the most seconds for this call, and then for each read. ``encryption`` is
+        as for `get_file`.
         """
         async with self._call("open_file", key, timeout):
             head = await self._head(key, version_id, encryption)
@@ -748,7 +750,7 @@ class BackblazeStorage:
 
         B2 keeps every version. Without ``version_id`` the object is hidden behind a delete
         marker: its bytes stay, and are billed, until a lifecycle rule or `purge_file` erases
-        them. Deleting what is not there succeeds, as S3 does it.
+        them. Deleting a missing key succeeds, as in S3.
         """
         async with self._call("delete_file", key, timeout):
             requests = self._context().requests
@@ -760,11 +762,11 @@ class BackblazeStorage:
     async def delete_files(
         self, keys: Iterable[str], *, timeout: float | None = None
     ) -> list[DeleteResult]:
-        """Hide many objects, 1000 per request; one result for each key, in their order.
+        """Hide many objects, 1000 per request; return a result for each key, in their order.
 
-        A key that could not be deleted has ``deleted=False`` and the server's reason: check the
-        results, since this method raises only when a whole request fails. The ``results`` of
-        that error hold what the requests before it did with each key.
+        Check the results: a key that could not be deleted has ``deleted=False`` and the server's
+        reason. This method raises only when a whole request fails. The ``results`` of that error
+        then hold one result for each key.
         """
         async with self._call("delete_files", timeout=timeout):
             return await delete_keys(self._context().requests, _checked_keys(keys))
@@ -776,8 +778,8 @@ class BackblazeStorage:
         more for the uploads. Needs the capabilities listFiles, writeFiles and deleteFiles.
 
         Raises:
-            FileLockedError: Object lock keeps a version; all others are gone.
-            StorageError: A version could not be erased for another reason; others are gone.
+            FileLockedError: Object lock protects a version; all others are erased.
+            StorageError: A version could not be erased for another reason; others are erased.
         """
         async with self._call("purge_file", key, timeout):
             return await purge_key(self._context(), existing_key(key))
@@ -787,9 +789,9 @@ class BackblazeStorage:
     ) -> FileListing:
         """List the files whose keys begin with ``prefix``: await it, or iterate over it.
 
-        See `FileListing`. Hidden files are not listed. ``max_keys`` is the most to list,
-        without a limit at 1000; None lists all. ``timeout`` is the seconds from the first page
-        asked for to the last.
+        See `FileListing`. Hidden files are not listed. ``max_keys`` is the most files to list,
+        also above 1000; None lists all. ``timeout`` is the most seconds from the first request
+        to the last page.
         """
         with self._call("list_files"):
             return FileListing(self._requests_of("list_files"), prefix, max_keys, timeout)
@@ -797,17 +799,16 @@ class BackblazeStorage:
     def list_folder(
         self, prefix: str = "", *, delimiter: str = "/", timeout: float | None = None
     ) -> FolderListing:
-        """List what is directly in a folder, its files and the folders below: await it, or iterate.
+        """List the files and folders directly in a folder: await it, or iterate over it.
 
-        See `FolderListing`. This is S3's listing with a ``delimiter``: end ``prefix`` with it to
-        look into a folder, as ``recordings`` only finds the folder ``recordings/``. ``delimiter``
-        is what separates the folders of a key; not every server takes another than ``/``.
-        1 request per 1000 files and folders, whatever is in the folders. All of them are in
-        memory, or one page with ``pages()``. ``timeout`` is the seconds from the first page asked
-        for to the last.
+        See `FolderListing`. End ``prefix`` with the delimiter to list the content of a folder:
+        ``recordings`` alone finds only the folder ``recordings/``. Not every server supports
+        another ``delimiter`` than ``/``. 1 request per 1000 files and folders, however many files
+        the folders hold. All entries are in memory, or one page with ``pages()``. ``timeout`` is
+        the most seconds from the first request to the last page.
 
         Raises:
-            InvalidInputError: ``prefix`` or ``delimiter`` cannot be asked for. Listing raises
+            InvalidInputError: ``prefix`` or ``delimiter`` cannot be sent. Listing raises
                 `StorageError`.
         """
         with self._call("list_folder"):
@@ -832,7 +833,7 @@ class BackblazeStorage:
     async def file_exists(
         self, key: str, *, encryption: CustomerKey | None = None, timeout: float | None = None
     ) -> bool:
-        """Whether an object is there and not hidden. 1 request, 3 when access is denied.
+        """Return whether an object exists and is not hidden. 1 request, 3 if access is denied.
 
         The first missing object costs 2: one checks that the bucket exists. An object with a
         customer's key costs 2 without the key, and 1 with ``encryption``.
@@ -854,8 +855,7 @@ class BackblazeStorage:
     ) -> list[IncompleteUpload]:
         """List the multipart uploads below ``prefix`` that were neither completed nor aborted.
 
-        Crashed processes have left them, or they are running at this moment. 1 request
-        per 1000.
+        Crashed processes left them, or they are still running. 1 request per 1000.
         """
         async with self._call("list_incomplete_uploads", timeout=timeout):
             return await list_incomplete(self._context(), prefix)
@@ -868,11 +868,11 @@ class BackblazeStorage:
     async def abort_stale_uploads(
         self, older_than: timedelta, prefix: str = "", *, timeout: float | None = None
     ) -> list[IncompleteUpload]:
-        """Abort the multipart uploads that got no part for ``older_than``, and return them.
+        """Abort the multipart uploads that received no part for ``older_than``; return them.
 
         Their parts are stored and billed until then. The age counts from the newest part, or
-        from the start of an upload without parts: choose more than your slowest upload needs for
-        one part, such as a day. Running uploads of this storage are not aborted.
+        from the start of an upload without parts. Choose more time than your slowest upload needs
+        for one part, such as a day. Running uploads of this storage are not aborted.
         """
         async with self._call("abort_stale_uploads", timeout=timeout):
             return await abort_stale(self._context(), older_than, prefix)
@@ -887,10 +887,10 @@ class BackblazeStorage:
     ) -> UploadResult:
         """Complete an interrupted upload with the parts that it has stored.
 
-        For live recordings whose process died: the bytes that they had sent, the last flush
+        For live recordings whose process died: the bytes that had been sent, the last flush
         included, become the object, which is marked as partial in its metadata. Not for uploads
-        that are still running. About 5 requests. ``encryption`` is the customer's key that the
-        upload was begun with.
+        that are still running. About 5 requests. ``encryption`` is the customer's key with which
+        the upload was begun.
 
         Raises:
             NoSuchUploadError: The upload was completed or aborted meanwhile, or has no parts.

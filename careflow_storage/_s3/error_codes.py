@@ -47,7 +47,7 @@ _NOT_EMPTY_HINT = (
 BODY_CUT_HINT = (
     "All bytes were sent, but some were lost in transit or in the server: try again later."
 )
-_CLOCK_HINT = "The clock of this machine is off: synchronise it (NTP)."
+_CLOCK_HINT = "The clock of this machine is off: synchronize it (NTP)."
 
 # The meaning of each S3 error code: class, retryable, hint.
 BY_CODE: dict[str, tuple[type[StorageError], bool, str | None]] = {

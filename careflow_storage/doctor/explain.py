@@ -47,11 +47,11 @@ def in_words(error: BaseException) -> str:
     """Describe an error in one line, without secrets."""
     if not isinstance(error, StorageError):
         return printable(redact(f"{type(error).__name__}: {error}"), 300)
-    place = " ".join(str(part) for part in (error.status, error.code) if part is not None)
     text = printable(redact(error.message), 300)
-    if place and text != f"The server responded with HTTP {error.status}.":
-        return f"{place}: {text}"
-    return text
+    if error.code is None:
+        return text  # it names the status, if there is one
+    place = " ".join(str(part) for part in (error.status, error.code) if part is not None)
+    return f"{place}: {text}"
 
 
 def outcome_of(error: Exception) -> Outcome:

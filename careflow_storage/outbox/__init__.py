@@ -12,8 +12,9 @@ The extra ``outbox`` brings what it needs (aiosqlite).
 from __future__ import annotations
 
 from careflow_storage.outbox.errors import OutboxError, OutboxFullError
+from careflow_storage.outbox.listing import EntryListing
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
-from careflow_storage.outbox.outbox import EntryListing, Outbox
+from careflow_storage.outbox.outbox import Outbox
 
 __all__ = [
     "EntryListing",

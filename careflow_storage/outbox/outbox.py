@@ -1,11 +1,10 @@
-"""`Outbox`: recordings that are safe on the disk now, and are delivered to the bucket later."""
+"""`Outbox`: stores recordings on the local disk now, and delivers them to the bucket later."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING, Self, Unpack
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
 from careflow_storage._method_call import MethodCall
-from careflow_storage._pages import Pages
 from careflow_storage._uninterrupted import clean_up_to_end, run_to_end
 from careflow_storage.errors import (
     InvalidInputError,
@@ -26,6 +24,7 @@ from careflow_storage.errors import (
 from careflow_storage.options import ObjectOptions, check_options
 from careflow_storage.outbox.delivery import Delivery
 from careflow_storage.outbox.enqueue import Name
+from careflow_storage.outbox.listing import EntryListing
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
 from careflow_storage.outbox.store import OutboxStore, Rules
 from careflow_storage.outbox.worker import Worker, WorkerOptions
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.bodies.sources import UploadBody
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
-
-_PAGE_ENTRIES = 200
 
 
 class Outbox:
@@ -373,28 +370,6 @@ class Outbox:
                 hint="Open one in each process and loop; they may share the folder.",
             )
         return self._open
-
-
-class EntryListing(Pages[OutboxEntry]):
-    """Entries of an outbox: ``await`` it for a list, or iterate with ``async for``."""
-
-    def __init__(
-        self, store: OutboxStore, state: OutboxState | None, method: str = "entries"
-    ) -> None:
-        self._store = store
-        self._state = state
-        self._method = method
-
-    async def pages(self) -> AsyncIterator[list[OutboxEntry]]:
-        """Yield lists of up to 200 entries; none for an empty listing."""
-        last = 0
-        while True:
-            with MethodCall(self._method, None):
-                entries, last = await self._store.queue.page(self._state, last, _PAGE_ENTRIES)
-            if entries:
-                yield entries
-            if len(entries) < _PAGE_ENTRIES:
-                return
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -338,7 +338,7 @@ async def test_resuming_with_a_customers_key_is_refused_before_any_request(
     path = tmp_path / "a"
     path.write_bytes(noise(b2.part + 7))
     b2_server.requests.clear()
-    with pytest.raises(InvalidInputError, match="resume=True and a customer's key"):
+    with pytest.raises(InvalidInputError, match="resume=True cannot be combined with"):
         await b2.storage.upload_file("a", path, encryption=KEY, resume=True)
     assert b2_server.requests == []
 
