@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal, assert_type
+
+from fastapi import FastAPI, Request
 
 import careflow_storage
 from careflow_storage import (
@@ -74,6 +76,7 @@ from careflow_storage.browser import (
 )
 from careflow_storage.content_types import detect_content_type
 from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
+from careflow_storage.integrations.uppy import Authorize, CallIdOf, uppy_router
 from careflow_storage.keys import (
     CAPABILITIES,
     PRESETS,
@@ -238,6 +241,23 @@ async def from_browsers(storage: BackblazeStorage) -> None:
         assert_type(error.missing, tuple[int, ...])
     except (InvalidTicketError, ExpiredTicketError, UploadMismatchError):
         await broker.abort(upload.ticket, timeout=5)
+
+
+def user_of(request: Request) -> str:
+    return request.headers["x-user"]
+
+
+async def call_of(request: Request, metadata: Mapping[str, str]) -> str:
+    return metadata["call_id"]
+
+
+def uppy(storage: BackblazeStorage, app: FastAPI) -> None:
+    authorize: Authorize = user_of
+    call_id_of: CallIdOf = call_of
+    broker = BrowserUploads(storage, secret="a secret of sixteen bytes")
+    app.include_router(
+        uppy_router(broker, authorize=authorize, call_id_of=call_id_of), prefix="/uploads"
+    )
 
 
 async def live(storage: BackblazeStorage) -> None:

@@ -1,0 +1,321 @@
+"""The routes for Uppy, on a real server, with requests as both generations of Uppy send them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, HTTPException, Request
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from careflow_storage import BackblazeStorage
+from careflow_storage.browser import BrowserUploads, UploadPolicy
+from careflow_storage.integrations.uppy import uppy_router
+from careflow_storage.testing import B2Server
+from tests.support.bodies import noise
+from tests.support.served import served
+
+pytest_plugins = ["careflow_storage.testing.plugin"]
+
+MIB = 1024 * 1024
+SECRET = "a secret of sixteen bytes or more"
+DATA = noise(6 * MIB)
+META = {"call_id": "CA1", "size": len(DATA), "name": "a.webm", "relativePath": None}
+FILE = {"filename": "a.webm", "type": "audio/webm", "metadata": META}
+
+
+async def user(request: Request) -> str:
+    name = request.headers.get("x-user", "")
+    if name == "locked":
+        raise PermissionError("secret details")
+    if name == "slow down":
+        raise HTTPException(429, "Slow down.", {"Retry-After": "7"})
+    return name
+
+
+def own_call(request: Request, metadata: Mapping[str, str]) -> str:
+    if metadata.get("call_id") == "CA2":
+        raise PermissionError
+    return metadata.get("call_id", "")
+
+
+@pytest.fixture
+async def emulated(b2_server: B2Server) -> AsyncIterator[BackblazeStorage]:
+    async with BackblazeStorage(b2_server.settings()) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["emulator", pytest.param("seaweed", marks=pytest.mark.integration)])
+def storage(request: pytest.FixtureRequest) -> BackblazeStorage:
+    name = "emulated" if request.param == "emulator" else "seaweed_storage"
+    found: BackblazeStorage = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture
+async def page(storage: BackblazeStorage) -> AsyncIterator[httpx.AsyncClient]:
+    """The page of a user, whose addresses are relative to the routes."""
+    policy = UploadPolicy(part_size=5 * MIB, multipart_threshold=8 * MIB, max_size=20 * MIB)
+    broker = BrowserUploads(storage, secret=SECRET, policy=policy)
+    app = FastAPI()
+    app.include_router(uppy_router(broker, authorize=user, call_id_of=own_call), prefix="/uploads")
+    async with (
+        served(app) as url,
+        httpx.AsyncClient(base_url=f"{url}/uploads/", headers={"x-user": "user 1"}) as client,
+    ):
+        yield client
+
+
+def parts_of(data: bytes) -> dict[int, bytes]:
+    return {number + 1: data[number * 5 * MIB :][: 5 * MIB] for number in range(2)}
+
+
+async def send_parts(page: httpx.AsyncClient, at: str) -> list[dict[str, Any]]:
+    sent = []
+    for number, data in parts_of(DATA).items():
+        signed = (await page.get(f"{at}/{number}?key=ignored")).json()
+        assert signed["method"] == "PUT"
+        assert 0 < signed["expires"] <= 600
+        async with httpx.AsyncClient() as bucket:
+            put = await bucket.put(signed["url"], headers=signed["headers"], content=data)
+        assert put.status_code == 200, put.text
+        sent.append({"PartNumber": number, "ETag": put.headers["etag"]})
+    return sent
+
+
+async def test_the_companion_routes_upload_in_parts(
+    page: httpx.AsyncClient, storage: BackblazeStorage
+) -> None:
+    begun = (await page.post("s3/multipart", json=FILE)).json()
+    assert set(begun) == {"key", "uploadId"}
+    at = f"s3/multipart/{begun['uploadId']}"
+    sent = await send_parts(page, at)
+    listed = await page.get(at)
+    assert listed.headers["cache-control"] == "no-store"
+    assert [part["Size"] for part in listed.json()] == [5 * MIB, MIB]
+    batch = (await page.get(f"{at}/batch", params={"key": "x", "partNumbers": "1,2"})).json()
+    assert set(batch["presignedUrls"]) == {"1", "2"}
+    unquoted = [{**part, "ETag": part["ETag"].strip('"')} for part in reversed(sent)]
+    for parts in (sent, unquoted):  # as Uppy 5 and as Uppy 6, which is a repetition here
+        done = await page.post(f"{at}/complete?key=ignored", json={"parts": parts})
+        assert done.status_code == 200, done.text
+        assert done.json()["location"].endswith(begun["key"])
+        assert done.json()["key"] == begun["key"]
+    assert await storage.get_file(begun["key"]) == DATA
+    stored = await storage.get_file_metadata(begun["key"])
+    assert (stored.content_type, stored.metadata) == ("audio/webm", {})
+
+
+async def test_the_companion_routes_upload_with_one_put(
+    page: httpx.AsyncClient, storage: BackblazeStorage
+) -> None:
+    query = {"filename": "a.webm", "type": "audio/webm", "metadata[size]": "4"}
+    signed = (await page.get("s3/params", params={**query, "metadata[call_id]": "CA1"})).json()
+    async with httpx.AsyncClient() as bucket:
+        put = await bucket.put(signed["url"], headers=signed["headers"], content=b"call")
+    assert put.status_code == 200
+    done = await page.post(f"s3/multipart/{signed['ticket']}/complete", json={})
+    assert done.json()["key"] == signed["fields"]["key"]
+    assert await storage.get_file(done.json()["key"]) == b"call"
+
+
+async def test_an_abort_leaves_nothing_and_responds_with_json(
+    page: httpx.AsyncClient, storage: BackblazeStorage
+) -> None:
+    begun = (await page.post("s3/multipart", json=FILE)).json()
+    at = f"s3/multipart/{begun['uploadId']}"
+    await send_parts(page, at)
+    for _ in range(2):
+        aborted = await page.delete(at)
+        assert (aborted.status_code, aborted.json()) == (200, {})
+    assert await storage.list_incomplete_uploads() == []
+    assert (await page.post(f"{at}/complete", json={})).status_code == 404
+    assert (await page.get(at)).status_code == 404
+
+
+async def test_missing_parts_are_a_conflict(page: httpx.AsyncClient) -> None:
+    begun = (await page.post("s3/multipart", json=FILE)).json()
+    done = await page.post(f"s3/multipart/{begun['uploadId']}/complete", json={"parts": []})
+    assert (done.status_code, done.json()["missing"]) == (409, [1, 2])
+
+
+async def test_sign_request_signs_what_the_page_begins(
+    page: httpx.AsyncClient, storage: BackblazeStorage
+) -> None:
+    created = await page.post(
+        "create", json={**FILE, "size": len(DATA), "multipart": True, "begunByPage": True}
+    )
+    upload = created.json()
+    assert (upload["partSize"], upload["partCount"]) == (5 * MIB, 2)
+
+    async def sign(**wanted: Any) -> dict[str, Any]:
+        body = {"ticket": upload["ticket"], "key": "ignored", **wanted}
+        response = await page.post("s3/presign", json=body)
+        assert response.status_code == 200, response.text
+        signed: dict[str, Any] = response.json()
+        return signed
+
+    async with httpx.AsyncClient() as bucket:
+        signed = await sign(method="POST")
+        begun = await bucket.post(signed["url"], headers=signed["headers"])
+        upload_id = begun.text.partition("<UploadId>")[2].partition("<")[0]
+        listed = ""
+        for number, data in parts_of(DATA).items():
+            signed = await sign(method="PUT", uploadId=upload_id, partNumber=number)
+            put = await bucket.put(signed["url"], content=data)
+            etag = put.headers["etag"]
+            listed += f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>"
+        signed = await sign(method="POST", uploadId=upload_id)
+        body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>"
+        assert (await bucket.post(signed["url"], content=body.encode())).status_code == 200
+    done = await page.post(f"s3/multipart/{upload['ticket']}/complete", json={})
+    assert done.status_code == 200, done.text
+    assert await storage.get_file(upload["key"]) == DATA
+
+
+async def test_the_routes_can_be_mounted_in_starlette(emulated: BackblazeStorage) -> None:
+    router = uppy_router(BrowserUploads(emulated, secret=SECRET), authorize=lambda request: "me")
+    app = Starlette(routes=[Mount("/uploads", app=router)])
+    async with served(app) as url, httpx.AsyncClient(base_url=f"{url}/uploads/") as client:
+        begun = await client.post("s3/multipart", json=FILE)
+        assert begun.status_code == 200, begun.text
+        assert (await client.delete(f"s3/multipart/{begun.json()['uploadId']}")).json() == {}
+
+
+@pytest.mark.parametrize("storage", ["emulator"], indirect=True)
+class TestRefused:
+    @pytest.mark.parametrize(("name", "status"), [("", 401), ("locked", 403), ("slow down", 429)])
+    async def test_who_may_not_upload(
+        self, page: httpx.AsyncClient, storage: BackblazeStorage, name: str, status: int
+    ) -> None:
+        response = await page.post("s3/multipart", json=FILE, headers={"x-user": name})
+        assert response.status_code == status
+        assert set(response.json()) == {"message"}
+        assert "secret" not in response.text
+        assert response.headers.get("retry-after") == ("7" if status == 429 else None)
+        assert storage.request_counts() == {}
+
+    async def test_a_call_of_another_user(self, page: httpx.AsyncClient) -> None:
+        other = {**FILE, "metadata": {**META, "call_id": "CA2"}}
+        assert (await page.post("s3/multipart", json=other)).status_code == 403
+
+    async def test_a_ticket_of_another_user(
+        self, page: httpx.AsyncClient, storage: BackblazeStorage
+    ) -> None:
+        ticket = (await page.post("s3/multipart", json=FILE)).json()["uploadId"]
+        counts = storage.request_counts()
+        at, stranger = f"s3/multipart/{ticket}", {"x-user": "user 2"}
+        for response in (
+            await page.get(at, headers=stranger),
+            await page.get(f"{at}/1", headers=stranger),
+            await page.get(f"{at}/batch?partNumbers=1", headers=stranger),
+            await page.post(f"{at}/complete", json={}, headers=stranger),
+            await page.delete(at, headers=stranger),
+            await page.post("s3/presign", json={"ticket": ticket, "method": "POST"}),
+            await page.get("s3/multipart/forged/1"),
+        ):
+            assert response.status_code in (400, 403), response.url
+            assert "message" in response.json()
+        assert storage.request_counts() == counts
+
+    @pytest.mark.parametrize(
+        ("change", "status"),
+        [
+            ({"type": "text/html"}, 415),
+            ({"type": None}, 415),
+            ({"type": 5}, 415),
+            ({"metadata": {**META, "size": 21 * MIB}}, 413),
+            ({"metadata": {**META, "size": -1}}, 400),
+            ({"metadata": {**META, "size": "1" * 30}}, 400),
+            ({"metadata": {**META, "size": 0}}, 400),
+            ({"metadata": {"call_id": "CA1"}}, 400),
+            ({"metadata": {**META, "call_id": "../CA2"}}, 400),
+            ({"metadata": {"size": 5}}, 400),
+            ({"metadata": ["size"]}, 400),
+            ({"filename": "../a.webm"}, 400),
+            ({"filename": 5}, 400),
+            ({"filename": ""}, 400),
+        ],
+    )
+    async def test_a_file_that_may_not_be_uploaded(
+        self,
+        page: httpx.AsyncClient,
+        storage: BackblazeStorage,
+        change: dict[str, Any],
+        status: int,
+    ) -> None:
+        response = await page.post("s3/multipart", json=FILE | change)
+        assert response.status_code == status, response.text
+        assert storage.request_counts() == {}
+
+    @pytest.mark.parametrize(
+        ("content", "content_type", "status"),
+        [
+            (b"{", "application/json", 400),
+            (b"[]", "application/json", 400),
+            (b"[" * 60_000, "application/json", 400),
+            (b"\xff", "application/json", 400),
+            (b" " * 70_000, "application/json", 413),
+            (json.dumps(FILE).encode(), "text/plain", 415),
+            (json.dumps(FILE).encode(), "", 415),
+        ],
+    )
+    async def test_a_body_that_cannot_be_read(
+        self, page: httpx.AsyncClient, content: bytes, content_type: str, status: int
+    ) -> None:
+        for path in ("create", "s3/multipart", "s3/presign"):
+            response = await page.post(
+                path, content=content, headers={"content-type": content_type}
+            )
+            assert response.status_code == status, response.text
+            assert "message" in response.json()
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"parts": 5},
+            {"parts": [5]},
+            {"parts": [{"PartNumber": 1}]},
+            {"parts": [{"PartNumber": "x", "ETag": "e"}]},
+            {"parts": [{"PartNumber": 1, "ETag": None}]},
+            {"parts": [{"PartNumber": 3, "ETag": "e"}]},
+        ],
+    )
+    async def test_parts_that_are_none(self, page: httpx.AsyncClient, body: Any) -> None:
+        ticket = (await page.post("s3/multipart", json=FILE)).json()["uploadId"]
+        response = await page.post(f"s3/multipart/{ticket}/complete", json=body)
+        assert response.status_code == 400, response.text
+
+    @pytest.mark.parametrize("part", ["0", "3", "-1", "x", "１", "9" * 20])
+    async def test_a_part_that_is_none(self, page: httpx.AsyncClient, part: str) -> None:
+        ticket = (await page.post("s3/multipart", json=FILE)).json()["uploadId"]
+        at = f"s3/multipart/{ticket}"
+        assert (await page.get(f"{at}/{part}")).status_code == 400
+        assert (await page.get(f"{at}/batch?partNumbers={part}")).status_code == 400
+
+    async def test_ten_thousand_parts_fit_into_a_body(self, page: httpx.AsyncClient) -> None:
+        ticket = (await page.post("s3/multipart", json=FILE)).json()["uploadId"]
+        parts = [{"PartNumber": n, "ETag": f'"{"a" * 64}"'} for n in range(1, 10_001)]
+        response = await page.post(f"s3/multipart/{ticket}/complete", json={"parts": parts})
+        assert "no part 3" in response.json()["message"]
+
+    async def test_a_storage_that_fails_is_unavailable_and_says_no_more(
+        self, page: httpx.AsyncClient, b2_server: B2Server, storage: BackblazeStorage
+    ) -> None:
+        b2_server.faults.always("CreateMultipartUpload", status=503)
+        response = await page.post("s3/multipart", json=FILE)
+        assert response.status_code == 503, response.text
+        assert response.headers["retry-after"]
+        assert response.json()["message"] == "The storage is not available. Try again later."
+
+
+def test_without_fastapi_the_error_names_the_extra() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; import careflow_storage.integrations.uppy"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 'pip install "careflow-storage[fastapi]"' in done.stderr
