@@ -46,8 +46,10 @@ class MethodCall:
         self._scope: asyncio.Timeout | None = None
         self._in_flight = in_flight
         self._running: Running | None = None
-        with self:
-            self._deadline = Deadline(timeout)
+        self._deadline: Deadline | None = None
+        if timeout is not None:
+            with self:
+                self._deadline = Deadline(timeout)
 
     def __enter__(self) -> None:
         pass
@@ -69,7 +71,7 @@ class MethodCall:
     async def __aenter__(self) -> None:
         if self._in_flight is not None:
             self._running = self._in_flight.enter()
-        if self._deadline.timeout is not None:
+        if self._deadline is not None:
             self._scope = self._deadline.scope()
             await self._scope.__aenter__()
 
@@ -82,18 +84,20 @@ class MethodCall:
         if exc is not None:
             scrub(exc)
         try:
-            if self._scope is not None:
-                await self._end_scope(self._scope, exc_type, exc, traceback)
+            if self._scope is not None and self._deadline is not None:
+                await self._end_scope(self._deadline, self._scope, exc_type, exc, traceback)
         finally:
             running, self._running = self._running, None
             closed = running.leave(exc) if running is not None else None
         if closed is not None:
             self.__exit__(type(closed), closed, None)
             raise closed from exc
-        self.__exit__(exc_type, exc, traceback)
+        if exc is not None:
+            self.__exit__(exc_type, exc, traceback)
 
     async def _end_scope(
         self,
+        deadline: Deadline,
         scope: asyncio.Timeout,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
@@ -102,6 +106,6 @@ class MethodCall:
         try:
             await scope.__aexit__(exc_type, exc, traceback)
         except TimeoutError as error:
-            explained = self._deadline.explain(scope, error)
+            explained = deadline.explain(scope, error)
             self.__exit__(type(explained), explained, None)
             raise explained from error

@@ -180,7 +180,7 @@ class BackblazeStorage:
     def request_counts(self) -> dict[str, int]:
         """Return the number of requests sent so far, by S3 operation, retries included."""
         with self._call("request_counts"):
-            return self._context().session.counter.by_operation()
+            return dict(self._context().session.requests_sent)
 
     async def client(self) -> S3Client:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.

@@ -54,7 +54,18 @@ class Deadline:
             StorageClosedError: The storage is closed, or was closed meanwhile.
         """
         try:
-            return await self._while_open(awaitable)
+            if self._in_flight is None:
+                return await self._in_time(awaitable)
+            if self._in_flight.refuses:
+                # Python warns of a coroutine that is not awaited.
+                if (close := getattr(awaitable, "close", None)) is not None:
+                    close()
+                raise self._in_flight.closed_error()
+            running = self._in_flight.enter()
+            if running is None:
+                return await self._in_time(awaitable)
+            with running:
+                return await self._in_time(awaitable)
         except StorageError as error:
             self.describe(error)
             raise
@@ -64,20 +75,6 @@ class Deadline:
         for name, value in self._where.items():
             if getattr(error, name) is None:
                 setattr(error, name, value)
-
-    async def _while_open(self, awaitable: Awaitable[T]) -> T:
-        if self._in_flight is None:
-            return await self._in_time(awaitable)
-        if self._in_flight.refuses:
-            # Python warns of a coroutine that is not awaited.
-            if (close := getattr(awaitable, "close", None)) is not None:
-                close()
-            raise self._in_flight.closed_error()
-        running = self._in_flight.enter()
-        if running is None:
-            return await self._in_time(awaitable)
-        with running:
-            return await self._in_time(awaitable)
 
     async def _in_time(self, awaitable: Awaitable[T]) -> T:
         if self.timeout is None:

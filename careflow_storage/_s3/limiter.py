@@ -126,8 +126,7 @@ class Limiter:
             hint="Close unread streams, or raise BACKBLAZE_MAX_CONNECTIONS.",
         )
 
-    async def __aenter__(self) -> None:
-        await self.acquire()
+    __aenter__ = acquire
 
     async def __aexit__(
         self,

@@ -9,18 +9,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from careflow_storage._executor import in_thread
-from careflow_storage._http.connection import Connection
 from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._http.pool import Pool
 from careflow_storage._http.proxy import Proxy
 from careflow_storage._in_flight import InFlight
-from careflow_storage._s3.counting import RequestCounter
 from careflow_storage._s3.limiter import Limiter
 from careflow_storage._s3.redaction import guard_logs
 from careflow_storage._s3.signing.signer import Credentials, Signer, host_header
@@ -105,11 +104,15 @@ class S3Session:
         self.origin: str = settings.endpoint.rstrip("/")
         self.host: str = host_header(self.origin)
         self.signer: Signer = Signer(settings.region)
-        self.counter: RequestCounter = RequestCounter()
+        # Every attempt that is sent, by S3 operation: the server counts retries, too.
+        self.requests_sent: Counter[str] = Counter()
         self.in_flight: InFlight = in_flight if in_flight is not None else InFlight()
         self.limiter: Limiter = Limiter(settings.max_connections, settings.pool_timeout)
         self._given = session
-        self._static = None if session is not None else _static_credentials(settings)
+        # The credentials of the settings; None if a session provides them.
+        self.static_credentials: Credentials | None = (
+            None if session is not None else _static_credentials(settings)
+        )
         self._tls: ssl.SSLContext | None = None
         self.proxy: Proxy | None = None
         self._pool: Pool | None = None
@@ -149,11 +152,12 @@ class S3Session:
         self._closed = True
         client, self._client = self._client, None
         try:
-            if client is not None:
-                await client.__aexit__(None, None, None)
-        finally:
+            # First: it refuses new requests at once.
             if self._pool is not None:
                 await self._pool.close()
+        finally:
+            if client is not None:
+                await client.__aexit__(None, None, None)
 
     def abandon(self) -> None:
         """End the connections without their event loop, which is closed."""
@@ -174,20 +178,10 @@ class S3Session:
             raise StorageClosedError("The storage is not open.")
         return self._pool
 
-    def give_back(self, connection: Connection) -> None:
-        """Take a connection of the pool back, also after the close."""
-        if self._pool is not None:
-            self._pool.give(connection)
-
-    @property
-    def static_credentials(self) -> Credentials | None:
-        """The credentials of the settings, or None where a session provides them."""
-        return self._static
-
     async def credentials(self) -> Credentials:
         """Return the credentials of this moment; a refreshable session may renew them."""
-        if self._static is not None:
-            return self._static
+        if self.static_credentials is not None:
+            return self.static_credentials
         try:
             provider = await self._given.get_credentials() if self._given is not None else None
             frozen = await provider.get_frozen_credentials() if provider is not None else None
@@ -305,7 +299,7 @@ class S3Session:
         return client
 
     def _count(self, operation_name: str, **_: Any) -> None:
-        self.counter.count(operation_name)
+        self.requests_sent[operation_name] += 1
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from careflow_storage._http.bodies import Body
@@ -71,6 +72,7 @@ class Transport:
 
     def __init__(self, session: S3Session, retry: RetryPolicy) -> None:
         self.session = session
+        self._pool = session.pool
         self._retry = retry
 
     async def send(
@@ -84,21 +86,8 @@ class Transport:
         ``parse`` is part of the attempt: if it raises a retryable error, for a truncated response
         or an error inside a 200, the request is sent again.
         """
-
-        async def attempt(fresh: bool) -> T:
-            before, response = request.attempts, None
-            try:
-                response = await self._attempt(request, fresh)
-                return parse(response)
-            except StorageError as error:
-                if response is not None:
-                    self._describe_parse_error(error, request, response)
-                if request.attempts > before and not _is_refusal(error):
-                    request.unsettled = True
-                raise
-
         try:
-            return await self._retry.run(attempt, failures)
+            return await self._retry.run(partial(self._attempt, request, parse), failures)
         except BaseException as error:
             scrub(error)
             raise
@@ -123,12 +112,8 @@ class Transport:
 
         ``check`` is part of the attempt, as ``parse`` of `send` is.
         """
-
-        async def attempt(fresh: bool) -> ResponseStream:
-            return await self._attempt_open(request, check, fresh)
-
         try:
-            return await self._retry.run(attempt, failures)
+            return await self._retry.run(partial(self._attempt_open, request, check), failures)
         except BaseException as error:
             scrub(error)
             raise
@@ -141,17 +126,26 @@ class Transport:
         ``target`` is the path and the query of a URL; no headers but ``headers`` are added.
         """
         async with self.session.limiter:
-            return await self._ask(request, target, headers, fresh)
+            return await self._round_trip(request, target, headers, fresh)
 
-    async def _attempt(self, request: Request, fresh: bool) -> Response:
-        async with self.session.limiter:
-            target, headers = await self._signed(request)
-            response = await self._ask(request, target, headers, fresh)
-        if response.status != request.expects and not is_as_good(
-            response.status, response.headers, response.body, request.expects
-        ):
-            raise self._refusal(request, response)
-        return response
+    async def _attempt(self, request: Request, parse: Callable[[Response], T], fresh: bool) -> T:
+        before, response, refused = request.attempts, None, False
+        try:
+            async with self.session.limiter:
+                target, headers = await self._signed(request)
+                response = await self._round_trip(request, target, headers, fresh)
+            refused = response.status != request.expects and not is_as_good(
+                response.status, response.headers, response.body, request.expects
+            )
+            if refused:
+                raise self._refusal(request, response)
+            return parse(response)
+        except StorageError as error:
+            if response is not None and not refused:
+                self._describe_parse_error(error, request, response)
+            if request.attempts > before and not _is_refusal(error):
+                request.unsettled = True
+            raise
 
     async def _attempt_open(
         self, request: Request, check: Callable[[ResponseHead], None] | None, fresh: bool
@@ -166,8 +160,10 @@ class Transport:
                 if check is not None:
                     check(head)
                 return ResponseStream(self, request, connection, head)
-            response = await self._rest(connection, head)
-            connection = None
+            body = await connection.read_all(_MAX_RESPONSE_BYTES)
+            used, connection = connection, None
+            self.give_back(used, head.status)
+            response = Response(head.status, head.headers, body)
             raise self._refusal(request, response)
         except BaseException as error:
             if connection is not None:
@@ -194,27 +190,29 @@ class Transport:
         )
         return f"{path}?{query}" if query else path, headers
 
-    async def _ask(
+    async def _round_trip(
         self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
     ) -> Response:
+        """Send the request once, and read the whole response."""
         connection: Connection | None = None
         try:
             connection, head = await self._begin(request, target, headers, fresh)
-            return await self._rest(connection, head)
+            body = await connection.read_all(_MAX_RESPONSE_BYTES)
         except BaseException as error:
             if connection is not None:
                 connection.abort()
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise self.explain(error, request) from error
             raise
+        self.give_back(connection, head.status)
+        return Response(head.status, head.headers, body)
 
     async def _begin(
         self, request: Request, target: str, headers: Mapping[str, str], fresh: bool
     ) -> tuple[Connection, ResponseHead]:
         """Send the request; return the connection and the head of the response."""
-        session, body = self.session, request.body
-        pool = session.pool
-        session.counter.count(request.operation)
+        session, pool, body = self.session, self._pool, request.body
+        session.requests_sent[request.operation] += 1
         length = body if body is None else len(body) if isinstance(body, bytes) else body.size
         head = request_head(
             request.method, pool.target_prefix + target, session.fixed_headers, headers, length
@@ -235,17 +233,13 @@ class Transport:
             connection.abort()
             raise
 
-    async def _rest(self, connection: Connection, head: ResponseHead) -> Response:
-        body = await connection.read_all(_MAX_RESPONSE_BYTES)
-        self._give_back(connection, head)
-        return Response(head.status, head.headers, body)
-
-    def _give_back(self, connection: Connection, head: ResponseHead) -> None:
+    def give_back(self, connection: Connection, status: int) -> None:
+        """Return a connection to the pool after a response with this status."""
         # After a 503 Backblaze asks for a new connection, which reaches another vault.
         # After a 400 the client and the server may disagree on where the next request begins.
-        keeps = head.status < 500 and head.status not in (400, 408, 411)
-        connection.reusable = connection.reusable and keeps
-        self.session.give_back(connection)
+        if status >= 500 or status in (400, 408, 411):
+            connection.reusable = False
+        self._pool.give(connection)
 
     def explain(self, error: BaseException, request: Request) -> StorageError:
         """Return our exception for an error of the connection or the operating system."""
@@ -294,7 +288,6 @@ class ResponseStream:
     ) -> None:
         self.status = head.status
         self.headers = head.headers
-        self._head = head
         self._transport = transport
         self._request = request
         self._loop = asyncio.get_running_loop()
@@ -356,7 +349,7 @@ class ResponseStream:
             self._give_back(connection)
 
     def _give_back(self, connection: Connection) -> None:
-        self._transport._give_back(connection, self._head)
+        self._transport.give_back(connection, self.status)
         self._transport.session.limiter.release()
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:

@@ -9,7 +9,7 @@ from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage._s3.requests.objects import S3Requests
-from careflow_storage._s3.requests.paging import checked_limit, pages_in_time
+from careflow_storage._s3.requests.paging import checked_limit
 from careflow_storage._s3.requests.versions import version_pages
 from careflow_storage.models import FileVersion
 
@@ -38,7 +38,7 @@ class VersionListing(Pages[FileVersion]):
         """Yield lists of up to 1000 versions; none for an empty listing."""
         requests = self._requests()
         pages = version_pages(requests, self._prefix, limit=self._max_versions)
-        pages = pages_in_time(pages, requests, "list_file_versions", self._timeout)
+        deadline = requests.deadline("list_file_versions", self._timeout)
         async with aclosing(pages):
-            async for page in pages:
+            while (page := await deadline.wait(anext(pages, None))) is not None:
                 yield page

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any
 
 from careflow_storage._s3.headers.encryption import asks_retention, has_customer_key, has_lock
@@ -27,29 +26,18 @@ _about_md5 = re.compile(r"content-?md5", re.IGNORECASE).search
 _not_encrypted = re.compile(r"not applicable", re.IGNORECASE).search
 
 
-class refusals_explained:  # noqa: N801 - used as a function; a generator would slow every request
-    """Replace a refusal by an error that names its cause, for a request with these headers.
+def explain_refused_write(error: StorageError, headers: Mapping[str, str]) -> None:
+    """Raise an error that names the cause, if object lock is why the server refused to store."""
+    explained = _of_lock(error, headers)
+    if explained is not error:
+        raise explained from error
 
-    ``reads`` is True for GET and HEAD, False for requests that store.
-    """
 
-    __slots__ = ("_explain", "_headers")
-
-    def __init__(self, headers: Mapping[str, str], *, reads: bool = False) -> None:
-        self._headers = headers
-        self._explain = _of_key if reads else _of_lock
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if not isinstance(error, StorageError):
-            return
-        explained = self._explain(error, self._headers)
-        if explained is not error:
-            raise explained from error
+def explain_refused_read(error: StorageError, headers: Mapping[str, str] | None) -> None:
+    """Raise an error that names the cause, if encryption is why the server refused to read."""
+    explained = _of_key(error, headers or {})
+    if explained is not error:
+        raise explained from error
 
 
 def needs_customer_key(error: StorageError) -> bool:

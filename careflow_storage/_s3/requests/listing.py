@@ -9,7 +9,7 @@ from typing import Any
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.requests.objects import S3Requests
-from careflow_storage._s3.requests.paging import LoopDetector, checked_limit, pages_in_time
+from careflow_storage._s3.requests.paging import LoopDetector, checked_limit
 from careflow_storage._s3.xml.documents import ListPage
 from careflow_storage.errors import InvalidInputError, ServerResponseError
 from careflow_storage.models import FileInfo, FolderContents
@@ -50,9 +50,9 @@ class FileListing(Pages[FileInfo]):
     async def pages(self) -> AsyncIterator[list[FileInfo]]:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
-        pages = _pages(requests, self._prefix, max_keys=self._max_keys)
-        async with aclosing(pages_in_time(pages, requests, "list_files", self._timeout)) as pages:
-            async for page in pages:
+        deadline = requests.deadline("list_files", self._timeout)
+        async with aclosing(_pages(requests, self._prefix, max_keys=self._max_keys)) as pages:
+            while (page := await deadline.wait(anext(pages, None))) is not None:
                 if page.files:
                     yield page.files
 
@@ -95,10 +95,10 @@ class FolderListing:
     async def pages(self) -> AsyncIterator[FolderContents]:
         """Yield up to 1000 files and common prefixes at a time; none for an empty folder."""
         requests = self._requests()
-        pages = _pages(requests, self._prefix, delimiter=self._delimiter)
+        deadline = requests.deadline("list_folder", self._timeout)
         last = ""
-        async with aclosing(pages_in_time(pages, requests, "list_folder", self._timeout)) as pages:
-            async for page in pages:
+        async with aclosing(_pages(requests, self._prefix, delimiter=self._delimiter)) as pages:
+            while (page := await deadline.wait(anext(pages, None))) is not None:
                 # Some servers begin a page with the common prefix that ended the one before.
                 found = [each for each in page.common_prefixes if each != last]
                 last = found[-1] if found else last

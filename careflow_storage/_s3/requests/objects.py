@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any
 
 from careflow_storage._http.bodies import Body
 from careflow_storage._http.parser import ResponseHead
 from careflow_storage._in_flight import InFlight
+from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.headers.errors import (
+    explain_refused_read,
+    explain_refused_write,
     needs_content_md5,
     needs_customer_key,
-    refusals_explained,
 )
 from careflow_storage._s3.headers.objects import (
     ObjectHead,
@@ -54,7 +57,11 @@ class S3Requests:
         self._bucket_was_seen = False
         self._needs_md5 = False
 
-    async def put_object(
+    def deadline(self, method: str, seconds: float | None) -> Deadline:
+        """Return the deadline of a listing, whose errors name ``method``."""
+        return Deadline(seconds, self.in_flight, method=method, bucket=self.bucket)
+
+    def put_object(
         self,
         key: str,
         body: Body | bytes,
@@ -62,13 +69,13 @@ class S3Requests:
         *,
         payload_hash: str = UNSIGNED_PAYLOAD,
         on_sent: Callable[[int], None] | None = None,
-    ) -> StoreResult:
+    ) -> Coroutine[Any, Any, StoreResult]:
         """Store one object with one request; ``headers`` are signed."""
-        return await self._store(
+        return self._store(
             Request("PutObject", "PUT", key, "", headers, body, payload_hash, on_sent)
         )
 
-    async def upload_part(
+    def upload_part(
         self,
         key: str,
         upload_id: str,
@@ -78,10 +85,10 @@ class S3Requests:
         *,
         payload_hash: str = UNSIGNED_PAYLOAD,
         on_sent: Callable[[int], None] | None = None,
-    ) -> StoreResult:
+    ) -> Coroutine[Any, Any, StoreResult]:
         """Store one part of a multipart upload; the same number again replaces it."""
         query = canonical_query({"partNumber": str(number), "uploadId": upload_id})
-        return await self._store(
+        return self._store(
             Request("UploadPart", "PUT", key, query, headers, body, payload_hash, on_sent)
         )
 
@@ -110,10 +117,10 @@ class S3Requests:
         if self._needs_md5 and "content-md5" not in request.headers:
             request = await with_content_md5(request, self._in_thread)
         try:
-            with refusals_explained(request.headers):
-                stored = await self._transport.send(request, parse)
+            stored = await self._transport.send(request, parse)
         except StorageError as error:
             if not needs_content_md5(error, request.headers):
+                explain_refused_write(error, request.headers)
                 raise
         else:
             self._bucket_was_seen = True
@@ -134,8 +141,11 @@ class S3Requests:
         A HEAD response has no body with the reason of a failure. One GET of a single byte
         finds it out, except for a 404 once the bucket is known to exist.
         """
-        with refusals_explained(headers or {}, reads=True):
+        try:
             head = await self._head_or_reason(key, _version_query(version_id), headers)
+        except StorageError as error:
+            explain_refused_read(error, headers)
+            raise
         if is_web_page(head.headers):
             await self._require_s3(key)
         self._bucket_was_seen = True
@@ -279,17 +289,27 @@ class S3Requests:
             if check is not None:
                 check(head)
 
-        with refusals_explained(asked, reads=True):
-            stream = await self._transport.open(request, believed, failures)
+        stream = await self._open(request, believed, failures)
         if is_web_page(stream.headers):
-            # It holds a slot, of which there may be one only.
+            # It holds a slot, and there may be only one.
             await stream.aclose()
             await self._require_s3(key)
             settled = True
-            with refusals_explained(asked, reads=True):
-                stream = await self._transport.open(request, believed, failures)
+            stream = await self._open(request, believed, failures)
         self._bucket_was_seen = True
         return stream
+
+    async def _open(
+        self,
+        request: Request,
+        check: Callable[[ResponseHead], None],
+        failures: Failures | None,
+    ) -> ResponseStream:
+        try:
+            return await self._transport.open(request, check, failures)
+        except StorageError as error:
+            explain_refused_read(error, request.headers)
+            raise
 
     async def _require_s3(self, key: str) -> None:
         """Ask for a listing, which web servers and portals cannot make up; raise if it is none.

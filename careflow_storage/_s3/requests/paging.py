@@ -1,16 +1,11 @@
-"""The pages of a listing: within a deadline, and never in an endless loop."""
+"""Checks of a listing: its limit, and pages that repeat."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import aclosing
-from typing import Final, TypeVar
+from collections.abc import Hashable
+from typing import Final
 
-from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage.errors import InvalidInputError, ServerResponseError
-
-T = TypeVar("T")
 
 # Servers may read many entries that they do not list, such as delete markers. They then send an
 # empty page, or repeat the folder that they are reading.
@@ -84,16 +79,6 @@ class LoopDetector:
             bucket=self._bucket,
             key=self._key,
         )
-
-
-async def pages_in_time(
-    pages: AsyncGenerator[T], requests: S3Requests, method: str, seconds: float | None
-) -> AsyncGenerator[T]:
-    """Yield the pages until the time is up or the storage is closed. Errors name ``method``."""
-    deadline = Deadline(seconds, requests.in_flight, method=method, bucket=requests.bucket)
-    async with aclosing(pages):
-        while (page := await deadline.wait(anext(pages, None))) is not None:
-            yield page
 
 
 def checked_limit(limit: int | None, name: str, entries: str) -> int | None:

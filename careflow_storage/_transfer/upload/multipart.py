@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from careflow_storage._s3.headers.encryption import key_headers_of
-from careflow_storage._s3.headers.errors import refusals_explained
+from careflow_storage._s3.headers.errors import explain_refused_write
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.requests.control_plane import CopySource
 from careflow_storage._s3.requests.multipart import Creation
@@ -132,8 +132,11 @@ class MultipartUpload:
             )
         )
         started = asyncio.get_running_loop().time()
-        with refusals_explained(self._headers):
+        try:
             created = await asyncio.shield(self._creation)
+        except StorageError as error:
+            explain_refused_write(error, self._headers)
+            raise
         self._context.living.add(created.upload_id)
         if created.unsettled:
             took = asyncio.get_running_loop().time() - started
