@@ -52,6 +52,8 @@ from careflow_storage.recordings import (
     recording_key,
     validate_key,
 )
+# Loaded here, where no event loop waits: a storage that reads the environment needs it.
+from careflow_storage.settings import StorageSettings, settings_from_environment
 
 if TYPE_CHECKING:
     from careflow_storage._s3.headers.objects import ObjectHead
@@ -61,7 +63,6 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.admin import StorageAdmin
     from careflow_storage.protection import CustomerKey, Encryption, Retention
-    from careflow_storage.settings import StorageSettings
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
@@ -96,12 +97,9 @@ class BackblazeStorage:
         session: GivenSession | None = None,
     ) -> None:
         check_session(session)
-        if settings is None:
-            # Settings that are passed in have loaded it already; the import is not cheap.
-            from careflow_storage.settings import settings_from_environment
-
-            settings = settings_from_environment()
-        self.settings: StorageSettings = settings
+        self.settings: StorageSettings = (
+            settings if settings is not None else settings_from_environment()
+        )
         self._runtime = Runtime(self.settings, session)
         self._call = self._runtime.call
         self._context = self._runtime.context

@@ -106,9 +106,14 @@ def test_the_package_and_its_errors_are_light() -> None:
     assert not light & {*HEAVY, "asyncio", "pydantic", "pydantic_settings", "ssl"}
 
 
-def test_the_storage_loads_no_settings_and_no_http_client_of_others() -> None:
+def test_the_storage_loads_no_http_client_of_others() -> None:
     light = loaded_after("from careflow_storage import BackblazeStorage")
-    assert not light & {*HEAVY, "pydantic_settings", "dotenv"}
+    assert not light & HEAVY
+
+
+def test_a_storage_from_the_environment_is_created_without_an_import() -> None:
+    imports = "from careflow_storage import BackblazeStorage"
+    assert loaded_after(f"{imports}\nBackblazeStorage()") == loaded_after(imports)
 
 
 def test_every_public_name_is_there_and_listed() -> None:
