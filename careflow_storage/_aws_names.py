@@ -1,4 +1,4 @@
-"""The AWS variables that stand in for Backblaze's: the migration table as a settings source."""
+"""The settings source that reads ``AWS_*`` variables in place of ``BACKBLAZE_*`` ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AWS_NAMES = {
     "bucket_name": "AWS_S3_BUCKET",
 }
 
-# What goes together: half of one pair and half of another give an opaque signature error.
+# A group is read as a whole: halves of two key pairs cause a signature error without a reason.
 AWS_GROUPS = (
     ("key_id", "application_key", "session_token"),
     ("region", "endpoint"),
@@ -40,19 +40,19 @@ _AMAZON_REGION = re.compile(r"[a-z]+(-[a-z]+)*-[0-9]{1,2}")
 
 
 def is_amazon_key_id(key_id: str) -> bool:
-    """Whether this is the ID of a key that Amazon made, and not Backblaze."""
+    """Whether the key ID is Amazon's, not Backblaze's."""
     return _AMAZON_KEY_ID.fullmatch(key_id) is not None
 
 
 def is_temporary_key_id(key_id: str) -> bool:
-    """Whether this is the ID of a temporary Amazon key, which needs its session token."""
+    """Whether the key ID is of a temporary Amazon key, which requires a session token."""
     return is_amazon_key_id(key_id) and key_id.startswith("ASIA")
 
 
 class AwsNamesSource(PydanticBaseSettingsSource):
-    """The AWS names, for those groups of which no earlier source has any part.
+    """Reads a group of ``AWS_*`` variables if no earlier source sets any field of the group.
 
-    They are looked up where the other names are: environment, ``.env`` file, secrets.
+    Looks in the environment, then in the ``.env`` file, then in the secrets directory.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class AwsNamesSource(PydanticBaseSettingsSource):
         self._secrets_dir = secrets_dir
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """Give nothing: whole groups are decided on, in ``__call__``."""
+        """Return no value: ``__call__`` reads whole groups."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Give the values of the groups that are free, without what is Amazon's own.
+        """Return the values of the groups that are not set, except Amazon's own values.
 
-        Lambda and ECS set ``AWS_REGION`` and a key pair of their own in every process: for B2
-        these mean nothing, so that what is Backblaze's is missing, and said to be.
+        Lambda and ECS set ``AWS_REGION`` and an Amazon key pair in every process. For B2 these
+        are ignored, so that the error names the missing ``BACKBLAZE_*`` variables.
         """
         given = self.current_state
         free = [name for group in AWS_GROUPS if not given.keys() & set(group) for name in group]
@@ -92,7 +92,7 @@ class AwsNamesSource(PydanticBaseSettingsSource):
         return found
 
     def _read(self) -> dict[str, Any]:
-        """Read all sources; a token counts only where a part of its pair stands, too."""
+        """Read all sources. A session token must be in the same source as its key pair."""
         found: dict[str, Any] = {}
         for values in self._sources():
             beside = {"key_id", "application_key"} & values.keys() - found.keys()
@@ -118,7 +118,7 @@ class AwsNamesSource(PydanticBaseSettingsSource):
 
 
 def _text(value: object) -> str:
-    # Not checked yet: an argument may be anything.
+    # Not validated yet: an argument can have any type.
     return value.strip() if isinstance(value, str) else ""
 
 
@@ -130,7 +130,7 @@ def _host(endpoint: str) -> str:
 
 
 class AwsVariables(BaseSettings):
-    """What stands under AWS's names, by field."""
+    """The ``AWS_*`` variables, by the fields of `StorageSettings`."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_file_encoding="utf-8-sig",

@@ -1,7 +1,7 @@
-"""A ``.env`` file: read it, and change variables in it with everything else left as it is.
+"""Reads a ``.env`` file, and sets variables in it without changing anything else.
 
-It is understood as `StorageSettings` understands it (python-dotenv), names in any case. The
-calls here block: an event loop runs them in a thread.
+Parses the file as `StorageSettings` does (python-dotenv); names match in any case. The functions
+block: call them in a thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from careflow_storage.errors import InvalidInputError, StorageError
 
 _BYTE_ORDER_MARK = "\ufeff"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# What every reader of such files, a shell too, takes as it stands.
+# Characters that every parser of .env files, and a shell, reads literally.
 _PLAIN_VALUE = re.compile(r"[A-Za-z0-9_./:@%+=,-]*")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _UP_TO_VALUE = re.compile(r"\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=#\s]+)[^\S\r\n]*(?:=[^\S\r\n]*)?")
@@ -34,29 +34,29 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def read_env(path: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the variables of a file; one that stands there without a value is left out.
+    """Return the variables of a file, except those without a value.
 
     Raises:
-        InvalidInputError: There is no such file, or it is not UTF-8 text.
-        StorageError: It cannot be read.
+        InvalidInputError: The file does not exist, or is not UTF-8 text.
+        StorageError: The file cannot be read.
     """
     return variables_of(read_text(path))
 
 
 def variables_of(text: str) -> dict[str, str]:
-    """Return the variables of a file's text."""
+    """Return the variables in the text of a file, except those without a value."""
     return {name: value for name, value in _values(text).items() if value is not None}
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """Return a file's text with its line ends as they are; raises as `read_env`."""
+    """Return a file's text with unchanged line ends. Raises the errors of `read_env`."""
     with _typed_errors(path, "read"):
         content = Path(path).read_bytes()
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         position = error.start
-    # Out here, since the error above holds the whole file.
+    # Raised here, since the context of the error would hold the whole file.
     raise InvalidInputError(
         f"{os.fspath(path)} is not UTF-8 text (byte {position}).",
         hint="Save it as UTF-8; PowerShell's redirection writes UTF-16.",
@@ -64,19 +64,19 @@ def read_text(path: str | os.PathLike[str]) -> str:
 
 
 def updated_env(text: str, values: Mapping[str, str]) -> str:
-    """Return the text with these variables set; every other line stays as it is.
+    """Return the text with ``values`` set and every other line unchanged.
 
-    A variable that is there keeps its place, its ``export`` and its comment, wherever it is
-    set more than once; what is not there comes at the end, in the order given.
+    Replaces every assignment of a variable in its place, and keeps its ``export`` and comment.
+    Adds new variables at the end, in the order of ``values``.
 
     Raises:
-        InvalidInputError: A name is none, or a value has a line break or cannot be written so
-            that it is read back the same, and all else as before.
+        InvalidInputError: A name is invalid, a value contains a line break, or the changed text
+            would not be parsed as the new value and the unchanged rest.
     """
     for name, value in values.items():
         _check(name, value)
     body = text.removeprefix(_BYTE_ORDER_MARK)
-    mark = text[: len(text) - len(body)]
+    byte_order_mark = text[: len(text) - len(body)]
     wanted = {name.upper(): value for name, value in values.items()}
     bindings = list(parse_stream(io.StringIO(body, newline="")))
     lines = [_replaced(each, wanted) for each in bindings]
@@ -86,20 +86,21 @@ def updated_env(text: str, values: Mapping[str, str]) -> str:
     if missing and lines and lines[-1] and lines[-1][-1] not in "\r\n":
         lines.append(line_end)
     lines += [f"{name}={_written(values[name])}{line_end}" for name in missing]
-    changed = mark + "".join(lines)
+    changed = byte_order_mark + "".join(lines)
     _check_read_back(text, changed, values)
     return changed
 
 
 def write_env(path: str | os.PathLike[str], values: Mapping[str, str]) -> None:
-    """Set variables in a file: at once or not at all, readable to its owner only (0600).
+    """Set variables in a file atomically; afterwards only its owner can read it (0600).
 
-    A file that is not there is created. A symbolic link stays one, and its target changes.
-    When this returns, the change has reached the disk.
+    Creates the file if it does not exist. If it is a symbolic link, replaces its target. Returns
+    after the change has reached the disk.
 
     Raises:
-        InvalidInputError: See `updated_env`; or the file is not UTF-8 text, or not a file.
-        StorageError: It cannot be written. It is as it was then.
+        InvalidInputError: See `updated_env`; or the path is not a file, or the file is not UTF-8
+            text.
+        StorageError: The file cannot be written. It is unchanged.
     """
     target = Path(path)
     with _typed_errors(path, "write"):
@@ -113,25 +114,25 @@ def write_env(path: str | os.PathLike[str], values: Mapping[str, str]) -> None:
 
 
 def _replace(target: Path, content: bytes, before: os.stat_result | None) -> None:
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if before is not None and sys.platform != "win32" and before.st_uid != os.geteuid():
-                # Root changes the file of the service, which must be able to read it after.
+                # Root may change the file of a service, which must still be able to read it.
                 os.fchown(descriptor, before.st_uid, before.st_gid)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        beside.replace(target)
+        temporary.replace(target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     _flush_folder(target.parent)
 
 
 def _flush_folder(folder: Path) -> None:
-    # Else a power failure may bring the old file back.
+    # Without this, a power failure may restore the old file.
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -174,11 +175,11 @@ def _written(value: str) -> str:
 
 def _check(name: object, value: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidInputError(f"{name!r} is not the name of a variable.")
+        raise InvalidInputError(f"{name!r} is not a valid name of a variable.")
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be a str, not {type(value).__name__}.")
     if _UNPRINTABLE.search(value):
-        raise InvalidInputError(f"{name} has a line break or another control character in it.")
+        raise InvalidInputError(f"{name} contains a line break or another control character.")
 
 
 def _check_read_back(before: str, after: str, values: Mapping[str, str]) -> None:
@@ -186,14 +187,14 @@ def _check_read_back(before: str, after: str, values: Mapping[str, str]) -> None
     for name, value in values.items():
         if found.get(name.upper()) != value:
             raise InvalidInputError(
-                f"{name} would not be read back from the file as it is.",
-                hint="Values with ${...} cannot stand in a .env file. Is a quote left open there?",
+                f"The value of {name} would be read back differently from the file.",
+                hint="A .env file cannot hold ${...} in a value. Does it have an unclosed quote?",
             )
-    # A quote that was left open could take what is written now for its end.
+    # The new text could close a quote that the file left open.
     if _others(before, values) != _others(after, values):
         raise InvalidInputError(
-            "Other variables of the file would not be read as before.",
-            hint="Is a quote left open there?",
+            "Other variables of the file would change.",
+            hint="Does it have an unclosed quote?",
         )
 
 
@@ -215,7 +216,7 @@ def _typed_errors(path: str | os.PathLike[str], verb: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise InvalidInputError(
-            f"{name} cannot be {_DONE[verb]}: there is no such {_MISSING[verb]}."
+            f"{name} cannot be {_DONE[verb]}: the {_MISSING[verb]} does not exist."
         ) from error
     except IsADirectoryError as error:
         raise InvalidInputError(f"{name} is not a file.") from error
@@ -230,6 +231,6 @@ def _typed_errors(path: str | os.PathLike[str], verb: str) -> Iterator[None]:
 _DONE = {"read": "read", "write": "written"}
 _MISSING = {"read": "file", "write": "folder"}
 _WRITE_HINT = (
-    "It is written beside the old one and then takes its place: the folder must be writable, and "
-    "the file no mount of its own (Docker)."
+    "The new file is written to the same folder and then replaces the old one: the folder must be "
+    "writable, and the file must not be a mount (Docker)."
 )

@@ -1,4 +1,4 @@
-"""A lock between processes, on a file. It ends with its process, even a killed one."""
+"""A file lock between processes. The system releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ else:
 class FileLock:
     """An exclusive lock on a file, held until `release` or the end of the process.
 
-    A child process that inherits the descriptor holds it as well: the lock is free when both
+    A child process that inherits the descriptor also holds the lock, which is free when both
     have closed it.
     """
 
@@ -23,12 +23,12 @@ class FileLock:
         """Take the lock.
 
         Args:
-            path: The file, which is created unless ``create`` is False.
+            path: The file. It is created, unless ``create`` is False.
             wait: Whether to block while another process holds it.
 
         Raises:
             BlockingIOError: Another process holds it, and ``wait`` is False.
-            FileNotFoundError: There is no file, and ``create`` is False.
+            FileNotFoundError: The file does not exist, and ``create`` is False.
         """
         self._file = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
         try:
@@ -49,7 +49,7 @@ class FileLock:
 
 
 def lock_file(file: int, *, wait: bool) -> None:
-    """Lock an open file. Raises as `FileLock`."""
+    """Lock an open file. Raises the errors of `FileLock`."""
     if sys.platform == "win32":
         while True:
             try:

@@ -1,4 +1,4 @@
-"""Local paths: checked before use, and the errors of the files behind them."""
+"""Checks of local paths, and the errors of local files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from careflow_storage.errors import (
     StorageError,
 )
 
-# Conditions that pass, or that an operator ends, while the call itself is right.
-_PASSING = frozenset(
+# Temporary conditions: the same call may succeed later.
+_TEMPORARY = frozenset(
     getattr(errno, name)
     for name in (
         *("EAGAIN", "EBUSY", "EDQUOT", "EINTR", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC"),
@@ -24,28 +24,28 @@ _PASSING = frozenset(
     )
     if hasattr(errno, name)
 )
-_ROOM_HINT = "Free some space on the disk that holds it, or choose another one."
+_SPACE_HINT = "Free some space on the disk, or choose another disk."
 _PERMISSION_HINT = "Check the permissions of the file and of its folder."
 _HINTS = {
-    errno.ENOSPC: _ROOM_HINT,
-    getattr(errno, "EDQUOT", errno.ENOSPC): _ROOM_HINT,
-    errno.EFBIG: "The file system, or a limit of this process, allows no file of this size.",
+    errno.ENOSPC: _SPACE_HINT,
+    getattr(errno, "EDQUOT", errno.ENOSPC): _SPACE_HINT,
+    errno.EFBIG: "The file system, or a limit of this process, does not allow files of this size.",
     errno.EACCES: _PERMISSION_HINT,
     errno.EPERM: _PERMISSION_HINT,
     errno.EROFS: "The file system is mounted read-only.",
-    errno.EIO: "The disk or the network mount failed: look at the system's log.",
+    errno.EIO: "The disk or the network mount failed: see the system log.",
     errno.EMFILE: "This process has too many open files: raise its limit (ulimit -n).",
     errno.ENFILE: "The system has too many open files.",
-    errno.ENAMETOOLONG: "Most file systems allow 255 bytes for a name.",
+    errno.ENAMETOOLONG: "Most file systems allow at most 255 bytes in a name.",
 }
 
 
 def as_path(given: str | os.PathLike[str], name: str = "path") -> Path:
-    """Make a path of what the caller gave as the argument ``name``.
+    """Convert the argument ``name`` to a path, and check it.
 
     Raises:
-        InvalidInputError: It is neither a str nor a Path.
-        InvalidPathError: The system cannot have such a name.
+        InvalidInputError: The argument is neither a str nor a Path.
+        InvalidPathError: The system does not allow the name.
     """
     try:
         path = Path(given)
@@ -59,7 +59,7 @@ def as_path(given: str | os.PathLike[str], name: str = "path") -> Path:
         encoded = b"\0"
     if b"\0" in encoded:
         raise invalid_path(
-            f"{str(path)!r} has a character that no name can have.", path, errno.EINVAL
+            f"{str(path)!r} has a character that is not allowed in a file name.", path, errno.EINVAL
         )
     return path
 
@@ -72,9 +72,9 @@ def local_file_error(
     error_class: type[LocalFileError] = LocalFileError,
     hint: str | None = None,
 ) -> LocalFileError:
-    """Make our error of ``error``, which was raised while ``action`` ("write") failed.
+    """Return the `LocalFileError` for an OSError that made ``action`` ("write") fail.
 
-    ``path`` is the file that the caller named; the error's own file name when None.
+    ``path`` is the file that the caller passed; None: the file name in the error.
     """
     name = os.fspath(path) if path is not None else _name_of(error)
     reason = error.strerror or str(error) or type(error).__name__
@@ -84,7 +84,7 @@ def local_file_error(
         errno=error.errno,
         strerror=error.strerror,
         filename=name,
-        retryable=error.errno in _PASSING,
+        retryable=error.errno in _TEMPORARY,
         hint=hint or _HINTS.get(error.errno or 0),
     )
 
@@ -97,9 +97,9 @@ def local_file_errors(
     error_class: type[LocalFileError] = LocalFileError,
     hint: str | None = None,
 ) -> Iterator[None]:
-    """Raise `LocalFileError` (``error_class``) for every OSError in the block.
+    """Convert every OSError in the block to a `LocalFileError` (``error_class``).
 
-    Errors of ours pass, also those that are OSErrors.
+    Does not convert a `StorageError`, even one that is also an OSError.
     """
     try:
         yield
@@ -112,7 +112,7 @@ def local_file_errors(
 def invalid_path(
     reason: str, path: str | os.PathLike[str], number: int, *, hint: str | None = None
 ) -> InvalidPathError:
-    """Make the refusal of a path; ``number`` is the errno that the system would give."""
+    """Return an `InvalidPathError`; ``number`` is the errno that the system would raise."""
     return InvalidPathError(
         reason, errno=number, strerror=os.strerror(number), filename=os.fspath(path), hint=hint
     )

@@ -1,4 +1,4 @@
-"""Errors of the settings: they name the variables, and hold none of their values."""
+"""Errors of settings, which name the variables and contain none of the values."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ def label_of(name: str) -> str:
 
 
 def without_values(validate: Callable[..., None], values: dict[str, Any]) -> None:
-    """Call a validator; its errors name the variables and hold no value.
+    """Call ``validate(**values)``, and remove all values from the error that it raises.
 
-    pydantic can keep values out of the text of its errors, but not out of ``errors()``, which
-    error trackers record, like local variables. A decoding error holds the whole file. ``values``
-    are cleared if they are refused.
+    pydantic can remove values from the text of its errors, but not from ``errors()``. Error
+    trackers record ``errors()`` and local variables, and a decoding error contains the whole
+    file. Clears ``values`` before an error is raised.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid. The error names its variable.
+        InvalidInputError: A settings file is not UTF-8 text.
     """
     refusal: Exception | None = None
     try:
@@ -40,7 +44,7 @@ def without_values(validate: Callable[..., None], values: dict[str, Any]) -> Non
             "A settings file is not UTF-8 text.",
             hint="Save .env and secrets as UTF-8; PowerShell's redirection writes UTF-16.",
         )
-    # Raised out here, so that the original error with its values is not the context.
+    # Raised here, so that the original error, which has the values, is not the context.
     if refusal is not None:
         values.clear()
         del validate

@@ -1,12 +1,13 @@
 """Configuration from the ``BACKBLAZE_*`` variables, checked before any request.
 
-A value comes from the first of these that has it: an argument of ``StorageSettings(...)``, the
-environment, the file ``.env`` of the working directory, a file with the variable's name in a
-secrets directory (``/run/secrets``, as mounted by Docker and Kubernetes). The ``AWS_*`` names of
-the migration table come last, by groups: the AWS key pair is used only if neither half of
-Backblaze's is set, and the AWS region and endpoint only if neither of Backblaze's is. A server
-refuses a mixed pair without giving the reason. Amazon's own values (a region such as
-``us-east-1``, a key ID such as ``ASIA...``) are not used for B2.
+Each value is read from the first of these places that has it: an argument of
+``StorageSettings(...)``, the environment, the file ``.env`` in the working directory, a file named
+after the variable in a secrets directory (``/run/secrets``, which Docker and Kubernetes mount).
+
+The ``AWS_*`` variables of the migration table come last, in groups: the AWS key pair is used only
+if neither half of the Backblaze pair is set, and the AWS region and endpoint only if neither
+Backblaze one is. A server refuses a mixed pair without giving the reason. Amazon's own values (a
+region such as ``us-east-1``, a key ID such as ``ASIA...``) are not used for B2.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ _Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _bytes_of(value: object) -> object:
-    """Turn a size with a unit into bytes: "64MiB", "5 GB"."""
+    """Convert a size with a unit, such as "64MiB" or "5 GB", to bytes."""
     if not isinstance(value, str) or not value.strip()[-1:].isalpha():
         return value  # a plain number, or a value that pydantic refuses
-    # pydantic ignores all that follows the unit.
+    # pydantic would ignore text after the unit.
     if _SIZE.fullmatch(value.strip()):
         with contextlib.suppress(ValidationError):
             return int(_BYTE_SIZE.validate_python(value.strip()))
@@ -80,25 +81,26 @@ def _bytes_of(value: object) -> object:
 
 
 _BYTE_SIZE: TypeAdapter[ByteSize] = TypeAdapter(ByteSize)
-# For type checkers an int, so that a plain number can be passed.
+# An int for type checkers, so that callers can pass a plain number.
 _Size = Annotated[int, BeforeValidator(_bytes_of)]
 
 
 class StorageSettings(BaseSettings):
     """The bucket, the application key, and the limits of a storage.
 
-    Every field is also an environment variable: ``key_id`` is ``BACKBLAZE_KEY_ID`` and so on.
-    Unknown ``BACKBLAZE_*`` variables are ignored. ``_env_file`` (a path, several, or None for
-    no file) and ``_secrets_dir`` (a directory or several) replace ``.env`` and
+    Each field has an environment variable: that of ``key_id`` is ``BACKBLAZE_KEY_ID``. Unknown
+    ``BACKBLAZE_*`` variables are ignored. ``_env_file`` (one path or several, or None for no
+    file) replaces ``.env``, and ``_secrets_dir`` (one directory or several) replaces
     ``/run/secrets``.
 
     If a required field is missing, ``is_configured`` is False and ``missing_variables()`` names
-    it. All other values are checked at once. Settings are immutable: ``model_copy(update=...)``
-    returns changed ones, checked in the same way, without reading the environment again.
+    the variable. Every value is validated at once. Settings are immutable:
+    ``model_copy(update=...)`` returns a changed and validated copy, and does not read the
+    environment again.
 
     Raises:
-        pydantic.ValidationError: A value is malformed, or two contradict each other. The error
-            names the variables and holds none of the values.
+        pydantic.ValidationError: A value is malformed, or two values contradict each other. The
+            error names the variables and contains none of the values.
         InvalidInputError: The ``.env`` file or a secret is not UTF-8 text.
     """
 
@@ -134,30 +136,32 @@ class StorageSettings(BaseSettings):
     endpoint; ``us-east-1`` for any other endpoint."""
 
     allow_http: bool = False
-    """Whether to accept an ``http://`` endpoint on another machine. Every machine on the way can
+    """Whether to accept an ``http://`` endpoint on another machine. Every machine in between can
     then read the recordings. Never accepted for B2."""
 
     part_size: _Size = Field(default=8 * _MIB, ge=5 * _MIB, le=5 * _GB)
-    """The minimum size of a part of a multipart upload, in bytes; a variable may say ``16MiB``."""
+    """The minimum size of a part of a multipart upload, in bytes. The variable accepts
+    ``16MiB``, too."""
 
     multipart_threshold: _Size = Field(default=16 * _MIB, ge=1, le=5 * _GB)
-    """The size in bytes from which a file is uploaded in parts; a variable may say ``16MiB``."""
+    """The size from which a file is uploaded in parts, in bytes. The variable accepts ``16MiB``,
+    too."""
 
     transfer_concurrency: int = Field(default=4, ge=1, le=1000)
-    """The number of parts of one transfer in flight."""
+    """The most parts of one transfer in flight."""
 
     max_connections: int = Field(default=100, ge=1, le=10_000)
-    """The number of requests of this storage in flight."""
+    """The most requests of this storage in flight."""
 
     memory_budget: _Size = Field(default=64 * _MIB, ge=8 * _MIB)
-    """The most bytes that all transfers of this storage buffer together; a variable may say
-    ``64MiB``."""
+    """The most bytes that all transfers of this storage buffer together. The variable accepts
+    ``64MiB``, too."""
 
     connect_timeout: _Seconds = Field(default=10.0, gt=0, le=3600)
     """The most seconds to open a connection, TLS included."""
 
     idle_timeout: _Seconds = Field(default=60.0, gt=0, le=86_400)
-    """The most seconds without any byte moving, before a request fails."""
+    """The most seconds without any byte sent or received, before a request fails."""
 
     pool_timeout: _Seconds = Field(default=120.0, gt=0, le=86_400)
     """The most seconds that a request waits while ``max_connections`` are in flight."""
@@ -166,11 +170,11 @@ class StorageSettings(BaseSettings):
     """The most attempts of a request, including the first. 1 means no retries."""
 
     retry_base_delay: _Seconds = Field(default=1.0, ge=0, le=3600)
-    """The most seconds before the first retry; doubled for each further one."""
+    """The most seconds before the first retry. Doubled for each further retry."""
 
     retry_max_delay: _Seconds = Field(default=64.0, ge=0, le=86_400)
-    """The most seconds before any retry. If a server asks for more (``Retry-After``), its error is
-    raised at once, with ``retry_after`` set."""
+    """The most seconds before any retry. If the server requests more (``Retry-After``), the error
+    is raised at once, with ``retry_after`` set."""
 
     checksum: Literal["md5", "crc32", "sha256"] = "md5"
     """The checksum of every upload, which the server verifies."""
@@ -178,35 +182,35 @@ class StorageSettings(BaseSettings):
     ca_file: Path | None = None
     """A PEM file of certificate authorities to trust instead of the system's."""
 
-    # Hidden from type checkers, which make the signature of the fields.
+    # Hidden from type checkers, which derive the signature from the fields.
     if not TYPE_CHECKING:
 
         def __init__(self, **values: Any) -> None:
             without_values(super().__init__, values)
 
         def __setattr__(self, name: str, value: Any) -> None:
-            # Always refused. pydantic's own error would show the value.
+            # Always refused, but the error of pydantic would show the value.
             without_values(functools.partial(super().__setattr__, name, value), {})
 
     @property
     def is_configured(self) -> bool:
-        """Whether every setting that a request needs is set."""
+        """Whether every setting that requests require is set."""
         return not self.missing_variables()
 
     @property
     def is_b2(self) -> bool:
-        """Whether the endpoint is Backblaze's, not another S3 server."""
+        """Whether the endpoint is Backblaze B2, not another S3 server."""
         return self.endpoint is not None and is_b2_host(host_of(self.endpoint))
 
     def missing_variables(self) -> tuple[str, ...]:
-        """Return the names of the variables that must be set before a request."""
+        """Return the names of the required variables that are not set."""
         needed = ("key_id", "application_key", "bucket_name", "endpoint")
         return tuple(variable_of(name) for name in needed if getattr(self, name) is None)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy with the fields of ``update`` replaced, checked like new settings.
+        """Return a copy with the fields of ``update`` replaced, and check it like new settings.
 
-        A derived region or endpoint is derived again. The environment is not read.
+        Derives a derived region or endpoint again. Does not read the environment.
 
         Raises:
             pydantic.ValidationError: As for new settings.
@@ -214,8 +218,8 @@ class StorageSettings(BaseSettings):
         given = {name: getattr(self, name) for name in self.model_fields_set} | dict(update or {})
         cls = type(self)
         copy = cls.__new__(cls)
-        # Not BaseSettings' own, which would read the environment again.
-        update = None  # it may hold the key, and a traceback would hold this frame
+        # The __init__ of BaseSettings would read the environment again.
+        update = None  # may contain the key, and a traceback holds this frame
         without_values(functools.partial(BaseModel.__init__, copy), given)
         return copy
 
@@ -228,7 +232,7 @@ class StorageSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Add ``/run/secrets``, and the AWS names as the last source."""
+        """Add ``/run/secrets``, and the ``AWS_*`` variables as the last source."""
         secrets_dir = getattr(file_secret_settings, "secrets_dir", None)
         if secrets_dir is None and os.access(_SECRETS_DIR, os.R_OK | os.X_OK):
             secrets_dir = _SECRETS_DIR
@@ -245,8 +249,8 @@ class StorageSettings(BaseSettings):
         mode="before",
     )
     @classmethod
-    def _tidy(cls, value: object) -> object:
-        # Values are pasted, piped and read from files, which adds blanks around them.
+    def _strip(cls, value: object) -> object:
+        # Pasting, piping and files add blanks around values.
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if isinstance(text, bytes):
             raise ValueError("must be a str, not bytes")
@@ -270,7 +274,9 @@ class StorageSettings(BaseSettings):
     @classmethod
     def _check_region(cls, region: str | None) -> str | None:
         if region is not None and not _REGION.fullmatch(region):
-            raise ValueError(f"is not a region's name; B2's are {', '.join(B2_REGIONS)}")
+            raise ValueError(
+                f"is not the name of a region; those of B2 are {', '.join(B2_REGIONS)}"
+            )
         return region
 
     @field_validator("key_id")
@@ -278,7 +284,7 @@ class StorageSettings(BaseSettings):
     def _check_key_id(cls, key_id: str | None) -> str | None:
         # A key ID is shown and sent in the clear, so a secret must not pass as one.
         if key_id is not None and _APPLICATION_KEY.fullmatch(key_id):
-            raise ValueError("holds an application key, not its ID: the two are swapped")
+            raise ValueError("is an application key, not its ID: the two are swapped")
         return key_id
 
     @field_validator("ca_file")
@@ -290,22 +296,22 @@ class StorageSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        self._derive_place()
+        self._derive_region_and_endpoint()
         if self.endpoint is not None:
             self._check_scheme(self.endpoint)
             if self.bucket_name is not None:
                 problem = bucket_name_problem(self.bucket_name, b2=self.is_b2)
                 if problem:
                     raise ValueError(f"{label_of('bucket_name')} {problem}")
-        self._check_key_of_server()
+        self._check_key_for_server()
         if self.retry_max_delay < self.retry_base_delay:
             raise ValueError(
                 f"{variable_of('retry_max_delay')} is less than {variable_of('retry_base_delay')}"
             )
         return self
 
-    def _check_key_of_server(self) -> None:
-        """Refuse key IDs that the server would refuse without giving the reason."""
+    def _check_key_for_server(self) -> None:
+        """Refuse a key that the server would refuse without giving the reason."""
         key_id = self.key_id or ""
         if self.is_b2 and _MASTER_KEY_ID.fullmatch(key_id):
             raise ValueError(
@@ -327,7 +333,7 @@ class StorageSettings(BaseSettings):
                 f"as {label_of('session_token')} in the same place"
             )
 
-    def _derive_place(self) -> None:
+    def _derive_region_and_endpoint(self) -> None:
         if self.endpoint is None:
             self._derive_endpoint()
             return
@@ -337,15 +343,15 @@ class StorageSettings(BaseSettings):
                 f"{label_of('region')} does not match {label_of('endpoint')}, "
                 f"whose region is {derived}; set only one of the two"
             )
-        self._set("region", derived or self.region or "us-east-1")
+        self._set_derived("region", derived or self.region or "us-east-1")
 
     def _derive_endpoint(self) -> None:
         if self.region is None:
             return
         endpoint = b2_endpoint(self.region)
         if endpoint is not None:
-            self._set("endpoint", endpoint)
-            self._set("region", b2_region(host_of(endpoint)))
+            self._set_derived("endpoint", endpoint)
+            self._set_derived("region", b2_region(host_of(endpoint)))
         elif _LIKE_B2_REGION.fullmatch(self.region):
             raise ValueError(
                 f"{label_of('region')} is not one of Backblaze's regions "
@@ -364,19 +370,16 @@ class StorageSettings(BaseSettings):
                 f"set {variable_of('allow_http')}=true if the network is your own"
             )
 
-    def _set(self, name: str, value: str | None) -> None:
+    def _set_derived(self, name: str, value: str | None) -> None:
         # Bypasses `frozen` and leaves model_fields_set alone, since the value is derived.
         self.__dict__[name] = value
 
 
 def settings_from_environment(**values: Any) -> StorageSettings:
-    """Read the settings; raise `InvalidInputError` if one is malformed.
-
-    ``values`` are arguments of `StorageSettings`.
-    """
+    """Return ``StorageSettings(**values)``; raise `InvalidInputError` if a value is invalid."""
     try:
         return StorageSettings(**values)
     except ValidationError as error:
         values.clear()
         problems = "; ".join(str(problem["msg"]) for problem in error.errors())
-        raise InvalidInputError(f"The settings are not valid: {problems}") from None
+        raise InvalidInputError(f"The settings are invalid: {problems}") from None

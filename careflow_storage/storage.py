@@ -52,6 +52,7 @@ from careflow_storage.recordings import (
     recording_key,
     validate_key,
 )
+
 # Loaded here, where no event loop waits: a storage that reads the environment needs it.
 from careflow_storage.settings import StorageSettings, settings_from_environment
 

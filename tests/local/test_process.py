@@ -1,4 +1,4 @@
-"""The embedded server when things go wrong: ports taken, programs missing, parents killed."""
+"""Failures of the embedded server: taken ports, missing programs, killed parents."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_given_port_is_used() -> None:
         assert server.endpoint == f"http://127.0.0.1:{port}"
 
 
-def test_a_port_lost_in_a_race_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_another_process_took_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         choices: list[dict[str, int]] = []
 
@@ -63,7 +63,7 @@ def test_chosen_ports_are_distinct_pairs_outside_the_ephemeral_range() -> None:
     assert ports["admin.port.grpc"] == ports["admin.port"] + 10_000
 
 
-def test_a_missing_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_program_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -73,7 +73,7 @@ def test_a_missing_program_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         LocalServer().start()
 
 
-def test_a_server_that_ends_at_once_is_quoted(
+def test_the_error_quotes_a_server_that_ends_at_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
 ) -> None:
     broken = tmp_path / "weed"
@@ -85,7 +85,7 @@ def test_a_server_that_ends_at_once_is_quoted(
     assert list(temporary.iterdir()) == []
 
 
-def test_a_server_that_never_responds_is_given_up_and_quoted(
+def test_the_error_quotes_a_server_that_never_responds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
 ) -> None:
     silent = tmp_path / "weed"
@@ -110,7 +110,7 @@ def run_child(script: str, temporary: Path) -> subprocess.Popen[str]:
 
 @on_linux
 @pytest.mark.parametrize("started_in", ["main thread", "thread that ends"])
-def test_a_killed_process_takes_its_server_along_and_the_next_one_clears_up(
+def test_a_killed_process_ends_its_server_and_the_next_start_removes_its_directory(
     temporary: Path, started_in: str
 ) -> None:
     script = f"""
@@ -141,7 +141,7 @@ def test_a_killed_process_takes_its_server_along_and_the_next_one_clears_up(
 
 
 @on_linux
-def test_a_process_that_forgets_its_server_ends_it_at_exit(temporary: Path) -> None:
+def test_a_process_that_does_not_stop_its_server_ends_it_at_exit(temporary: Path) -> None:
     script = """
         from careflow_storage.local import LocalServer
         server = LocalServer()
@@ -177,7 +177,7 @@ def test_a_forked_copy_does_not_stop_its_parents_server(temporary: Path) -> None
 
 
 @on_linux
-def test_a_running_servers_directory_is_not_cleared_by_others(temporary: Path) -> None:
+def test_another_server_does_not_remove_a_running_servers_directory(temporary: Path) -> None:
     with LocalServer() as one:
         with LocalServer():
             pass

@@ -1,4 +1,4 @@
-"""The embedded server, as its users meet it: started, asked, kept, limited, stopped."""
+"""The embedded server through its public API: start, requests, data, limits, stop."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support.local_probes import (
 pytestmark = pytest.mark.integration
 
 
-def test_started_with_a_block_its_versioned_bucket_takes_objects_and_nothing_is_left(
+def test_with_starts_it_with_a_versioned_bucket_and_leaves_nothing(
     temporary: Path,
 ) -> None:
     with LocalServer(bucket="my-recordings") as server:
@@ -53,7 +53,7 @@ def test_started_with_a_block_its_versioned_bucket_takes_objects_and_nothing_is_
     assert not list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
 
 
-async def test_started_with_an_async_block_it_never_holds_the_loop() -> None:
+async def test_async_with_never_blocks_the_loop() -> None:
     longest = 0.0
     running = True
 
@@ -102,7 +102,7 @@ def test_two_side_by_side_do_not_see_each_other() -> None:
         assert client_for(other).request("GET", f"/{other.bucket}/a").status == 404
 
 
-def test_many_started_at_once_all_come_up() -> None:
+def test_many_started_at_once_all_start() -> None:
     servers = [LocalServer() for _ in range(4)]
     threads = [threading.Thread(target=server.start) for server in servers]
     try:
@@ -171,7 +171,7 @@ def fill(place: Path, names: Sequence[str]) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("starts", [1, 2])
-def test_what_else_is_in_the_data_directory_stays_as_it_is(tmp_path: Path, starts: int) -> None:
+def test_other_files_in_the_data_directory_stay_unchanged(tmp_path: Path, starts: int) -> None:
     mine = fill(tmp_path, OF_THE_USER)
     for number in range(starts):
         with LocalServer(data_dir=tmp_path) as server:
@@ -186,14 +186,14 @@ def test_what_else_is_in_the_data_directory_stays_as_it_is(tmp_path: Path, start
 
 
 @pytest.mark.parametrize("name", ["seaweedfs/mine.txt", "seaweedfs/m20261/x", "seaweedfs"])
-def test_a_folder_that_no_server_made_is_refused_and_kept(tmp_path: Path, name: str) -> None:
+def test_a_folder_that_no_server_created_is_refused_and_kept(tmp_path: Path, name: str) -> None:
     mine = fill(tmp_path, [name])
     with pytest.raises(LocalServerError, match="cannot be used"):
         LocalServer(data_dir=tmp_path).start()
     assert {path: path.read_bytes() for path in mine} == mine
 
 
-def test_a_data_directory_of_an_earlier_release_is_used_as_it_is(tmp_path: Path) -> None:
+def test_a_data_directory_of_an_earlier_release_is_used(tmp_path: Path) -> None:
     with LocalServer(data_dir=tmp_path) as server:
         key = f"/{server.bucket}/call.webm"
         assert client_for(server).request("PUT", key, body=b"voice").status == 200
@@ -207,7 +207,7 @@ def test_a_data_directory_of_an_earlier_release_is_used_as_it_is(tmp_path: Path)
         assert not (tmp_path / "m20261").exists()
 
 
-def test_tls_options_of_one_start_do_not_come_back_at_the_next(
+def test_tls_options_of_one_start_do_not_apply_to_the_next(
     tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
     place = tmp_path / "kept"
@@ -217,7 +217,7 @@ def test_tls_options_of_one_start_do_not_come_back_at_the_next(
         assert server.endpoint.startswith("http://")
 
 
-def test_with_a_certificate_it_speaks_https_only(certificate: tuple[Path, Path]) -> None:
+def test_with_a_certificate_it_uses_https_only(certificate: tuple[Path, Path]) -> None:
     with LocalServer(certificate=certificate[0], private_key=certificate[1]) as server:
         assert server.endpoint.startswith("https://127.0.0.1:")
         assert server.settings().ca_file == certificate[0]
@@ -233,7 +233,7 @@ def test_a_certificate_without_its_key_is_refused(tmp_path: Path) -> None:
         LocalServer(certificate=tmp_path / "certificate.pem")
 
 
-def test_settings_and_environment_say_the_same(
+def test_settings_and_environment_agree(
     seaweedfs: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in seaweedfs.environment().items():
@@ -244,7 +244,7 @@ def test_settings_and_environment_say_the_same(
     assert seaweedfs.settings(bucket_name="another-one").bucket_name == "another-one"
 
 
-def test_a_limited_key_may_do_what_it_is_for_and_nothing_else() -> None:
+def test_a_limited_key_has_only_its_permissions() -> None:
     bucket = "careflow-recordings-local"
     tenant = Identity(
         "tenant-1",
@@ -269,8 +269,8 @@ def test_wrong_keys_are_refused(seaweedfs: LocalServer) -> None:
     def status(credentials: Credentials) -> Response:
         return client_for(seaweedfs, credentials).request("GET", f"/{seaweedfs.bucket}")
 
-    assert status(Credentials("nobody", "nothing")).status == 403
-    assert b"InvalidAccessKeyId" in status(Credentials("nobody", "nothing")).body
+    assert status(Credentials("unknown", "secret")).status == 403
+    assert b"InvalidAccessKeyId" in status(Credentials("unknown", "secret")).body
     assert b"SignatureDoesNotMatch" in status(Credentials("careflow-local", "wrong")).body
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{seaweedfs.endpoint}/{seaweedfs.bucket}")  # noqa: S310
@@ -294,7 +294,7 @@ def _sockets(pid: int) -> Iterator[str]:
             yield str(path.readlink())
 
 
-def test_the_users_own_aws_keys_do_not_open_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_aws_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAUSER")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "users-secret")
     monkeypatch.setenv("S3_BUCKET", "users-bucket")
@@ -304,7 +304,7 @@ def test_the_users_own_aws_keys_do_not_open_it(monkeypatch: pytest.MonkeyPatch) 
         assert b"users-bucket" not in client_for(server).request("GET", "/").body
 
 
-def test_stopped_it_can_be_started_again_and_stopped_twice() -> None:
+def test_it_can_be_started_again_and_stopped_twice() -> None:
     server = LocalServer()
     server.stop()
     with pytest.raises(LocalServerError, match="not running"):

@@ -239,7 +239,7 @@ async def test_nothing_to_carry_over_makes_no_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"none\.env .* no such file"):
+    with pytest.raises(InvalidInputError, match=r"none\.env .* the file does not exist"):
         translate_environment(tmp_path / "none.env")
     (tmp_path / "utf16.env").write_bytes("AWS_REGION=x".encode("utf-16"))
     with pytest.raises(InvalidInputError, match=r"utf16\.env is not UTF-8 text"):
