@@ -10,10 +10,10 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-import aiohttp
 import typer
 from pydantic import ValidationError
 
+from careflow_storage._lazy import is_loaded
 from careflow_storage.cli.ui.logs import log_warnings_to
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.errors import (
@@ -108,12 +108,18 @@ def report_errors(output: Output) -> Iterator[None]:
         # The reader of our output, such as `head`, closed the pipe.
         _discard_stdout()
         raise typer.Exit(0) from None
-    except (StorageError, OSError, aiohttp.ClientError, ValidationError) as error:
+    except _reported_errors() as error:
         output.failed(error)
         raise typer.Exit(exit_code(error)) from None
     except KeyboardInterrupt as stop:
         output.interrupted()
         raise typer.Exit(128 + stop.args[0] if stop.args else INTERRUPTED) from None
+
+
+def _reported_errors() -> tuple[type[Exception], ...]:
+    # An error of aiohttp can only be raised where aiohttp is loaded already.
+    aiohttp = (sys.modules["aiohttp"].ClientError,) if is_loaded("aiohttp") else ()
+    return (StorageError, OSError, ValidationError, *aiohttp)
 
 
 def exit_code(error: Exception) -> int:

@@ -125,3 +125,11 @@ def test_a_command_that_runs_is_not_light() -> None:
     """Or the tests above would prove nothing."""
     _, heavy = run_all([(["config", "--json"], {})])
     assert {"asyncio", "pydantic", "rich", "careflow_storage.settings"} <= heavy
+
+
+def test_serve_local_imports_no_http_client() -> None:
+    # It ends before the server starts: a bucket cannot have this name.
+    arguments = ["serve-local", "--bucket", "NOT ALLOWED"]
+    ((code, _),), heavy = run_all([(arguments, {})])
+    assert code == 2
+    assert not heavy & {"aioboto3", "aiobotocore", "aiohttp", "boto3", "botocore"}

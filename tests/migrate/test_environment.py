@@ -288,7 +288,7 @@ def test_a_failure_leaves_the_file_as_it_was(
                 write_env(path, {"A": "2"})
         assert path.read_text() == "A=1\n"
         assert names_in(tmp_path) == [".env"]
-    with pytest.raises(InvalidInputError, match="no such folder"):
+    with pytest.raises(InvalidInputError, match="the folder does not exist"):
         write_env(tmp_path / "none" / ".env", {"A": "2"})
     with pytest.raises(InvalidInputError, match="is not a file"):
         write_env(tmp_path, {"A": "2"})
