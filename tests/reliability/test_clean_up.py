@@ -11,14 +11,21 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from careflow_storage import BackblazeStorage, InvalidInputError, StorageError, StorageSettings
+from careflow_storage import (
+    BackblazeStorage,
+    BodyChangedError,
+    InvalidInputError,
+    StorageError,
+    StorageSettings,
+)
 from careflow_storage._transfer import copy
 from careflow_storage.outbox import Outbox, OutboxError
 from careflow_storage.testing.proxy.proxy import FaultProxy
-from careflow_storage.testing.proxy.rule import Rule
+from careflow_storage.testing.proxy.rule import Attempt, Rule
 from tests.support.behind_proxy import (
     NOTHING_HELD,
     PART,
@@ -48,14 +55,34 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
         assert tasks_of_the_library() <= before
 
 
-def open_files(folder: Path) -> list[str]:
-    """The files and folders below ``folder`` that this process has open, removed ones too."""
+def descriptors() -> list[str]:
+    """The targets of the file descriptors of this process."""
     found = []
     for descriptor in FDS.iterdir():
         # The descriptor that reads the folder is closed by now.
         with suppress(FileNotFoundError):
             found.append(str(descriptor.readlink()))
-    return [name for name in found if name.startswith(str(folder))]
+    return found
+
+
+def open_files(folder: Path) -> list[str]:
+    """The files and folders below ``folder`` that this process has open, removed ones too."""
+    return [name for name in descriptors() if name.startswith(str(folder))]
+
+
+def sockets_to(url: str) -> set[str]:
+    """The sockets of this process that are connected to this server."""
+    port = f":{urlsplit(url).port:04X}"
+    lines = Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    connected = {f"socket:[{line.split()[9]}]" for line in lines if line.split()[2].endswith(port)}
+    return connected & set(descriptors())
+
+
+async def until_closed(url: str) -> None:
+    """Wait until this process has no connection to this server."""
+    async with asyncio.timeout(20):
+        while sockets_to(url):  # noqa: ASYNC110 - a closing socket sends no event
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -130,6 +157,25 @@ async def test_a_refused_file_is_closed(storage: BackblazeStorage, tmp_path: Pat
         await storage.upload_file("key", tmp_path)
 
 
+async def test_a_file_that_changes_after_its_parts_were_read_is_not_stored(
+    storage: BackblazeStorage, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    path = tmp_path / "call.wav"
+    path.write_bytes(LONG)
+
+    def change(request: Attempt) -> bool:
+        with path.open("r+b") as file:
+            file.write(b"RIFF")
+        return False
+
+    # When the last part is being sent, the first one is stored.
+    proxy.add(method="PUT", path="partNumber=3", when=change)
+    async with storage_behind(proxy, storage.settings, transfer_concurrency=1) as other:
+        with pytest.raises(BodyChangedError):
+            await other.upload_file("key", path)
+    assert await versions(storage, "key") == (0, 0)
+
+
 # --- recordings in progress -------------------------------------------------------------
 
 
@@ -137,12 +183,16 @@ async def test_an_aborted_recording_cancels_the_flush_that_is_running(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
     stuck = proxy.add(method="PUT", path="partNumber=1", cut="hang", at="head")
-    # Without the cancellation, the recording would wait for the server, longer than the test.
-    async with storage_behind(proxy, settings, idle_timeout=600.0) as storage:
+    # Without the cancellation, the recording would wait for the server.
+    async with storage_behind(proxy, settings, idle_timeout=600.0, retry_attempts=1) as storage:
         await storage.client()
-        async with asyncio.timeout(60):
-            with pytest.raises(HungUpError):
-                await hang_up(storage, LONG[:1000], after=stuck, flush_interval=0.01)
+        recording = hang_up(storage, LONG[:1000], after=stuck, flush_interval=0.01)
+        task = asyncio.create_task(recording)
+        ended, _ = await asyncio.wait({task}, timeout=30)
+        stuck.release.set()
+        with pytest.raises(HungUpError):
+            await task
+        assert ended
         assert held(storage) == NOTHING_HELD
         assert storage._runtime.context().spool.size == 0
         assert await unfinished_uploads(storage) == []
@@ -195,13 +245,16 @@ async def test_a_copy_in_parts_that_fails_leaves_no_upload(
 async def test_marking_as_partial_erases_only_another_version(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
-    # Some stores overwrite a version in place. Erasing it would erase the recording.
-    proxy.add(method="POST", path="uploadId", headers={"x-amz-version-id": "only"})
-    proxy.add(
-        when=lambda request: request.operation == "CopyObject", headers={"x-amz-version-id": "only"}
-    )
+    # A store that overwrites a version in place: erasing it would erase the recording.
+    def keep_version(request: Attempt) -> bool:
+        source = request.headers.get("x-amz-copy-source", "")
+        copied.headers = {"x-amz-version-id": source.partition("versionId=")[2]}
+        return bool(source)
+
+    copied = proxy.add(when=keep_version)
     with pytest.raises(HungUpError):
         await hang_up(storage, LONG, on_error="keep")
+    assert copied.hits == 1
     assert proxy.count("DELETE") == 0
 
 
@@ -253,6 +306,49 @@ async def test_a_stream_that_fails_gives_its_slot_back(
     with pytest.raises(StorageError):
         await stream.read()
     assert held(storage) == NOTHING_HELD
+
+
+@needs_proc
+async def test_a_cancelled_request_closes_its_connection(
+    proxy: FaultProxy, settings: StorageSettings
+) -> None:
+    stuck = proxy.add(operation="ListObjectsV2", cut="hang", at=("body", 10))
+    async with storage_behind(proxy, settings) as storage:
+        task = asyncio.ensure_future(storage.list_files())
+        await stuck.fired.wait()
+        assert len(sockets_to(proxy.url)) == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until_closed(proxy.url)
+
+
+@needs_proc
+async def test_a_reader_that_seeks_or_fails_keeps_one_connection(
+    storage: BackblazeStorage, proxy: FaultProxy
+) -> None:
+    await storage.upload_file("key", LONG)
+    async with await storage.open_file("key") as reader:
+        await reader.read(10)
+        for position in (PART, 0, 2 * PART):
+            await reader.seek(position)
+            assert held(storage)["slots"] == 0
+            assert await reader.read(7) == LONG[position : position + 7]
+            assert held(storage)["slots"] <= 1
+    assert held(storage) == NOTHING_HELD
+
+
+async def test_a_reader_that_failed_gives_its_slot_back_and_reads_the_same_bytes_again(
+    storage: BackblazeStorage, proxy: FaultProxy
+) -> None:
+    await storage.upload_file("key", LONG)
+    async with await storage.open_file("key") as reader:
+        proxy.add(method="GET", path="/key", cut="rst", at=("body", PART))
+        with pytest.raises(StorageError):
+            await reader.read()
+        assert held(storage) == NOTHING_HELD
+        proxy.clear()
+        assert await reader.read() == LONG
 
 
 async def test_completed_requests_share_one_connection(

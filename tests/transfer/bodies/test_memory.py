@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from careflow_storage import BackblazeStorage, InvalidInputError, StorageSettings
 from careflow_storage._s3.responses.lengths import MAX_PARTS
-from careflow_storage._transfer.bodies import growing_part
+from careflow_storage._transfer.bodies import growing_part, parts
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.parts import (
     MAX_OBJECT_BYTES,
@@ -22,7 +22,9 @@ from careflow_storage._transfer.bodies.parts import (
     PartSizes,
 )
 from careflow_storage._transfer.upload.marker import UploadMarker
-from tests.support.bodies import noise
+from careflow_storage.testing.proxy.proxy import FaultProxy
+from tests.support import behind_proxy
+from tests.support.bodies import noise, pieces, stream
 
 MIB = 1024 * 1024
 PART = 5 * MIB
@@ -227,6 +229,47 @@ class TestPartSizes:
         assert every[-1] <= MAX_PART_BYTES
         assert sum(every) >= MAX_OBJECT_BYTES
 
+    @pytest.mark.parametrize(
+        ("smallest", "total", "expected"),
+        [
+            (5 * MIB, 0, 5 * MIB),
+            (5 * MIB, 50_000 * MIB, 5 * MIB),
+            (5 * MIB, 50_000 * MIB + 1, 6 * MIB),
+            (8 * MIB, 80_000 * MIB, 8 * MIB),
+            (8 * MIB, 80_000 * MIB + 1, 9 * MIB),
+            (8 * MIB, 5 * 2**40, 525 * MIB),
+            (8 * MIB, 10_000_000_000_000, 954 * MIB),
+            (1_000_000_000, 10_000_000_000_000, 1_000_000_000),
+            (5_000_000_000, 10_000_000_000_000, 5_000_000_000),
+        ],
+    )
+    def test_parts_of_a_known_size_are_the_smallest_that_suffice(
+        self, smallest: int, total: int, expected: int
+    ) -> None:
+        sizes = PartSizes(smallest, total)
+        assert [sizes.size_of(number) for number in (1, 901, 10_000)] == [expected] * 3
+
+    @pytest.mark.parametrize(
+        ("number", "expected"),
+        [
+            (1, 8 * MIB),
+            (900, 8 * MIB),
+            (901, 16 * MIB),
+            (1800, 16 * MIB),
+            (1801, 32 * MIB),
+            (9000, 4096 * MIB),
+            (9001, 5_000_000_000),
+            (10_000, 5_000_000_000),
+        ],
+    )
+    def test_parts_of_a_stream_double_every_900_parts(self, number: int, expected: int) -> None:
+        # Later versions must find the same parts: upload markers hold only the first size.
+        assert PartSizes(8 * MIB, None).size_of(number) == expected
+
+    def test_ten_thousand_growing_parts_hold_more_than_five_tebibytes(self) -> None:
+        sizes = PartSizes(5 * MIB, None)
+        assert sum(map(sizes.size_of, range(1, 10_001))) >= 5 * 2**40
+
     def test_more_than_b2_can_hold_is_refused(self) -> None:
         with pytest.raises(InvalidInputError, match="10000000000000"):
             PartSizes(8 * MIB, MAX_OBJECT_BYTES + 1)
@@ -243,3 +286,23 @@ class TestPartSizes:
     @pytest.mark.parametrize("text", [None, "", "x", "0" * 32, f"{'0' * 32}-0", f"{'G' * 32}-1"])
     def test_a_foreign_upload_marker_is_ignored(self, text: str | None) -> None:
         assert UploadMarker.parse(text) is None
+
+
+@pytest.mark.parametrize("live", [False, True])
+async def test_the_parts_of_a_stream_double(
+    proxy: FaultProxy, settings: StorageSettings, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    monkeypatch.setattr(parts, "_GROWTH_STEP", 2)
+    part = behind_proxy.PART
+    data, key = noise(7 * part), "key"
+    async with behind_proxy.storage_behind(proxy, settings) as storage:
+        if live:
+            async with storage.open_recording("CA1", "a.ogg") as writer:
+                for chunk in pieces(data):
+                    await writer.write(chunk)
+            key = writer.key
+        else:
+            await storage.upload_file(key, stream(data))
+        sent = [one.headers["content-length"] for one in proxy.log if one.operation == "UploadPart"]
+        assert sorted(map(int, sent)) == [part, part, part, 2 * part, 2 * part]
+        assert await storage.get_file(key) == data
