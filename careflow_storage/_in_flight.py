@@ -1,9 +1,9 @@
-"""What runs on an open storage or outbox, so that closing ends it in order.
+"""Calls and recordings in flight on a storage or outbox, and how closing ends them.
 
 Closing has two phases. In the first no new call is accepted, running calls are cancelled, open
-recordings are ended, and their aborts and keeps may send requests: until the deadline. In the
-second whatever is left is cancelled once more, and its clean-up gives up. Then the owner closes
-its connections.
+recordings are ended, and their clean-up may send requests until the deadline. In the second the
+remaining calls are cancelled again, and their clean-up stops. Then the owner closes its
+connections.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("careflow_storage")
 DEFAULT_GRACE = 5.0
 # The canceller of a close waits for it: some supervisors kill a worker after one second.
 _GRACE_WHEN_CANCELLED = 0.8
-# After the deadline a clean-up sends nothing more, it only needs turns of the event loop.
+# After the deadline a clean-up sends no requests. It only needs turns of the event loop.
 _UNWIND_SECONDS = 0.5
 _HINT = "Await the calls before close(), or send again what was cut off."
 
@@ -35,7 +35,7 @@ _current: ContextVar[Running | _Helper | None] = ContextVar(
 
 
 class OpenRecording(Protocol):
-    """What is open between its calls, and is ended when its storage closes."""
+    """A recording that stays open between calls, until it or its storage is closed."""
 
     async def _end_with(self, error: StorageClosedError) -> None: ...
 
@@ -97,7 +97,7 @@ class InFlight:
 
     @property
     def refuses(self) -> bool:
-        """Whether the owner takes nothing new from the current task: it closes, or is closed."""
+        """Whether a new call of the current task is refused: the owner closes, or is closed."""
         return self.deadline is not None and not self._includes(_current.get())
 
     def add(self, recording: OpenRecording) -> None:
@@ -105,12 +105,12 @@ class InFlight:
         self._recordings.add(recording)
 
     def discard(self, recording: OpenRecording) -> None:
-        """Forget a recording that has ended."""
+        """Remove a recording that has ended."""
         self._recordings.discard(recording)
         self._notify()
 
     def remove(self, running: Running) -> None:
-        """Forget a call that has ended."""
+        """Remove a call that has ended."""
         self._running.discard(running)
         if self._changed is not None:
             self._changed.set()
@@ -120,13 +120,13 @@ class InFlight:
             self._changed.set()
 
     def closed_error(self, **where: Any) -> StorageClosedError:
-        """What a call raises that the closing has cancelled."""
+        """Return the error for a call that the closing has cancelled."""
         return StorageClosedError(
             f"The {self._what} was closed while it was in use.", hint=_HINT, **where
         )
 
     def clean_up_until(self, end: float) -> float:
-        """Return the end of a clean-up: while closing the deadline, else ``end``."""
+        """Return when a clean-up must end: at the deadline while closing, otherwise at ``end``."""
         return end if self.deadline is None else self.deadline
 
     def hurry(self, grace: float) -> None:
@@ -146,7 +146,7 @@ class InFlight:
         }
         for ending in endings:
             ending.add_done_callback(lambda _: self._notify())
-        # Without a grace, too, each hears of it before it is cancelled for good.
+        # Each call is cancelled once before it is cancelled for good, even with a grace of 0.
         await interruptions.survive(asyncio.sleep(0))
         await self._wait(endings, interruptions, lambda: self.deadline)
         for running in list(self._running):
@@ -181,7 +181,7 @@ class InFlight:
 
 
 class _Interruptions:
-    """Cancellations of the closing itself: the first leaves a moment, the second none."""
+    """Counts cancellations of the closing: the first shortens the grace, the second ends it."""
 
     def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
@@ -200,10 +200,10 @@ class _Interruptions:
 
 
 class Closing:
-    """The one task that closes an owner, and those who wait for it.
+    """The task that closes an owner.
 
     Args:
-        release: Closes the connections and what else is left, when all calls have ended.
+        release: Closes the connections and other resources after all calls have ended.
     """
 
     def __init__(
@@ -215,9 +215,9 @@ class Closing:
         self._task = asyncio.create_task(self._run())
 
     async def wait(self, grace: float) -> None:
-        """Wait for its end, with this grace if it is shorter; raise what went wrong.
+        """Wait until it is closed; shorten the grace if this one is shorter; raise its error.
 
-        Cancelled, it leaves a moment for the clean-up, closes, and is cancelled then.
+        If the caller is cancelled, the closing still ends, with a grace of at most 0.8 s.
         """
         if self._task.done():
             return
@@ -243,8 +243,8 @@ class Closing:
 class Running:
     """A call of one task, from `InFlight.enter` to its `leave`.
 
-    As `asyncio.Timeout` does, it cancels the task and takes that cancellation back: when the
-    call ends by it, it raises `StorageClosedError`. A cancellation of anyone else stays one.
+    As `asyncio.Timeout` does, it cancels the task and uncancels it when the call ends: the call
+    then raises `StorageClosedError`. Other cancellations of the task remain.
     """
 
     __slots__ = ("_cancellations", "_ending", "_in_flight", "_token", "_was", "outer", "task")
@@ -262,7 +262,7 @@ class Running:
         in_flight._running.add(self)
 
     def cancel_for_closing(self) -> None:
-        """Cancel the task, unless it is being cancelled or cleans up already."""
+        """Cancel the task, unless it is already being cancelled or cleans up."""
         task = self.task
         if task is not None and not self._ending and task.cancelling() <= self._was:
             self.cancel_for_good()
@@ -273,7 +273,7 @@ class Running:
             self._cancellations += 1
 
     def leave(self, error: BaseException | None) -> StorageClosedError | None:
-        """End the call; return what to raise in place of ``error``, if it is our cancellation."""
+        """End the call; return the error to raise instead of ``error`` if closing cancelled it."""
         task, self.task = self.task, None
         if self.outer is not None:
             # Tasks made in this call are still inside those around it.
@@ -314,7 +314,7 @@ class Running:
 
 
 class _Helper:
-    """A task of the library's own, which does a part of the work of the call ``outer``."""
+    """A task of this package that does a part of the work of the call ``outer``."""
 
     __slots__ = ("helper", "outer")
 
@@ -329,9 +329,9 @@ class _Helper:
 
 
 def help_call() -> None:
-    """Count the current task, which the running call waits for, as a part of that call.
+    """Register the current task as a part of the running call, which waits for it.
 
-    For tasks of the library that read from the storage, or run a callback that may.
+    For tasks of this package that read from the storage, or call a callback that may do so.
     """
     outer = _current.get()
     if outer is not None:
@@ -351,11 +351,11 @@ async def _wait_for(event: asyncio.Event, seconds: float) -> None:
 
 
 def checked_grace(grace: object) -> float:
-    """Return the seconds; raise `InvalidInputError` for what is not a number from 0 on."""
+    """Return the seconds; raise `InvalidInputError` unless they are finite and not negative."""
     if isinstance(grace, int | float) and not isinstance(grace, bool):
         with suppress(OverflowError):
             seconds = float(grace)
-            # NaN is neither.
+            # False for NaN.
             if 0.0 <= seconds < math.inf:
                 return seconds
     raise InvalidInputError(

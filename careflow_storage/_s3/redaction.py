@@ -23,8 +23,8 @@ _MAX_RECORD: Final = 32 * 1024
 _FAMILIES: Final = ("botocore", "aiobotocore", "boto3", "aioboto3")
 # Whose local variables hold signed requests, and the keys that sign them.
 _SIGNERS: Final = (*_FAMILIES, "aiohttp", "careflow_storage", "b2sdk", "requests", "urllib3")
-# These show requests. Named, as a module that is imported later makes its logger later.
-_TALKATIVE: Final = (
+# These log requests. They are listed because a module creates its logger when imported.
+_LOG_REQUESTS: Final = (
     *("botocore.auth", "botocore.awsrequest", "botocore.client", "botocore.credentials"),
     *("botocore.endpoint", "botocore.handlers", "botocore.history", "botocore.hooks"),
     *("botocore.httpsession", "botocore.parsers", "botocore.retryhandler", "botocore.utils"),
@@ -61,7 +61,7 @@ _FORGERY: Final = re.compile(
 
 
 def redact(text: str) -> str:
-    """Take credentials, tokens and signatures out of a text; their names stay."""
+    """Replace credentials, tokens and signatures in a text; their names stay."""
     return _SECRETS.sub(_redacted, text)
 
 
@@ -77,10 +77,10 @@ def printable(text: str, limit: int = ...) -> str: ...
 @overload
 def printable(text: None, limit: int = ...) -> None: ...
 def printable(text: str | None, limit: int = MAX_MESSAGE) -> str | None:
-    """Make one line of what a server says, of at most ``limit`` characters.
+    """Return text from a server as one line of at most ``limit`` characters.
 
-    Line breaks would forge lines of a log, escape sequences what a terminal shows, and marks of
-    the reading direction what a person reads. Each run of such characters becomes a space.
+    Line breaks could forge log lines; escape sequences and direction marks could forge what a
+    terminal shows. Each run of these characters becomes a space.
     """
     if text is None:
         return None
@@ -90,7 +90,7 @@ def printable(text: str | None, limit: int = MAX_MESSAGE) -> str | None:
 
 
 class _Redactor(logging.Filter):
-    """Lets every record pass, without its secrets."""
+    """Passes every record on without its secrets."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
@@ -109,27 +109,26 @@ _REDACTOR: Final = _Redactor()
 
 
 def guard_logs() -> None:
-    """Put the filter on the loggers of botocore's family; the second time nothing changes.
+    """Add the filter to the loggers of botocore, boto3, aiobotocore and aioboto3.
 
-    Called when the first aioboto3 client is made, when all those loggers exist. A filter must
-    sit on each logger: one on a parent does not see its children's records, and one on a
-    handler would have to be on handlers that are not ours. It costs nothing as long as a
-    logger's level is above DEBUG, and stays for the life of the process: other users of
-    botocore log no secrets either then, and nothing else of their logging changes.
+    Called when an aioboto3 client is made: then the loggers exist. Each logger needs the filter,
+    since a parent's filter does not see records of its children, and handlers belong to the
+    program. The filter costs nothing while a logger's level is above DEBUG. It stays for the
+    life of the process, also for other users of botocore, and changes only secrets.
     """
     present = [
         name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _FAMILIES
     ]
-    for name in (*_FAMILIES, *_TALKATIVE, *present):
-        # Does nothing when it is there already.
+    for name in (*_FAMILIES, *_LOG_REQUESTS, *present):
+        # Does nothing if the logger has it already.
         logging.getLogger(name).addFilter(_REDACTOR)
 
 
 def scrub(error: BaseException) -> None:
-    """Take the request out of a failure: an error's own, and those that caused it.
+    """Remove the request from an error and its causes.
 
-    Clears the local variables of frames that are done (signed headers lie there) and what
-    aiohttp and botocore attach. File names and line numbers stay for the traceback.
+    Clears the local variables of finished frames, which hold signed headers, and the requests
+    that aiohttp and botocore attach. File names and line numbers stay in the traceback.
     """
     waiting: list[BaseException | None] = [error]
     seen: set[int] = set()
@@ -148,9 +147,9 @@ def scrub(error: BaseException) -> None:
 def _clear_frames(step: TracebackType | None) -> None:
     while step is not None:
         frame, step = step.tb_frame, step.tb_next
-        # The caller's own frames are the caller's: a body that fails may be debugged.
+        # The caller's frames stay: the caller may want to debug its own code.
         if str(frame.f_globals.get("__name__")).partition(".")[0] in _SIGNERS:
-            # Those that still run, such as the one that called us.
+            # A frame that still runs cannot be cleared.
             with contextlib.suppress(RuntimeError):
                 frame.clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +36,7 @@ else:
     models = LazyModule("careflow_storage.admin.models")
 
 _NEEDS = (models,)
+_is_bucket_name = re.compile(r"[A-Za-z0-9._-]{1,255}").fullmatch
 _OF_ENV = "careflow-recordings-"
 _SSE_B2 = "AES256"
 _SSE_B2_NAME: Literal["SSE-B2"] = "SSE-B2"
@@ -391,4 +393,10 @@ def _existing_name(context: TransferContext, name: str | None) -> str:
     if name is None:
         return context.session.bucket
     check_text(name, "name")
+    # Older buckets have names that are refused for new ones.
+    if not _is_bucket_name(name) and not name.startswith("arn:"):
+        raise InvalidInputError(
+            f"name: {name!r} is not the name of a bucket.",
+            hint="Names have letters, digits, hyphens, dots and underscores.",
+        )
     return name

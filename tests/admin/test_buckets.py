@@ -126,6 +126,17 @@ async def test_a_bucket_whose_encryption_was_refused_can_be_finished(b2_server: 
         assert await storage.admin.get_bucket_encryption(name=name) == "SSE-B2"
 
 
+@pytest.mark.parametrize("name", ["bad\nkey", "recordings\n", "a/b", "naïve", "x" * 256])
+async def test_a_name_that_no_bucket_has_is_refused_without_a_request(
+    storage: BackblazeStorage, name: str
+) -> None:
+    sent = storage.request_counts()
+    for call in (storage.admin.head_bucket, storage.admin.get_bucket_encryption):
+        with pytest.raises(InvalidInputError, match="is not the name of a bucket"):
+            await call(name=name)
+    assert storage.request_counts() == sent
+
+
 async def test_head_tells_denied_from_missing_from_elsewhere(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:

@@ -1,4 +1,4 @@
-"""Many deletions at once: keys hidden, versions erased."""
+"""Deletes many keys or versions: keys are hidden, versions erased."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ async def delete_targets(
 async def _delete_batch(
     requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
 ) -> list[DeleteResult]:
-    """Delete up to 1000, of which each has a result, in their order.
+    """Delete up to 1000 targets; return one result for each, in order.
 
-    What XML cannot name goes in requests of its own, and does not keep the others from it.
+    A key that XML cannot represent is deleted with its own request.
     """
     named = [target for target in batch if is_safe_in_xml(target[0])]
     found = await _delete_named(requests, named, bypass_governance) if named else []
@@ -75,23 +75,23 @@ async def _delete_named(
 ) -> list[DeleteResult]:
     response = await requests.delete_objects(batch, bypass_governance=bypass_governance)
     reported = (*response.deleted, *response.failed)
-    # Hiding makes a version of its own, so there the key alone says which target it was.
+    # Hiding creates a new version ID, so the key alone identifies the target.
     by_key = {result.key: result for result in reported}
     by_version = {(result.key, result.version_id): result for result in reported}
     results: list[DeleteResult] = []
     for key, version_id in batch:
         found = by_key.get(key) if version_id is None else by_version.get((key, version_id))
         if found is None and version_id is not None:
-            # Some servers name the key alone when they refuse.
+            # Some servers name only the key in a refusal.
             found = _with_version(by_version.get((key, None)), version_id)
-        results.append(found or _unanswered(key, version_id))
+        results.append(found or _not_mentioned(key, version_id))
     return results
 
 
 async def _delete_alone(
     requests: S3Requests, key: str, version_id: str | None, bypass_governance: bool
 ) -> DeleteResult:
-    # Others of its batch are deleted by now: no failure of this one may lose their results.
+    # Others of the batch are deleted by now: a failure must not lose their results.
     try:
         found, marker = await requests.delete_object(
             key, version_id=version_id, bypass_governance=bypass_governance
@@ -117,7 +117,7 @@ def _with_version(refused: DeleteResult | None, version_id: str) -> DeleteResult
     return refused.model_copy(update={"version_id": version_id})
 
 
-def _unanswered(key: str, version_id: str | None) -> DeleteResult:
+def _not_mentioned(key: str, version_id: str | None) -> DeleteResult:
     what = "key" if version_id is None else "version"
     return DeleteResult(
         key=key,

@@ -38,7 +38,7 @@ _WEAK_MARK: Final = "x-amzn-requestid"
 _NOT_S3: Final = ("x-amz-apigw-id", "apigw-requestid", "x-amzn-errortype")
 
 _TRY_AGAIN: Final = frozenset({408, 429})
-# Not implemented, HTTP version not supported, and what captive portals response (RFC 6585).
+# Not implemented, HTTP version not supported, and what captive portals send (RFC 6585).
 _FOR_GOOD: Final = frozenset({501, 505, 511})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -47,8 +47,8 @@ MISSING_OR_DENIED_HINT: Final = (
     "listBuckets. Give the key listBuckets (or listFiles)."
 )
 _READS: Final = frozenset({"GetObject", "HeadObject"})
-# Only the begin of a page is looked at.
-_LOOKED_AT: Final = 16 * 1024
+# Only the beginning of a page is read.
+_READ_BYTES: Final = 16 * 1024
 _MAX_SHOWN: Final = 80
 _find_title = re.compile(r"<title[^>]{0,200}>([^<]{1,400})", re.IGNORECASE).search
 
@@ -63,7 +63,7 @@ _BUSY_BETWEEN: Final = (
 
 
 def is_marked(headers: Mapping[str, str]) -> bool:
-    """Whether a response bears a header that only S3 servers send; names are in lower case."""
+    """Whether a response has a header that only S3 servers send; names are in lower case."""
     if "x-amz-request-id" in headers:
         return True
     if any(name in headers for name in _MARKS):
@@ -72,12 +72,12 @@ def is_marked(headers: Mapping[str, str]) -> bool:
 
 
 def is_web_page(headers: Mapping[str, str]) -> bool:
-    """Whether a response may be a web page: HTML, from what does not show that it is S3."""
+    """Whether a response may be a web page: HTML without a header of S3."""
     return "html" in headers.get("content-type", "") and not is_marked(headers)
 
 
 def is_as_good(status: int, headers: Mapping[str, str], body: bytes, expected: int) -> bool:
-    """Whether a response is a success though its status is another than ``expected``."""
+    """Whether a response is a success although its status is not ``expected``."""
     # Not all S3 servers respond to a DELETE with 204. But a web page is no deletion.
     return status == 200 and expected == 204 and not body and is_marked(headers)
 
@@ -91,17 +91,17 @@ def refusal(
     headers: Mapping[str, str],
     body: bytes,
 ) -> StorageError:
-    """Make the exception for a response whose status is none of the operation's successes."""
+    """Return the exception for a response whose status is not a success."""
     where: dict[str, Any] = {"operation": operation, "bucket": bucket, "key": key}
     if status < 300:
-        nonsense = ServerResponseError(
+        malformed = ServerResponseError(
             f"Malformed response: HTTP {status} is not a success.",
             status=status,
             retryable=True,
             **where,
         )
-        explain_malformed(nonsense, status, headers, body)
-        return nonsense
+        explain_malformed(malformed, status, headers, body)
+        return malformed
     document = parse_error(body)
     if not _is_of_s3(status, headers, document):
         return _foreign(status, headers, body, where)
@@ -128,7 +128,7 @@ def _hint_that_it_may_be_missing(denied: AccessDeniedError) -> None:
 
 
 def _is_of_s3(status: int, headers: Mapping[str, str], document: ErrorDocument | None) -> bool:
-    """Whether it is S3 that refuses."""
+    """Whether the refusal comes from S3."""
     if is_marked(headers):
         return True
     code = document.code if document else None
@@ -139,7 +139,7 @@ def _is_of_s3(status: int, headers: Mapping[str, str], document: ErrorDocument |
 def _foreign(
     status: int, headers: Mapping[str, str], body: bytes, where: Mapping[str, Any]
 ) -> StorageError:
-    """Make the exception for a refusal that is not S3's."""
+    """Return the exception for a refusal that does not come from S3."""
     who = describe_server(status, headers, body)
     if status in _TRY_AGAIN or (status >= 500 and status not in _FOR_GOOD):
         busy = error_from_response(status=status, code=None, message=None, headers=headers, **where)
@@ -174,7 +174,7 @@ def describe_server(status: int, headers: Mapping[str, str], body: bytes) -> str
     what = f"HTTP {status}"
     if kind:
         what += f" and {kind}"
-    title = _title(body[:_LOOKED_AT], kind)
+    title = _title(body[:_READ_BYTES], kind)
     if title:
         what += f" ({title!r})"
     target = headers.get("location")
@@ -199,7 +199,7 @@ def _title(body: bytes, kind: str) -> str:
 
 
 def _origin(location: str) -> str:
-    # No more of it: queries carry tokens.
+    # Only the origin: queries contain tokens.
     try:
         parts = urlsplit(location)
         host = parts.hostname

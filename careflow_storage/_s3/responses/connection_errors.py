@@ -1,4 +1,4 @@
-"""What the connection or the operating system raised, as the errors of this package."""
+"""Translates exceptions of the connection and the operating system."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PORTS_HINT: Final = (
     "port for a minute. If the server's address is of IPv6, check that this machine has IPv6."
 )
 _FIREWALL_HINT: Final = "A firewall or a sandbox of this machine forbids the connection: allow it."
-# What the operating system means, and what helps; None where the way to the server must be checked.
+# The problem and its hint; None for the hint about the connection.
 _REASONS: Final[dict[int, tuple[str, str | None]]] = {
     errno.ENFILE: ("too many open files on this machine", _DESCRIPTORS_HINT),
     errno.ENOBUFS: ("this machine has no memory left for sockets", _DESCRIPTORS_HINT),
@@ -51,7 +51,7 @@ _REASONS: Final[dict[int, tuple[str, str | None]]] = {
     errno.ENETDOWN: ("the network is down", None),
     errno.EAFNOSUPPORT: ("this machine lacks that kind of address (IPv4 or IPv6)", None),
 }
-# What OpenSSL says where the other side speaks no TLS at all.
+# OpenSSL's reasons if the other side does not speak TLS.
 _NO_TLS: Final = frozenset(
     {
         "WRONG_VERSION_NUMBER",
@@ -63,7 +63,7 @@ _NO_TLS: Final = frozenset(
         "UNEXPECTED_MESSAGE",
     }
 )
-# A proxy responds so while it is busy or cannot reach the server.
+# A proxy sends these while it is busy or cannot reach the server.
 _PASSING: Final = (408, 429, 500, 502, 503, 504)
 
 
@@ -75,7 +75,7 @@ def explain_failure(
     settings: StorageSettings,
     proxy: Proxy | None,
 ) -> StorageError:
-    """Return our error; ``where`` has the operation, the bucket and the key."""
+    """Return the `StorageError`; ``where`` has the operation, the bucket and the key."""
     if isinstance(error, ProxyError):
         return _of_the_proxy(error, where, proxy)
     if isinstance(error, NotHttpError):
@@ -83,7 +83,7 @@ def explain_failure(
     if isinstance(error, ProtocolError):
         return ServerResponseError(f"Malformed response: {error}.", retryable=True, **where)
     if proxy is not None:
-        # Its way is all that this machine sees: the server's name is not even looked up here.
+        # The proxy resolves the server's name; this machine sees only the proxy.
         way, hint = f"{host} through the proxy {proxy.authority}", _proxy_hint(proxy)
         first_hop = f"the proxy {proxy.host}"
     else:

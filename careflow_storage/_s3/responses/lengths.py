@@ -30,7 +30,7 @@ class ContentRange(NamedTuple):
 
 
 def parse_size(text: str) -> int:
-    """Read a number of bytes; raise `ValueError` for anything else, and for impossible ones."""
+    """Parse a number of bytes; raise `ValueError` if it is malformed or too large."""
     # int() would also take "1_000", "+1" and digits of other scripts.
     if not _is_size(text):
         raise ValueError("a size that no object can have")
@@ -38,7 +38,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_content_range(text: str) -> ContentRange:
-    """Read a Content-Range of bytes; raise `ValueError` if it is none, or contradicts itself."""
+    """Parse a Content-Range; raise `ValueError` if it is malformed or contradicts itself."""
     found = _content_range(text)
     if found is None:
         raise ValueError("a Content-Range that is none")
@@ -71,7 +71,7 @@ def part_count(etag: str) -> int | None:
 
 
 def check_whole(status: int, headers: Mapping[str, str]) -> None:
-    """Hold a response to a request for a whole object; raise `ValueError`."""
+    """Raise `ValueError` unless this is the response to a request for a whole object."""
     if status != 200:
         raise ValueError(f"its status is {status}, not 200")
     if "content-range" in headers:
@@ -79,7 +79,7 @@ def check_whole(status: int, headers: Mapping[str, str]) -> None:
 
 
 def check_range(status: int, headers: Mapping[str, str], start: int, end: int | None) -> None:
-    """Hold a response to a request for the bytes ``[start, end)``; raise `ValueError`.
+    """Raise `ValueError` unless the response has the bytes ``[start, end)``.
 
     A range may be cut at the end of the object, and nowhere else.
     """
