@@ -1,4 +1,4 @@
-"""The servers and settings that tests share, and the walls between a test and its surroundings."""
+"""The servers and settings that tests share, and the isolation of each test."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class TestContentTypesOfRealRecordings:
         assert {path.name for path in DATA.glob("greeting.*")} == set(REAL)
 
     @pytest.mark.parametrize(("name", "expected"), REAL.items())
-    def test_given_a_recording_without_a_telling_name_then_its_bytes_tell(
+    def test_given_a_recording_without_a_known_ending_then_its_bytes_decide(
         self, name: str, expected: str
     ) -> None:
         head = (DATA / name).read_bytes()[:HEAD_BYTES]
@@ -41,12 +41,12 @@ class TestContentTypesOfRealRecordings:
         assert detect_content_type("recording.txt", head) == expected
 
     @pytest.mark.parametrize(("name", "expected"), REAL.items())
-    def test_given_a_recording_of_which_only_the_name_is_known_then_the_name_tells(
+    def test_given_a_recording_of_which_only_the_name_is_known_then_the_name_decides(
         self, name: str, expected: str
     ) -> None:
         assert detect_content_type(name.upper(), b"") == expected
 
-    def test_given_an_mp3_without_its_tag_then_the_frame_tells(self) -> None:
+    def test_given_an_mp3_without_its_tag_then_the_frame_decides(self) -> None:
         mp3 = (DATA / "greeting.mp3").read_bytes()
         assert mp3.startswith(b"ID3")
         frames = mp3[10 + mp3[9] :]
@@ -112,7 +112,7 @@ class TestContentTypes:
         assert detect_content_type("x", head) == "application/octet-stream"
 
     @pytest.mark.parametrize("name", ["", ".wav", "wav", "x.", "x.exe", "x.html", "x.svg"])
-    def test_given_neither_telling_bytes_nor_name_then_it_is_only_bytes(self, name: str) -> None:
+    def test_given_unknown_bytes_and_name_then_the_type_is_octet_stream(self, name: str) -> None:
         assert detect_content_type(name, b"plain") == "application/octet-stream"
 
     @limits(deadline=None)

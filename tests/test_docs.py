@@ -1,4 +1,4 @@
-"""The documents tell the truth: their Python runs as pasted, their tables fit the code."""
+"""The documents are right: their Python runs as pasted, their tables match the code."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ async def test_given_a_missing_key_then_the_error_is_also_a_file_not_found(
 
 
 class TestConnections:
-    async def test_given_nobody_at_the_endpoint_then_the_error_is_also_a_connection_error(
+    async def test_given_an_endpoint_without_a_server_then_the_error_is_also_a_connection_error(
         self, settings: StorageSettings
     ) -> None:
         with socket.socket() as bound:  # but not listening
@@ -196,7 +196,7 @@ class TestLimitedKeys:
                 assert error.hint, name
                 assert not error.retryable
 
-    async def test_given_a_key_that_may_only_write_when_it_deletes_many_then_each_result_tells(
+    async def test_given_a_write_only_key_when_it_deletes_many_then_each_result_has_an_error(
         self, guarded: LocalServer
     ) -> None:
         async with self.limited(guarded, "writer") as storage:
@@ -215,7 +215,7 @@ class TestLimitedKeys:
             with pytest.raises(AccessDeniedError, match="listBuckets"):
                 await storage.file_exists("tenant1/a")
 
-    async def test_given_a_key_that_may_list_but_not_read_then_existence_is_told_by_the_listing(
+    async def test_given_a_key_that_may_list_but_not_read_then_the_listing_shows_existence(
         self, guarded: LocalServer
     ) -> None:
         async with self.limited(guarded, "lister") as storage:

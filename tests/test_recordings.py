@@ -160,6 +160,6 @@ class TestRecordingKeys:
 
 
 @pytest.mark.parametrize("name", ["DEFAULT_CONTENT_TYPES", "HEAD_BYTES", "detect_content_type"])
-def test_what_moved_to_content_types_loads_from_here_with_a_warning(name: str) -> None:
+def test_names_that_moved_to_content_types_load_from_here_with_a_warning(name: str) -> None:
     with pytest.warns(DeprecationWarning, match=rf"careflow_storage\.content_types\.{name}"):
         assert getattr(recordings, name) is getattr(content_types, name)

@@ -60,7 +60,7 @@ async def not_refused(kind: type[Exception], storage: BackblazeStorage, folder: 
             await call()
         except kind:
             continue
-        except Exception as error:  # noqa: BLE001 - it is told
+        except Exception as error:  # noqa: BLE001 - it is reported
             names.append(f"{name} raised {error!r}")
         else:
             names.append(name)
@@ -199,7 +199,7 @@ class TestOpenAndClosed:
         await begun.wait()
         await storage.close()
         async with asyncio.timeout(20):
-            with pytest.raises(Exception) as caught:  # noqa: PT011 - the next line tells
+            with pytest.raises(Exception) as caught:  # noqa: PT011 - the next line checks it
                 await upload
         assert isinstance(caught.value, StorageClosedError)
 
@@ -328,7 +328,7 @@ class TestCancellation:
             # And everything still works.
             assert (await storage.upload_file("a", data)).size == len(data)
 
-    async def test_given_many_calls_when_cancelled_at_any_moment_then_slots_and_tasks_come_back(
+    async def test_given_many_calls_when_cancelled_at_any_moment_then_slots_and_tasks_are_freed(
         self, settings: StorageSettings
     ) -> None:
         one = settings.model_copy(

@@ -43,7 +43,7 @@ async def storage(b2_server: B2Server) -> AsyncIterator[BackblazeStorage]:
 
 
 @pytest.mark.parametrize("method", TAKES_A_LIST)
-async def test_what_is_no_list_of_these_is_refused_before_a_request(
+async def test_arguments_of_another_type_are_refused_before_a_request(
     storage: BackblazeStorage, b2_server: B2Server, method: str
 ) -> None:
     for given in NO_LISTS:

@@ -153,7 +153,7 @@ async def test_head_tells_denied_from_missing_from_elsewhere(
     assert "https://s3.us-east-005.backblazeb2.com" in (moved.value.hint or "")
 
 
-async def test_a_region_that_the_key_may_not_ask_for_is_unknown(
+async def test_without_the_permission_to_read_it_the_region_is_unknown(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     b2_server.faults.next("HeadBucket", status=200)

@@ -331,7 +331,7 @@ def _overwrite_before(proxy: FaultProxy, bucket: Bucket, operation: str) -> None
     ],
     ids=["size", "MD5"],
 )
-async def test_given_a_copy_that_is_not_what_was_copied_then_the_error_says_so(
+async def test_given_a_copy_that_differs_from_its_source_then_the_error_says_so(
     b2: BackblazeStorage, b2_server: B2Server, changes: dict[str, str], error: type[Exception]
 ) -> None:
     await store(b2, "a")
@@ -414,7 +414,7 @@ async def test_given_a_source_that_is_overwritten_meanwhile_when_moved_then_it_i
         assert await storage.get_file("b") == b"speech"
 
 
-async def test_given_a_source_that_cannot_be_hidden_when_moved_then_the_error_tells_of_the_copy(
+async def test_given_a_source_that_cannot_be_hidden_when_moved_then_the_error_names_the_copy(
     b2: BackblazeStorage, b2_server: B2Server
 ) -> None:
     await store(b2, "a")

@@ -1,4 +1,4 @@
-"""An operator lets web pages in, and asks why one is kept out; what B2 would refuse is not sent."""
+"""CORS rules allow web pages, and the checker explains refusals; invalid rules are not sent."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ async def test_the_hundred_and_first_rule_is_refused(storage: BackblazeStorage) 
         (APP, "PUT", ("x-a", "Content-Type", "x-b"), "not the headers x-a, x-b"),
     ],
 )
-async def test_a_page_that_is_kept_out_is_told_why(
+async def test_a_refused_page_gets_the_reason(
     storage: BackblazeStorage, origin: str, method: Any, headers: tuple[str, ...], said: str
 ) -> None:
     uploads = rule("uploads", allowed_methods=("PUT",), allowed_headers=("content-*",))
@@ -245,7 +245,7 @@ async def test_without_rules_the_call_that_makes_one_is_named(storage: Backblaze
     )
 
 
-async def test_what_a_page_cannot_read_is_said(storage: BackblazeStorage) -> None:
+async def test_headers_that_a_page_cannot_read_are_reported(storage: BackblazeStorage) -> None:
     await storage.admin.set_cors_rules([rule(allowed_methods=("GET", "PUT"))])
     put = await storage.admin.check_cors(APP, "PUT", ())
     assert put.allowed
@@ -254,7 +254,7 @@ async def test_what_a_page_cannot_read_is_said(storage: BackblazeStorage) -> Non
     assert "Content-Range" in get.problems[0]
 
 
-async def test_a_server_that_does_not_follow_the_rules_yet_is_told_apart(
+async def test_a_server_that_does_not_follow_the_rules_yet_is_distinguished(
     storage: BackblazeStorage, b2_server: B2Server
 ) -> None:
     await storage.admin.allow_browser_uploads(APP)
@@ -337,7 +337,7 @@ async def test_a_busy_server_is_asked_again_and_a_broken_one_is_an_error(
         ((APP, "PUT", [None]), r"headers\[0\]"),
     ],
 )
-async def test_a_question_that_makes_no_sense_is_not_asked(
+async def test_an_invalid_request_is_not_sent(
     storage: BackblazeStorage, arguments: Any, field: str
 ) -> None:
     with pytest.raises(InvalidInputError, match=field):

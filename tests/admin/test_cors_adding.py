@@ -174,7 +174,7 @@ async def test_an_origin_that_is_added_gets_all_and_others_keep_all(
 
 @pytest.mark.parametrize("state", STATES.values(), ids=list(STATES))
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
-async def test_the_command_that_a_check_advises_makes_it_pass_and_locks_nobody_out(
+async def test_the_advised_command_makes_the_check_pass_and_keeps_other_origins(
     b2_server: B2Server, state: list[CorsRule], method: str
 ) -> None:
     command = Command(b2_server.settings())
@@ -197,7 +197,7 @@ async def test_the_command_that_a_check_advises_makes_it_pass_and_locks_nobody_o
 
 
 @pytest.mark.parametrize("state", STATES.values(), ids=list(STATES))
-async def test_the_call_that_a_check_names_makes_it_pass_and_locks_nobody_out(
+async def test_the_advised_call_makes_the_check_pass_and_keeps_other_origins(
     storage: BackblazeStorage, state: list[CorsRule]
 ) -> None:
     await write(storage, state)
@@ -216,7 +216,7 @@ async def test_the_call_that_a_check_names_makes_it_pass_and_locks_nobody_out(
 
 
 @pytest.mark.parametrize("name", list(STATES)[1::3])
-async def test_the_doctors_advice_makes_its_check_pass_and_locks_nobody_out(
+async def test_the_doctors_advice_makes_its_check_pass_and_keeps_other_origins(
     b2_server: B2Server, name: str
 ) -> None:
     settings, state = b2_server.settings(), STATES[name]

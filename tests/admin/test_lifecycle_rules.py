@@ -222,7 +222,7 @@ async def test_rules_that_b2_has_not_are_shown_and_never_lost(
 
 
 @pytest.mark.parametrize(("foreign", "said"), FOREIGN)
-def test_what_does_not_fit_is_said(foreign: dict[str, Any], said: str) -> None:
+def test_unsupported_rules_are_reported(foreign: dict[str, Any], said: str) -> None:
     (shown,) = from_s3([{"Status": "Enabled", **foreign}])
     assert shown.prefix == "old/"
     assert said in " ".join(shown.unsupported)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -48,12 +47,6 @@ LIGHT = {
 }
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -62,9 +55,8 @@ def running() -> Iterator[B2Server]:
         for name, call in CALLS.items()
     ],
 )
-def test_a_first_call_loads_what_it_needs_in_a_thread(running: B2Server, call: str) -> None:
-    running.reset()
-    found = imports_of(running, call)
+def test_a_first_call_loads_what_it_needs_in_a_thread(server: B2Server, call: str) -> None:
+    found = imports_of(server, call)
     ours = {name for name in found.on_loop if name.startswith("careflow_storage")}
     assert ours <= LIGHT
     others = {name.partition(".")[0] for name in found.on_loop} - {"careflow_storage"}

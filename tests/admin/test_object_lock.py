@@ -199,7 +199,7 @@ async def test_in_a_bucket_with_a_default_damage_is_still_seen(
         await b2.storage.upload_file("a", b"x", checksum="crc32")
 
 
-async def test_given_a_server_that_wants_an_md5_for_ever_then_it_is_asked_once_more_only(
+async def test_given_a_server_that_always_wants_an_md5_then_the_request_is_repeated_once(
     b2: Place, b2_server: B2Server
 ) -> None:
     message = "Missing required header for this request: Content-MD5"
@@ -222,7 +222,7 @@ async def test_in_a_bucket_without_lock_an_upload_names_the_field_and_stores_not
     assert b2_server.incomplete_uploads() == []
 
 
-async def test_on_another_server_too_a_small_upload_into_a_bucket_without_lock_is_told(
+async def test_on_another_server_too_a_small_upload_into_a_bucket_without_lock_is_explained(
     seaweed_storage: BackblazeStorage,
 ) -> None:
     with pytest.raises(InvalidInputError, match="retention"):
@@ -271,7 +271,7 @@ def test_a_time_without_a_zone_is_refused_and_says_so() -> None:
         Retention.model_validate({"mode": "eternal", "retain_until": TOMORROW})
 
 
-async def test_a_key_that_may_not_lock_is_told_which_capability_it_needs(
+async def test_without_the_permission_to_lock_the_error_names_the_capability(
     b2: Place, b2_server: B2Server
 ) -> None:
     key = b2_server.create_key(capabilities=["listBuckets", "readFiles", "writeFiles"])
@@ -308,7 +308,7 @@ async def test_a_cut_off_call_is_kept_locked_with_its_mark_and_without(
         assert kept == GOVERNANCE
 
 
-async def test_a_resumed_upload_is_locked_for_as_long_as_is_asked_now(
+async def test_a_resumed_upload_is_locked_until_the_time_of_the_new_call(
     place: Place, tmp_path: Path
 ) -> None:
     path = tmp_path / "a"
@@ -423,7 +423,7 @@ async def test_compliance_is_made_longer_and_never_shorter(b2: Place) -> None:
     assert await admin.get_retention("a") == longer
 
 
-async def test_a_retention_is_taken_away_by_who_may_bypass_it(b2: Place) -> None:
+async def test_a_key_that_may_bypass_governance_removes_a_retention(b2: Place) -> None:
     stored = await b2.storage.upload_file("a", b"x", retention=GOVERNANCE)
     with pytest.raises(FileLockedError):
         await b2.storage.admin.set_retention("a", None)
@@ -433,7 +433,9 @@ async def test_a_retention_is_taken_away_by_who_may_bypass_it(b2: Place) -> None
     assert not await b2.storage.file_exists("a")
 
 
-async def test_who_may_not_bypass_is_told_the_capability(b2: Place, b2_server: B2Server) -> None:
+async def test_without_the_permission_to_bypass_the_error_names_the_capability(
+    b2: Place, b2_server: B2Server
+) -> None:
     await b2.storage.upload_file("a", b"x", retention=GOVERNANCE)
     may = ["listBuckets", "readFiles", "readFileRetentions", "writeFileRetentions"]
     key = b2_server.create_key(capabilities=may)
@@ -450,7 +452,7 @@ async def test_in_a_bucket_without_lock_the_field_is_named(unlocked: Place) -> N
     await cannot_lock(unlocked.storage)
 
 
-async def test_on_another_server_too_a_bucket_without_lock_is_told(
+async def test_on_another_server_too_a_bucket_without_lock_is_explained(
     seaweed_storage: BackblazeStorage,
 ) -> None:
     # It would say yes to the retention, and keep nothing.
@@ -505,7 +507,7 @@ async def test_an_encrypted_file_can_be_locked(place: Place) -> None:
         ),
     )
 )
-def test_a_retention_comes_back_as_it_was_given_or_less_than_a_second_longer(
+def test_a_retention_is_returned_unchanged_or_less_than_a_second_longer(
     until: datetime,
 ) -> None:
     retention = Retention(mode="compliance", retain_until=until)

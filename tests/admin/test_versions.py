@@ -311,7 +311,7 @@ async def test_given_a_response_that_leaves_versions_out_then_they_count_as_not_
 
 
 @pytest.mark.parametrize("targets", ["ab", 5, None, [("a",)], ["a"], [("a", "b", "c")]], ids=repr)
-async def test_given_what_are_no_versions_then_they_are_refused(
+async def test_given_invalid_versions_then_they_are_refused(
     b2: BackblazeStorage, targets: Any
 ) -> None:
     with pytest.raises(InvalidInputError, match="targets"):
@@ -353,7 +353,7 @@ async def lock(storage: BackblazeStorage, key: str, version_id: str, mode: str) 
     )
 
 
-async def test_given_a_version_under_governance_when_erased_then_the_error_tells_until_when(
+async def test_given_a_version_under_governance_when_erased_then_the_error_names_its_end(
     locking: BackblazeStorage,
 ) -> None:
     (version,) = await store(locking, "a", b"x")
@@ -394,8 +394,8 @@ async def test_given_a_locked_version_when_purged_then_all_others_go_and_the_err
     await begin_upload(locking, "a")
     with pytest.raises(FileLockedError, match="compliance retention until") as caught:
         await locking.purge_file("a")
-    told = "One version was not erased; 2 versions, 1 delete markers, 1 unfinished uploads were."
-    assert told in caught.value.message
+    outcome = "One version was not erased; 2 versions, 1 delete markers, 1 unfinished uploads were."
+    assert outcome in caught.value.message
     left = await locking.admin.list_file_versions()
     assert [each.version_id for each in left] == [ids[1]]
     assert await locking.list_incomplete_uploads() == []
@@ -490,7 +490,7 @@ async def test_given_nothing_to_go_back_to_when_restored_then_the_error_says_so(
         await storage.admin.restore_file("a", marker)
 
 
-async def test_given_somebody_who_stores_meanwhile_when_restored_by_id_then_a_copy_is_on_top(
+async def test_given_another_writer_when_restored_by_id_then_the_newest_version_is_a_copy(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
     bucket = Bucket(settings)
@@ -510,7 +510,7 @@ async def test_given_somebody_who_stores_meanwhile_when_restored_by_id_then_a_co
     assert bodies == [b"wanted", b"somebody's", b"wanted"]
 
 
-async def test_given_somebody_who_hides_it_for_ever_when_restored_then_it_ends_with_an_error(
+async def test_given_a_writer_that_always_hides_it_when_restored_then_it_ends_with_an_error(
     b2: BackblazeStorage, b2_server: B2Server
 ) -> None:
     await store(b2, "a", b"x")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -26,18 +26,6 @@ B2_SETTINGS: dict[str, Any] = {
     "bucket_name": "careflow-recordings-test",
     "endpoint": "https://s3.us-west-004.backblazeb2.com",
 }
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[B2Server]:
-    with B2Server() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: B2Server) -> B2Server:
-    running.reset()
-    return running
 
 
 @pytest.fixture
@@ -74,9 +62,9 @@ def assert_nothing_is_left(server: B2Server) -> None:
 
 
 async def test_where_all_is_well_nothing_fails_and_nothing_is_left(server: B2Server) -> None:
-    told: list[Finding] = []
-    diagnosis = await diagnose(server.settings(), on_finding=told.append)
-    assert tuple(told) == diagnosis.findings
+    reported: list[Finding] = []
+    diagnosis = await diagnose(server.settings(), on_finding=reported.append)
+    assert tuple(reported) == diagnosis.findings
     assert {each.check for each in diagnosis.findings if each.verdict != "pass"} == {
         "lifecycle"  # a new bucket has no rule
     }
@@ -118,7 +106,7 @@ async def test_a_wrong_setting_is_the_first_that_fails_and_the_rest_is_not_looke
     assert_nothing_is_left(server)
 
 
-async def test_the_master_key_is_named_by_what_b2_says_of_it(server: B2Server) -> None:
+async def test_the_master_key_is_recognized_from_the_message_of_b2(server: B2Server) -> None:
     diagnosis = await diagnose(server.settings(key=server.master_key))
     credentials = finding(diagnosis, "credentials")
     assert "Malformed Access Key Id" in credentials.found
@@ -128,7 +116,7 @@ async def test_the_master_key_is_named_by_what_b2_says_of_it(server: B2Server) -
 @pytest.mark.parametrize(
     ("skew", "verdict"), [(20, "fail"), (-20, "fail"), (-5, "warn"), (12, "fail")]
 )
-async def test_a_clock_that_is_off_is_told_before_the_signature_fails_of_it(
+async def test_a_wrong_clock_is_reported_before_the_signature_fails(
     server: B2Server, skew: int, verdict: str
 ) -> None:
     server.clock_skew = timedelta(minutes=skew)
@@ -155,7 +143,7 @@ async def test_a_cap_that_is_used_up_is_no_lack_of_permission(server: B2Server) 
     assert "Caps & Alerts" in str(bucket.solution)
 
 
-async def test_a_key_without_list_buckets_gets_403_for_what_is_missing(server: B2Server) -> None:
+async def test_a_key_without_list_buckets_gets_403_for_missing_files(server: B2Server) -> None:
     key = server.create_key(
         capabilities={"listFiles", "readFiles", "writeFiles"}, bucket=server.bucket
     )
@@ -170,7 +158,7 @@ async def test_a_key_without_list_buckets_gets_403_for_what_is_missing(server: B
     assert "lifecycle rules (readBucketLifecycleRules)" in configuration.found
     assert found["lifecycle"] == "skip"
     assert diagnosis.exit_code() == 0
-    # Without deleteFiles nobody can erase: it is hidden, and said.
+    # Without deleteFiles it can only be hidden, and the finding says so.
     left = finding(diagnosis, "clean up")
     assert left.verdict == "warn"
     assert {each.key for each in server.versions()} == {left.found.split()[4]}
@@ -235,7 +223,7 @@ async def test_a_key_that_may_not_list_leaves_nothing_that_it_may_erase(server: 
         ({"status": 301, "headers": {"x-amz-bucket-region": "eu-central-003"}}, "another region"),
     ],
 )
-async def test_a_bucket_that_this_endpoint_does_not_reach_is_told_apart(
+async def test_a_bucket_of_another_endpoint_is_distinguished(
     server: B2Server, rule: dict[str, Any], words: str
 ) -> None:
     server.faults.always("HeadBucket", **rule)
@@ -388,7 +376,7 @@ async def test_a_private_authority_is_named_and_trusted_by_its_file(
     assert right.exit_code() == 0
 
 
-async def test_https_on_a_port_that_speaks_http_is_told() -> None:
+async def test_https_on_a_port_that_speaks_http_is_reported() -> None:
     async with answering(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n") as address:
         settings = StorageSettings(**{**B2_SETTINGS, "endpoint": f"https://{address}"})
         tls = finding(await diagnose(settings), "tls")

@@ -270,7 +270,7 @@ async def test_the_capability_that_is_missing_is_named(
         await calls[call]()
 
 
-async def test_a_wrong_key_is_told_from_a_missing_permission(b2_server: B2Server) -> None:
+async def test_a_wrong_key_is_distinguished_from_a_missing_permission(b2_server: B2Server) -> None:
     keys = ApplicationKeys(b2_server.key.key_id, "K004wrong", realm=b2_server.endpoint)
     with pytest.raises(InvalidCredentialsError) as caught:
         await keys.list()
@@ -284,7 +284,7 @@ async def test_a_server_that_is_not_there_is_a_connection_error(no_pauses: None)
     assert caught.value.retryable
 
 
-async def test_a_busy_server_is_tried_again_and_then_told(
+async def test_a_busy_server_is_tried_again_and_then_reported(
     b2_server: B2Server, no_pauses: None
 ) -> None:
     busy = b'{"status": 503, "code": "service_unavailable", "message": "too busy"}'
@@ -307,7 +307,7 @@ async def test_a_busy_server_is_tried_again_and_then_told(
         (403, b"<Error><Code>AccessDenied</Code></Error>"),
     ],
 )
-async def test_a_server_without_the_native_api_is_told(
+async def test_a_server_without_the_native_api_is_reported(
     b2_server: B2Server, no_pauses: None, status: int, body: bytes
 ) -> None:
     b2_server.faults.always("b2_authorize_account", status=status, body=body)
@@ -325,7 +325,7 @@ async def test_a_proxy_that_refuses_is_not_taken_for_another_server(b2_server: B
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reason"),
     [
         ("Failed to establish a new connection: [Errno 111] Connection refused", "refused"),
         ("Failed to resolve 'b2.example'", "name was not found"),
@@ -333,20 +333,20 @@ async def test_a_proxy_that_refuses_is_not_taken_for_another_server(b2_server: B
         ("('Connection aborted.', RemoteDisconnected())", "failed or was cut"),
     ],
 )
-async def test_a_lost_connection_is_told_in_our_words(
-    account: SimulatedAccount, monkeypatch: pytest.MonkeyPatch, words: str, told: str
+async def test_a_lost_connection_is_reported_as_our_own_error(
+    account: SimulatedAccount, monkeypatch: pytest.MonkeyPatch, words: str, reason: str
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise b2.B2ConnectionError(f"HTTPConnectionPool(host='b2.example', port=80): {words}")
 
     monkeypatch.setattr(account.simulator, "list_keys", fail)
-    with pytest.raises(ConnectionFailedError, match=told) as caught:
+    with pytest.raises(ConnectionFailedError, match=reason) as caught:
         await account.keys().list()
     assert "Pool" not in str(caught.value)
     assert caught.value.retryable
 
 
-async def test_an_s3_server_as_realm_is_told(b2_server: B2Server) -> None:
+async def test_an_s3_server_as_realm_is_reported(b2_server: B2Server) -> None:
     b2_server.faults.always("b2_authorize_account", status=200, body=b"<html>")
     with pytest.raises(StorageError, match="Malformed response"):
         await ApplicationKeys.of_settings(b2_server.settings()).list()
@@ -464,7 +464,7 @@ async def test_a_token_that_has_expired_is_renewed(b2_server: B2Server) -> None:
     assert len(await keys.list()) == 1
 
 
-async def test_a_lost_response_is_told_as_it_may_leave_a_second_key(
+async def test_a_lost_response_is_reported_since_it_may_leave_a_second_key(
     b2_server: B2Server, caplog: pytest.LogCaptureFixture, no_pauses: None
 ) -> None:
     b2_server.faults.next("b2_create_key", cut="rst", at="resp")

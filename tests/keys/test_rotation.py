@@ -163,7 +163,7 @@ async def test_the_key_that_is_signed_in_with_rotates_itself(
     assert [key.key_id for key in await keys.list()] == [b2_server.key.key_id, again.new_key_id]
 
 
-async def test_with_the_master_key_b2_tells_where_the_new_key_is_tried(env_file: Path) -> None:
+async def test_with_the_master_key_b2_returns_the_endpoint_for_the_probe(env_file: Path) -> None:
     with B2Server(region="us-east-1") as server:
         old = await key_in(server, env_file)
         master = server.master_key
@@ -187,7 +187,7 @@ async def test_with_the_master_key_b2_tells_where_the_new_key_is_tried(env_file:
         (("readBuckets",), "nothing"),
     ],
 )
-async def test_a_new_key_is_tried_with_what_it_may_do_and_nothing_else(
+async def test_a_new_key_is_probed_with_its_own_capabilities_only(
     b2_server: B2Server, env_file: Path, capabilities: tuple[str, ...], left: str
 ) -> None:
     old = await key_in(b2_server, env_file, capabilities)
@@ -281,7 +281,7 @@ async def test_a_monthly_rotation_deletes_the_key_of_the_month_before(
     assert account.names[-1].startswith("reports-replaces-")
 
 
-async def test_a_grace_of_none_keeps_the_old_key_until_it_is_told(
+async def test_a_grace_of_none_keeps_the_old_key_until_the_rotation_is_finished(
     account: SimulatedAccount,
 ) -> None:
     made = await account.keys().create("reports", ["listBuckets"])
@@ -357,7 +357,7 @@ async def test_an_older_key_that_was_replaced_itself_was_in_use_and_stays(
         ({"deliver": print, "key_id": ""}, "key_id"),
     ],
 )
-async def test_what_cannot_be_is_refused_before_any_request(
+async def test_invalid_arguments_are_refused_before_any_request(
     given: dict[str, Any], match: str
 ) -> None:
     keys = ApplicationKeys("a" * 25, "K", realm="http://127.0.0.1:9")
@@ -383,7 +383,7 @@ async def test_the_file_of_another_program_is_not_overwritten(
     assert len(await admin_of(b2_server).list()) == 3
 
 
-async def test_a_key_that_is_not_there_or_has_expired_is_told(account: SimulatedAccount) -> None:
+async def test_a_missing_or_expired_key_is_reported(account: SimulatedAccount) -> None:
     keys = account.keys()
     with pytest.raises(NoSuchApplicationKeyError, match="0040000"):
         await keys.rotate("004000000000000000000000f", deliver=print)
@@ -397,7 +397,7 @@ async def test_a_key_that_is_not_there_or_has_expired_is_told(account: Simulated
 
 
 @pytest.mark.parametrize("missing", ["listKeys", "writeKeys", "deleteKeys", "listBuckets"])
-async def test_a_right_that_is_missing_is_told_before_a_key_is_made(
+async def test_a_missing_capability_is_reported_before_a_key_is_made(
     b2_server: B2Server, env_file: Path, missing: str
 ) -> None:
     old = await key_in(b2_server, env_file)

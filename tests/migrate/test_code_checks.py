@@ -1,4 +1,4 @@
-"""Code that was written for AWS S3 keeps working; where it does not, it is told what to change."""
+"""Code for AWS S3 keeps working; where it does not, the finding says what to change."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def verdicts(report: OldCodeReport) -> dict[str, str]:
     return {each.what: each.verdict for each in report.findings}
 
 
-async def test_the_check_finds_what_b2_does_in_another_way_and_leaves_nothing(
+async def test_the_check_finds_differences_of_b2_and_leaves_nothing(
     b2: B2Server,
 ) -> None:
     b2.reset()
@@ -171,7 +171,7 @@ async def test_a_region_of_aws_signs_urls_that_b2_refuses() -> None:
     assert findings["Upload"].verdict == "works"
 
 
-async def test_a_server_without_the_new_checksums_is_told_and_the_rest_is_tried(
+async def test_a_server_without_the_new_checksums_is_reported_and_the_rest_is_checked(
     b2: B2Server,
 ) -> None:
     b2.reset()
@@ -184,7 +184,7 @@ async def test_a_server_without_the_new_checksums_is_told_and_the_rest_is_tried(
     assert b2.versions() == []
 
 
-async def test_a_key_with_few_capabilities_learns_what_was_not_tried_and_what_is_left(
+async def test_with_few_capabilities_skipped_checks_and_leftovers_are_reported(
     b2: B2Server,
 ) -> None:
     b2.reset()

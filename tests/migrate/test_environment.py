@@ -1,4 +1,4 @@
-"""Who comes from AWS S3 gets the old variables translated, and is told what cannot carry over."""
+"""Variables for AWS S3 are translated, and those that cannot be are named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def carried(translation: Translation) -> dict[str, str]:
     return {each.variable: each.value.get_secret_value() for each in translation.carried}
 
 
-def told(translation: Translation) -> dict[str, str | None]:
+def targets(translation: Translation) -> dict[str, str | None]:
     return {each.old_variable or "": each.variable for each in translation.unresolved}
 
 
@@ -62,7 +62,7 @@ def test_settings_of_old_code_that_used_b2_carry_over_by_the_migration_table() -
 def test_what_belongs_to_aws_is_named_with_what_to_put_there() -> None:
     translation = translate_environment(ON_AWS)
     assert carried(translation) == {}
-    assert told(translation) == {
+    assert targets(translation) == {
         "AWS_ACCESS_KEY_ID": "BACKBLAZE_KEY_ID",
         "AWS_SECRET_ACCESS_KEY": "BACKBLAZE_APPLICATION_KEY",
         "AWS_S3_BUCKET": "BACKBLAZE_BUCKET_NAME",
@@ -82,7 +82,7 @@ def test_an_endpoint_of_aws_does_not_carry_over() -> None:
         ON_AWS | {"AWS_ENDPOINT": "https://s3.eu-central-1.amazonaws.com"}
     )
     assert carried(translation) == {}
-    assert told(translation)["AWS_ENDPOINT"] == "BACKBLAZE_ENDPOINT"
+    assert targets(translation)["AWS_ENDPOINT"] == "BACKBLAZE_ENDPOINT"
 
 
 def test_a_key_of_aws_at_the_endpoint_of_b2_is_left_out_and_its_place_kept() -> None:
@@ -113,7 +113,7 @@ def test_another_server_keeps_the_names_of_awss_regions() -> None:
 def test_a_region_that_contradicts_the_endpoint_is_left_to_it() -> None:
     translation = translate_environment(ON_B2 | {"AWS_REGION": "us-east-1"})
     assert "BACKBLAZE_REGION" not in carried(translation)
-    assert told(translation) == {"AWS_REGION": "BACKBLAZE_REGION"}
+    assert targets(translation) == {"AWS_REGION": "BACKBLAZE_REGION"}
     assert translation.missing == ()
 
 
@@ -142,10 +142,10 @@ def test_common_synonyms_are_understood(old: str, new: str) -> None:
     assert {each.variable: each.taken_from for each in translation.carried}[new] == old
 
 
-def test_two_synonyms_that_differ_are_told() -> None:
+def test_two_synonyms_with_different_values_are_reported() -> None:
     translation = translate_environment(ON_B2 | {"S3_BUCKET": "another"})
     assert carried(translation)["BACKBLAZE_BUCKET_NAME"] == "careflow-recordings-prod"
-    assert told(translation) == {"S3_BUCKET": "BACKBLAZE_BUCKET_NAME"}
+    assert targets(translation) == {"S3_BUCKET": "BACKBLAZE_BUCKET_NAME"}
 
 
 def test_what_backblaze_has_already_wins_and_no_pair_is_mixed() -> None:
@@ -155,12 +155,12 @@ def test_what_backblaze_has_already_wins_and_no_pair_is_mixed() -> None:
     assert carried(translation).keys() == {"BACKBLAZE_BUCKET_NAME"}
     assert translation.kept == ("BACKBLAZE_KEY_ID", "BACKBLAZE_REGION")
     assert translation.missing == ("BACKBLAZE_APPLICATION_KEY",)
-    assert told(translation) == {"AWS_SECRET_ACCESS_KEY": "BACKBLAZE_APPLICATION_KEY"}
+    assert targets(translation) == {"AWS_SECRET_ACCESS_KEY": "BACKBLAZE_APPLICATION_KEY"}
 
 
 def test_variables_without_a_counterpart_are_explained() -> None:
     translation = translate_environment(ON_B2 | {"AWS_SESSION_TOKEN": "x", "AWS_PROFILE": "y"})
-    assert told(translation) == {"AWS_SESSION_TOKEN": None, "AWS_PROFILE": None}
+    assert targets(translation) == {"AWS_SESSION_TOKEN": None, "AWS_PROFILE": None}
 
 
 def test_no_secret_is_shown() -> None:
@@ -248,7 +248,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path: Path) -> None:
         translate_environment(tmp_path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no symbolic links for everybody")
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need a privilege")
 def test_a_link_stays_a_link_and_its_target_changes(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()

@@ -135,8 +135,8 @@ async def test_processes_that_put_at_once_never_share_a_key(
         process(PRODUCER, str(folder), "6") as one,
         process(PRODUCER, str(folder), "6") as other,
     ):
-        told = await asyncio.gather(one.communicate(), other.communicate())
-    keys = b"".join(out for out, _ in told).decode().split()
+        outputs = await asyncio.gather(one.communicate(), other.communicate())
+    keys = b"".join(out for out, _ in outputs).decode().split()
     assert len(set(keys)) == 12
     async with Outbox(folder, storage) as outbox:
         assert (await outbox.drain()).delivered == 12

@@ -35,7 +35,7 @@ async def run_example(*arguments: str, **environment: str) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGTERM")
-async def test_what_one_process_puts_others_deliver(
+async def test_other_processes_deliver_the_recordings_of_one(
     seaweedfs: LocalServer,
     seaweed_settings: StorageSettings,
     seaweed_storage: BackblazeStorage,
@@ -46,10 +46,10 @@ async def test_what_one_process_puts_others_deliver(
     environment = seaweedfs.environment() | {
         "BACKBLAZE_BUCKET_NAME": str(seaweed_settings.bucket_name)
     }
-    told = await run_example("put", folder, str(path))
+    output = await run_example("put", folder, str(path))
     assert "1 delivered, 0 given up" in await run_example("drain", folder, **environment)
     (stored,) = await seaweed_storage.list_files("recordings/CA123/")
-    assert f"safe: {stored.key}" in told
+    assert f"safe: {stored.key}" in output
     assert await seaweed_storage.get_file(stored.key) == path.read_bytes()
 
     worker = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""The outbox: what is put is delivered, once, under one key, and nothing is lost on the way."""
+"""The outbox delivers each recording once, under one key, and loses none."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_the_options_of_a_recording_arrive(outbox: Outbox, storage: Backbl
     assert delivered.version_id == head.version_id
 
 
-async def test_the_content_type_is_told_from_the_bytes(
+async def test_the_content_type_is_detected_from_the_bytes(
     outbox: Outbox, storage: BackblazeStorage, recordings: dict[str, Path]
 ) -> None:
     entry = await outbox.put_recording("CA123", recordings["greeting.ogg"], "recording.ogg")
@@ -157,7 +157,7 @@ async def test_a_recording_put_while_it_runs_is_delivered_without_polling(
         await until(outbox, delivered=1)
 
 
-async def test_what_another_outbox_puts_is_noticed_by_polling(outbox: Outbox, folder: Path) -> None:
+async def test_polling_finds_the_recordings_of_another_outbox(outbox: Outbox, folder: Path) -> None:
     async with Outbox(folder) as producer, running(outbox):
         await producer.put_recording("CA123", b"from elsewhere", "a.webm")
         await until(producer, delivered=1)
@@ -212,7 +212,7 @@ async def test_put_again_with_the_same_time_and_other_bytes_it_is_refused(
         ("CA1", "a.webm", {"size": -1}),
     ],
 )
-async def test_what_could_never_be_delivered_is_refused_when_it_is_put(
+async def test_undeliverable_recordings_are_refused_by_put(
     outbox: Outbox, folder: Path, call_id: str, filename: str, options: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidInputError):
@@ -231,7 +231,7 @@ async def test_a_stream_that_breaks_its_word_is_refused(
     assert spooled(folder) == []
 
 
-async def test_what_a_body_raises_comes_out_and_nothing_is_kept(
+async def test_an_exception_of_the_body_is_raised_and_nothing_is_kept(
     outbox: Outbox, folder: Path
 ) -> None:
     async def broken() -> AsyncIterator[bytes]:
@@ -274,7 +274,7 @@ async def test_producers_together_never_go_beyond_the_limit(folder: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-async def test_a_full_disk_is_told_clearly_and_nothing_is_kept(
+async def test_a_full_disk_is_reported_clearly_and_nothing_is_kept(
     outbox: Outbox, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.open
@@ -482,7 +482,7 @@ async def test_a_key_for_writing_alone_can_deliver(
         assert (await outbox.drain()).delivered == 1
 
 
-async def test_an_object_that_is_not_what_was_sent_is_not_taken_for_delivered(
+async def test_an_object_with_other_bytes_does_not_count_as_delivered(
     proxy: FaultProxy, settings: StorageSettings, folder: Path
 ) -> None:
     proxy.add(method="HEAD", times=2, headers={"ETag": f'"{"0" * 32}"'})
@@ -550,7 +550,7 @@ async def _never(ids: Any, lease: float) -> set[str]:
 # --- life and misuse --------------------------------------------------------------------
 
 
-async def test_what_was_put_is_there_after_it_was_opened_again(
+async def test_recordings_are_still_there_after_the_outbox_is_opened_again(
     folder: Path, storage: BackblazeStorage
 ) -> None:
     async with Outbox(folder) as producer:

@@ -26,7 +26,7 @@ from tests.support.behind_proxy import PART, storage_behind, tasks_of_the_librar
 from tests.support.bodies import noise
 
 QUICK: dict[str, Any] = {"poll_interval": 0.05, "retry_base_delay": 0.001, "retry_max_delay": 0.01}
-PATIENT = 60.0
+LONG_GRACE = 60.0
 DATA = noise(2 * PART + 7)
 
 
@@ -67,7 +67,7 @@ Closing = Callable[[Outbox, BackblazeStorage, "asyncio.Task[None]"], Awaitable[N
 
 
 async def close_outbox(outbox: Outbox, storage: BackblazeStorage, task: asyncio.Task[None]) -> None:
-    await outbox.close(PATIENT)
+    await outbox.close(LONG_GRACE)
 
 
 async def leave_block(outbox: Outbox, storage: BackblazeStorage, task: asyncio.Task[None]) -> None:
@@ -77,7 +77,7 @@ async def leave_block(outbox: Outbox, storage: BackblazeStorage, task: asyncio.T
 async def close_at_once(
     outbox: Outbox, storage: BackblazeStorage, task: asyncio.Task[None]
 ) -> None:
-    await asyncio.gather(outbox.close(PATIENT), outbox.close(PATIENT))
+    await asyncio.gather(outbox.close(LONG_GRACE), outbox.close(LONG_GRACE))
     await outbox.close()
 
 
@@ -91,7 +91,7 @@ async def cancel_and_close(
     outbox: Outbox, storage: BackblazeStorage, task: asyncio.Task[None]
 ) -> None:
     task.cancel()
-    await outbox.close(PATIENT)
+    await outbox.close(LONG_GRACE)
 
 
 WAYS: dict[str, Closing] = {
@@ -131,13 +131,13 @@ async def test_given_a_delivery_when_storage_and_outbox_close_then_its_entry_sta
         outbox = await opened(tmp_path, storage)
         task = await delivering(outbox, proxy)
         if order == "storage first":
-            await storage.close(PATIENT)
-            await outbox.close(PATIENT)
+            await storage.close(LONG_GRACE)
+            await outbox.close(LONG_GRACE)
         elif order == "outbox first":
-            await outbox.close(PATIENT)
-            await storage.close(PATIENT)
+            await outbox.close(LONG_GRACE)
+            await storage.close(LONG_GRACE)
         else:
-            await asyncio.gather(storage.close(PATIENT), outbox.close(PATIENT))
+            await asyncio.gather(storage.close(LONG_GRACE), outbox.close(LONG_GRACE))
         with pytest.raises(StorageClosedError):
             await task
     async with storage_behind(proxy, settings) as storage:
@@ -157,7 +157,7 @@ async def test_given_a_put_when_the_outbox_closes_then_nothing_is_kept_of_it(
 
     task = asyncio.create_task(outbox.put_recording("CA1", body(), "a.webm"))
     await still.wait()
-    await outbox.close(PATIENT)
+    await outbox.close(LONG_GRACE)
     with pytest.raises(StorageClosedError):
         await task
     assert list((tmp_path / "spool").iterdir()) == []
@@ -173,7 +173,7 @@ async def test_given_a_drain_when_the_outbox_closes_then_it_says_so(
     rule = proxy.add(method="PUT", cut="hang")
     task = asyncio.create_task(outbox.drain())
     await rule.fired.wait()
-    await outbox.close(PATIENT)
+    await outbox.close(LONG_GRACE)
     with pytest.raises(StorageClosedError):
         await task
     await assert_is_queued_and_delivered_next(tmp_path, storage, proxy)
@@ -201,7 +201,7 @@ async def test_given_a_closed_outbox_then_every_method_says_so(tmp_path: Path) -
     await outbox.close()
 
 
-async def test_given_what_is_no_number_of_seconds_then_it_is_refused(tmp_path: Path) -> None:
+async def test_given_an_invalid_number_of_seconds_then_it_is_refused(tmp_path: Path) -> None:
     outbox = await opened(tmp_path, None)
     grace: Any
     for grace in (-1, "5", None, float("nan")):
@@ -276,7 +276,7 @@ def test_given_a_process_that_does_not_close_its_outbox_then_it_ends_all_the_sam
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_given_a_fork_when_the_child_closes_then_the_parents_outbox_goes_on(
+def test_given_a_fork_when_the_child_closes_then_the_parents_outbox_stays_open(
     tmp_path: Path,
 ) -> None:
     code = f"""

@@ -30,7 +30,7 @@ from tests.support.stopping import LONG, SHORT, STOPPED, THERE, StoppedCall, Wor
 from tests.support.unfinished import unfinished_uploads
 
 STALL = "UploadPart"
-PATIENT = 60.0
+LONG_GRACE = 60.0
 """A grace that is enough on a busy machine, too."""
 
 
@@ -55,7 +55,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """A storage that is open, and that the test closes; nothing is left running by it."""
     caplog.set_level(logging.WARNING)
-    monkeypatch.setattr(BackblazeStorage.close, "__defaults__", (PATIENT,))
+    monkeypatch.setattr(BackblazeStorage.close, "__defaults__", (LONG_GRACE,))
     before = tasks_of_the_library()
     storage = BackblazeStorage(small_parts(server.settings()))
     await storage.initialize()
@@ -113,7 +113,7 @@ Moment = Callable[[World, asyncio.Task[Any]], Awaitable[None]]
 async def cancel_and_close(world: World, task: asyncio.Task[Any]) -> None:
     """What uvicorn does after its shutdown timeout: both in one turn."""
     task.cancel("Task cancelled, timeout graceful shutdown exceeded")
-    await world.storage.close(PATIENT)
+    await world.storage.close(LONG_GRACE)
 
 
 async def cancel_then_close(world: World, task: asyncio.Task[Any]) -> None:
@@ -121,15 +121,15 @@ async def cancel_then_close(world: World, task: asyncio.Task[Any]) -> None:
     task.cancel()
     for _ in range(3):
         await asyncio.sleep(0)
-    await world.storage.close(PATIENT)
+    await world.storage.close(LONG_GRACE)
 
 
 async def close_alone(world: World, task: asyncio.Task[Any]) -> None:
-    await world.storage.close(PATIENT)
+    await world.storage.close(LONG_GRACE)
 
 
 async def close_twice_at_once(world: World, task: asyncio.Task[Any]) -> None:
-    await asyncio.gather(*(world.storage.close(PATIENT + more) for more in (1, 0, 2)))
+    await asyncio.gather(*(world.storage.close(LONG_GRACE + more) for more in (1, 0, 2)))
 
 
 async def leave_the_block(world: World, task: asyncio.Task[Any]) -> None:
@@ -202,7 +202,7 @@ async def test_given_a_deadline_that_ends_in_the_turn_of_the_close_then_it_is_a_
     scope.reschedule(asyncio.get_running_loop().time())
     # Its timer is run before the cancellation of the closing is.
     await asyncio.sleep(0)
-    await world.storage.close(PATIENT)
+    await world.storage.close(LONG_GRACE)
     assert_clean(world, call, caplog)
     with pytest.raises(TimeoutError) as caught:
         await task
@@ -216,7 +216,7 @@ async def test_given_a_timeout_whose_abort_is_under_way_when_closed_then_it_is_a
     aborting = world.server.faults.next("AbortMultipartUpload", delay=0.3)
     task = asyncio.create_task(world.storage.upload_file("new", LONG, timeout=2))
     await aborting.fired.wait()
-    await world.storage.close(PATIENT)
+    await world.storage.close(LONG_GRACE)
     assert_clean(world, STOPPED["put"], caplog)
     with pytest.raises(StorageTimeoutError):
         await task
@@ -255,7 +255,7 @@ class TestGrace:
         # Longer than a cancelled call would wait by itself.
         world.server.faults.next("AbortMultipartUpload", delay=1.2)
         task.cancel()
-        await world.storage.close(PATIENT)
+        await world.storage.close(LONG_GRACE)
         assert_clean(world, call, caplog)
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -339,7 +339,7 @@ class TestOtherTransfers:
         world.stall(STALL, cut="hang", path="partNumber=3")
         task = asyncio.create_task(world.storage.upload_file("new", LONG, resume=True))
         await world.still.wait()
-        await world.storage.close(PATIENT)
+        await world.storage.close(LONG_GRACE)
         (left,) = world.server.incomplete_uploads()
         with pytest.raises(StorageClosedError) as caught:
             await task
@@ -382,7 +382,7 @@ class TestOtherTransfers:
             )
         )
         await sent.fired.wait()
-        await world.storage.close(PATIENT)
+        await world.storage.close(LONG_GRACE)
         with pytest.raises(StorageClosedError) as caught:
             await task
         assert caught.value.method == "upload_from_url"
@@ -437,7 +437,7 @@ class TestNewCalls:
 
         task = asyncio.create_task(record())
         await completing.fired.wait()
-        await world.storage.close(PATIENT)
+        await world.storage.close(LONG_GRACE)
         await task
         (version,) = [each for each in world.server.versions() if each.key != THERE]
         assert version.body == LONG
@@ -606,7 +606,7 @@ class TestTasksMadeWithinACall:
             await outer
         begin.set()
         await world.still.wait()
-        await world.storage.close(PATIENT)
+        await world.storage.close(LONG_GRACE)
         assert inner[0].done()
         assert outer.done()
         with pytest.raises(StorageClosedError) as caught:
@@ -666,7 +666,7 @@ class TestTasksMadeWithinACall:
 
         outer = asyncio.create_task(world.storage.upload_file("new", LONG, progress=progress))
         await world.still.wait()
-        await world.storage.close(PATIENT)
+        await world.storage.close(LONG_GRACE)
         with pytest.raises(StorageClosedError) as caught:
             await outer
         assert (caught.value.method, caught.value.key) == ("upload_file", "new")
@@ -933,7 +933,7 @@ class TestRealServer:
         await still.wait()
         if cancelled:
             task.cancel()
-        await storage.close(PATIENT)
+        await storage.close(LONG_GRACE)
         if kind == "upload" and not cancelled:
             with pytest.raises(StorageClosedError):
                 await task

@@ -1,4 +1,4 @@
-"""What a bucket really holds: asked by another client, past the library and past every fault."""
+"""The content of a bucket, read by another client, without the library and without faults."""
 
 from __future__ import annotations
 

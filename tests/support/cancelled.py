@@ -1,4 +1,4 @@
-"""Cancellations in every moment that there is: at the n-th wait, at the n-th request."""
+"""Cancellation at every moment: at the n-th wait, at the n-th request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error tracker could record of an error: everything that hangs on it."""
+"""Everything that an error tracker could record of an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JuiceFS's gateway, MinIO's front end: a second S3 server, to see that we fit more than one.
+"""JuiceFS's gateway, MinIO's front end: a second S3 server, to test with more than one.
 
 It checks signatures and payload hashes strictly, keeps no versions, responses a second Complete
 with NoSuchUpload as B2 may, and knows no conditional PUT.

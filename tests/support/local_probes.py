@@ -1,4 +1,4 @@
-"""Looking at a running local server from outside."""
+"""Checks of a running local server from outside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an upload that failed may have left in the bucket."""
+"""The unfinished uploads that a failed upload may leave in the bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server that has a recording, with all the ways in which real ones differ."""
+"""A web server with a recording, which can behave in all the ways of real ones."""
 
 from __future__ import annotations
 

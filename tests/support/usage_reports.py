@@ -1,4 +1,4 @@
-"""Measurements made up for tests of what is done with them."""
+"""Invented measurements for the tests of reports."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_number_that_cannot_be_is_refused_by_name(arguments: Any, named: str) 
         estimate(**arguments)
 
 
-def test_b2_beside_aws_tells_what_is_saved() -> None:
+def test_the_estimate_shows_the_savings_over_aws() -> None:
     both = compare(REPORT, downloaded_bytes=100 * GB, requests={"PutObject": 1_000_000})
     assert (both.here.prices, both.there.prices) == ("Backblaze B2", "AWS S3")
     assert both.saved == both.there.total - both.here.total
@@ -204,7 +204,7 @@ def test_own_prices_that_cannot_be_are_refused() -> None:
 # --- thresholds ---------------------------------------------------------------------------
 
 
-def test_what_is_above_its_limit_becomes_an_alert_with_a_sentence() -> None:
+def test_a_value_above_its_limit_raises_an_alert_with_a_sentence() -> None:
     alerts = check_thresholds(
         REPORT,
         Thresholds(bytes=999 * GB, monthly_cost=Decimal(5), unfinished_bytes=GB, hidden_share=0.1),
@@ -222,7 +222,7 @@ def test_what_is_above_its_limit_becomes_an_alert_with_a_sentence() -> None:
     assert alerts[3].sentence.startswith("20% of the bytes of bucket/ are hidden versions")
 
 
-def test_what_is_at_its_limit_or_has_none_is_no_alert() -> None:
+def test_a_value_at_its_limit_or_without_one_raises_no_alert() -> None:
     limits = Thresholds(
         bytes=TB, monthly_cost=Decimal("6.8805"), unfinished_bytes=100 * GB, hidden_share=0.2
     )
@@ -248,28 +248,28 @@ async def test_a_threshold_that_cannot_be_is_refused_before_any_request(
     assert storage.request_counts() == {}
 
 
-def test_what_could_not_be_counted_is_not_taken_for_all_is_well() -> None:
+def test_a_threshold_of_an_unknown_value_is_refused() -> None:
     unknown = a_report({}, notes=("Unfinished uploads are not counted.",))
     assert check_thresholds(unknown, Thresholds(bytes=1)) == []
     with pytest.raises(InvalidInputError, match="unfinished_bytes cannot be checked"):
         check_thresholds(unknown, Thresholds(unfinished_bytes=1))
 
 
-async def test_a_watch_tells_each_alert_to_a_function_or_a_coroutine(
+async def test_a_watch_passes_each_alert_to_a_function_or_a_coroutine(
     storage: BackblazeStorage,
 ) -> None:
     await storage.upload_file("calls/a", b"x" * 10)
-    told: list[Alert] = []
+    reported: list[Alert] = []
 
-    async def tell(alert: Alert) -> None:
-        told.append(alert)
+    async def report(alert: Alert) -> None:
+        reported.append(alert)
 
     limits = Thresholds(bytes=9)
-    assert await watch(storage, limits, tell) == told
-    assert [alert.measured for alert in told] == [10]
-    assert await watch(storage, limits, told.append, prefix="calls/") == told[1:]
-    assert await watch(storage, limits, told.append, prefix="other/") == []
-    assert len(told) == 2
+    assert await watch(storage, limits, report) == reported
+    assert [alert.measured for alert in reported] == [10]
+    assert await watch(storage, limits, reported.append, prefix="calls/") == reported[1:]
+    assert await watch(storage, limits, reported.append, prefix="other/") == []
+    assert len(reported) == 2
     failure = RuntimeError("the pager is off")
 
     def fail(_: Alert) -> None:

@@ -89,7 +89,7 @@ async def unfinished(storage: BackblazeStorage) -> list[str]:
     return [upload.upload_id for upload in await storage.list_incomplete_uploads()]
 
 
-def told(caplog: pytest.LogCaptureFixture) -> str:
+def logged(caplog: pytest.LogCaptureFixture) -> str:
     records = [record for record in caplog.records if record.name == "careflow_storage"]
     return "".join(record.getMessage() for record in records)
 
@@ -111,7 +111,7 @@ async def put_resumed(storage: BackblazeStorage) -> None:
 
 @pytest.mark.parametrize("put", [put_whole, put_stream, put_resumed])
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_whatever_happens_to_a_creation_the_upload_of_another_goes_on(
+async def test_a_failed_creation_does_not_disturb_the_upload_of_another_writer(
     storage: BackblazeStorage,
     other: BackblazeStorage,
     proxy: FaultProxy,
@@ -134,7 +134,7 @@ async def test_whatever_happens_to_a_creation_the_upload_of_another_goes_on(
     assert await storage.get_file("key") == OTHER
     left = await unfinished(storage)
     assert len(left) == (fault in ("lost", "silent"))
-    assert all(upload_id in told(caplog) for upload_id in left)
+    assert all(upload_id in logged(caplog) for upload_id in left)
 
 
 @pytest.mark.parametrize("put", [put_whole, put_stream, put_resumed])
@@ -149,7 +149,7 @@ async def test_nor_does_the_same_storage_touch_its_own_other_upload(
         proxy.add(operation="CreateMultipartUpload", times=1, cut="rst", at="resp")
         await put(storage)
         assert living in await unfinished(storage)
-        assert living not in told(caplog)
+        assert living not in logged(caplog)
     assert await storage.get_file("key") == OTHER
 
 
@@ -173,7 +173,7 @@ async def test_of_several_that_resume_the_same_upload_at_once_none_fails() -> No
 
 
 @pytest.mark.parametrize("ours", [True, False])
-async def test_an_upload_that_another_completes_is_begun_anew(ours: bool) -> None:
+async def test_an_upload_that_another_process_completes_is_started_again(ours: bool) -> None:
     """The other one resumes what it takes for its own: the first parts are the same."""
     second = BODY if ours else BODY[: 3 * PART] + b"another"
     with B2Server(min_part_size=1) as server:

@@ -1,4 +1,4 @@
-"""With resume=True an upload goes on where the last run has left it, and is right all the same."""
+"""With resume=True an upload continues where the last run stopped, and stores the right bytes."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ async def test_a_failure_reports_that_the_upload_is_kept(
     (upload_id,) = await unfinished_uploads(storage)
     assert caught.value.unfinished_upload_id == upload_id
     assert "resume=True continues it" in caught.value.__notes__[0]
-    told = [r for r in caplog.records if upload_id in r.message and r.name == "careflow_storage"]
-    assert [record.levelname for record in told] == ["INFO"]
+    logged = [r for r in caplog.records if upload_id in r.message and r.name == "careflow_storage"]
+    assert [record.levelname for record in logged] == ["INFO"]
     assert held(storage) == NOTHING_HELD
 
 
-async def test_a_cancelled_upload_is_kept_and_goes_on(
+async def test_a_cancelled_upload_is_kept_and_continued(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     hanging = proxy.add(operation="UploadPart", path="partNumber=4", cut="hang")
@@ -147,7 +147,7 @@ async def test_a_cancelled_upload_is_kept_and_goes_on(
 
 
 @pytest.mark.parametrize("body", [CHANGED, b"!" + LARGE[1:], LARGE[: 3 * PART], LARGE + LARGE])
-async def test_a_changed_body_starts_anew_and_leaves_the_other_upload_alone(
+async def test_a_changed_body_starts_a_new_upload_and_leaves_the_other_alone(
     storage: BackblazeStorage, proxy: FaultProxy, body: bytes
 ) -> None:
     upload_id = await interrupt(storage, proxy)
@@ -180,7 +180,7 @@ async def test_when_all_parts_are_there_it_is_only_completed(
     await assert_stored_alone(storage, LARGE)
 
 
-async def test_an_upload_that_was_completed_though_nobody_heard_is_not_repeated(
+async def test_a_completed_upload_whose_response_was_lost_is_not_repeated(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     first = await storage.upload_file("key", LARGE, resume=True, metadata={"a": "b"})
@@ -201,7 +201,7 @@ async def test_a_stored_object_with_other_headers_is_uploaded_again(
     assert (await storage.get_file_metadata("key")).metadata == change.get("metadata", {})
 
 
-async def test_headers_that_differ_from_those_of_the_interrupted_run_are_those_asked_last(
+async def test_a_resumed_upload_with_other_headers_stores_the_new_headers(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     await interrupt(storage, proxy, metadata={"attempt": "1"}, content_type="audio/ogg")
@@ -276,7 +276,7 @@ async def test_two_with_different_bytes_never_make_a_mixture(
     assert await storage.get_file("key") in (LARGE, CHANGED)
 
 
-async def test_an_upload_that_somebody_aborts_meanwhile_starts_anew(
+async def test_an_upload_that_another_process_aborts_is_started_again(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     upload_id = await interrupt(storage, proxy)
@@ -288,7 +288,7 @@ async def test_an_upload_that_somebody_aborts_meanwhile_starts_anew(
     assert await storage.get_file("key") == LARGE
 
 
-async def test_a_part_that_another_has_replaced_is_noticed_and_the_upload_starts_anew(
+async def test_a_part_that_another_process_has_replaced_leads_to_a_new_upload(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(operation="CompleteMultipartUpload", status=400, code="InvalidPart", times=1)
@@ -322,7 +322,7 @@ async def test_a_vault_that_stays_busy_gets_no_more_of_the_resumed_upload(
     await assert_stored_alone(storage, LARGE)
 
 
-async def test_overwrite_false_goes_on_with_its_own_and_refuses_the_object_of_another(
+async def test_overwrite_false_continues_its_own_upload_and_refuses_the_object_of_another_writer(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     await interrupt(storage, proxy, overwrite=False)
@@ -383,7 +383,7 @@ def page_of_parts(number: int, content: bytes, *, last: bool) -> bytes:
 
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_lost_response_to_the_creation_is_told_with_the_uploads_that_it_may_have_left(
+async def test_a_lost_response_to_the_creation_is_logged_with_the_uploads_that_it_may_have_left(
     storage: BackblazeStorage,
     proxy: FaultProxy,
     caplog: pytest.LogCaptureFixture,
@@ -395,9 +395,9 @@ async def test_a_lost_response_to_the_creation_is_told_with_the_uploads_that_it_
     assert await storage.get_file("key") == LARGE
     left = await unfinished_uploads(storage)
     assert len(left) == times
-    (told,) = [record for record in caplog.records if hasattr(record, "upload_ids")]
-    assert sorted(told.upload_ids) == sorted(left)
-    assert all(upload_id in told.message for upload_id in left)
+    (logged,) = [record for record in caplog.records if hasattr(record, "upload_ids")]
+    assert sorted(logged.upload_ids) == sorted(left)
+    assert all(upload_id in logged.message for upload_id in left)
 
 
 @pytest.mark.parametrize("above", ["object", "marker"])
@@ -420,7 +420,7 @@ async def test_after_a_lost_completion_a_newer_version_of_another_does_not_hide_
     assert await storage.get_file("key", version_id=result.version_id) == LARGE
 
 
-async def test_what_could_not_be_aborted_is_told_by_the_error_of_a_progress_callback(
+async def test_the_error_of_a_progress_callback_names_the_upload_that_could_not_be_aborted(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     proxy.add(operation="AbortMultipartUpload", status=403, code="AccessDenied")

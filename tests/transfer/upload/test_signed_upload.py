@@ -207,7 +207,7 @@ class TestTheResult:
         names = {"host", "content-length", *signed.headers}
         assert set(query["X-Amz-SignedHeaders"].split(";")) == names
 
-    async def test_then_its_end_is_told_and_its_signature_is_not_shown(
+    async def test_the_result_shows_when_it_expires_and_hides_its_signature(
         self, emulated: BackblazeStorage
     ) -> None:
         before = datetime.now(UTC).replace(microsecond=0)
@@ -269,7 +269,7 @@ class TestWhatIsRefused:
         ],
         ids=repr,
     )
-    async def test_given_what_cannot_be_signed_then_it_is_told(
+    async def test_given_an_argument_that_cannot_be_signed_then_it_is_refused(
         self, emulated: BackblazeStorage, wrong: dict[str, Any], named: str
     ) -> None:
         with pytest.raises(InvalidInputError, match=named) as caught:
@@ -287,7 +287,7 @@ class TestWhatIsRefused:
 
 
 class Temporary:
-    """A session whose credentials end at a time, if they tell it."""
+    """A session whose credentials expire, at a time that they may report."""
 
     def __init__(self, lives_for: timedelta | None) -> None:
         self._expiry_time = None if lives_for is None else datetime.now(UTC) + lives_for

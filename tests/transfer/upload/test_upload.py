@@ -131,7 +131,7 @@ async def test_given_one_chunk_larger_than_a_part_when_uploaded_then_it_is_cut(
     assert await storage.get_file("a.bin") == data
 
 
-async def test_given_a_result_then_it_tells_where_the_object_is_and_what_was_verified(
+async def test_given_a_result_then_it_holds_the_url_and_the_verified_checksum(
     storage: BackblazeStorage,
 ) -> None:
     data = noise(1000)

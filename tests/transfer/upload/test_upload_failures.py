@@ -184,7 +184,7 @@ class TestBodiesOfTheWrongType:
         with pytest.raises(InvalidInputError, match="str"):
             await storage.upload_file("a.bin", chunks)
 
-    async def test_given_a_file_in_text_mode_then_it_is_refused_and_told_how_to_open_it(
+    async def test_given_a_file_in_text_mode_then_it_is_refused_and_the_hint_says_how_to_open_it(
         self, storage: BackblazeStorage, tmp_path: Path
     ) -> None:
         (tmp_path / "a.txt").write_text("words")
@@ -223,7 +223,7 @@ class TestPathsThatCannotBeRead:
         async with asyncio.timeout(10):
             with pytest.raises(InvalidInputError):
                 await storage.upload_file("a.bin", tmp_path)
-            # Somebody else holds the pipe open, so that opening it for reading would not wait.
+            # Another process holds the pipe open, so that opening it for reading would not wait.
             holder = os.open(tmp_path / "pipe", os.O_RDWR)
             try:
                 with pytest.raises(InvalidInputError, match="regular"):

@@ -43,7 +43,7 @@ async def storage(settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
 
 class TestContentType:
     @pytest.mark.parametrize("name", TYPES)
-    async def test_given_a_real_recording_under_a_wrong_name_then_its_bytes_tell_the_type(
+    async def test_given_a_real_recording_under_a_wrong_name_then_its_bytes_decide_the_type(
         self, storage: BackblazeStorage, recordings: dict[str, Path], name: str
     ) -> None:
         result = await storage.upload_file("recording.bin", recordings[name])
@@ -51,7 +51,7 @@ class TestContentType:
         metadata = await storage.get_file_metadata("recording.bin")
         assert metadata.content_type == TYPES[name]
 
-    async def test_given_a_real_recording_as_a_stream_in_parts_then_its_bytes_tell_the_type(
+    async def test_given_a_real_recording_as_a_stream_in_parts_then_its_bytes_decide_the_type(
         self, settings: StorageSettings, recordings: dict[str, Path]
     ) -> None:
         data = recordings["greeting.wav"].read_bytes()
@@ -107,7 +107,7 @@ class TestHeaders:
 
 class TestMetadata:
     @pytest.mark.parametrize("data", [SMALL, LARGE], ids=["small", "large"])
-    async def test_given_metadata_in_any_script_then_it_comes_back_as_it_was_given(
+    async def test_given_metadata_in_any_script_then_it_is_returned_unchanged(
         self, storage: BackblazeStorage, data: bytes
     ) -> None:
         metadata = {
@@ -175,7 +175,7 @@ class TestMetadata:
 
 class TestChecksums:
     @pytest.mark.parametrize("algorithm", ["md5", "crc32", "sha256"])
-    async def test_given_a_checksum_when_uploaded_then_the_result_tells_it(
+    async def test_given_a_checksum_when_uploaded_then_the_result_holds_it(
         self, storage: BackblazeStorage, algorithm: Any
     ) -> None:
         result = await storage.upload_file("a.bin", SMALL, checksum=algorithm)

@@ -1,4 +1,4 @@
-"""What a progress callback hears of an upload, and what it can do to it."""
+"""The progress of uploads, and exceptions of progress callbacks."""
 
 from __future__ import annotations
 
