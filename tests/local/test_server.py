@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,26 +52,28 @@ def test_with_starts_it_with_a_versioned_bucket_and_leaves_nothing(
     assert not list(Path("/tmp").glob(f"seaweedfs-*-{port}.sock"))
 
 
-async def test_async_with_never_blocks_the_loop() -> None:
-    longest = 0.0
-    running = True
+async def test_async_with_starts_and_stops_the_server_off_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: set[int] = set()
 
-    async def watch() -> None:
-        nonlocal longest
-        while running:
-            before = time.perf_counter()
-            await asyncio.sleep(0.005)
-            longest = max(longest, time.perf_counter() - before)
+    class Recorded(process.Process):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            threads.add(threading.get_ident())
+            super().__init__(*args, **options)
 
-    watching = asyncio.create_task(watch())
+        def stop(self, grace: float) -> None:
+            threads.add(threading.get_ident())
+            super().stop(grace)
+
+    monkeypatch.setattr("careflow_storage.local.server.Process", Recorded)
     async with LocalServer() as server:
         response = await asyncio.to_thread(client_for(server).request, "GET", f"/{server.bucket}")
         assert response.status == 200
         pid = server_pid(server)
-    running = False
-    await watching
     assert not is_alive(pid)
-    assert longest < 0.25
+    assert threads
+    assert threading.get_ident() not in threads
 
 
 async def test_a_cancelled_start_leaves_no_server(
