@@ -1,4 +1,4 @@
-"""A bound on the requests in flight, with a wait that ends."""
+"""Limits the number of requests in flight."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Final, Protocol
 
 from careflow_storage.errors import PoolTimeoutError
 
-# A reader that has not come back after this time is slower than the line.
+# A reader that pauses for longer is slower than the connection.
 PAUSE_SECONDS: Final = 0.5
-# A connection on which nothing moves for so long is not worth keeping.
+# After this time a connection without progress is not worth keeping.
 LONG_PAUSE_SECONDS: Final = 30.0
 
 
 class PausedHolder(Protocol):
-    """Holds a slot while its reader is busy elsewhere, and can do without it."""
+    """A stream that holds a slot while its reader pauses."""
 
     def give_back(self) -> None:
         """Release the slot now."""
@@ -27,13 +27,13 @@ HolderReference = weakref.ref[PausedHolder]
 
 
 class Limiter:
-    """At most ``limit`` requests at once, in the order of asking.
+    """Allows ``limit`` requests at once, first come, first served.
 
-    One that finds no free slot within ``timeout`` seconds fails with `PoolTimeoutError`. A single
-    timer looks after all that wait: they asked one after the other, and so their time ends.
+    A request without a slot after ``timeout`` seconds fails with `PoolTimeoutError`. One timer
+    serves all waiting requests, since they time out in the order in which they came.
 
-    A holder whose reader pauses says so with `pause`. Its slot is taken back after 0.5 s when a
-    request waits for one, the longest pause first, and after 30 s in any case.
+    A holder reports that its reader pauses with `pause`. The limiter takes its slot back after
+    0.5 s if a request waits for one, the longest pause first, and after 30 s in any case.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
@@ -42,12 +42,12 @@ class Limiter:
         self._timeout = timeout
         self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        # In the order of their pauses' beginnings.
+        # Ordered by the start of the pause.
         self._paused: dict[HolderReference, float] = {}
         self._pause_timer: asyncio.TimerHandle | None = None
 
     async def acquire(self) -> None:
-        """Take a slot, which `release` gives back."""
+        """Wait for a slot and take it; `release` returns it."""
         if self.free and not self._waiting:
             self.free -= 1
             return
@@ -69,7 +69,7 @@ class Limiter:
         self.free += 1
         while self._waiting and self.free:
             _, granted = self._waiting.popleft()
-            # Those who were cancelled have left their place.
+            # A cancelled request no longer waits.
             if not granted.done():
                 self.free -= 1
                 granted.set_result(None)
@@ -78,17 +78,17 @@ class Limiter:
             self._timer = None
 
     def pause(self, holder: HolderReference, now: float) -> None:
-        """Know that ``holder`` does nothing with its slot from ``now`` until `unpause`."""
+        """Record that ``holder`` does not use its slot from ``now`` until `unpause`."""
         self._paused[holder] = now
         if self._pause_timer is None:
             self._take_back()
 
     def unpause(self, holder: HolderReference) -> None:
-        """Know that it goes on, or is gone."""
+        """Record that the holder continues or is closed."""
         self._paused.pop(holder, None)
 
     def _take_back(self) -> None:
-        """Take the slots of long pauses back; come again when the next one is due."""
+        """Take slots back after long pauses; schedule the next check."""
         if self._pause_timer is not None:
             self._pause_timer.cancel()
             self._pause_timer = None
@@ -107,7 +107,7 @@ class Limiter:
         return any(not granted.done() for _, granted in self._waiting)
 
     def _expire(self) -> None:
-        """Refuse those whose time is over; come again when that of the next one is."""
+        """Fail requests that waited too long; schedule the next check."""
         self._timer = None
         loop = asyncio.get_running_loop()
         while self._waiting:
