@@ -67,10 +67,15 @@ class OutboxStore:
         try:
             database = await Database.open(folder / _DATABASE)
             try:
-                owner, lock = await threads.run(ProcessLocks(folder / "owners").join)
-                await threads.run(sync_folder, folder)
-                store = cls(folder, database, owner, lock, threads, rules)
-                await store._tidy()
+                locks = ProcessLocks(folder / "owners")
+                owner, lock = await threads.run(locks.join)
+                try:
+                    await threads.run(sync_folder, folder)
+                    store = cls(folder, database, owner, lock, threads, rules)
+                    await store._tidy()
+                except BaseException:
+                    locks.leave(owner, lock)
+                    raise
             except BaseException:
                 await database.close()
                 raise

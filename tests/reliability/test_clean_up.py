@@ -6,9 +6,10 @@ import asyncio
 import gc
 import io
 import os
+import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,7 +36,7 @@ from tests.support.behind_proxy import (
     unfinished_uploads,
     versions,
 )
-from tests.support.bodies import noise
+from tests.support.bodies import noise, stream
 
 LONG = noise(2 * PART + 7)
 FDS = Path("/proc/self/fd")
@@ -338,6 +339,17 @@ async def test_a_reader_that_seeks_or_fails_keeps_one_connection(
     assert held(storage) == NOTHING_HELD
 
 
+async def test_a_stream_resumes_with_the_only_slot(
+    proxy: FaultProxy, settings: StorageSettings
+) -> None:
+    cut = proxy.add(method="GET", path="/key", cut="rst", at=("body", 1000), times=1)
+    async with storage_behind(proxy, settings, max_connections=1, pool_timeout=20) as storage:
+        await storage.upload_file("key", LONG)
+        assert await storage.stream_file("key").read() == LONG
+        assert cut.hits == 1
+        assert held(storage) == NOTHING_HELD
+
+
 async def test_a_reader_that_failed_gives_its_slot_back_and_reads_the_same_bytes_again(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
@@ -376,25 +388,38 @@ async def test_a_closed_outbox_holds_no_file_and_leaves_no_lock(
     async with Outbox(folder, storage) as outbox:
         await outbox.put_recording("CA1", LONG, "a.ogg")
         with pytest.raises(StorageError):
-            await outbox.put_recording("CA2", LONG, "a.ogg", size=5)
+            await outbox.put_recording("CA2", stream(LONG), "a.ogg", size=5)
         assert len(os.listdir(folder / "spool")) == 1  # noqa: PTH208
         assert open_files(folder / "spool") == []
     assert list((folder / "owners").glob("*.lock")) == []
     assert tasks_of_the_library() <= tasks
 
 
+def overwrite(database: Path) -> None:
+    database.write_bytes(b"not a database" * 100)
+
+
+def drop_a_table(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        (name,) = connection.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchone()
+        connection.execute(f"DROP TABLE {name}")
+        connection.commit()
+
+
 @needs_proc
 @pytest.mark.usefixtures("no_open_files")
+@pytest.mark.parametrize("damage", [overwrite, drop_a_table])
 async def test_an_outbox_that_cannot_open_holds_no_file(
-    storage: BackblazeStorage, tmp_path: Path
+    storage: BackblazeStorage, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     folder = tmp_path / "outbox"
     async with Outbox(folder, storage):
         pass
-    (database,) = folder.glob("*.sqlite*")
-    database.write_bytes(b"not a database" * 100)
+    damage(folder / "outbox.sqlite3")
+    # The first failure must not hold the lock that the second attempt takes.
     for _ in range(2):
-        with pytest.raises(OutboxError):
-            async with Outbox(folder, storage):
-                pass
+        async with asyncio.timeout(30):
+            with pytest.raises(OutboxError):
+                async with Outbox(folder, storage):
+                    pass
         assert open_files(tmp_path) == []
