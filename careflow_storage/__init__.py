@@ -18,6 +18,7 @@ from careflow_storage.errors import (
     ChecksumMismatchError,
     ConnectionFailedError,
     FileLockedError,
+    FileTooLargeError,
     InvalidCredentialsError,
     InvalidInputError,
     InvalidPathError,
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
         SignedRequest,
         UploadResult,
     )
-    from careflow_storage.options import CommonOptions, ObjectOptions
+    from careflow_storage.options import CommonOptions, IfExists, ObjectOptions
     from careflow_storage.protection import CustomerKey, Encryption, Retention, RetentionMode
     from careflow_storage.settings import StorageSettings
     from careflow_storage.storage import BackblazeStorage
@@ -90,7 +91,7 @@ else:
                 *("FileInfo", "FileMetadata", "FolderContents", "IncompleteUpload", "Progress"),
                 *("PurgeResult", "SignedRequest", "UploadResult"),
             ),
-            "careflow_storage.options": ("CommonOptions", "ObjectOptions"),
+            "careflow_storage.options": ("CommonOptions", "IfExists", "ObjectOptions"),
             "careflow_storage.protection": (
                 "CustomerKey",
                 "Encryption",
@@ -125,8 +126,10 @@ __all__ = [
     "FileMetadata",
     "FileReader",
     "FileStream",
+    "FileTooLargeError",
     "FolderContents",
     "FolderListing",
+    "IfExists",
     "IncompleteUpload",
     "InvalidCredentialsError",
     "InvalidInputError",

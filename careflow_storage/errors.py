@@ -5,7 +5,8 @@
     StorageError
     ├── NotConfiguredError          a required setting is missing
     ├── InvalidInputError           (ValueError) an argument or setting is invalid
-    │   └── InvalidPathError        (LocalFileError) a local path that cannot be used
+    │   ├── InvalidPathError        (LocalFileError) a local path that cannot be used
+    │   └── FileTooLargeError       the body is larger than max_size
     ├── LocalFileError              (OSError) a local file could not be read or written
     ├── StorageClosedError          used before it was opened or after it was closed
     ├── WrongLoopError              used from another event loop or after a fork
@@ -208,6 +209,13 @@ class InvalidPathError(LocalFileError, InvalidInputError):
     """A local path cannot be used. No request was sent."""
 
 
+class FileTooLargeError(InvalidInputError):
+    """The file is larger than ``max_size``. Nothing is stored.
+
+    For a body of unknown length this shows only while it is sent.
+    """
+
+
 class StorageClosedError(StorageError, RuntimeError):
     """The storage is not open, or was closed during the call."""
 
@@ -330,6 +338,15 @@ CONNECTION_HINT = "Check BACKBLAZE_ENDPOINT and the network."
 TLS_HINT = "For a private certificate authority set BACKBLAZE_CA_FILE."
 
 T = TypeVar("T")
+
+
+def too_large(max_size: int, size: int | None = None) -> FileTooLargeError:
+    """Return the error for a body of ``size`` bytes, or of an unknown number of bytes."""
+    many = f"more than {max_size}" if size is None else f"{size}"
+    return FileTooLargeError(
+        f"The body has {many} bytes, and {max_size} are allowed; nothing was stored.",
+        hint="Raise max_size if bodies of this size are expected.",
+    )
 
 
 def check_text(text: object, field: str) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.protection import Encryption, Retention
+
+IfExists = Literal["replace", "error", "return"]
+"""What a method that stores does about an object that is there: ``replace`` it (the older one
+stays as a version), raise an ``error``, or ``return`` the existing object's result."""
 
 
 class CommonOptions(TypedDict, total=False):

@@ -43,7 +43,7 @@ from careflow_storage.models import (
     SignedRequest,
     UploadResult,
 )
-from careflow_storage.options import CommonOptions, ObjectOptions, check_options
+from careflow_storage.options import CommonOptions, IfExists, ObjectOptions, check_options
 from careflow_storage.protection import check_customer_key, check_encryption
 from careflow_storage.recordings import (
     DEFAULT_MAX_SIZE,
@@ -198,6 +198,8 @@ class BackblazeStorage:
         *,
         size: int | None = None,
         overwrite: bool = True,
+        if_exists: IfExists | None = None,
+        max_size: int | None = None,
         resume: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
@@ -224,6 +226,13 @@ class BackblazeStorage:
                 writers store the same key at the same moment, both may succeed there, and the
                 older object stays as a version. AWS S3 lets one of them win. SeaweedFS does so
                 for a single PUT, not for a multipart upload.
+            if_exists: ``"replace"``, ``"error"`` (as ``overwrite=False``), or ``"return"``: then
+                the result of an existing object is returned, with its size as ``reused``, and
+                nothing is sent (1 HEAD, which a new object costs, too). The object's bytes are
+                not compared with ``body``, whose reading does not begin. What two writers at the
+                same moment do is as for ``overwrite``.
+            max_size: The most bytes that the body may have. A body of known length that has
+                more is refused before any request, another one while it is sent.
             resume: Whether to continue an interrupted upload of the same bytes to this key,
                 after a crash too. Parts that the server holds are compared by their MD5 and not
                 sent again. A failed upload is not aborted, so that the next call can continue
@@ -239,6 +248,10 @@ class BackblazeStorage:
 
         Raises:
             InvalidInputError: An argument is invalid, or the bucket cannot lock files.
+            PreconditionFailedError: The key exists, and ``if_exists`` is ``"error"``; or it is
+                ``"return"``, and the server does not report the object's checksum, as with a
+                `CustomerKey`.
+            FileTooLargeError: The body has more than ``max_size`` bytes.
             SizeMismatchError: The body had more or fewer bytes than it declared.
             BodyChangedError: The file was written to while it was read.
             ChecksumMismatchError: The bytes were damaged in transit.
@@ -250,6 +263,8 @@ class BackblazeStorage:
             **options,
             size=size,
             overwrite=overwrite,
+            if_exists=if_exists,
+            max_size=max_size,
             resume=resume,
             default_checksum=self.settings.checksum,
         )
@@ -272,6 +287,8 @@ class BackblazeStorage:
         recorded_at: datetime | None = None,
         size: int | None = None,
         overwrite: bool = True,
+        if_exists: IfExists | None = None,
+        max_size: int | None = None,
         resume: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
@@ -285,7 +302,7 @@ class BackblazeStorage:
         Args:
             recorded_at: An aware datetime. Default: now, and no two recordings of this storage
                 get the same key. The same time, call and filename give the same key: pass it
-                when you ``resume``, or with ``overwrite=False`` to store a recording once.
+                when you ``resume``, or with ``if_exists`` to store a recording once.
             options: See `ObjectOptions`; ``content_type``, ``metadata``, ``cache_control``,
                 ``content_disposition``, ``checksum``, ``encryption``, ``retention``,
                 ``legal_hold``.
@@ -295,6 +312,8 @@ class BackblazeStorage:
             **options,
             size=size,
             overwrite=overwrite,
+            if_exists=if_exists,
+            max_size=max_size,
             resume=resume,
             default_checksum=self.settings.checksum,
         )
@@ -380,6 +399,7 @@ class BackblazeStorage:
         use_proxy: bool = False,
         recorded_at: datetime | None = None,
         overwrite: bool = True,
+        if_exists: IfExists | None = None,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
         **options: Unpack[ObjectOptions],
@@ -410,6 +430,8 @@ class BackblazeStorage:
                 ``NO_PROXY``). The proxy resolves names, so it must refuse private addresses.
             recorded_at: As for `upload_recording`.
             overwrite: As for `upload_file`. The source is requested before the key is looked up.
+            if_exists: As for `upload_file`. With ``"return"`` the source is not requested where
+                the key exists.
             progress: As for `upload_file`.
             timeout: As for `upload_file`.
             options: See `ObjectOptions`; as for `upload_recording`. ``content_type`` defaults to
@@ -424,7 +446,10 @@ class BackblazeStorage:
         del url, auth, headers
         check_options("BackblazeStorage.upload_from_url", options)
         upload_options = UploadOptions(
-            **options, overwrite=overwrite, default_checksum=self.settings.checksum
+            **options,
+            overwrite=overwrite,
+            if_exists=if_exists,
+            default_checksum=self.settings.checksum,
         )
         call = self._call("upload_from_url", timeout=timeout)
         async with call:

@@ -28,6 +28,7 @@ from careflow_storage import (
     ConnectionFailedError,
     DeleteResult,
     FileInfo,
+    FileTooLargeError,
     InvalidCredentialsError,
     InvalidInputError,
     InvalidPathError,
@@ -113,6 +114,7 @@ async def delete(call_id: str, name: str, storage: Storage) -> DeleteResult:
 STATUS: dict[type[StorageError], int] = {
     NoSuchKeyError: 404,
     PreconditionFailedError: 412,
+    FileTooLargeError: 413,
     InvalidRangeError: 416,
     InvalidInputError: 422,
     # The server's own disk; the client must not see its paths.

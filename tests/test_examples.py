@@ -24,6 +24,7 @@ from careflow_storage import (
     CapExceededError,
     ChecksumMismatchError,
     ConnectionFailedError,
+    FileTooLargeError,
     InvalidCredentialsError,
     InvalidInputError,
     InvalidRangeError,
@@ -44,6 +45,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ERRORS = [
     (NoSuchKeyError("gone"), 404),
     (PreconditionFailedError("there already"), 412),
+    (FileTooLargeError("too large"), 413),
     (InvalidRangeError("beyond the end"), 416),
     (InvalidInputError("no such call ID"), 422),
     (SizeMismatchError("too short"), 400),

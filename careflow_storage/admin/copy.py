@@ -16,10 +16,12 @@ from careflow_storage._s3.headers.metadata import (
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.control_plane import CopySource
 from careflow_storage._s3.requests.versions import checked_version_id
+from careflow_storage._s3.responses.lengths import part_count
 from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
+from careflow_storage._transfer.upload.existing import find_existing
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.admin.base import AdminMethods
@@ -31,6 +33,7 @@ from careflow_storage.errors import (
     SizeMismatchError,
     StorageError,
 )
+from careflow_storage.options import IfExists
 from careflow_storage.protection import CustomerKey, Encryption, check_encryption
 from careflow_storage.recordings import existing_key, validate_key
 
@@ -65,6 +68,7 @@ class CopyMethods(AdminMethods):
         content_type: str | None = None,
         metadata: Mapping[str, str] | None = None,
         overwrite: bool = True,
+        if_exists: IfExists | None = None,
         source_encryption: Encryption | None = None,
         encryption: Encryption | None = None,
         timeout: float | None = None,
@@ -87,6 +91,8 @@ class CopyMethods(AdminMethods):
             metadata: Replaces all of the source's own metadata.
             overwrite: As for ``upload_file``: on B2 False checks first, and misses a file that
                 another client stores between the check and the copy.
+            if_exists: As for ``upload_file``. With ``"return"`` an existing target is the result,
+                whatever it holds, and the source is not looked at (1 request).
             source_encryption: The customer's key of the source, if it has one.
             encryption: The encryption of the copy; None is the bucket's default.
 
@@ -103,12 +109,18 @@ class CopyMethods(AdminMethods):
                 version_id = checked_version_id(version_id)
             _check_encryption(context, source_encryption=source_encryption, encryption=encryption)
             changed = UploadOptions(content_type=content_type, metadata=metadata).headers()
+            options = UploadOptions(overwrite=overwrite, if_exists=if_exists)
+            options.check_if_exists()
             unchanged = not changed and metadata is None and encryption is None
             if key == target and version_id is None and unchanged:
                 raise InvalidInputError(
                     "A file cannot be copied onto itself without a change.",
                     hint="Pass a version_id to put an old version on top, or the new values.",
                 )
+            if options.return_existing:
+                headers = encryption_headers(encryption)
+                if existing := await find_existing(context, target, headers):
+                    return _existing_copy(key, version_id, existing)
             original = await CopyOf.read(
                 context, key, version_id=version_id, encryption=source_encryption
             )
@@ -116,7 +128,7 @@ class CopyMethods(AdminMethods):
                 target,
                 changed,
                 keep_metadata=metadata is None,
-                overwrite=overwrite,
+                overwrite=options.replaces,
                 encryption=encryption,
             )
 
@@ -236,6 +248,18 @@ class CopyOf(NamedTuple):
                 key=key,
             )
         await self.context.requests.delete_object(key)
+
+
+def _existing_copy(source: str, version_id: str | None, head: ObjectHead) -> CopyResult:
+    return models.CopyResult(
+        source=source,
+        source_version_id=version_id,
+        key=head.file.key,
+        size=head.file.size,
+        etag=head.file.etag,
+        version_id=head.file.version_id,
+        parts=part_count(head.file.etag) or 1,
+    )
 
 
 def _kept_headers(head: ObjectHead, *, with_metadata: bool) -> dict[str, str]:

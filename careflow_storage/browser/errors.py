@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from careflow_storage.errors import FileTooLargeError as FileTooLargeError
 from careflow_storage.errors import InvalidInputError, StorageError
-
-
-class FileTooLargeError(InvalidInputError):
-    """The file is larger than the policy allows. HTTP: 413."""
 
 
 class FileTypeError(InvalidInputError):

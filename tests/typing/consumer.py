@@ -28,6 +28,7 @@ from careflow_storage import (
     FileStream,
     FolderContents,
     FolderListing,
+    IfExists,
     IncompleteUpload,
     ObjectOptions,
     OnError,
@@ -193,9 +194,18 @@ async def uploads(storage: BackblazeStorage, folder: Path) -> None:
         *(folder / "file", io.BytesIO(b"voice"), [b"vo", b"ice"], iter([b"voice"]), chunks()),
     ]
     callbacks: list[ProgressCallback] = [show, show_later]
+    if_exists: IfExists = "return"
     for body in bodies:
         result = await storage.upload_file(
-            "key", body, "audio/wav", size=5, overwrite=False, resume=True, timeout=3, **common
+            "key",
+            body,
+            "audio/wav",
+            size=5,
+            if_exists=if_exists,
+            max_size=9,
+            resume=True,
+            timeout=3,
+            **common,
         )
         assert_type(result, UploadResult)
     result = await storage.upload_recording(
@@ -563,6 +573,7 @@ def errors(error: StorageError) -> None:
         careflow_storage.ChecksumMismatchError,
         careflow_storage.ConnectionFailedError,
         careflow_storage.FileLockedError,
+        careflow_storage.FileTooLargeError,
         careflow_storage.InvalidCredentialsError,
         careflow_storage.InvalidInputError,
         careflow_storage.InvalidPathError,

@@ -17,7 +17,7 @@ from careflow_storage._transfer.bodies.buffers import copy_unless_immutable
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
 from careflow_storage._transfer.workers import JobResult
-from careflow_storage.errors import BodyChangedError, InvalidInputError
+from careflow_storage.errors import BodyChangedError, InvalidInputError, too_large
 
 READ_BYTES = 1024 * 1024
 # Chunks that arrive within this time share one switch to the thread.
@@ -45,12 +45,17 @@ class StreamSource:
         size: The size that the body claims; the upload must match it.
         rewind: Goes back to the start and returns True, if that is possible. The bytes that are
             read again must be the same.
+
+    Attributes:
+        max_size: The most bytes that the body may have.
     """
 
     def __init__(
         self, next_chunk: NextChunk, *, size: int | None = None, rewind: Rewind | None = None
     ) -> None:
         self.size = size
+        self.max_size: int | None = None
+        self._received = 0
         self._next_chunk = next_chunk
         self._rewind = rewind
         self._rest = memoryview(b"")
@@ -63,6 +68,7 @@ class StreamSource:
 
         Raises:
             InvalidInputError: The body returned something other than bytes.
+            FileTooLargeError: The body has more than ``max_size`` bytes.
             BodyChangedError: After a rewind, the body returned different bytes.
         """
         while not self._rest and not self._ended:
@@ -75,6 +81,9 @@ class StreamSource:
                     self._checksum.end()
                 break
             self._rest = copy_unless_immutable(chunk)
+            self._received += self._rest.nbytes
+            if self.max_size is not None and self._received > self.max_size:
+                raise too_large(self.max_size)
             if self._checksum is not None:
                 self._checksum.add(self._rest)
         piece, self._rest = self._rest[:size], self._rest[size:]
@@ -94,7 +103,7 @@ class StreamSource:
         """Go back to the start; return False if that is not possible."""
         if self._rewind is None or self._checksum is None or not await self._rewind():
             return False
-        self._rest, self._ended = memoryview(b""), False
+        self._rest, self._ended, self._received = memoryview(b""), False, 0
         self._checksum = self._checksum.again()
         return True
 

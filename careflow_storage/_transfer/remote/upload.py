@@ -17,6 +17,7 @@ from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
+from careflow_storage._transfer.upload.existing import existing_result
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.content_types import DEFAULT_CONTENT_TYPES, HEAD_BYTES, detect_content_type
@@ -57,7 +58,7 @@ async def upload_from_url(
 
     Reading the source takes no request slot, so a slow source does not delay other transfers.
     """
-    options.headers(context.settings.endpoint)  # validates before the source is requested
+    headers = options.headers(context.settings.endpoint)  # validates before the source is requested
     rules = RemoteRules(
         headers=_request_headers(source_request.auth, source_request.headers),
         max_size=_whole("max_size", max_size) if max_size is not None else None,
@@ -67,12 +68,20 @@ async def upload_from_url(
     )
     accepted = _checked_patterns(content_types)
     url = _checked_url(source_request.url, rules)
+    if options.return_existing:
+        existing = await existing_result(context, key, headers)
+        if existing is not None:
+            return existing
     async with RemoteFile(context, url, rules) as source:
         head = await source.peek(HEAD_BYTES)
         _check_type(source, head, accepted, url)
         content_type = options.content_type or _content_type(name, head, source.content_type)
         options = replace(options, size=source.size, content_type=content_type)
-        return await upload(context, key, source, options, name=name, progress=progress)
+        # Looked up above.
+        is_new = options.return_existing
+        return await upload(
+            context, key, source, options, name=name, progress=progress, is_new=is_new
+        )
 
 
 def _checked_url(text: object, rules: RemoteRules) -> URL:

@@ -9,8 +9,9 @@ from typing import get_args
 
 from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
 from careflow_storage._s3.headers.metadata import encode_metadata, is_header_value
-from careflow_storage.errors import InvalidInputError
+from careflow_storage.errors import InvalidInputError, too_large
 from careflow_storage.models import ChecksumAlgorithm
+from careflow_storage.options import IfExists
 from careflow_storage.protection import (
     CustomerKey,
     Encryption,
@@ -35,8 +36,29 @@ class UploadOptions:
     legal_hold: bool = False
     size: int | None = None
     overwrite: bool = True
+    if_exists: IfExists | None = None
+    max_size: int | None = None
     resume: bool = False
     default_checksum: ChecksumAlgorithm = "md5"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether an existing object under the key is replaced."""
+        return self.overwrite if self.if_exists is None else self.if_exists == "replace"
+
+    @property
+    def return_existing(self) -> bool:
+        """Whether the object under the key, if there is one, is the result."""
+        return self.if_exists == "return"
+
+    def check_size(self, size: int | None) -> None:
+        """Refuse a body that is known to be larger than ``max_size``.
+
+        Raises:
+            FileTooLargeError: It has more bytes.
+        """
+        if size is not None and self.max_size is not None and size > self.max_size:
+            raise too_large(self.max_size, size)
 
     @property
     def algorithm(self) -> ChecksumAlgorithm:
@@ -51,6 +73,9 @@ class UploadOptions:
         Raises:
             InvalidInputError: An option cannot be sent.
         """
+        self.check_if_exists()
+        if self.max_size is not None and (type(self.max_size) is not int or self.max_size < 0):
+            raise InvalidInputError(f"max_size must be an int of 0 or more, not {self.max_size!r}.")
         if self.algorithm not in get_args(ChecksumAlgorithm):
             raise InvalidInputError(
                 f"checksum must be one of {', '.join(get_args(ChecksumAlgorithm))}, "
@@ -70,6 +95,18 @@ class UploadOptions:
                 refuse_disguise(name, urllib.parse.unquote(value))
             headers[name.replace("_", "-")] = value
         return headers | self._protection_headers(endpoint)
+
+    def check_if_exists(self) -> None:
+        """Refuse a value of ``if_exists`` that does not exist, or contradicts ``overwrite``."""
+        if self.if_exists not in (None, *get_args(IfExists)):
+            raise InvalidInputError(
+                f"if_exists must be one of {', '.join(get_args(IfExists))}, not {self.if_exists!r}."
+            )
+        if not self.overwrite and self.if_exists not in (None, "error"):
+            raise InvalidInputError(
+                f"overwrite=False and if_exists={self.if_exists!r} contradict each other.",
+                hint="overwrite=False is if_exists='error'. Pass if_exists alone.",
+            )
 
     def _protection_headers(self, endpoint: str | None) -> dict[str, str]:
         check_encryption(self.encryption, endpoint)

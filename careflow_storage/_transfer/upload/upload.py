@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
+from careflow_storage._transfer.bodies.streams import StreamSource
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
+from careflow_storage._transfer.upload.existing import existing_result, refuse_existing
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
@@ -41,16 +42,48 @@ async def upload(
     *,
     name: str,
     progress: ProgressCallback | None,
+    is_new: bool = False,
 ) -> UploadResult:
-    """Upload ``body`` to ``key``. The ending of ``name`` may decide the content type."""
+    """Upload ``body`` to ``key``. The ending of ``name`` may decide the content type.
+
+    ``is_new``: the caller has looked the key up, and it does not exist.
+    """
     headers = options.headers(context.settings.endpoint)
+    if not options.return_existing:
+        return await _upload(context, key, body, options, headers, name, progress, is_new=is_new)
+    if not is_new and (existing := await existing_result(context, key, headers)):
+        return existing
+    try:
+        return await _upload(context, key, body, options, headers, name, progress, is_new=True)
+    except PreconditionFailedError:
+        # Another writer was faster.
+        existing = await existing_result(context, key, headers)
+        if existing is None:
+            raise
+        return existing
+
+
+async def _upload(
+    context: TransferContext,
+    key: str,
+    body: UploadBody,
+    options: UploadOptions,
+    headers: dict[str, str],
+    name: str,
+    progress: ProgressCallback | None,
+    *,
+    is_new: bool,
+) -> UploadResult:
     async with open_source(body, context.threads, size=options.size) as source:
+        options.check_size(source.size)
+        if isinstance(source, StreamSource):
+            source.max_size = options.max_size
         if options.resume:
             _check_resumable(source)
         run: _Upload | None = None
         try:
             async with metered(progress, source.size) as meter:
-                run = _Upload(context, key, options, headers, name, source, meter)
+                run = _Upload(context, key, options, headers, name, source, meter, is_new)
                 return await run.run()
         except BaseException as error:
             # The upload itself saw a cancellation when a progress callback raised this.
@@ -86,13 +119,6 @@ def _check_resumable(source: Source) -> None:
         )
 
 
-async def _refuse_existing(context: TransferContext, key: str, headers: Mapping[str, str]) -> None:
-    if await context.requests.object_exists(key, key_headers_of(headers)):
-        raise PreconditionFailedError(
-            "The key exists already.", operation="HeadObject", key=key, status=412
-        )
-
-
 class _Upload:
     """One upload of an opened body."""
 
@@ -105,6 +131,7 @@ class _Upload:
         name: str,
         source: Source,
         meter: Meter,
+        is_new: bool,
     ) -> None:
         self._context = context
         self._key = key
@@ -114,10 +141,11 @@ class _Upload:
         self._source = source
         self._meter = meter
         self._upload: MultipartUpload | None = None
+        self._is_new = is_new
         # Whether the last attempt ended while it looked the key up.
         self._checking_key = False
         # B2 responds with 501 to If-None-Match: there only a HEAD before the upload is possible.
-        self._conditional = not options.overwrite and not context.settings.is_b2
+        self._conditional = not options.replaces and not context.settings.is_b2
 
     async def run(self) -> UploadResult:
         """Upload the body; restart once if a new upload may succeed and the body can be reread."""
@@ -165,9 +193,10 @@ class _Upload:
         in_parts = size is not None and size > settings.multipart_threshold
         if size is not None and in_parts and self._options.resume:
             return await self._resume(size)
-        if not self._options.overwrite:
+        is_new, self._is_new = self._is_new, False
+        if not (self._options.replaces or is_new):
             self._checking_key = True
-            await _refuse_existing(context, self._key, self._headers)
+            await refuse_existing(context, self._key, self._headers)
             self._checking_key = False
         reader = PartReader(self._source, context, self._options.algorithm)
         if size is not None and not in_parts:
@@ -195,7 +224,7 @@ class _Upload:
             self._meter,
             size=size,
             algorithm=self._options.algorithm,
-            overwrite=self._options.overwrite,
+            overwrite=self._options.replaces,
         )
         try:
             return await resumable.run()
