@@ -138,6 +138,14 @@ def check_encryption(encryption: Encryption | None, endpoint: str | None) -> Non
     """
     if encryption is None or encryption == "SSE-B2":
         return
+    if not isinstance(encryption, CustomerKey):
+        kind = type(encryption).__name__
+        # The value may be the key itself, as bytes or text.
+        del encryption
+        raise InvalidInputError(
+            f"encryption must be 'SSE-B2' or a CustomerKey, not {kind}.",
+            hint="Use CustomerKey(32 bytes) or CustomerKey.from_base64(text).",
+        )
     check_customer_key(encryption, endpoint)
 
 

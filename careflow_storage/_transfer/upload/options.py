@@ -21,6 +21,10 @@ from careflow_storage.protection import (
 )
 from careflow_storage.recordings import refuse_disguise
 
+_HINTS = {
+    "content_disposition": "For other characters use the form filename*=UTF-8''... (RFC 8187)."
+}
+
 
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
@@ -86,10 +90,11 @@ class UploadOptions:
             value = getattr(self, name)
             if value is None:
                 continue
+            if not isinstance(value, str):
+                raise InvalidInputError(f"{name} must be str, not {type(value).__name__}.")
             if not is_header_value(value):
                 raise InvalidInputError(
-                    f"{name} must be printable ASCII, not {value!r}.",
-                    hint="For other characters use the form filename*=UTF-8''... (RFC 8187).",
+                    f"{name} must be printable ASCII, not {value!r}.", hint=_HINTS.get(name)
                 )
             if "%" in value:
                 refuse_disguise(name, urllib.parse.unquote(value))

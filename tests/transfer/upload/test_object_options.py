@@ -148,3 +148,21 @@ async def test_a_bad_value_is_refused_before_any_request(
     with pytest.raises(InvalidInputError, match="cache_control"):
         await STORES[store](place, b"bytes", {"cache_control": "a\nb"})
     assert len(b2_server.requests) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "message", "hint"),
+    [
+        ({"content_type": 3}, "content_type must be str, not int.", None),
+        ({"cache_control": "no\nstore"}, "cache_control must be printable ASCII", None),
+        ({"content_disposition": "é"}, "content_disposition must be printable ASCII", "RFC 8187"),
+        ({"encryption": "AES256"}, "encryption must be 'SSE-B2' or a CustomerKey, not str.", "32"),
+    ],
+)
+async def test_the_message_says_what_the_option_takes(
+    place: Place, option: Any, message: str, hint: str | None
+) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        await place.storage.upload_file("a", b"x", **option)
+    assert message in caught.value.message
+    assert hint in caught.value.hint if hint and caught.value.hint else caught.value.hint is hint
