@@ -93,11 +93,13 @@ def examples(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, likely bugs, formatting, and the layers of imports."""
+    """Style, likely bugs, formatting, the layers of imports and their picture, and the words."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports", "--no-cache")
+    session.run("python", "docs/scripts/architecture.py", "--check")
+    session.run("python", "docs/scripts/words.py")
 
 
 @nox.session

@@ -306,7 +306,7 @@ def _reported(parts: Any) -> list[UploadedPart] | None:
 
 
 def _signed(signed: SignedRequest) -> dict[str, Any]:
-    # The page stops the request after so many seconds.
+    # The page stops the request after this many seconds.
     left = math.floor((signed.expires_at - datetime.now(UTC)).total_seconds())
     return {
         "method": signed.method,

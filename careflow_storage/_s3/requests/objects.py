@@ -256,7 +256,7 @@ class S3Requests:
 
         ``headers`` hold the customer's key, if it has one. ``check`` refuses a head that does
         not fit, which is asked for again; ``failures`` are those before. With ``suffix`` the last
-        so many bytes are requested, and a server that does not know this may return all of them.
+        ``suffix`` bytes are requested; a server that ignores this returns all of them.
         ``unless`` is If-None-Match or If-Modified-Since: the response may be a 304, which
         ``check`` does not see.
         """
