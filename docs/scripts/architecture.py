@@ -25,6 +25,8 @@ WIDTH, BOX, GAP, LAYER, MARGIN = 1080, 44, 14, 84, 24
 SHARED_LAYERS = 3
 LEFT_OUT = {"__main__"}
 SUBJECTS = {
+    "integrations": "web frameworks",
+    "browser": "uploads from pages",
     "cli": "the command",
     "local": "embedded S3 server",
     "testing": "B2 emulator, fault proxy",
