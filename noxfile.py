@@ -76,10 +76,17 @@ def slow(session: nox.Session) -> None:
 def uvloop(session: nox.Session) -> None:
     """The tests that move bytes, on uvloop."""
     install(session, "test")
-    folders = ("http/test_connection.py", "http/test_cancelled.py", "transfer", "reliability")
+    files = (
+        *("http/test_connection", "http/test_cancelled", "transfer/upload/test_upload"),
+        *("transfer/download/test_download", "transfer/download/test_stream"),
+        *("transfer/download/test_paused_streams", "transfer/live/test_live"),
+        *("transfer/bodies/test_memory", "transfer/bodies/test_bodies"),
+        *("transfer/bodies/test_bodies_changing", "reliability/test_stopping"),
+        *("reliability/test_faults_upload", "reliability/test_faults_download"),
+    )
     session.run(
         *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", "not integration"),
-        *(f"tests/{folder}" for folder in folders),
+        *(f"tests/{name}.py" for name in files),
         *session.posargs,
     )
 
