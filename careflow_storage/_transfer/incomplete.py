@@ -12,7 +12,7 @@ from careflow_storage._s3.headers.encryption import encryption_headers, lock_hea
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.requests.listing import checked_prefix
-from careflow_storage._s3.requests.parts import ListedPart
+from careflow_storage._s3.requests.parts import ListedPart, latest_parts
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
@@ -205,13 +205,7 @@ async def _mark_with_own_headers(
 
 def _usable(parts: Sequence[ListedPart]) -> list[ListedPart]:
     usable: list[ListedPart] = []
-    # SeaweedFS lists a part that was sent several times once for each time, in any order. The
-    # longest is the last: only flushes send different sizes, and a flushed part only grows.
-    longest: dict[int, ListedPart] = {}
-    for part in parts:
-        if part.number not in longest or part.size >= longest[part.number].size:
-            longest[part.number] = part
-    for number, part in enumerate(longest.values(), start=1):
+    for number, part in enumerate(latest_parts(parts), start=1):
         if part.number != number:
             break
         usable.append(part)

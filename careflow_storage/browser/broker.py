@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
-from careflow_storage._s3.requests.parts import ListedPart
+from careflow_storage._s3.requests.parts import ListedPart, latest_parts
 from careflow_storage._s3.requests.presign import Grant, presign_one
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
@@ -239,7 +239,8 @@ class BrowserUploads:
             valid = self._signer.verify(ticket, subject=subject)
             if valid.upload_id is None:
                 raise InvalidInputError("The server holds no multipart upload of this ticket.")
-            held = await self._storage._context().multipart.list_parts(valid.key, valid.upload_id)
+            multipart = self._storage._context().multipart
+            held = latest_parts(await multipart.list_parts(valid.key, valid.upload_id))
         return [
             UploadedPart(number=part.number, size=part.size, etag=part.etag)
             for part in held
@@ -357,7 +358,7 @@ class BrowserUploads:
         multipart = self._storage._context().multipart
         # Completed before or aborted: the object's marker decides which.
         with contextlib.suppress(NoSuchUploadError):
-            held = await multipart.list_parts(ticket.key, upload_id)
+            held = latest_parts(await multipart.list_parts(ticket.key, upload_id))
             check_parts(ticket, held, reported)
             await multipart.complete(ticket.key, upload_id, _etags(held), "md5")
 

@@ -267,3 +267,23 @@ async def test_keeping_the_same_upload_twice_at_once_is_harmless(
     assert [each for each in outcomes if not isinstance(each, BaseException)]
     assert await seaweed_storage.get_file("key") == PIECE + b"end"
     assert (await seaweed_storage.get_file_metadata("key")).partial
+
+
+@pytest.mark.integration
+async def test_a_part_that_was_sent_again_is_kept_as_it_was_sent_last(
+    seaweed_storage: BackblazeStorage,
+) -> None:
+    # SeaweedFS lists both, ordered by their hashes. The content differs, so that both orders come.
+    client = await seaweed_storage.client()
+    where = {"Bucket": seaweed_storage.settings.bucket_name}
+    for seed in range(8):
+        last = random.Random(seed).randbytes(5 * 1024 * 1024)
+        key = f"again/{seed}"
+        upload_id = await begin(seaweed_storage, key, {1: last[:1000]})
+        for number, content in ((1, last), (2, b"end")):
+            await client.upload_part(
+                **where, Key=key, UploadId=upload_id, PartNumber=number, Body=content
+            )
+        kept = await seaweed_storage.keep_incomplete_upload(key, upload_id)
+        assert (kept.size, kept.parts) == (len(last) + 3, 2)
+        assert await seaweed_storage.get_file(key) == last + b"end"

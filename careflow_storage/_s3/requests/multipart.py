@@ -79,10 +79,13 @@ class MultipartRequests:
     async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
         """List the parts that the server holds, by number. 1 request per 1000 parts.
 
+        SeaweedFS lists a part that was sent several times once for each time, in any order:
+        `latest_parts` chooses.
+
         Raises:
             NoSuchUploadError: The upload was completed or aborted.
         """
-        parts: dict[int, ListedPart] = {}
+        parts: list[ListedPart] = []
         loops = LoopDetector("ListParts", self._transport.session.bucket, key)
         params = {"max-parts": "1000", "uploadId": upload_id}
         while True:
@@ -90,9 +93,9 @@ class MultipartRequests:
                 Request("ListParts", "GET", key, canonical_query(params)),
                 lambda response: parse_parts(response.body),
             )
-            parts |= {part.number: part for part in page.parts}
+            parts += page.parts
             if page.next_marker is None:
-                return [parts[number] for number in sorted(parts)]
+                return sorted(parts, key=lambda part: part.number)
             last = page.parts[-1].number if page.parts else None
             loops.check(page.next_marker, last)
             params["part-number-marker"] = page.next_marker

@@ -6,6 +6,7 @@ Format: "ListParts" of the *Amazon S3 API Reference*.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -46,6 +47,24 @@ class PartsPage:
 
     parts: list[ListedPart]
     next_marker: str | None
+
+
+def latest_parts(parts: Iterable[ListedPart]) -> list[ListedPart]:
+    """Return one part for each number: of several, the one that was sent last.
+
+    That is the longest, because a part that is flushed while it grows is sent again and again,
+    and of equal ones the newest.
+    """
+    latest: dict[int, ListedPart] = {}
+    for part in parts:
+        other = latest.get(part.number)
+        if other is None or _rank(part) >= _rank(other):
+            latest[part.number] = part
+    return list(latest.values())
+
+
+def _rank(part: ListedPart) -> tuple[int, float]:
+    return part.size, 0.0 if part.modified is None else part.modified.timestamp()
 
 
 def parse_parts(data: bytes) -> PartsPage:
