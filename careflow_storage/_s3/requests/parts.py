@@ -75,9 +75,11 @@ def parse_parts(data: bytes) -> PartsPage:
         StorageError: It is an error document; the class is that of its code.
     """
     document = read_document(data.lstrip(WHITE_SPACE.encode()), _FIELDS, {"Part": _PART_FIELDS})
-    # moto calls its root ListPartsResponse.
-    if document.root != "ListPartsResponse":
+    if document.root == "Error":
         require_root(document, "ListPartsResult", "ListParts")
+    # moto calls its root ListPartsResponse. The page of a proxy is worth another attempt.
+    if document.root not in ("ListPartsResult", "ListPartsResponse"):
+        raise refused(f"its root is {document.root[:40]}, not ListPartsResult", retryable=True)
     if "IsTruncated" not in document.fields:
         raise refused("it has no IsTruncated", retryable=True)
     try:
