@@ -60,6 +60,7 @@ CALLS: dict[str, Call] = {
     "upload_recording": lambda s, folder, t: s.upload_recording("CA1", b"a", "a.wav", timeout=t),
     "get_file": lambda s, folder, t: s.get_file("there", timeout=t),
     "stream_file": read_stream,
+    "serve_file": lambda s, folder, t: s.serve_file("there", timeout=t),
     "open_file": read_file,
     "download_file": lambda s, folder, t: s.download_file("there", folder / "file", timeout=t),
     "delete_file": lambda s, folder, t: s.delete_file("there", timeout=t),

@@ -120,7 +120,9 @@ async def test_cancelled_at_every_await_it_leaves_nothing_open(
             async def work() -> None:
                 await WORK[kind](storage, place)
 
+            first = 0  # of the requests of this run
             while await cancelled_at_step(work(), number):
+                first = len(proxy.log)
                 assert tasks_of_the_library() <= tasks
                 assert held(storage) == NOTHING_HELD
                 assert open_files(tmp_path) == []
@@ -131,7 +133,12 @@ async def test_cancelled_at_every_await_it_leaves_nothing_open(
                 assert number < 400
             assert number > 2
             assert_only_known_files(place, resumed=False)
-            if resumed:
+            went_on = any("uploadId=" in each.target for each in proxy.log[first:])
+            if kind == "resumed upload" and not went_on:
+                # The last run found the object of a cancelled one, which the server completed
+                # only after another run, cancelled too, had begun an upload of its own.
+                assert await storage.get_file("key") == LARGE
+            elif resumed:
                 assert await stored_parts(storage) == 0
             assert list(temporary.iterdir()) == []  # noqa: ASYNC240 - a test may wait for a disk
         # A closed connection leaves the loop with its next turns.
