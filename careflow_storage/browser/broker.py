@@ -358,7 +358,7 @@ class BrowserUploads:
         multipart = self._storage._context().multipart
         # Completed before or aborted: the object's marker decides which.
         with contextlib.suppress(NoSuchUploadError):
-            held = latest_parts(await multipart.list_parts(ticket.key, upload_id))
+            held = _chosen(await multipart.list_parts(ticket.key, upload_id), reported or ())
             check_parts(ticket, held, reported)
             await multipart.complete(ticket.key, upload_id, _etags(held), "md5")
 
@@ -398,6 +398,17 @@ class BrowserUploads:
             content_type=file.content_type,
             checksum=Checksum(algorithm="md5", value=digest, parts=parts if hyphen else None),
         )
+
+
+def _chosen(parts: Sequence[ListedPart], reported: Iterable[UploadedPart]) -> list[ListedPart]:
+    """Return one part for each number: the reported one, else the one that was sent last.
+
+    S3 keeps only the last. SeaweedFS keeps each, and completes with the one whose ETag it is given.
+    """
+    chosen = {part.number: part for part in latest_parts(parts)}
+    sent = {(part.number, part.etag.strip('"')) for part in reported}
+    chosen |= {part.number: part for part in parts if (part.number, part.etag) in sent}
+    return [chosen[number] for number in sorted(chosen)]
 
 
 def _etags(parts: Sequence[ListedPart]) -> list[tuple[str, bytes]]:

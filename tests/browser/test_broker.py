@@ -154,12 +154,20 @@ async def test_missing_parts_are_named_and_can_be_sent_later(
 
 
 async def test_a_part_that_is_not_the_reported_one_is_named(
-    broker: BrowserUploads, storage: BackblazeStorage, browser: httpx.AsyncClient
+    broker: BrowserUploads,
+    storage: BackblazeStorage,
+    browser: httpx.AsyncClient,
+    request: pytest.FixtureRequest,
 ) -> None:
     upload = await create(broker, LARGE)
     sent = await send_parts(browser, broker, upload, LARGE)
     signed = await broker.sign(upload.ticket, part=2)
     await send(browser, signed, noise(5 * MIB))
+    if "seaweed" in request.node.name:
+        # It still has the reported part, too, and completes with that one.
+        await broker.complete(upload.ticket, sent)
+        assert await storage.get_file(upload.key) == LARGE
+        return
     with pytest.raises(UploadIncompleteError) as caught:
         await broker.complete(upload.ticket, sent)
     assert caught.value.missing == (2,)
