@@ -1,4 +1,4 @@
-"""Tickets: only a server with the secret makes them, and nobody changes them."""
+"""Tickets: only a server with the secret can issue them, and every change is detected."""
 
 from __future__ import annotations
 
