@@ -158,6 +158,9 @@ class FileMetadata(Model):
     """The server's information about one object.
 
     ``metadata`` is the uploader's own. ``partial`` is True for a recording that was cut off.
+    ``cache_control``, ``content_disposition``, ``content_encoding`` and ``content_language`` are
+    the headers of downloads, None where the object has none; `BackblazeStorage` never decodes a
+    ``content_encoding``.
     ``encryption`` is None if the server reports none, or one that B2 does not have. The server
     returns ``retention`` and ``legal_hold`` only to application keys with readFileRetentions and
     readFileLegalHolds: to other keys every file looks unlocked. A ``retention`` may have ended.
@@ -170,6 +173,10 @@ class FileMetadata(Model):
     etag: str
     version_id: str | None
     metadata: dict[str, str]
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    content_encoding: str | None = None
+    content_language: str | None = None
     partial: bool = False
     encryption: Literal["SSE-B2", "SSE-C"] | None = None
     retention: Retention | None = None

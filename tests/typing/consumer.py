@@ -324,6 +324,7 @@ async def downloads(storage: BackblazeStorage, folder: Path, key: CustomerKey) -
     found = await storage.get_file_metadata("key")
     assert_type(found, FileMetadata)
     assert_type(found.retention, Retention | None)
+    assert_type(found.cache_control, str | None)
     assert_type(await storage.file_exists("key"), bool)
     method: SignedMethod = "HEAD"
     assert_type(await storage.get_signed_url("key", 60, method=method), str)

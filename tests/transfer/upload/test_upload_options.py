@@ -94,6 +94,22 @@ class TestHeaders:
             assert response.headers["Cache-Control"] == "private, max-age=60"
             assert response.headers["Content-Disposition"] == 'attachment; filename="call.webm"'
             assert await response.read() == data
+        file = await storage.get_file_metadata("a.bin")
+        assert file.cache_control == "private, max-age=60"
+        assert file.content_disposition == 'attachment; filename="call.webm"'
+        assert (file.content_encoding, file.content_language) == (None, None)
+
+    async def test_given_an_encoding_and_a_language_of_another_client_then_they_are_shown(
+        self, storage: BackblazeStorage
+    ) -> None:
+        client = await storage.client()
+        given: Any = {"ContentEncoding": "gzip", "ContentLanguage": "de"}
+        bucket = storage.settings.bucket_name
+        await client.put_object(Bucket=bucket, Key="a.txt", Body=b"", **given)
+        async with await storage.open_file("a.txt") as file:
+            shown = file.metadata
+        assert (shown.content_encoding, shown.content_language) == ("gzip", "de")
+        assert (shown.cache_control, shown.content_disposition) == (None, None)
 
     @pytest.mark.parametrize("name", ["content_type", "cache_control", "content_disposition"])
     @pytest.mark.parametrize("value", ["", "a\r\nx-amz-acl: public-read", "größe", 5])
