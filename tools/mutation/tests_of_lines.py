@@ -13,7 +13,7 @@ from coverage import CoverageData
 PACKAGE = "careflow_storage"
 PYTEST = (
     *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-    *("-m", "not integration and not slow", "-n", "2", "--dist", "loadfile"),
+    *("-m", "not integration and not slow and not browser", "-n", "2", "--dist", "loadfile"),
 )
 
 

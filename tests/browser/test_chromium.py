@@ -1,0 +1,48 @@
+"""The scripts of docs/browser-uploads.md in Chromium, with the published packages of Uppy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from careflow_storage import BackblazeStorage
+from tests.support.upload_site import Site, running
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+
+@pytest.fixture
+async def site(seaweed_storage: BackblazeStorage) -> AsyncIterator[Site]:
+    async with running(Site(seaweed_storage)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize(("version", "preset"), [(5, "put"), (6, "multipart")])
+async def test_uppy_uploads_a_file(
+    site: Site, tab: Page, version: int, preset: Literal["put", "multipart"], name: str
+) -> None:
+    await site.storage.admin.allow_browser_uploads([site.url], preset=preset)
+    await site.open_uppy(tab, version)
+    assert await site.upload(tab, name) == {"successful": 1, "errors": []}
+    assert await site.stored() == [site.data[name]]
+    assert await site.storage.list_incomplete_uploads() == []
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+async def test_plain_javascript_uploads_a_file(site: Site, tab: Page, name: str) -> None:
+    await site.storage.admin.allow_browser_uploads([site.url], preset="put")
+    await site.open_plain(tab)
+    sent = await tab.evaluate(
+        """async (name) => {
+          let last = 0;
+          await upload(await data(name), callId, (sent) => { last = sent; });
+          return last;
+        }""",
+        name,
+    )
+    assert sent == len(site.data[name])
+    assert await site.stored() == [site.data[name]]

@@ -1,0 +1,33 @@
+"""Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+
+@asynccontextmanager
+async def launched(*arguments: str) -> AsyncIterator[Browser]:
+    """Run Chromium; skip the test where it or Playwright is missing."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs the program chromium")
+    pytest.importorskip("playwright", reason="needs the dependency group `browser`")
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        # Without a sandbox, since Chromium refuses to start one as root.
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", *arguments]
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
