@@ -1,21 +1,18 @@
-"""The settings of a bucket: CORS, lifecycle, encryption; and its deletion.
+"""The settings of a bucket: lifecycle and encryption; and its deletion.
 
 As in `rules`, each function cites what it follows.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from careflow_storage._s3.xml.reader import decoded
-from careflow_storage.errors import ServerResponseError
-from careflow_storage.testing.b2.errors import RefusedError, Response, invalid
-from careflow_storage.testing.b2.xml import document
+from careflow_storage.testing.b2.errors import RefusedError, Response, invalid, malformed
+from careflow_storage.testing.b2.xml import document, name_of, parsed, texts_of
 from careflow_storage.testing.proxy.operations import Target
 
 if TYPE_CHECKING:
@@ -23,10 +20,6 @@ if TYPE_CHECKING:
     from careflow_storage.testing.b2.store import MotoStore
 
 MAX_RULES = 100
-_MAX_CORS_DOCUMENT = 100_000
-_MAX_CORS_RULE = 1000
-_MAX_AGE = 86_400
-_METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 _XML = {"Content-Type": "application/xml"}
 # An action of S3, the element with its days, and B2's period for it.
 _PERIODS = (
@@ -59,8 +52,6 @@ def handlers(
 ) -> dict[str, Callable[[Any], Response]]:
     """Return the handler of each operation; ``ask`` returns moto's response."""
     return {
-        "Preflight": partial(_preflight, store),
-        "PutBucketCors": partial(_put_cors, ask),
         "GetBucketLifecycleConfiguration": partial(_get_lifecycle, store),
         "PutBucketLifecycleConfiguration": partial(_put_lifecycle, store),
         "DeleteBucketLifecycleConfiguration": partial(_delete_lifecycle, store),
@@ -79,100 +70,10 @@ def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call
 
 def _put_encryption(ask: Callable[[Call], Response], call: Call) -> Response:
     """Accept only SSE-B2 (backblaze-labs/b2-mcp, src/s3/multipart.ts: no SSE-KMS)."""
-    algorithms = [each.text for each in _parsed(call.body).iter() if _name(each) == "SSEAlgorithm"]
+    algorithms = [each.text for each in parsed(call.body).iter() if name_of(each) == "SSEAlgorithm"]
     if algorithms != ["AES256"]:
         raise invalid("Unsupported server side encryption algorithm")
     return ask(call)
-
-
-# --- CORS -----------------------------------------------------------------------------------
-
-
-def _put_cors(ask: Callable[[Call], Response], call: Call) -> Response:
-    """Accept at most 100 rules of less than 1,000 bytes each, with B2's other limits.
-
-    docs/cloud-storage-cross-origin-resource-sharing-rules, and for the document's size, the age
-    and empty origins docs/cloud-storage-enable-cors-with-the-s3-compatible-api. Any ID is accepted:
-    that of the example of apidocs/s3-put-bucket-cors breaks the native API's rule.
-    """
-    if len(call.body) > _MAX_CORS_DOCUMENT:
-        raise _malformed()
-    rules = [each for each in _parsed(call.body) if _name(each) == "CORSRule"]
-    if not 1 <= len(rules) <= MAX_RULES:
-        raise _malformed()
-    ids = [text for rule in rules for name, text in _texts(rule) if name == "ID" and text]
-    if len(set(ids)) != len(ids):
-        raise invalid("The names of CORS rules must be unique")
-    for rule in rules:
-        _check_cors_rule(list(_texts(rule)))
-    return ask(call)
-
-
-def _check_cors_rule(texts: list[tuple[str, str]]) -> None:
-    found = {name for name, _ in texts}
-    if not {"AllowedOrigin", "AllowedMethod"} <= found:
-        raise _malformed()
-    size = 0
-    for name, text in texts:
-        size += len(text.encode()) if name != "MaxAgeSeconds" else 0
-        size += len("s3_") if name == "AllowedMethod" else 0
-        if name == "AllowedOrigin" and not text:
-            raise invalid("illegal empty string in allowedOrigins.")
-        if name in ("AllowedOrigin", "AllowedHeader") and text.count("*") > 1:
-            raise invalid(f"{name} can not have more than one wildcard")
-        if name == "AllowedMethod" and text not in _METHODS:
-            raise RefusedError(400, "InvalidRequest", f"Found unsupported HTTP method: {text}")
-        if name == "MaxAgeSeconds" and not (text.isdigit() and int(text) <= _MAX_AGE):
-            raise invalid(f"maxAgeSeconds must be in the range [0, {_MAX_AGE}]")
-    if size >= _MAX_CORS_RULE:
-        raise invalid(f"A CORS rule must be less than {_MAX_CORS_RULE} bytes")
-
-
-def _preflight(store: MotoStore, call: Call) -> Response:
-    """Apply the first rule that allows the whole request; refuse it without one.
-
-    docs/cloud-storage-cross-origin-resource-sharing-rules; the message of the refusal is Amazon's.
-    """
-    origin = call.headers.get("origin", "")
-    method = call.headers.get("access-control-request-method", "")
-    asked = call.headers.get("access-control-request-headers", "").lower()
-    headers = [name.strip() for name in asked.split(",") if name.strip()]
-    bucket = store.backend.buckets.get(call.target.bucket)
-    for rule in bucket.cors if bucket is not None else ():
-        if (
-            any(_matches(each, origin) for each in _many(rule.allowed_origins))
-            and method in _many(rule.allowed_methods)
-            and all(
-                any(_matches(each.lower(), name) for each in _many(rule.allowed_headers))
-                for name in headers
-            )
-        ):
-            return Response(200, _allowance(rule, origin, headers))
-    raise RefusedError(403, "AccessDenied", "CORSResponse: This CORS request is not allowed.")
-
-
-def _allowance(rule: Any, origin: str, headers: list[str]) -> dict[str, str]:
-    given = {
-        "Access-Control-Allow-Origin": origin,
-        "Access-Control-Allow-Methods": ", ".join(_many(rule.allowed_methods)),
-        "Access-Control-Allow-Headers": ", ".join(headers),
-        "Access-Control-Expose-Headers": ", ".join(_many(rule.exposed_headers)),
-        "Access-Control-Max-Age": str(rule.max_age_seconds or ""),
-        "Vary": "Origin, Access-Control-Request-Headers, Access-Control-Request-Method",
-    }
-    return {name: value for name, value in given.items() if value}
-
-
-def _matches(pattern: str, text: str) -> bool:
-    expression = ".*".join(re.escape(piece) for piece in pattern.split("*"))
-    return re.fullmatch(expression, text) is not None
-
-
-def _many(texts: Any) -> list[str]:
-    return [texts] if isinstance(texts, str) else list(texts or ())
-
-
-# --- lifecycle ------------------------------------------------------------------------------
 
 
 def _put_lifecycle(store: MotoStore, call: Call) -> Response:
@@ -183,11 +84,11 @@ def _put_lifecycle(store: MotoStore, call: Call) -> Response:
     unknown.
     """
     periods: Periods = {}
-    for rule in _parsed(call.body):
-        if _name(rule) == "Rule":
+    for rule in parsed(call.body):
+        if name_of(rule) == "Rule":
             _add_periods(periods, rule)
     if not periods:
-        raise _malformed()
+        raise malformed()
     if len(periods) > MAX_RULES:
         raise invalid(f"A bucket can have at most {MAX_RULES} lifecycle rules")
     for prefix, mine in periods.items():
@@ -201,7 +102,7 @@ def _put_lifecycle(store: MotoStore, call: Call) -> Response:
 
 def _add_periods(periods: Periods, rule: ElementTree.Element) -> None:
     known = {"ID", "Status", "Prefix", "Filter", *(action for action, _, _ in _PERIODS)}
-    elements = {_name(each): each for each in rule}
+    elements = {name_of(each): each for each in rule}
     for name in elements:
         if name not in known:
             raise invalid(f"{name} is not supported in lifecycle rules")
@@ -210,7 +111,7 @@ def _add_periods(periods: Periods, rule: ElementTree.Element) -> None:
         raise invalid("Only enabled lifecycle rules are supported")
     mine = periods.setdefault(_prefix(elements), {})
     for action, days, period in _PERIODS:
-        for name, text in _texts(elements[action]) if action in elements else ():
+        for name, text in texts_of(elements[action]) if action in elements else ():
             if name == days and text.isdigit() and int(text) > 0:
                 mine[period] = min(int(text), mine.get(period, int(text)))
             elif (name, text) != ("ExpiredObjectDeleteMarker", "true"):
@@ -221,9 +122,9 @@ def _prefix(elements: Mapping[str, ElementTree.Element]) -> str:
     """Return the prefix of the filter, or, as in early S3, of the rule itself."""
     where = elements.get("Filter", elements.get("Prefix"))
     if where is None:
-        raise _malformed()
-    inner = [each for each in where.iter() if _name(each) not in ("Filter", "And")]
-    if any(_name(each) != "Prefix" for each in inner):
+        raise malformed()
+    inner = [each for each in where.iter() if name_of(each) not in ("Filter", "And")]
+    if any(name_of(each) != "Prefix" for each in inner):
         raise invalid("Lifecycle rules can be limited by prefix only")
     return next((each.text or "" for each in inner), "")
 
@@ -261,26 +162,3 @@ def _delete_lifecycle(store: MotoStore, call: Call) -> Response:
 def _bucket(store: MotoStore, call: Call) -> Any:
     # moto's lifecycle rules have no such periods: they are stored on moto's bucket.
     return store.backend.get_bucket(call.target.bucket)
-
-
-def _parsed(body: bytes) -> ElementTree.Element:
-    try:
-        # Document types are refused, so there are no entities to expand.
-        return ElementTree.fromstring(decoded(body))  # noqa: S314
-    except (ServerResponseError, ElementTree.ParseError):
-        raise _malformed() from None
-
-
-def _texts(element: ElementTree.Element) -> Iterator[tuple[str, str]]:
-    for each in element:
-        yield _name(each), each.text or ""
-
-
-def _name(element: ElementTree.Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-def _malformed() -> RefusedError:
-    return RefusedError(
-        400, "MalformedXML", "The XML you provided was not well-formed or did not validate"
-    )

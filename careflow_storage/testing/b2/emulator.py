@@ -15,8 +15,14 @@ from xml.sax.saxutils import escape
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.xml.reader import Document, read_document
 from careflow_storage.errors import ServerResponseError
-from careflow_storage.testing.b2 import bucket_settings, limits, listings, live_read, ranges
-from careflow_storage.testing.b2.errors import RefusedError, Response, denied, unsupported
+from careflow_storage.testing.b2 import bucket_settings, cors, limits, listings, live_read, ranges
+from careflow_storage.testing.b2.errors import (
+    RefusedError,
+    Response,
+    denied,
+    malformed,
+    unsupported,
+)
 from careflow_storage.testing.b2.keys import ApplicationKey, KeyRing
 from careflow_storage.testing.b2.native import NativeApi
 from careflow_storage.testing.b2.payload import verified_body
@@ -61,6 +67,8 @@ class Emulator:
         self._protection = ObjectProtection(store)
         self._own: dict[str, Callable[[_Call], Response]] = {
             **bucket_settings.handlers(store, self._ask),
+            "Preflight": lambda call: cors.preflight(store, call.target.bucket, call.headers),
+            "PutBucketCors": lambda call: cors.put_cors(self._ask, call),
             "CreateBucket": self._create_bucket,
             "HeadBucket": self._head_bucket,
             "GetObject": self._get,
@@ -104,7 +112,15 @@ class Emulator:
             for name, value in response.headers.items()
             if name.lower() not in ("date", "server", "x-amzn-requestid", "x-amz-request-id")
         }
-        return Response(response.status, {**common, **given}, response.body)
+        for_browsers = self.cors_headers(method, target, headers)
+        return Response(response.status, {**common, **for_browsers, **given}, response.body)
+
+    def cors_headers(self, method: str, target: str, headers: Mapping[str, str]) -> dict[str, str]:
+        """Return the CORS headers of the response to a request, whatever its status."""
+        if "origin" not in headers or target.startswith(NATIVE_PATH):
+            return {}
+        bucket = read_target(method, target, headers).bucket
+        return cors.response_headers(self._store, bucket, method, headers)
 
     def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
         if target.startswith(NATIVE_PATH):
@@ -250,7 +266,7 @@ class Emulator:
         request = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
         entries = request.records_of("Object")
         if not 1 <= len(entries) <= _MAX_ENTRIES or any("Key" not in each for each in entries):
-            raise _malformed()
+            raise malformed()
         lines = [self._delete_one(call, each["Key"], each.get("VersionId")) for each in entries]
         if request.fields.get("Quiet") == "true":
             lines = [line for line in lines if line.startswith("<Error>")]
@@ -294,9 +310,9 @@ class Emulator:
         try:
             numbers = [int(part["PartNumber"]) for part in parts if part["ETag"]]
         except (KeyError, ValueError):
-            raise _malformed() from None
+            raise malformed() from None
         if not numbers or len(numbers) != len(parts):
-            raise _malformed()
+            raise malformed()
         if sorted(set(numbers)) != numbers:
             raise RefusedError(
                 400, "InvalidPartOrder", "The list of parts was not in ascending order."
@@ -343,10 +359,4 @@ def _read(body: bytes, fields: frozenset[str], records: dict[str, set[str]]) -> 
     try:
         return read_document(body, fields, {n: frozenset(f) for n, f in records.items()})
     except ServerResponseError:
-        raise _malformed() from None
-
-
-def _malformed() -> RefusedError:
-    return RefusedError(
-        400, "MalformedXML", "The XML you provided was not well-formed or did not validate"
-    )
+        raise malformed() from None

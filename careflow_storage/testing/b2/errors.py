@@ -52,3 +52,10 @@ def unsupported() -> RefusedError:
         "NotImplemented",
         "A header you provided implies functionality that is not implemented",
     )
+
+
+def malformed() -> RefusedError:
+    """400 MalformedXML, with Amazon's message."""
+    return RefusedError(
+        400, "MalformedXML", "The XML you provided was not well-formed or did not validate"
+    )

@@ -115,13 +115,16 @@ class _EmulatedExchange(Exchange):
         super().__init__(*given)
         self._emulator = emulator
 
+    def extra_headers(self) -> dict[str, str]:
+        method, target, headers = self._request()
+        return self._emulator.cors_headers(method, target, headers)
+
     async def respond(self) -> bool:
         too_long = int(self.head.get("Content-Length") or 0) > MAX_PUT_SIZE
         if self.head.get("Expect").lower() == "100-continue" and not too_long:
             self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = b"" if too_long else b"".join([chunk async for chunk in self.request_body()])
-        method, target, _ = self.head.first.split(" ", 2)
-        headers = {name.lower(): value for name, value in self.head.headers}
+        method, target, headers = self._request()
         response = self._emulator.handle(method, target, headers, body)
         head = response_head(response.status, response.headers)
         is_head = method == "HEAD"
@@ -130,6 +133,10 @@ class _EmulatedExchange(Exchange):
         has_body = not is_head and response.status not in (204, 304)
         keep = await self.relay(head, _once(response.body) if has_body else None)
         return keep and not too_long
+
+    def _request(self) -> tuple[str, str, dict[str, str]]:
+        method, target, _ = self.head.first.split(" ", 2)
+        return method, target, {name.lower(): value for name, value in self.head.headers}
 
 
 async def _once(body: bytes) -> AsyncGenerator[bytes]:

@@ -237,7 +237,13 @@ class MotoStore:
             handle = response.key_response if target.key else response.bucket_response
             status, given, content = handle(request, request.raw_url, dict(request.headers))
         content = content.encode() if isinstance(content, str) else bytes(content)
-        return Response(status, {name: str(value) for name, value in given.items()}, content)
+        # moto adds CORS headers to some responses, by rules of its own.
+        kept = {
+            name: str(value)
+            for name, value in given.items()
+            if not name.lower().startswith("access-control-")
+        }
+        return Response(status, kept, content)
 
     def versions(self, bucket: str, key: str | None) -> list[StoredVersion]:
         """Describe all versions, by key and then newest first."""

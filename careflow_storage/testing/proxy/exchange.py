@@ -54,6 +54,10 @@ class Exchange(ABC):
     async def respond(self) -> bool:
         """Send the server's response; return whether the client's connection can be used again."""
 
+    def extra_headers(self) -> dict[str, str]:
+        """Return headers of the server that a response of the rule has, too."""
+        return {}
+
     async def request_body(self) -> AsyncGenerator[bytes]:
         """Yield the request's body, with the faults of the rule."""
         damaged = damage(read_body(self.head, self.reader), self.rule.corrupt_upload)
@@ -98,7 +102,9 @@ class Exchange(ABC):
                 pass
         if body is None:
             body = error_document(rule.code, rule.message) if rule.code else b""
-        head = response_head(rule.status or 200, {"Content-Length": str(len(body))})
+        head = response_head(
+            rule.status or 200, {"Content-Length": str(len(body)), **self.extra_headers()}
+        )
         for name, value in rule._changes.items():
             head.set(name, value)
         self.attempt.status = rule.status or 200
