@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections import deque
+from itertools import chain
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -25,35 +27,50 @@ class PausedHolder(Protocol):
 
 HolderReference = weakref.ref[PausedHolder]
 
+# The moment when the request fails, and the future that gets its slot.
+_Waiting = deque[tuple[float, "asyncio.Future[None]"]]
+
 
 class Limiter:
     """Allows ``limit`` requests at once, first come, first served.
+
+    Transfers of bodies may take all slots but a tenth, so that other requests, such as HEAD or a
+    listing, do not wait until a body has been transferred. A limit below 10 leaves them none.
 
     A request without a slot after ``timeout`` seconds fails with `PoolTimeoutError`. One timer
     serves all waiting requests, since they time out in the order in which they came.
 
     A holder reports that its reader pauses with `pause`. The limiter takes its slot back after
-    0.5 s if a request waits for one, the longest pause first, and after 30 s in any case.
+    0.5 s if a request waits for one, the longest pause first, and after 30 s in any case. The
+    more requests wait, the sooner it takes slots back.
     """
 
     def __init__(self, limit: int, timeout: float) -> None:
         self.free: int = limit
         self._limit = limit
         self._timeout = timeout
-        self._waiting: deque[tuple[float, asyncio.Future[None]]] = deque()
+        # How many more bodies may be in transfer.
+        self._free_for_bodies = limit - limit // 10
+        # No request waits that could have a slot: each release hands out what it can.
+        self._bodies: _Waiting = deque()
+        self._others: _Waiting = deque()
         self._timer: asyncio.TimerHandle | None = None
         # Ordered by the start of the pause.
         self._paused: dict[HolderReference, float] = {}
         self._pause_timer: asyncio.TimerHandle | None = None
 
-    async def acquire(self) -> None:
-        """Wait for a slot and take it; `release` returns it."""
-        if self.free and not self._waiting:
-            self.free -= 1
+    async def acquire(self, *, body: bool = False) -> None:
+        """Wait for a slot and take it; `release` returns it.
+
+        ``body`` is whether a body of any length is transferred meanwhile.
+        """
+        if self.free and (self._free_for_bodies or not body):
+            self._take(body)
             return
         loop = asyncio.get_running_loop()
         granted = loop.create_future()
-        self._waiting.append((loop.time() + self._timeout, granted))
+        waiting = self._bodies if body else self._others
+        waiting.append((loop.time() + self._timeout, granted))
         if self._timer is None:
             self._timer = loop.call_later(self._timeout, self._expire)
         self._take_back()
@@ -61,19 +78,21 @@ class Limiter:
             await granted
         except asyncio.CancelledError:
             if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self.release()
+                self.release(body=body)
             raise
 
-    def release(self) -> None:
+    def release(self, *, body: bool = False) -> None:
         """Give a slot back."""
         self.free += 1
-        while self._waiting and self.free:
-            _, granted = self._waiting.popleft()
+        if body:
+            self._free_for_bodies += 1
+        while self.free and (waiting := self._first()):
+            _, granted = waiting.popleft()
             # A cancelled request no longer waits.
             if not granted.done():
-                self.free -= 1
+                self._take(waiting is self._bodies)
                 granted.set_result(None)
-        if not self._waiting and self._timer is not None:
+        if self._timer is not None and not (self._bodies or self._others):
             self._timer.cancel()
             self._timer = None
 
@@ -87,6 +106,18 @@ class Limiter:
         """Record that the holder continues or is closed."""
         self._paused.pop(holder, None)
 
+    def _take(self, body: bool) -> None:
+        self.free -= 1
+        if body:
+            self._free_for_bodies -= 1
+
+    def _first(self) -> _Waiting | None:
+        """Return the queue whose first request may have the next slot."""
+        bodies, others = self._bodies, self._others
+        if not bodies or not self._free_for_bodies:
+            return others or None
+        return bodies if not others or bodies[0][0] < others[0][0] else others
+
     def _take_back(self) -> None:
         """Take slots back after long pauses; schedule the next check."""
         if self._pause_timer is not None:
@@ -95,7 +126,7 @@ class Limiter:
         loop = asyncio.get_running_loop()
         while self._paused:
             holder, begun = next(iter(self._paused.items()))
-            due = begun + (PAUSE_SECONDS if self._is_wanted() else LONG_PAUSE_SECONDS)
+            due = begun + self._allowed_pause()
             if due > loop.time():
                 self._pause_timer = loop.call_at(due, self._take_back)
                 return
@@ -103,21 +134,29 @@ class Limiter:
             if (paused := holder()) is not None:
                 paused.give_back()
 
-    def _is_wanted(self) -> bool:
-        return any(not granted.done() for _, granted in self._waiting)
+    def _allowed_pause(self) -> float:
+        """Return the seconds for which a reader may pause and keep its slot."""
+        waiting = len(self._bodies) + len(self._others)
+        if all(granted.done() for _, granted in chain(self._bodies, self._others)):
+            return LONG_PAUSE_SECONDS
+        return PAUSE_SECONDS * self._limit / (self._limit + waiting)
 
     def _expire(self) -> None:
         """Fail requests that waited too long; schedule the next check."""
         self._timer = None
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            end, granted = self._waiting[0]
-            if not granted.done():
-                if end > loop.time():
-                    self._timer = loop.call_at(end, self._expire)
-                    return
-                granted.set_exception(self._refusal())
-            self._waiting.popleft()
+        due = math.inf
+        for waiting in (self._bodies, self._others):
+            while waiting:
+                end, granted = waiting[0]
+                if not granted.done():
+                    if end > loop.time():
+                        due = min(due, end)
+                        break
+                    granted.set_exception(self._refusal())
+                waiting.popleft()
+        if due < math.inf:
+            self._timer = loop.call_at(due, self._expire)
 
     def _refusal(self) -> PoolTimeoutError:
         return PoolTimeoutError(
@@ -126,7 +165,8 @@ class Limiter:
             hint="Close unread streams, or raise BACKBLAZE_MAX_CONNECTIONS.",
         )
 
-    __aenter__ = acquire
+    async def __aenter__(self) -> None:
+        await self.acquire()
 
     async def __aexit__(
         self,

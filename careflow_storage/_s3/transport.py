@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 # More than a full page of the longest keys. Limits the memory that an endless response can use.
 _MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+_SHORT_BODY_BYTES = 256 * 1024
 
 
 @dataclass(slots=True)
@@ -56,6 +57,14 @@ class Request:
     unsettled: bool = False
     expects: int = 200
     may_be_unmodified: bool = False
+
+    @property
+    def has_long_body(self) -> bool:
+        """Whether sending the body takes longer than most responses do."""
+        body = self.body
+        if body is None:
+            return False
+        return (len(body) if isinstance(body, bytes) else body.size) > _SHORT_BODY_BYTES
 
 
 @dataclass(slots=True)
@@ -131,9 +140,13 @@ class Transport:
     async def _attempt(self, request: Request, parse: Callable[[Response], T], fresh: bool) -> T:
         before, response, refused = request.attempts, None, False
         try:
-            async with self.session.limiter:
+            limiter, has_body = self.session.limiter, request.has_long_body
+            await limiter.acquire(body=has_body)
+            try:
                 target, headers = await self._signed(request)
                 response = await self._round_trip(request, target, headers, fresh)
+            finally:
+                limiter.release(body=has_body)
             refused = response.status != request.expects and not is_as_good(
                 response.status, response.headers, response.body, request.expects
             )
@@ -151,7 +164,7 @@ class Transport:
         self, request: Request, check: Callable[[ResponseHead], None] | None, fresh: bool
     ) -> ResponseStream:
         limiter = self.session.limiter
-        await limiter.acquire()
+        await limiter.acquire(body=True)
         connection: Connection | None = None
         try:
             target, headers = await self._signed(request)
@@ -168,7 +181,7 @@ class Transport:
         except BaseException as error:
             if connection is not None:
                 connection.abort()
-            limiter.release()
+            limiter.release(body=True)
             if isinstance(error, OSError) and not isinstance(error, StorageError):
                 raise self.explain(error, request) from error
             raise
@@ -350,7 +363,7 @@ class ResponseStream:
 
     def _give_back(self, connection: Connection) -> None:
         self._transport.give_back(connection, self.status)
-        self._transport.session.limiter.release()
+        self._transport.session.limiter.release(body=True)
 
     def __del__(self, warn: Callable[..., None] = warnings.warn) -> None:
         # Otherwise a response that was not closed would keep its slot.

@@ -45,9 +45,9 @@ class FileStream:
 
     **Slow callers.** The stream holds one request slot from the first chunk to the last, or until
     `aclose`. A caller that pauses loses the slot and its connection: after 0.5 seconds if another
-    request waits for a slot, otherwise after 30 seconds. The stream then requests 256 KiB at a
-    time, one GET each, until the caller is fast again. Memory: about 1 MiB; 256 KiB during a
-    pause.
+    request waits for a slot (sooner if many wait), otherwise after 30 seconds. The stream then
+    requests 256 KiB at a time, one GET each, until the caller is fast again. Memory: about 1 MiB;
+    256 KiB during a pause.
 
     Raises:
         NoSuchKeyError: The object does not exist.
