@@ -4,6 +4,7 @@
 
     async with Outbox("/var/lib/careflow/outbox", storage) as outbox:
         entry = await outbox.put_recording("CA123", body, "recording.webm")
+        await outbox.put_url("CA123", url, "recording.wav", auth_name="twilio")
         await outbox.run()
 
 The extra ``outbox`` brings what it needs (aiosqlite).
@@ -11,12 +12,15 @@ The extra ``outbox`` brings what it needs (aiosqlite).
 
 from __future__ import annotations
 
-from careflow_storage.outbox.errors import OutboxError, OutboxFullError
+from careflow_storage.outbox.errors import CredentialsError, OutboxError, OutboxFullError
 from careflow_storage.outbox.listing import EntryListing
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
 from careflow_storage.outbox.outbox import Outbox
+from careflow_storage.outbox.remote.credentials import CredentialsLookup, SourceCredentials
 
 __all__ = [
+    "CredentialsError",
+    "CredentialsLookup",
     "EntryListing",
     "Outbox",
     "OutboxEntry",
@@ -24,4 +28,5 @@ __all__ = [
     "OutboxFullError",
     "OutboxState",
     "OutboxStatus",
+    "SourceCredentials",
 ]

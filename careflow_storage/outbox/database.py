@@ -79,8 +79,21 @@ ALTER TABLE entries ADD COLUMN options TEXT NOT NULL DEFAULT '{}';
 PRAGMA user_version = 2;
 COMMIT;
 """
+# Recordings that are fetched from a URL. `source` is JSON, and `intent` is the same for the same
+# URL, call and filename. `spool_file` names the file if its name is not the ID of the entry.
+_VERSION_3 = """
+BEGIN IMMEDIATE;
+ALTER TABLE entries ADD COLUMN source TEXT;
+ALTER TABLE entries ADD COLUMN intent TEXT;
+ALTER TABLE entries ADD COLUMN spool_file TEXT;
+ALTER TABLE entries ADD COLUMN not_ready_since REAL;
+CREATE UNIQUE INDEX entries_by_intent ON entries (intent) WHERE intent IS NOT NULL;
+CREATE INDEX entries_by_spool_file ON entries (spool_file) WHERE spool_file IS NOT NULL;
+PRAGMA user_version = 3;
+COMMIT;
+"""
 # Each makes the next version of the one before, in one transaction.
-_MIGRATIONS = (_VERSION_1, _VERSION_2)
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 class Database:

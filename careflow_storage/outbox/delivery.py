@@ -1,4 +1,4 @@
-"""One delivery: from a spool file to an object that verifiably holds the same bytes."""
+"""One delivery: from a spool file, or a URL, to an object that verifiably has the same bytes."""
 
 from __future__ import annotations
 
@@ -19,52 +19,25 @@ from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.errors import (
     AccessDeniedError,
-    InvalidCredentialsError,
-    InvalidInputError,
-    NoSuchBucketError,
     NoSuchKeyError,
-    NotConfiguredError,
-    NotSupportedError,
+    PreconditionFailedError,
     ServerResponseError,
     StorageError,
-    TransferError,
 )
 from careflow_storage.options import ObjectOptions
 from careflow_storage.outbox.errors import SpoolDamagedError
 from careflow_storage.outbox.files import Digests, Spool
 from careflow_storage.outbox.models import OutboxEntry
-from careflow_storage.outbox.queue import Claim
+from careflow_storage.outbox.queue import EntryQueue
+from careflow_storage.outbox.remote.credentials import Credentials
+from careflow_storage.outbox.rows import Claim
+from careflow_storage.outbox.url_source import UrlSource
 from careflow_storage.settings import StorageSettings
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
 # A retention that ends sooner could end before the request is sent.
 _CLOCK_STEP = timedelta(seconds=1)
-# These are about the key, the account or the bucket: every other recording would fail, too.
-_ABOUT_THE_BUCKET = (
-    InvalidCredentialsError,
-    AccessDeniedError,
-    NoSuchBucketError,
-    NoSuchKeyError,
-    NotConfiguredError,
-    NotSupportedError,
-)
-
-
-# The server will never accept this key, these headers or this size. Any other refusal may pass, and
-# 72 hours of attempts cost less than a lost recording.
-_ABOUT_THE_RECORDING = frozenset(
-    {
-        "EntityTooLarge",
-        "InvalidArgument",
-        "InvalidObjectName",
-        "InvalidStorageClass",
-        "InvalidURI",
-        "KeyTooLongError",
-        "MetadataTooLarge",
-        "RequestHeaderSectionTooLarge",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +51,24 @@ class Proof:
 class Delivery:
     """Delivers entries through one storage."""
 
-    def __init__(self, runtime: Runtime, spool: Spool, threads: Threads, method: str) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        queue: EntryQueue,
+        spool: Spool,
+        threads: Threads,
+        credentials: Credentials,
+        method: str,
+    ) -> None:
         self._runtime = runtime
+        self._queue = queue
         self._spool = spool
         self._threads = threads
+        self._credentials = credentials
         self._method = method
 
     async def deliver(self, claim: Claim) -> Proof:
-        """Upload an entry's bytes, unless an earlier attempt did, and verify them.
+        """Fetch an entry's bytes if need be, upload them unless an earlier attempt did, and verify.
 
         1 PUT (or a multipart upload) and 1 HEAD; after an interrupted attempt 1 HEAD before.
         A large file continues with the parts that the interrupted attempt has stored. An upload
@@ -96,9 +79,53 @@ class Delivery:
             StorageError: See `BackblazeStorage.upload_file`.
         """
         async with self._runtime.call(self._method, claim.entry.key):
-            return await self._deliver(self._runtime.context(), claim)
+            context = self._runtime.context()
+            if claim.source is None or claim.entry.sha256 is not None:
+                return await self._deliver(context, claim, may_be_stored=claim.entry.attempts > 1)
+            return await self._fetch_and_deliver(context, claim, claim.source)
 
-    async def _deliver(self, context: TransferContext, claim: Claim) -> Proof:
+    async def _fetch_and_deliver(
+        self, context: TransferContext, claim: Claim, source: UrlSource
+    ) -> Proof:
+        existing: Proof | None = None
+        looked_up = source.if_exists == "replace"
+        try:
+            if not looked_up:
+                existing = await self._existing(context, claim.entry.key, source)
+                looked_up = True
+        except StorageError as error:
+            # While the bucket is unavailable, the source may still have the recording.
+            if not error.retryable:
+                raise
+        if existing is None:
+            claim = await self._fetched(context, claim, source)
+            if not looked_up:
+                existing = await self._existing(context, claim.entry.key, source)
+        return existing or await self._deliver(context, claim, may_be_stored=False)
+
+    async def _existing(
+        self, context: TransferContext, key: str, source: UrlSource
+    ) -> Proof | None:
+        """Return the object under the key, which makes the fetch unnecessary."""
+        head = await _find(context, key)
+        if head is None:
+            return None
+        if source.if_exists == "error":
+            raise PreconditionFailedError(
+                "The key exists already.", operation="HeadObject", key=key, status=412
+            )
+        return Proof(head.file.etag, head.file.version_id)
+
+    async def _fetched(self, context: TransferContext, claim: Claim, source: UrlSource) -> Claim:
+        # It needs a general HTTP client, whose import is slow.
+        module = await self._threads.load("careflow_storage.outbox.remote.fetch")
+        fetcher = module.Fetcher(self._queue, self._spool, self._threads, self._credentials)
+        fetched: Claim = await fetcher.fetch(context, claim, source)
+        return fetched
+
+    async def _deliver(
+        self, context: TransferContext, claim: Claim, *, may_be_stored: bool
+    ) -> Proof:
         entry = claim.entry
         options = UploadOptions(
             **_still_valid(claim.options),
@@ -107,24 +134,24 @@ class Delivery:
             default_checksum=context.settings.checksum,
         )
         ends = _expected_ends(context.settings, entry.size)
-        digests = await self._checked_digests(entry, ends)
-        if entry.attempts > 1:
+        digests = await self._checked_digests(claim, ends)
+        if may_be_stored:
             head = await _find(context, entry.key)
-            if head is not None and await self._holds(head, entry, ends, digests):
+            if head is not None and await self._holds(head, claim, ends, digests):
                 # The attempt that stored it asked for the same lock; another writer may not have.
                 await lock_at_least(context.control, head.file, options.headers())
                 return Proof(head.file.etag, head.file.version_id)
-        return await self._upload(context, entry, options, ends, digests)
+        return await self._upload(context, claim, options, ends, digests)
 
     async def _upload(
         self,
         context: TransferContext,
-        entry: OutboxEntry,
+        claim: Claim,
         options: UploadOptions,
         ends: list[int],
         digests: Digests,
     ) -> Proof:
-        path = self._spool.path(entry.id)
+        entry, path = claim.entry, self._spool.path(claim.file)
         result = await upload(context, entry.key, path, options, name=entry.key, progress=None)
         try:
             head = await context.requests.head_object(entry.key)
@@ -134,7 +161,7 @@ class Delivery:
             return Proof(result.etag, result.version_id)
         except NoSuchKeyError as error:
             raise self._unproven(entry, "is not there") from error
-        if not await self._holds(head, entry, ends, digests):
+        if not await self._holds(head, claim, ends, digests):
             # An ETag that is no MD5 still identifies the upload.
             opaque = not part_ends(entry.size, head.file.etag, head.headers, head.upload_marker)
             if not (opaque and head.file.etag == result.etag and head.file.size == entry.size):
@@ -150,9 +177,10 @@ class Delivery:
             hint="Check whether another program deletes or writes this key.",
         )
 
-    async def _checked_digests(self, entry: OutboxEntry, ends: list[int]) -> Digests:
+    async def _checked_digests(self, claim: Claim, ends: list[int]) -> Digests:
+        entry = claim.entry
         try:
-            digests = await self._threads.run(self._spool.digests, entry.id, ends)
+            digests = await self._threads.run(self._spool.digests, claim.file, ends)
         except FileNotFoundError as error:
             raise SpoolDamagedError("The spool file is missing.", key=entry.key) from error
         except OSError as error:
@@ -163,14 +191,15 @@ class Delivery:
             raise SpoolDamagedError(
                 "The spool file has changed since it was accepted.",
                 key=entry.key,
-                hint=f"The disk may be damaged, or another program has written to {entry.id}.",
+                hint=f"The disk may be damaged, or another program has written to {claim.file}.",
             )
         return digests
 
     async def _holds(
-        self, head: ObjectHead, entry: OutboxEntry, ends: list[int], digests: Digests
+        self, head: ObjectHead, claim: Claim, ends: list[int], digests: Digests
     ) -> bool:
         """Whether an object's length and ETag prove that it has an entry's bytes."""
+        entry = claim.entry
         if head.file.size != entry.size:
             return False
         found = part_ends(entry.size, head.file.etag, head.headers, head.upload_marker)
@@ -178,7 +207,7 @@ class Delivery:
             return False
         if found != ends:
             # It was uploaded with other settings: hash the parts that it has.
-            digests = await self._threads.run(self._spool.digests, entry.id, found)
+            digests = await self._threads.run(self._spool.digests, claim.file, found)
         return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
 
 
@@ -206,21 +235,3 @@ async def _find(context: TransferContext, key: str) -> ObjectHead | None:
 
 def _etag_of(parts: list[bytes], *, composite: bool) -> str | None:
     return composite_etag([part.hex() for part in parts]) if composite else parts[0].hex()
-
-
-def is_about_the_bucket(error: Exception) -> bool:
-    """Whether all other recordings would fail for the same reason."""
-    if isinstance(error, ServerResponseError):
-        # The response is not of an S3 server: the endpoint is wrong, or a proxy responds.
-        return not error.retryable and error.status is not None and 300 <= error.status < 500
-    return isinstance(error, _ABOUT_THE_BUCKET)
-
-
-def is_hopeless(error: Exception) -> bool:
-    """Whether this recording can never be delivered."""
-    if isinstance(error, TransferError):
-        return not error.retryable and error.code in _ABOUT_THE_RECORDING
-    if isinstance(error, InvalidInputError):
-        # The server refused it: the bucket cannot lock files yet, or the retention is about to end.
-        return error.status is None
-    return isinstance(error, SpoolDamagedError)

@@ -79,14 +79,14 @@ class Enqueuer:
         is there. After a kill in between, the next process to open the outbox removes the row
         or the file.
         """
-        _check(options)
+        check_storable(options)
         entry_id = secrets.token_hex(16)
         file = self._spool.create(entry_id)
         try:
             async with open_source(body, self._threads, size=size) as source:
                 await self._queue.reserve(entry_id, source.size or 0, options)
                 await self._threads.run(file.open)
-                copy = _Copy(self._queue, self._threads, source, file, entry_id)
+                copy = SpoolCopy(self._queue, self._threads, source, file, entry_id)
                 await copy.run()
                 check_size(source.size, file.size, ended=True)
                 sha256 = await self._threads.run(file.finish)
@@ -135,7 +135,7 @@ class Enqueuer:
             )
 
 
-class _Copy:
+class SpoolCopy:
     """Copies a body to a spool file, in batches."""
 
     def __init__(
@@ -165,6 +165,7 @@ class _Copy:
             )
 
     async def run(self) -> None:
+        """Copy the whole body."""
         source = self._source
         if isinstance(source, FileSource):
             buffer = memoryview(bytearray(_BATCH_BYTES))
@@ -213,7 +214,7 @@ class _Copy:
                 return
 
 
-def _check(options: ObjectOptions) -> None:
+def check_storable(options: ObjectOptions) -> None:
     """Refuse options with which the recording can never be delivered."""
     if isinstance(options.get("encryption"), CustomerKey):
         raise InvalidInputError(

@@ -20,13 +20,17 @@ class OutboxEntry(_Model):
     ``size`` is in bytes, ``sha256`` is lower-case hex of all of them, times are UTC.
     ``attempts`` counts the deliveries that were begun, ``next_attempt_at`` is when a waiting
     recording is due. ``etag`` and ``version_id`` are those of the delivered object.
+
+    For `Outbox.put_url`, ``url`` is the source without its query, which may contain a token, and
+    ``auth_name`` names its credentials. Before the fetch ``size`` is 0 and ``sha256`` None; so
+    they stay where the object existed and nothing was fetched.
     """
 
     id: str
     key: str
     state: OutboxState
     size: int
-    sha256: str
+    sha256: str | None
     content_type: str | None
     created_at: AwareDatetime
     attempts: int
@@ -36,6 +40,8 @@ class OutboxEntry(_Model):
     delivered_at: AwareDatetime | None
     etag: str | None
     version_id: str | None
+    url: str | None = None
+    auth_name: str | None = None
 
 
 class OutboxStatus(_Model):

@@ -8,6 +8,9 @@
        v                    └──retry── dead <───┘
      gone                               └──discard──> gone
 
+The entry of a URL begins as pending, without a SHA-256. The claim that fetches its bytes calls
+`begin_fetch` and `end_fetch`, and then delivers them like those of any other entry.
+
 A lease is an owner and a time. Times are in seconds since 1970, by the wall clock, since the
 processes that share an outbox run on one machine.
 """
@@ -15,48 +18,35 @@ processes that share an outbox run on one machine.
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from careflow_storage.options import ObjectOptions
 from careflow_storage.outbox.database import FULL_HINT, Database
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
-from careflow_storage.outbox.stored_options import columns_of, options_of
+from careflow_storage.outbox.rows import (
+    Claim,
+    Failure,
+    claim_of,
+    entry_of,
+    file_of,
+    moment,
+    source_of,
+)
+from careflow_storage.outbox.stored_options import columns_of
+from careflow_storage.outbox.url_source import UrlSource
 
 _FITS = "(:most IS NULL OR (SELECT bytes FROM totals) + :more <= :most)"
 _LAST_DELIVERY = "(SELECT MAX(delivered_at) FROM entries WHERE state = 'delivered')"
+# What an unfinished fetch has reserved.
+_KEPT_SIZE = "CASE WHEN sha256 IS NULL THEN 0 ELSE size END"
 _STATES: dict[OutboxState, str] = {
     "pending": "state = 'pending' AND owner IS NULL",
     "delivering": "state = 'pending' AND owner IS NOT NULL",
     "delivered": "state = 'delivered'",
     "dead": "state = 'dead'",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A recording that this owner may deliver until its lease ends."""
-
-    entry: OutboxEntry
-    options: ObjectOptions
-    failures: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How a delivery failed, and the seconds until the next attempt.
-
-    ``fatal``: the recording can never be delivered. ``blocked``: the bucket refuses all.
-    """
-
-    error: str
-    pause: float
-    fatal: bool
-    blocked: bool
 
 
 class EntryQueue:
@@ -103,8 +93,9 @@ class EntryQueue:
     async def reserve_more(self, entry_id: str, more: int) -> None:
         """Reserve more bytes for a recording of unknown size."""
         rows = await self._database.run(
-            f"UPDATE entries SET size = size + :more WHERE id = :id AND {_FITS} RETURNING id",  # noqa: S608
-            {"id": entry_id, "more": more, "most": self._max_bytes},
+            f"""UPDATE entries SET size = size + :more
+                WHERE id = :id AND owner = :owner AND {_FITS} RETURNING id""",  # noqa: S608
+            {"id": entry_id, "more": more, "most": self._max_bytes, "owner": self._owner},
         )
         if not rows:
             raise await self._full(more)
@@ -125,7 +116,7 @@ class EntryQueue:
                WHERE id = :id AND state = 'incoming' RETURNING *""",
             {"id": entry_id, "key": key, "size": size, "sha256": sha256, "now": time.time()},
         )
-        return _entry(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     async def forget(self, entry_id: str) -> bool:
         """Delete an entry that was not claimed yet; whether it was there."""
@@ -135,6 +126,55 @@ class EntryQueue:
             (entry_id,),
         )
         return bool(rows)
+
+    async def insert_url(
+        self,
+        entry_id: str,
+        key: str,
+        intent: str | None,
+        source: UrlSource,
+        options: ObjectOptions,
+    ) -> OutboxEntry | None:
+        """Insert an entry whose bytes are to be fetched. None if its key or intent exists."""
+        rows = await self._database.run(
+            """INSERT INTO entries
+                   (id, state, key, size, content_type, metadata, checksum, options, created_at,
+                    due_at, source, intent)
+               VALUES (:id, 'pending', :key, 0, :content_type, :metadata, :checksum, :options, :now,
+                   :now, :source, :intent)
+               ON CONFLICT DO NOTHING RETURNING *""",
+            {
+                "id": entry_id,
+                "key": key,
+                **columns_of(options),
+                "now": time.time(),
+                "source": source.to_json(),
+                "intent": intent,
+            },
+        )
+        return entry_of(rows[0]) if rows else None
+
+    # --- fetch ------------------------------------------------------------------------
+
+    async def begin_fetch(self, entry_id: str, file_id: str) -> bool:
+        """Name the spool file that is about to be written. False if the lease was lost."""
+        rows = await self._database.run(
+            """UPDATE entries SET spool_file = ?, size = 0 WHERE id = ? AND owner = ?
+               AND state = 'pending' AND sha256 IS NULL RETURNING id""",
+            (file_id, entry_id, self._owner),
+        )
+        return bool(rows)
+
+    async def end_fetch(
+        self, entry_id: str, file_id: str, *, size: int, sha256: str, content_type: str
+    ) -> OutboxEntry | None:
+        """Record the bytes of the finished spool file. None if the lease was lost."""
+        rows = await self._database.run(
+            """UPDATE entries SET size = ?, sha256 = ?, content_type = ?, not_ready_since = NULL
+               WHERE id = ? AND owner = ? AND state = 'pending' AND spool_file = ? RETURNING *""",
+            (size, sha256, content_type, entry_id, self._owner, file_id),
+        )
+        return entry_of(rows[0]) if rows else None
 
     # --- deliver ----------------------------------------------------------------------
 
@@ -146,14 +186,14 @@ class EntryQueue:
         """
         now = time.time()
         rows = await self._database.run(
-            """UPDATE entries SET owner = :owner, lease_until = :until, due_at = :now,
-                   attempts = attempts + 1
+            f"""UPDATE entries SET owner = :owner, lease_until = :until, due_at = :now,
+                   attempts = attempts + 1, size = {_KEPT_SIZE}
                WHERE seq IN (
                    SELECT seq FROM entries WHERE state = 'pending' AND due_at <= :now
                    AND (owner IS NULL OR lease_until < :now)
                    AND id NOT IN (SELECT value FROM json_each(:busy_with))
                    ORDER BY due_at, seq LIMIT :count
-               ) RETURNING *""",
+               ) RETURNING *""",  # noqa: S608
             {
                 "owner": self._owner,
                 "until": now + lease,
@@ -162,7 +202,7 @@ class EntryQueue:
                 "busy_with": json.dumps(list(busy_with)),
             },
         )
-        return [Claim(_entry(row), options_of(row), row["failures"]) for row in rows]
+        return [claim_of(row) for row in rows]
 
     async def renew(self, ids: Collection[str], lease: float) -> set[str]:
         """Renew leases; return the IDs whose lease this owner still had."""
@@ -176,21 +216,24 @@ class EntryQueue:
     async def release(self) -> None:
         """Release all leases of this owner."""
         await self._database.run(
-            """UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?
-               WHERE owner = ? AND state = 'pending'""",
+            f"""UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?, size = {_KEPT_SIZE}
+               WHERE owner = ? AND state = 'pending'""",  # noqa: S608
             (time.time() + self._respite, self._owner),
         )
 
-    async def settle(self, entry_id: str, etag: str, version_id: str | None) -> bool:
-        """Mark an entry as delivered. False if the lease was lost meanwhile."""
+    async def settle(self, entry_id: str, etag: str, version_id: str | None) -> str | None:
+        """Mark an entry as delivered; return the name of its spool file.
+
+        None if the lease was lost meanwhile.
+        """
         rows = await self._database.run(
             """UPDATE entries SET state = 'delivered', delivered_at = ?, etag = ?, version_id = ?,
                    owner = NULL, lease_until = NULL, due_at = NULL, last_error = NULL,
                    last_error_at = NULL, failing_since = NULL, blocked = 0
-               WHERE id = ? AND owner = ? AND state = 'pending' RETURNING id""",
+               WHERE id = ? AND owner = ? AND state = 'pending' RETURNING *""",
             (time.time(), etag, version_id, entry_id, self._owner),
         )
-        return bool(rows)
+        return file_of(rows[0]) if rows else None
 
     async def fail(
         self, entry_id: str, failure: Failure, give_up_after: float
@@ -202,10 +245,14 @@ class EntryQueue:
         rows = await self._database.run(
             f"""UPDATE entries SET
                    state = CASE WHEN :fatal OR (
-                       failing_since <= :now - :give_up_after
+                       NOT :held AND failing_since <= :now - :give_up_after
                        AND (NOT :blocked OR {_LAST_DELIVERY} > failing_since)
-                   ) THEN 'dead' ELSE state END,
-                   failures = failures + 1, failing_since = COALESCE(failing_since, :now),
+                   ) OR not_ready_since <= :now - :not_ready_for THEN 'dead' ELSE state END,
+                   failures = failures + 1,
+                   failing_since = CASE WHEN :held THEN NULL ELSE COALESCE(failing_since, :now) END,
+                   not_ready_since = CASE WHEN :not_ready_for IS NULL THEN NULL
+                       ELSE COALESCE(not_ready_since, :now) END,
+                   size = {_KEPT_SIZE},
                    last_error = :error, last_error_at = :now, blocked = :blocked,
                    due_at = :now + :pause, owner = NULL, lease_until = NULL
                WHERE id = :id AND owner = :owner AND state = 'pending' RETURNING *""",  # noqa: S608
@@ -216,11 +263,13 @@ class EntryQueue:
                 "give_up_after": give_up_after,
                 "fatal": failure.fatal,
                 "blocked": failure.blocked,
+                "held": failure.held,
+                "not_ready_for": failure.not_ready_for,
                 "error": failure.error,
                 "pause": failure.pause,
             },
         )
-        return _entry(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     async def next_due(self) -> float | None:
         """Return when the next recording is due or its lease ends; None when none is left."""
@@ -242,9 +291,9 @@ class EntryQueue:
             (alive,),
         )
         await self._database.run(
-            """UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?
+            f"""UPDATE entries SET owner = NULL, lease_until = NULL, due_at = ?, size = {_KEPT_SIZE}
                WHERE state = 'pending' AND owner IS NOT NULL
-               AND owner NOT IN (SELECT value FROM json_each(?))""",
+               AND owner NOT IN (SELECT value FROM json_each(?))""",  # noqa: S608
             (time.time() + self._respite, alive),
         )
 
@@ -255,11 +304,15 @@ class EntryQueue:
         one that is being written.
         """
         rows = await self._database.run(
-            """SELECT id FROM entries WHERE state != 'delivered'
-               AND id IN (SELECT value FROM json_each(?))""",
+            """WITH files AS MATERIALIZED (SELECT value FROM json_each(?))
+               SELECT id AS file FROM entries WHERE state != 'delivered' AND spool_file IS NULL
+                   AND id IN (SELECT value FROM files)
+               UNION ALL
+               SELECT spool_file FROM entries WHERE state != 'delivered'
+                   AND spool_file IN (SELECT value FROM files)""",
             (json.dumps(list(ids)),),
         )
-        return set(ids) - {row["id"] for row in rows}
+        return set(ids) - {row["file"] for row in rows}
 
     async def purge(self, older_than: float) -> None:
         """Delete the entries that were delivered more than ``older_than`` seconds ago."""
@@ -275,12 +328,23 @@ class EntryQueue:
         rows = await self._database.run(
             "SELECT * FROM entries WHERE id = ? AND state != 'incoming'", (entry_id,)
         )
-        return _entry(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
 
     async def find(self, key: str) -> OutboxEntry | None:
         """Return the entry with a key; None if there is none."""
         rows = await self._database.run("SELECT * FROM entries WHERE key = ?", (key,))
-        return _entry(rows[0]) if rows else None
+        return entry_of(rows[0]) if rows else None
+
+    async def find_url(self, key: str, intent: str | None) -> tuple[OutboxEntry, str | None] | None:
+        """Return the entry with a key or an intent, and its URL; None if there is none."""
+        rows = await self._database.run(
+            "SELECT * FROM entries WHERE key = ? OR intent = ?", (key, intent)
+        )
+        # The intent decides: the key may belong to another entry.
+        for row in sorted(rows, key=lambda row: row["intent"] != intent):
+            source = source_of(row)
+            return entry_of(row), source.url if source else None
+        return None
 
     async def page(
         self, state: OutboxState | None, after: int, count: int
@@ -291,25 +355,25 @@ class EntryQueue:
             f"SELECT * FROM entries WHERE {where} AND seq > ? ORDER BY seq LIMIT ?",  # noqa: S608
             (after, count),
         )
-        return [_entry(row) for row in rows], rows[-1]["seq"] if rows else after
+        return [entry_of(row) for row in rows], rows[-1]["seq"] if rows else after
 
     async def retry(self, entry_id: str | None) -> list[str]:
         """Make one waiting or dead entry due now, or all of them; return their IDs."""
         rows = await self._database.run(
             """UPDATE entries SET state = 'pending', due_at = :now, failures = 0,
-                   failing_since = NULL
+                   failing_since = NULL, not_ready_since = NULL
                WHERE (:id IS NULL OR id = :id)
                AND (state = 'dead' OR (state = 'pending' AND owner IS NULL)) RETURNING id""",
             {"id": entry_id, "now": time.time()},
         )
         return [row["id"] for row in rows]
 
-    async def discard(self, entry_id: str) -> bool:
-        """Delete a dead entry. False if there is none."""
+    async def discard(self, entry_id: str) -> str | None:
+        """Delete a dead entry; return the name of its spool file. None if there is none."""
         rows = await self._database.run(
-            "DELETE FROM entries WHERE id = ? AND state = 'dead' RETURNING id", (entry_id,)
+            "DELETE FROM entries WHERE id = ? AND state = 'dead' RETURNING *", (entry_id,)
         )
-        return bool(rows)
+        return file_of(rows[0]) if rows else None
 
     async def status(self) -> OutboxStatus:
         """Count the entries and bytes."""
@@ -339,35 +403,9 @@ class EntryQueue:
             dead=row["dead"],
             bytes=row["bytes"],
             max_bytes=self._max_bytes,
-            oldest=_moment(row["oldest"]),
-            last_delivered_at=_moment(last_delivery),
+            oldest=moment(row["oldest"]),
+            last_delivered_at=moment(last_delivery),
             last_error=errors[0]["last_error"] if errors else None,
-            last_error_at=_moment(errors[0]["last_error_at"]) if errors else None,
+            last_error_at=moment(errors[0]["last_error_at"]) if errors else None,
             blocked=blocked_at is not None and blocked_at > (last_delivery or 0.0),
         )
-
-
-def _entry(row: sqlite3.Row) -> OutboxEntry:
-    state: OutboxState = row["state"]
-    if state == "pending" and row["owner"] is not None:
-        state = "delivering"
-    return OutboxEntry(
-        id=row["id"],
-        key=row["key"],
-        state=state,
-        size=row["size"],
-        sha256=row["sha256"],
-        content_type=row["content_type"],
-        created_at=datetime.fromtimestamp(row["created_at"], UTC),
-        attempts=row["attempts"],
-        next_attempt_at=_moment(row["due_at"]) if state == "pending" else None,
-        last_error=row["last_error"],
-        last_error_at=_moment(row["last_error_at"]),
-        delivered_at=_moment(row["delivered_at"]),
-        etag=row["etag"],
-        version_id=row["version_id"],
-    )
-
-
-def _moment(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

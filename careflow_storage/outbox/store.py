@@ -15,6 +15,7 @@ from careflow_storage.outbox.errors import OutboxError
 from careflow_storage.outbox.files import Spool, make_folder, make_private, sync_folder
 from careflow_storage.outbox.process_locks import ProcessLocks
 from careflow_storage.outbox.queue import EntryQueue
+from careflow_storage.outbox.remote.enqueue import UrlEnqueuer
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
@@ -46,6 +47,7 @@ class OutboxStore:
         self.spool: Spool = Spool(folder / "spool")
         self.threads = threads
         self.enqueuer: Enqueuer = Enqueuer(self.queue, self.spool, threads)
+        self.url_enqueuer: UrlEnqueuer = UrlEnqueuer(self.queue, self.enqueuer, threads)
         self._process_locks = ProcessLocks(folder / "owners")
         self._database = database
         self._name = owner
@@ -111,19 +113,19 @@ class OutboxStore:
         await self.queue.inherit(living)
         await self.queue.purge(self._keep_delivered)
         ids = await self.threads.run(self.spool.ids)
-        for entry_id in await self.queue.needless(ids):
-            await self.remove(entry_id)
+        for file_id in await self.queue.needless(ids):
+            await self.remove(file_id)
         await self.threads.run(self._process_locks.remove, dead)
 
-    async def remove(self, entry_id: str) -> None:
+    async def remove(self, file_id: str) -> None:
         """Delete a spool file. If that fails, `tidy` tries again."""
         try:
-            await self.threads.run(self.spool.remove, entry_id)
+            await self.threads.run(self.spool.remove, file_id)
         except OSError as error:
             logger.warning(
                 "A spool file that is no longer needed could not be deleted: %s",
                 error,
-                extra={"entry": entry_id},
+                extra={"file": file_id},
             )
 
 

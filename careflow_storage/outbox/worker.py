@@ -13,13 +13,22 @@ from functools import partial
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopError
-from careflow_storage.outbox.delivery import Delivery, is_about_the_bucket, is_hopeless
+from careflow_storage.outbox.delivery import Delivery, Proof
 from careflow_storage.outbox.errors import OutboxError
-from careflow_storage.outbox.queue import Claim, EntryQueue, Failure
+from careflow_storage.outbox.failures import (
+    is_about_the_bucket,
+    is_held,
+    is_hopeless,
+    is_not_ready,
+)
+from careflow_storage.outbox.queue import EntryQueue
+from careflow_storage.outbox.rows import Claim, Failure
 
 logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _SHORTEST_REST = 0.01
+# A source, or a proxy before the bucket, may ask for years.
+_LONGEST_ASKED = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,6 @@ class Worker:
             return
 
     async def _attempt(self, claim: Claim) -> None:
-        entry = claim.entry
         try:
             proof = await self._delivery.deliver(claim)
         except (StorageClosedError, WrongLoopError):
@@ -134,11 +142,12 @@ class Worker:
             return
         self._refusals, self._closed_until = 0, 0.0
         # A cancellation must not come between the database and the deletion of the file.
-        await run_to_end(self._guarded(self._settle(entry.id, proof.etag, proof.version_id)))
+        await run_to_end(self._guarded(self._settle(claim.entry.id, proof)))
 
-    async def _settle(self, entry_id: str, etag: str, version_id: str | None) -> None:
-        if await self._queue.settle(entry_id, etag, version_id):
-            await self._remove(entry_id)
+    async def _settle(self, entry_id: str, proof: Proof) -> None:
+        settled = await self._queue.settle(entry_id, proof.etag, proof.version_id)
+        if settled is not None:
+            await self._remove(settled)
         else:
             logger.warning("The lease of %s ended before its delivery.", entry_id)
 
@@ -150,7 +159,16 @@ class Worker:
         text = str(error) if isinstance(error, StorageError) else f"{type(error).__name__}: {error}"
         entry = await self._queue.fail(
             claim.entry.id,
-            Failure(error=text, pause=pause, fatal=fatal, blocked=blocked),
+            Failure(
+                error=text,
+                pause=pause,
+                fatal=fatal,
+                blocked=blocked,
+                held=is_held(error),
+                not_ready_for=(
+                    claim.source.ready_within if claim.source and is_not_ready(error) else None
+                ),
+            ),
             self._options.give_up_after,
         )
         if entry is None:
@@ -159,7 +177,9 @@ class Worker:
         unforeseen = None if isinstance(error, StorageError) else error
         if entry.state == "dead":
             logger.warning(
-                "Gave up delivering %r, its bytes are kept: %s",
+                "Gave up delivering %r, its bytes are kept: %s"
+                if entry.sha256 is not None
+                else "Gave up fetching %r, its URL is kept: %s",
                 entry.key,
                 text,
                 extra=extra,
@@ -187,7 +207,7 @@ class Worker:
     def _pause_after(self, error: Exception, number: int) -> float:
         options = self._options
         ceiling = min(options.retry_max_delay, options.retry_base_delay * 2.0 ** min(number, 30))
-        asked = getattr(error, "retry_after", None) or 0.0
+        asked = min(getattr(error, "retry_after", None) or 0.0, _LONGEST_ASKED)
         return max(asked, ceiling * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
 
     async def _renew(self) -> None:

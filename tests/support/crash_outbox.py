@@ -303,7 +303,7 @@ async def check(
         report.delivered = status.delivered
         report.accepted_unreported = len(entries.keys() - expected.keys())
         report.lost = len((expected.keys() | entries.keys()) - hashes.keys())
-        wanted = {key: entry.sha256 for key, entry in entries.items()} | expected
+        wanted = {key: entry.sha256 or "" for key, entry in entries.items()} | expected
         report.damaged = sum(hashes[key] != wanted.get(key) for key in hashes)
         report.duplicate_keys += sum(count - 1 for count in Counter(hashes.values()).values())
         await _count_versions(storage, wanted, report)

@@ -100,6 +100,8 @@ from careflow_storage.migrate import (
     write_translation,
 )
 from careflow_storage.outbox import (
+    CredentialsError,
+    CredentialsLookup,
     EntryListing,
     Outbox,
     OutboxEntry,
@@ -107,6 +109,7 @@ from careflow_storage.outbox import (
     OutboxFullError,
     OutboxState,
     OutboxStatus,
+    SourceCredentials,
 )
 from careflow_storage.recordings import recording_key, validate_key
 from careflow_storage.testing import (
@@ -480,8 +483,10 @@ async def migrate() -> None:
 
 async def outbox(storage: BackblazeStorage, folder: Path) -> None:
     state: OutboxState = "dead"
+    basic: SourceCredentials = ("key", "secret")
+    lookup: CredentialsLookup = {"twilio": basic, "other": {"Authorization": "Bearer token"}}
     try:
-        async with Outbox(folder, storage, max_bytes=10**9) as box:
+        async with Outbox(folder, storage, max_bytes=10**9, credentials=lookup) as box:
             assert_type(box, Outbox)
             entry = await box.put_recording("CA1", chunks(), "a.webm", checksum="crc32")
             assert_type(entry, OutboxEntry)
@@ -495,11 +500,15 @@ async def outbox(storage: BackblazeStorage, folder: Path) -> None:
                 assert_type(each, OutboxEntry)
             assert_type(await box.retry(entry.id), OutboxEntry)
             assert_type(await box.retry_all(), int)
+            announced = await box.put_url(
+                "CA1", "https://example.com/a", "a.wav", auth_name="twilio", if_exists="error"
+            )
+            assert_type(announced.url, str | None)
             await box.discard(entry.id)
             await box.run()
             await box.close(1.0)
-    except OutboxFullError as full:
-        error: OutboxError = full
+    except (OutboxFullError, CredentialsError) as known:
+        error: OutboxError = known
         assert_type(error.retryable, bool)
 
 

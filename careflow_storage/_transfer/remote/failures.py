@@ -16,6 +16,8 @@ from careflow_storage._transfer.remote.ssrf import AddressGuard, shown
 from careflow_storage.errors import SourceError
 
 _RETRIED = (408, 429, 500, 502, 503, 504)
+# "Not there yet" at Twilio and others. Too long to wait for within one call.
+_RETRYABLE = (*_RETRIED, 404, 425)
 _UNKNOWN_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 _HINTS = {
     401: "Pass auth=(user, password).",
@@ -74,13 +76,13 @@ class SourceFailures:
             problem,
             url,
             status=status,
-            retryable=status in _RETRIED,
+            retryable=status in _RETRYABLE,
             retry_after=seconds_to_wait(
                 response.headers.get("Retry-After"), response.headers.get("Date")
             ),
             hint=hint,
         )
-        return ResumableError(failure) if failure.retryable else failure
+        return ResumableError(failure) if status in _RETRIED else failure
 
     def of_exception(
         self, error: BaseException, url: URL, *, position: int

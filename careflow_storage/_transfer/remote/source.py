@@ -34,13 +34,18 @@ _READ_BUFFER_BYTES = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class RemoteRules:
-    """The caller's options. ``headers`` are sent to the origin of the URL only."""
+    """The caller's options.
+
+    ``headers`` are sent to the origin of the URL only. ``only_resume``: a failure before the first
+    byte is raised at once, not retried.
+    """
 
     headers: Mapping[str, str] = field(repr=False)
     max_size: int | None
     max_redirects: int
     allow_private: bool
     use_proxy: bool = False
+    only_resume: bool = False
 
 
 class RemoteFile:
@@ -139,6 +144,8 @@ class RemoteFile:
                 failure.hint = (
                     "The server sends no ETag, so the rest cannot be requested: try again."
                 )
+                raise failure
+            if self._rules.only_resume and not begun:
                 raise failure
             failures += 1
             pause = self._retry.pause_after(failure, failures)

@@ -1,0 +1,1 @@
+"""Recordings that the outbox fetches from a URL before it delivers them."""
