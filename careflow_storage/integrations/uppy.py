@@ -22,24 +22,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from careflow_storage.browser.broker import BrowserUploads
-from careflow_storage.browser.errors import (
-    FileTooLargeError,
-    FileTypeError,
-    InvalidTicketError,
-    UploadIncompleteError,
-    UploadMismatchError,
-)
+from careflow_storage.browser.errors import UploadIncompleteError
 from careflow_storage.browser.models import BrowserUpload, UploadedPart
 from careflow_storage.errors import (
-    ConnectionFailedError,
     InvalidInputError,
     MissingExtraError,
     NoSuchUploadError,
-    ServiceUnavailableError,
-    StorageClosedError,
     StorageError,
-    StorageTimeoutError,
 )
+from careflow_storage.integrations.problems import problem_for
 from careflow_storage.models import SignedRequest
 
 try:
@@ -317,32 +308,18 @@ def _signed(signed: SignedRequest) -> dict[str, Any]:
 
 
 def _failure(error: StorageError) -> JSONResponse:
-    status = next((code for kind, code in _STATUSES.items() if isinstance(error, kind)), 502)
+    problem = problem_for(error)
+    # A ticket names its upload: where that is gone, the storage did not fail.
+    status = 404 if isinstance(error, NoSuchUploadError) else problem.status
     headers = dict(_NO_STORE)
     content: dict[str, Any] = {"message": f"{error.message} {error.hint or ''}".strip()}
     if status >= 500:
         logger.error("A browser upload failed: %s", error)
-        content = {"message": "The storage is not available. Try again later."}
+        content = {"message": problem.content["detail"]}
         if error.request_id:
             content["requestId"] = error.request_id
-        if status == 503:
-            headers["Retry-After"] = str(math.ceil(error.retry_after or 1))
+        if wait := problem.headers.get("Retry-After"):
+            headers["Retry-After"] = wait
     if isinstance(error, UploadIncompleteError):
         content["missing"] = list(error.missing)
     return JSONResponse(content, status, headers)
-
-
-# The first class that fits decides.
-_STATUSES: dict[type[StorageError], int] = {
-    InvalidTicketError: 403,
-    FileTooLargeError: 413,
-    FileTypeError: 415,
-    UploadIncompleteError: 409,
-    UploadMismatchError: 409,
-    NoSuchUploadError: 404,
-    InvalidInputError: 400,
-    ServiceUnavailableError: 503,
-    StorageTimeoutError: 503,
-    ConnectionFailedError: 503,
-    StorageClosedError: 503,
-}

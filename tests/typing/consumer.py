@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 
 import careflow_storage
 from careflow_storage import (
@@ -77,7 +77,22 @@ from careflow_storage.browser import (
 )
 from careflow_storage.content_types import detect_content_type
 from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
-from careflow_storage.integrations.uppy import Authorize, CallIdOf, uppy_router
+from careflow_storage.integrations.fastapi import (
+    file_response,
+    get_storage,
+    install_error_handlers,
+    redirect_response,
+    storage_lifespan,
+    uppy_router,
+)
+from careflow_storage.integrations.problems import (
+    MEDIA_TYPE,
+    STATUSES,
+    Problem,
+    http_status,
+    problem_for,
+)
+from careflow_storage.integrations.uppy import Authorize, CallIdOf
 from careflow_storage.keys import (
     CAPABILITIES,
     PRESETS,
@@ -271,6 +286,26 @@ def uppy(storage: BackblazeStorage, app: FastAPI) -> None:
     app.include_router(
         uppy_router(broker, authorize=authorize, call_id_of=call_id_of), prefix="/uploads"
     )
+
+
+async def web(settings: StorageSettings, request: Request) -> None:
+    app = FastAPI(lifespan=storage_lifespan(lifespan=storage_lifespan(settings), grace=1))
+    install_error_handlers(app)
+    storage = get_storage(request)
+    assert_type(storage, BackblazeStorage)
+    assert_type(await file_response(storage, "key", request, download_as="a.webm"), Response)
+    assert_type(await redirect_response(storage, "key", expires_in=300, check=False), Response)
+
+
+def problem_of(error: StorageError) -> None:
+    problem = problem_for(error)
+    assert_type(problem, Problem)
+    assert_type(problem.status, int)
+    assert_type(problem.headers, dict[str, str])
+    assert_type(problem.content, dict[str, Any])
+    assert_type(problem.body, bytes)
+    assert_type(http_status(error), int)
+    print(MEDIA_TYPE, STATUSES[StorageError])
 
 
 async def live(storage: BackblazeStorage) -> None:

@@ -24,6 +24,7 @@ PACKAGES = [
         ".admin",
         ".browser",
         ".doctor",
+        ".integrations.fastapi",
         ".keys",
         ".local",
         ".migrate",
@@ -32,7 +33,11 @@ PACKAGES = [
     )
 ]
 # Modules whose names are public where they stand.
-MODULES = ["careflow_storage.errors", "careflow_storage.recordings"]
+MODULES = [
+    "careflow_storage.errors",
+    "careflow_storage.integrations.problems",
+    "careflow_storage.recordings",
+]
 MADE_BY_USERS = {
     "ApplicationKeys",
     "BackblazeStorage",
@@ -42,7 +47,7 @@ MADE_BY_USERS = {
     "Outbox",
 }
 # Names for others' types, and for what an argument must look like: no user needs them.
-PROTOCOLS = {"GivenSession", "S3Client", "_Storage"}
+PROTOCOLS = {"GivenSession", "Lifespan", "S3Client", "_Storage"}
 
 
 def used() -> set[str]:
