@@ -12,6 +12,7 @@ from careflow_storage._version import __version__
 from careflow_storage.errors import (
     AccessDeniedError,
     BodyChangedError,
+    BodyTimeoutError,
     BucketExistsError,
     BucketNotEmptyError,
     CapExceededError,
@@ -108,6 +109,7 @@ __all__ = [
     "AccessDeniedError",
     "BackblazeStorage",
     "BodyChangedError",
+    "BodyTimeoutError",
     "BucketExistsError",
     "BucketNotEmptyError",
     "CapExceededError",

@@ -29,7 +29,8 @@
     ├── NotSupportedError           the server does not implement this
     ├── ServiceUnavailableError     500, 502, 503, 504, 429: try again later
     ├── StorageTimeoutError         (TimeoutError) no bytes moved, or the call took too long
-    │   └── PoolTimeoutError        no connection slot became free in time
+    │   ├── PoolTimeoutError        no connection slot became free in time
+    │   └── BodyTimeoutError        the body stalled, or came too slowly
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
     ├── ServerResponseError         the response is malformed, or not from S3
     ├── SourceError                 the source URL failed, or its content is refused
@@ -302,6 +303,10 @@ class StorageTimeoutError(StorageError, TimeoutError):
 
 class PoolTimeoutError(StorageTimeoutError):
     """All connection slots stayed in use for ``pool_timeout``. Not retried."""
+
+
+class BodyTimeoutError(StorageTimeoutError):
+    """The body stalled for ``read_timeout``, or is slower than ``min_rate``. Nothing was stored."""
 
 
 class ConnectionFailedError(StorageError, ConnectionError):

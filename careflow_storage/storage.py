@@ -16,6 +16,7 @@ from careflow_storage._s3.requests.deletion import delete_keys
 from careflow_storage._s3.requests.listing import FileListing, FolderListing
 from careflow_storage._s3.requests.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
+from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.download.file import download
 from careflow_storage._transfer.download.reader import FileReader
 from careflow_storage._transfer.download.serve import FileServer, ServedFile
@@ -200,6 +201,8 @@ class BackblazeStorage:
         overwrite: bool = True,
         if_exists: IfExists | None = None,
         max_size: int | None = None,
+        read_timeout: float | None = None,
+        min_rate: float | None = None,
         resume: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
@@ -233,6 +236,12 @@ class BackblazeStorage:
                 same moment do is as for ``overwrite``.
             max_size: The most bytes that the body may have. A body of known length that has
                 more is refused before any request, another one while it is sent.
+            read_timeout: The most seconds for each read of a body that arrives in chunks, such as
+                a web client's. None waits as long as it takes. Bytes and files on a disk do not
+                wait, and need no such limit.
+            min_rate: The bytes per second that such a body must send on average, over each 30
+                seconds of waiting for it. The time in which the upload does not wait for the
+                body is not counted.
             resume: Whether to continue an interrupted upload of the same bytes to this key,
                 after a crash too. Parts that the server holds are compared by their MD5 and not
                 sent again. A failed upload is not aborted, so that the next call can continue
@@ -252,6 +261,7 @@ class BackblazeStorage:
                 ``"return"``, and the server does not report the object's checksum, as with a
                 `CustomerKey`.
             FileTooLargeError: The body has more than ``max_size`` bytes.
+            BodyTimeoutError: The body was slower than ``read_timeout`` or ``min_rate`` allows.
             SizeMismatchError: The body had more or fewer bytes than it declared.
             BodyChangedError: The file was written to while it was read.
             ChecksumMismatchError: The bytes were damaged in transit.
@@ -264,7 +274,7 @@ class BackblazeStorage:
             size=size,
             overwrite=overwrite,
             if_exists=if_exists,
-            max_size=max_size,
+            limits=BodyLimits(max_size, read_timeout, min_rate),
             resume=resume,
             default_checksum=self.settings.checksum,
         )
@@ -289,6 +299,8 @@ class BackblazeStorage:
         overwrite: bool = True,
         if_exists: IfExists | None = None,
         max_size: int | None = None,
+        read_timeout: float | None = None,
+        min_rate: float | None = None,
         resume: bool = False,
         progress: ProgressCallback | None = None,
         timeout: float | None = None,
@@ -313,7 +325,7 @@ class BackblazeStorage:
             size=size,
             overwrite=overwrite,
             if_exists=if_exists,
-            max_size=max_size,
+            limits=BodyLimits(max_size, read_timeout, min_rate),
             resume=resume,
             default_checksum=self.settings.checksum,
         )

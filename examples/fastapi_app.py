@@ -24,6 +24,7 @@ from careflow_storage import (
     AccessDeniedError,
     BackblazeStorage,
     BodyChangedError,
+    BodyTimeoutError,
     CapExceededError,
     ConnectionFailedError,
     DeleteResult,
@@ -132,6 +133,7 @@ STATUS: dict[type[StorageError], int] = {
     PoolTimeoutError: 503,
     ServiceUnavailableError: 503,
     StorageTimeoutError: 504,
+    BodyTimeoutError: 408,
 }
 
 

@@ -21,6 +21,7 @@ import uvicorn
 from careflow_storage import (
     AccessDeniedError,
     BackblazeStorage,
+    BodyTimeoutError,
     CapExceededError,
     ChecksumMismatchError,
     ConnectionFailedError,
@@ -57,6 +58,7 @@ ERRORS = [
     (NotConfiguredError(("BACKBLAZE_KEY_ID",)), 503),
     (ServiceUnavailableError("busy"), 503),
     (StorageTimeoutError("slow"), 504),
+    (BodyTimeoutError("slow"), 408),
 ]
 
 

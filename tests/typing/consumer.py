@@ -221,6 +221,8 @@ async def uploads(storage: BackblazeStorage, folder: Path) -> None:
             size=5,
             if_exists=if_exists,
             max_size=9,
+            read_timeout=5,
+            min_rate=1000.0,
             resume=True,
             timeout=3,
             **common,
@@ -612,6 +614,7 @@ def errors(error: StorageError) -> None:
     families: list[type[StorageError]] = [
         careflow_storage.AccessDeniedError,
         careflow_storage.BodyChangedError,
+        careflow_storage.BodyTimeoutError,
         careflow_storage.BucketExistsError,
         careflow_storage.BucketNotEmptyError,
         careflow_storage.CapExceededError,

@@ -10,7 +10,7 @@ from careflow_storage._transfer.bodies.streams import (
     END,
     NextChunk,
     StreamSource,
-    from_async_iterator,
+    from_async_iterable,
     from_async_reader,
     from_iterable,
 )
@@ -91,7 +91,7 @@ def _httpx(body: Any, threads: Threads) -> StreamSource | bytes:
         raise _read_already("Repeat the request, or pass the content of the response.")
     size = claimed_length(body)
     if isinstance(body.stream, AsyncIterable):
-        return StreamSource(from_async_iterator(aiter(body.aiter_bytes())), size=size)
+        return from_async_iterable(body.aiter_bytes(), size=size)
     return StreamSource(from_iterable(body.iter_bytes(), threads), size=size)
 
 

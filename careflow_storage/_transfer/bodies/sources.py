@@ -30,6 +30,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from careflow_storage._transfer.bodies.buffers import is_immutable, view_of
 from careflow_storage._transfer.bodies.checksums import Hasher
+from careflow_storage._transfer.bodies.limits import NO_LIMITS, BodyLimits
 from careflow_storage._transfer.bodies.local_file import (
     RegularFile,
     move,
@@ -53,7 +54,7 @@ from careflow_storage._transfer.bodies.streams import (
     END,
     FileReads,
     StreamSource,
-    from_async_iterator,
+    from_async_iterable,
     from_async_reader,
     from_iterable,
     position_of,
@@ -119,24 +120,33 @@ UploadBody: TypeAlias = (
 
 @asynccontextmanager
 async def open_source(
-    body: UploadBody, threads: Threads, *, size: int | None = None
+    body: UploadBody,
+    threads: Threads,
+    *,
+    size: int | None = None,
+    limits: BodyLimits = NO_LIMITS,
 ) -> AsyncIterator[Source]:
     """Open a body of any kind; ``size`` declares its size if the body does not know it.
 
     Raises:
+        FileTooLargeError: It is known to have more bytes than the limits allow.
         InvalidInputError: The body cannot be read as bytes: a file that is missing, closed or
             open in text mode, a folder, a generator that has ended.
     """
     taken = await _take(body, threads)
     if not isinstance(taken, RegularFile):
-        yield _with_size(taken, size)
+        try:
+            yield _limited(_with_size(taken, size), limits)
+        finally:
+            if isinstance(taken, StreamSource):
+                await taken.aclose()
         if isinstance(taken, MemorySource):
             taken.move_behind()
         return
     try:
         if taken.wait_seconds:
             await asyncio.sleep(taken.wait_seconds)
-        yield _with_size(_source_of(taken, threads), size)
+        yield _limited(_with_size(_source_of(taken, threads), size), limits)
         if taken.original is not None:
             await threads.run_apart(taken.move_behind)
     finally:
@@ -152,6 +162,13 @@ def _with_size(source: Source, declared: int | None) -> Source:
                 f"The body has {source.size} bytes, but size={declared} was declared."
             )
         source.size = declared
+    return source
+
+
+def _limited(source: Source, limits: BodyLimits) -> Source:
+    limits.check_size(source.size)
+    if isinstance(source, StreamSource):
+        source.limit(limits)
     return source
 
 
@@ -189,7 +206,7 @@ async def _take(body: Any, threads: Threads) -> Source | RegularFile:
     if callable(read) and takes_size(read):
         return await _take_reader(body, threads)
     if isinstance(body, AsyncIterable):
-        return StreamSource(from_async_iterator(aiter(body)), size=claimed_length(body))
+        return from_async_iterable(body, size=claimed_length(body))
     if isinstance(body, Iterable):
         return StreamSource(from_iterable(body, threads), size=claimed_length(body))
     raise refusal(body)

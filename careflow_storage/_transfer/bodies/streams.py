@@ -9,15 +9,16 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from careflow_storage._transfer.bodies.buffers import copy_unless_immutable
+from careflow_storage._transfer.bodies.limits import NO_LIMITS, BodyLimits, Pace
 from careflow_storage._transfer.threads import Threads
 from careflow_storage._transfer.turns import Turns
 from careflow_storage._transfer.workers import JobResult
-from careflow_storage.errors import BodyChangedError, InvalidInputError, too_large
+from careflow_storage.errors import BodyChangedError, InvalidInputError
 
 READ_BYTES = 1024 * 1024
 # Chunks that arrive within this time share one switch to the thread.
@@ -45,36 +46,51 @@ class StreamSource:
         size: The size that the body claims; the upload must match it.
         rewind: Goes back to the start and returns True, if that is possible. The bytes that are
             read again must be the same.
-
-    Attributes:
-        max_size: The most bytes that the body may have.
+        close: Closes an iterator that the caller does not have. The caller closes its own.
     """
 
     def __init__(
-        self, next_chunk: NextChunk, *, size: int | None = None, rewind: Rewind | None = None
+        self,
+        next_chunk: NextChunk,
+        *,
+        size: int | None = None,
+        rewind: Rewind | None = None,
+        close: Callable[[], Awaitable[Any]] | None = None,
     ) -> None:
         self.size = size
-        self.max_size: int | None = None
+        self._limits = NO_LIMITS
+        self._pace: Pace | None = None
         self._received = 0
         self._next_chunk = next_chunk
+        self._close = close
         self._rewind = rewind
         self._rest = memoryview(b"")
         self._ended = False
         self._turns = Turns()
         self._checksum = _ReadChecksum() if rewind is not None else None
 
+    async def aclose(self) -> None:
+        """Close what the source has opened itself."""
+        if self._close is not None:
+            await self._close()
+
+    def limit(self, limits: BodyLimits) -> None:
+        """Set the limits. Call it before the first read."""
+        self._limits, self._pace = limits, limits.pace()
+
     async def next_piece(self, size: int) -> memoryview:
         """Return up to ``size`` next bytes; none at the end.
 
         Raises:
             InvalidInputError: The body returned something other than bytes.
-            FileTooLargeError: The body has more than ``max_size`` bytes.
+            FileTooLargeError, BodyTimeoutError: The body exceeds a limit.
             BodyChangedError: After a rewind, the body returned different bytes.
         """
         while not self._rest and not self._ended:
             # Before reading: a cancellation here loses no chunk.
             await self._turns.yield_if_due()
-            chunk = await self._next_chunk()
+            pace, read = self._pace, self._next_chunk
+            chunk = await (read() if pace is None else pace.wait_for(read))
             if chunk is END:
                 self._ended = True
                 if self._checksum is not None:
@@ -82,8 +98,9 @@ class StreamSource:
                 break
             self._rest = copy_unless_immutable(chunk)
             self._received += self._rest.nbytes
-            if self.max_size is not None and self._received > self.max_size:
-                raise too_large(self.max_size)
+            self._limits.check_size(self._received, ended=False)
+            if pace is not None:
+                pace.received(self._rest.nbytes)
             if self._checksum is not None:
                 self._checksum.add(self._rest)
         piece, self._rest = self._rest[:size], self._rest[size:]
@@ -150,8 +167,10 @@ class _ReadChecksum:
         )
 
 
-def from_async_iterator(iterator: AsyncIterator[Any]) -> NextChunk:
-    """Return a function that reads an async iterator on the event loop."""
+def from_async_iterable(iterable: AsyncIterable[Any], *, size: int | None) -> StreamSource:
+    """Return a source that iterates on the event loop."""
+    iterator = aiter(iterable)
+    close = getattr(iterator, "aclose", None) if iterator is not iterable else None
 
     async def next_chunk() -> Any:
         try:
@@ -159,7 +178,7 @@ def from_async_iterator(iterator: AsyncIterator[Any]) -> NextChunk:
         except StopAsyncIteration:
             return END
 
-    return next_chunk
+    return StreamSource(next_chunk, size=size, close=close)
 
 
 def from_async_reader(read: Callable[[int], Any]) -> NextChunk:

@@ -9,7 +9,8 @@ from typing import get_args
 
 from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
 from careflow_storage._s3.headers.metadata import encode_metadata, is_header_value
-from careflow_storage.errors import InvalidInputError, too_large
+from careflow_storage._transfer.bodies.limits import NO_LIMITS, BodyLimits
+from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import ChecksumAlgorithm
 from careflow_storage.options import IfExists
 from careflow_storage.protection import (
@@ -41,7 +42,7 @@ class UploadOptions:
     size: int | None = None
     overwrite: bool = True
     if_exists: IfExists | None = None
-    max_size: int | None = None
+    limits: BodyLimits = NO_LIMITS
     resume: bool = False
     default_checksum: ChecksumAlgorithm = "md5"
 
@@ -54,15 +55,6 @@ class UploadOptions:
     def return_existing(self) -> bool:
         """Whether the object under the key, if there is one, is the result."""
         return self.if_exists == "return"
-
-    def check_size(self, size: int | None) -> None:
-        """Refuse a body that is known to be larger than ``max_size``.
-
-        Raises:
-            FileTooLargeError: It has more bytes.
-        """
-        if size is not None and self.max_size is not None and size > self.max_size:
-            raise too_large(self.max_size, size)
 
     @property
     def algorithm(self) -> ChecksumAlgorithm:
@@ -78,8 +70,7 @@ class UploadOptions:
             InvalidInputError: An option cannot be sent.
         """
         self.check_if_exists()
-        if self.max_size is not None and (type(self.max_size) is not int or self.max_size < 0):
-            raise InvalidInputError(f"max_size must be an int of 0 or more, not {self.max_size!r}.")
+        self.limits.check()
         if self.algorithm not in get_args(ChecksumAlgorithm):
             raise InvalidInputError(
                 f"checksum must be one of {', '.join(get_args(ChecksumAlgorithm))}, "

@@ -9,7 +9,6 @@ from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
-from careflow_storage._transfer.bodies.streams import StreamSource
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
@@ -74,10 +73,9 @@ async def _upload(
     *,
     is_new: bool,
 ) -> UploadResult:
-    async with open_source(body, context.threads, size=options.size) as source:
-        options.check_size(source.size)
-        if isinstance(source, StreamSource):
-            source.max_size = options.max_size
+    async with open_source(
+        body, context.threads, size=options.size, limits=options.limits
+    ) as source:
         if options.resume:
             _check_resumable(source)
         run: _Upload | None = None
