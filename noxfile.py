@@ -154,7 +154,7 @@ def lowest(session: nox.Session) -> None:
     """The fast tests on the oldest versions of the dependencies that pyproject.toml allows."""
     require_python(session)
     bounds = Path(session.create_tmp()) / "lowest.txt"
-    extras = ("admin", "charts", "demo", "outbox", "testing")
+    extras = ("admin", "charts", "demo", "media", "outbox", "testing")
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
         *("--python", f"{session.virtualenv.location}"),

@@ -27,6 +27,7 @@ LEFT_OUT = {"__main__"}
 SUBJECTS = {
     "integrations": "web frameworks",
     "browser": "uploads from pages",
+    "media": "formats, waveforms",
     "cli": "the command",
     "local": "embedded S3 server",
     "testing": "B2 emulator, fault proxy",

@@ -104,6 +104,16 @@ from careflow_storage.keys import (
     RotationResult,
 )
 from careflow_storage.local import Identity, LocalServer, LocalServerError
+from careflow_storage.media import (
+    MediaInfo,
+    MediaProcessError,
+    RawFormat,
+    UnsupportedMediaError,
+    Waveform,
+    WaveformTrack,
+    probe,
+    waveform,
+)
 from careflow_storage.migrate import (
     Carried,
     OldCodeFinding,
@@ -271,6 +281,21 @@ async def from_browsers(storage: BackblazeStorage) -> None:
         assert_type(error.missing, tuple[int, ...])
     except (InvalidTicketError, ExpiredTicketError, UploadMismatchError):
         await broker.abort(upload.ticket, timeout=5)
+
+
+async def media(storage: BackblazeStorage, key: CustomerKey) -> None:
+    law: RawFormat = "mulaw"
+    try:
+        info = await probe(storage, "key", version_id="id", format=law, encryption=key, timeout=9)
+        shape = await waveform(storage, "key", 100, format=law)
+    except (UnsupportedMediaError, MediaProcessError):
+        return
+    assert_type(info, MediaInfo)
+    assert_type(info.duration, float)
+    assert_type(info.video_codec, str | None)
+    assert_type(shape, Waveform)
+    assert_type(shape.mix, WaveformTrack)
+    assert_type(shape.mix.peaks, tuple[float, ...])
 
 
 def user_of(request: Request) -> str:

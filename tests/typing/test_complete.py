@@ -27,6 +27,7 @@ PACKAGES = [
         ".integrations.fastapi",
         ".keys",
         ".local",
+        ".media",
         ".migrate",
         ".outbox",
         ".usage",
