@@ -43,6 +43,7 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     WrongLoopError,
 )
+from careflow_storage.media.errors import MediaProcessError, UnsupportedMediaError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -75,6 +76,9 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         FileTypeError: 415,
         UploadIncompleteError: 409,
         UploadMismatchError: 409,
+        # Recordings that are no media.
+        UnsupportedMediaError: 415,
+        MediaProcessError: 500,
     }
 )
 """The HTTP status for each class of errors."""
