@@ -22,11 +22,12 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def served(app: Any) -> AsyncIterator[str]:
-    """Run the application; yield its address."""
+async def served(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Run the application, with these options of uvicorn; yield its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_config=None, lifespan="off", ws="none")
+        given = {"log_config": None, "lifespan": "off", "ws": "none", **options}
+        config = uvicorn.Config(app, **given)
         server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await server.accepts.wait()

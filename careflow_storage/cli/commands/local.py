@@ -22,6 +22,7 @@ commands: Commands = Commands()
     examples=(
         "careflow-storage demo",
         "careflow-storage demo --recording call.mp3 --size 500MB --data-dir ./storage",
+        "careflow-storage demo --web",
     ),
 )
 def demo(
@@ -52,18 +53,41 @@ def demo(
         bool,
         typer.Option("--local", help="Use the embedded server even if BACKBLAZE_* is set."),
     ] = False,
+    web: Annotated[
+        bool,
+        typer.Option(
+            "--web",
+            help="Open a web app instead, on the embedded server: record, upload, play, restore.",
+        ),
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT",
+            min=1,
+            max=65535,
+            help="With --web: listen on this port.",
+            show_default="any free port",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Store recordings, play one back, verify every byte, and clean up.
 
     Uses your own bucket if BACKBLAZE_* is set, and an embedded S3 server otherwise.
     """
-    from careflow_storage.cli.actions.demo import run_demo
     from careflow_storage.cli.run import run
 
     local = local or data_dir is not None
 
     async def main(output: Output) -> None:
+        if web:
+            from careflow_storage.cli.actions.web_demo import run_web_demo
+
+            await run_web_demo(output, recording=recording, data_dir=data_dir, port=port)
+            return
+        from careflow_storage.cli.actions.demo import run_demo
+
         await run_demo(output, recording=recording, size=size, data_dir=data_dir, local=local)
 
     run(main, as_json=as_json)

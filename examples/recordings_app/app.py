@@ -1,0 +1,67 @@
+"""The application: its storage, its routes and its page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from starlette.staticfiles import StaticFiles
+
+from careflow_storage import BackblazeStorage, StorageError, StorageSettings
+from careflow_storage.browser import BrowserUploads, UploadPolicy
+from careflow_storage.integrations.uppy import uppy_router
+
+from . import accounts, details, live, recordings, usage
+from .config import AppSettings, MiB
+from .protection import ProtectPages
+from .seams import problem
+
+_PAGE = Path(__file__).parent / "static"
+
+
+def create_app(
+    settings: AppSettings | None = None, storage_settings: StorageSettings | None = None
+) -> FastAPI:
+    """Return the application; its settings are those of the environment, or the arguments."""
+    settings = settings or AppSettings()
+    storage = BackblazeStorage(storage_settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with storage:
+            yield
+
+    app = FastAPI(title="Recordings", lifespan=lifespan)
+    app.state.settings = settings
+    app.state.accounts = accounts.Accounts(settings.users)
+    app.state.storage = storage
+    app.state.details = details.DetailsMaker(storage)
+    app.add_exception_handler(StorageError, problem)
+    app.add_middleware(ProtectPages, bucket=str(storage.settings.endpoint))
+    for each in (accounts, recordings, details, live, usage):
+        app.include_router(each.router)
+    app.include_router(_uploads(storage, settings), prefix="/api/uploads")
+    # The page itself holds no data, so it needs no sign-in.
+    app.mount("/", StaticFiles(directory=_PAGE, html=True))
+    return app
+
+
+def _uploads(storage: BackblazeStorage, settings: AppSettings):  # type: ignore[no-untyped-def]
+    policy = UploadPolicy(
+        max_size=settings.max_upload,
+        content_types=("audio/*", "video/webm", "video/mp4"),
+        multipart_threshold=5 * MiB,
+        part_size=5 * MiB,
+    )
+    broker = BrowserUploads(storage, secret=settings.secret.get_secret_value(), policy=policy)
+    return uppy_router(broker, authorize=_uploader, call_id_of=_call_of_upload)
+
+
+def _uploader(request: Request) -> str:
+    return accounts.current_user(request)
+
+
+def _call_of_upload(request: Request, metadata: Mapping[str, str]) -> str:
+    return accounts.call_id_of(accounts.current_user(request), metadata.get("call_id", ""))

@@ -1,0 +1,45 @@
+"""The app's settings, from ``RECORDINGS_*`` variables or a file ``.env``."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MiB = 1024 * 1024
+
+# A user's name begins the IDs of the user's calls, up to the first dot.
+_USER = re.compile(r"[a-z0-9-]{1,32}")
+_SHORTEST_TOKEN = 16
+
+
+def _check_users(users: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    tokens = [token.get_secret_value() for token in users.values()]
+    if not all(map(_USER.fullmatch, users)):
+        raise ValueError("The name of a user is 1 to 32 lower-case letters, digits and hyphens.")
+    if any(len(token) < _SHORTEST_TOKEN for token in tokens):
+        raise ValueError(f"A token has {_SHORTEST_TOKEN} characters or more.")
+    if len(set(tokens)) < len(tokens):
+        raise ValueError("Two users have the same token.")
+    return users
+
+
+class AppSettings(BaseSettings):
+    """What the app needs besides the bucket.
+
+    Attributes:
+        users: The sign-in token of each user.
+        secret: Signs the tickets of uploads. Set it where several processes serve the app.
+        max_upload: The largest file that a page may upload, in bytes.
+        max_recordings: The most recordings that one listing shows.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RECORDINGS_", env_file=".env", extra="ignore")
+
+    users: Annotated[dict[str, SecretStr], AfterValidator(_check_users)]
+    secret: SecretStr = Field(default_factory=lambda: SecretStr(secrets.token_urlsafe(32)))
+    max_upload: int = 500 * MiB
+    max_recordings: int = 1000

@@ -1,0 +1,68 @@
+"""``careflow-storage demo --web``: the app runs, has something to play, and stops at a signal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+COMMAND = [sys.executable, "-W", "error", "-m", "careflow_storage", "demo", "--web"]
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_app_runs_until_a_signal(end: signal.Signals, tmp_path: Path) -> None:
+    with start("--json", "--data-dir", str(tmp_path / "kept")) as process:
+        assert process.stdout is not None
+        links = json.loads(process.stdout.readline())["links"]
+        assert set(links) == {"anna", "ben"}
+        page, _, token = links["anna"].partition("#token=")
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.Client(base_url=page, headers=headers, trust_env=False) as client:
+            assert "<title>Recordings</title>" in client.get("/").text
+            recordings = client.get("/api/recordings").json()["recordings"]
+            titles = {recording["title"] for recording in recordings}
+            assert titles == {"greeting.webm", "greeting.ogg"}
+            assert token not in client.get("/api/usage").text
+        process.send_signal(end)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with start("--port", str(port)) as process:
+            _, errors = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert f"The port {port} is taken." in errors
+
+
+def test_without_its_libraries_the_demo_names_the_extra() -> None:
+    code = (
+        "import sys; sys.modules['wsproto'] = None\n"
+        "from careflow_storage.cli import main\n"
+        "sys.argv = ['careflow-storage', 'demo', '--web']; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert 'pip install "careflow-storage[demo]"' in done.stderr
