@@ -34,6 +34,7 @@
     ├── ConnectionFailedError       (ConnectionError) DNS, TCP or TLS failed
     ├── ServerResponseError         the response is malformed, or not from S3
     ├── SourceError                 the source URL failed, or its content is refused
+    │   └── SourceTooLargeError     (FileTooLargeError) it is larger than max_size
     ├── MissingExtraError           (ImportError) an extra is not installed
     └── TransferError               any other refusal by the server
 
@@ -324,6 +325,10 @@ class SourceError(StorageError):
     later, ``retry_after`` the seconds that the source asked to wait. The message shows the URL
     without its query, which may contain tokens.
     """
+
+
+class SourceTooLargeError(SourceError, FileTooLargeError):
+    """The content of the source URL is larger than ``max_size``. Nothing is stored."""
 
 
 class MissingExtraError(StorageError, ImportError):

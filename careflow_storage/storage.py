@@ -451,6 +451,7 @@ class BackblazeStorage:
 
         Raises:
             InvalidInputError: Before any request, for a URL or header that cannot be used.
+            SourceTooLargeError: The source has more than ``max_size`` bytes.
             SourceError: The source failed or is refused; ``status``, ``retryable``, ``hint``.
         """
         source_request = SourceRequest(url, auth, headers)

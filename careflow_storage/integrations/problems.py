@@ -25,6 +25,7 @@ from careflow_storage.browser.errors import (
 )
 from careflow_storage.errors import (
     BodyChangedError,
+    BodyTimeoutError,
     CapExceededError,
     ConnectionFailedError,
     FileTooLargeError,
@@ -38,6 +39,7 @@ from careflow_storage.errors import (
     PreconditionFailedError,
     ServiceUnavailableError,
     SizeMismatchError,
+    SourceTooLargeError,
     StorageClosedError,
     StorageError,
     StorageTimeoutError,
@@ -56,6 +58,8 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         NoSuchKeyError: 404,
         PreconditionFailedError: 412,
         FileTooLargeError: 413,
+        # Its message has the URL of the source.
+        SourceTooLargeError: 502,
         InvalidRangeError: 416,
         InvalidInputError: 422,
         SizeMismatchError: 400,
@@ -71,6 +75,8 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         PoolTimeoutError: 503,
         ServiceUnavailableError: 503,
         StorageTimeoutError: 504,
+        # The client of the app stalled.
+        BodyTimeoutError: 408,
         # Uploads straight from browsers.
         InvalidTicketError: 403,
         FileTypeError: 415,

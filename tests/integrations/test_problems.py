@@ -8,10 +8,12 @@ import pytest
 
 from careflow_storage import (
     AccessDeniedError,
+    BodyTimeoutError,
     FileLockedError,
     InvalidPathError,
     NoSuchKeyError,
     ServiceUnavailableError,
+    SourceTooLargeError,
     StorageError,
     TransferError,
 )
@@ -54,6 +56,8 @@ def test_the_wait_that_the_server_asked_for_reaches_the_client(
 @pytest.mark.parametrize(
     ("error", "status"),
     [
+        (BodyTimeoutError("The body stalled."), 408),
+        (SourceTooLargeError("The source https://a.example/b is too large."), 502),
         # The nearest base class decides.
         (InvalidPathError("the path of the server"), 500),
         (FileLockedError("locked"), 502),

@@ -665,6 +665,7 @@ def errors(error: StorageError) -> None:
         careflow_storage.ServiceUnavailableError,
         careflow_storage.SizeMismatchError,
         careflow_storage.SourceError,
+        careflow_storage.SourceTooLargeError,
         careflow_storage.StorageClosedError,
         careflow_storage.StorageTimeoutError,
         careflow_storage.TransferError,

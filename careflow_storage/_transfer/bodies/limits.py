@@ -48,8 +48,12 @@ class BodyLimits:
         Raises:
             FileTooLargeError: It has more bytes.
         """
-        if size is not None and self.max_size is not None and size > self.max_size:
+        if self.max_size is not None and self.are_exceeded_by(size):
             raise too_large(self.max_size, size if ended else None)
+
+    def are_exceeded_by(self, size: int | None) -> bool:
+        """Whether a body of ``size`` bytes has more than ``max_size``."""
+        return size is not None and self.max_size is not None and size > self.max_size
 
     def pace(self) -> Pace | None:
         """Return what watches the reads of one body; None if they may take any time."""

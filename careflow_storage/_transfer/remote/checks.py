@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from yarl import URL
 
 from careflow_storage._s3.headers.metadata import is_header_value
+from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.remote.source import RemoteFile, RemoteRules
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.remote.ssrf import is_public, literal_address, parse_url, shown
@@ -74,9 +75,11 @@ def check_source(
     Raises:
         InvalidInputError: It must not be sent, or an option is invalid.
     """
+    limits = BodyLimits(max_size)
+    limits.check()
     rules = RemoteRules(
         headers=request_headers(request.auth, request.headers),
-        max_size=_whole("max_size", max_size) if max_size is not None else None,
+        limits=limits,
         max_redirects=_whole("max_redirects", max_redirects),
         allow_private=allow_private_addresses,
         use_proxy=use_proxy,

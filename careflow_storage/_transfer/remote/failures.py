@@ -13,7 +13,7 @@ from careflow_storage._retry_after import seconds_to_wait
 from careflow_storage._transfer.remote.proxy import SourceProxies
 from careflow_storage._transfer.remote.signed_urls import refusal_of
 from careflow_storage._transfer.remote.ssrf import AddressGuard, shown
-from careflow_storage.errors import SourceError
+from careflow_storage.errors import SourceError, SourceTooLargeError
 
 _RETRIED = (408, 429, 500, 502, 503, 504)
 # "Not there yet" at Twilio and others. Too long to wait for within one call.
@@ -47,6 +47,13 @@ class SourceFailures:
     def error(self, problem: str, url: URL, **fields: Any) -> SourceError:
         """Return an error that shows ``url`` without its query."""
         return SourceError(f"The source {shown(url)} cannot be used: {problem}.", **fields)
+
+    def too_large(self, url: URL, max_size: int | None) -> SourceTooLargeError:
+        """Return the error for a file with more bytes than the caller allows."""
+        return SourceTooLargeError(
+            f"The source {shown(url)} is larger than max_size ({max_size} bytes).",
+            hint="Raise max_size if recordings of this size are expected.",
+        )
 
     def private_address(self, url: URL) -> SourceError:
         """Return the error for an address that is not public."""

@@ -19,6 +19,7 @@ from yarl import URL
 
 from careflow_storage._executor import in_thread
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
+from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.remote.failures import ResumableError, SourceFailures
 from careflow_storage._transfer.remote.proxy import SourceProxies
@@ -41,7 +42,7 @@ class RemoteRules:
     """
 
     headers: Mapping[str, str] = field(repr=False)
-    max_size: int | None
+    limits: BodyLimits
     max_redirects: int
     allow_private: bool
     use_proxy: bool = False
@@ -318,11 +319,8 @@ class RemoteFile:
         self._check_size(self.size or 0)
 
     def _check_size(self, size: int) -> None:
-        if self._rules.max_size is not None and size > self._rules.max_size:
-            self._refuse(
-                f"it is larger than max_size ({self._rules.max_size} bytes)",
-                hint="Raise max_size.",
-            )
+        if self._rules.limits.are_exceeded_by(size):
+            raise self._failures.too_large(self._url, self._rules.limits.max_size)
 
     def _refuse_changed(self) -> NoReturn:
         self._refuse(f"it changed after {self._position} bytes were read", retryable=True)

@@ -14,9 +14,11 @@ from aiohttp import web
 
 from careflow_storage import (
     BackblazeStorage,
+    FileTooLargeError,
     InvalidInputError,
     Progress,
     SourceError,
+    SourceTooLargeError,
 )
 from tests.support.behind_proxy import (
     NOTHING_HELD,
@@ -168,7 +170,9 @@ async def test_sound_that_begins_like_a_page_is_stored(
 
 async def test_a_source_larger_than_allowed_is_not_read(storage: BackblazeStorage) -> None:
     async with Source(noise(10_000)) as source:
-        assert "9999 bytes" in str(await refused(storage, source.url, max_size=9_999))
+        error = await refused(storage, source.url, max_size=9_999)
+        assert "9999 bytes" in str(error)
+        assert isinstance(error, FileTooLargeError)
         assert (await store(storage, source.url, max_size=10_000)).size == 10_000
 
 
@@ -176,7 +180,8 @@ async def test_a_source_that_hides_its_size_is_cut_off_at_the_limit(
     small_parts: BackblazeStorage,
 ) -> None:
     async with Source(LARGE, chunked=True) as source:
-        await refused(small_parts, source.url, max_size=len(LARGE) - 1)
+        error = await refused(small_parts, source.url, max_size=len(LARGE) - 1)
+        assert isinstance(error, SourceTooLargeError)
         assert (await store(small_parts, source.url, max_size=len(LARGE))).size == len(LARGE)
         await source.until_left()
 
