@@ -92,6 +92,16 @@ from careflow_storage.integrations.problems import (
     http_status,
     problem_for,
 )
+from careflow_storage.integrations.twilio import (
+    OutboxOf,
+    RecordingCallback,
+    SignatureAlgorithm,
+    SignedParams,
+    queue_recording,
+    read_callback,
+    recording_router,
+    verify_signature,
+)
 from careflow_storage.integrations.uppy import Authorize, CallIdOf
 from careflow_storage.keys import (
     CAPABILITIES,
@@ -296,6 +306,23 @@ async def media(storage: BackblazeStorage, key: CustomerKey) -> None:
     assert_type(shape, Waveform)
     assert_type(shape.mix, WaveformTrack)
     assert_type(shape.mix.peaks, tuple[float, ...])
+
+
+def outbox_of(request: Request) -> Outbox:
+    found: Outbox = request.app.state.outbox
+    return found
+
+
+async def twilio(app: FastAPI, box: Outbox, request: Request) -> None:
+    source: OutboxOf = outbox_of
+    app.include_router(recording_router(source, auth_token="token", legal_hold=True))
+    app.include_router(recording_router(box, auth_token=["one", "two"], format="mp3"))
+    callback = await read_callback(request, auth_token="token", public_url="https://example.com")
+    assert_type(callback, RecordingCallback)
+    assert_type(await queue_recording(box, callback, metadata={}), OutboxEntry | None)
+    params: SignedParams = {"CallSid": "CA1"}
+    algorithm: SignatureAlgorithm = "HMAC_SHA256"
+    assert_type(verify_signature("token", "url", params, None, algorithm=algorithm), bool)
 
 
 def user_of(request: Request) -> str:
