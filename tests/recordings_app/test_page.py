@@ -1,0 +1,286 @@
+"""The page of the example app in Chromium, with a microphone that plays a real recording."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from careflow_storage import BackblazeStorage
+from tests.recordings_app.conftest import TOKENS
+from tests.support.bodies import noise
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Page, Route
+
+MIB = 1024 * 1024
+SPEECH = Path(__file__).parents[1] / "data/greeting.wav"
+# The busiest machine takes a while for what takes a moment otherwise.
+PATIENCE_MS = 60_000
+PART = re.compile(r"partNumber=(\d+)")
+
+# What the page plays, decoded: seconds and loudness.
+DECODE = """async (path) => {
+  const response = await fetch(path);
+  const audio = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(await response.arrayBuffer());
+  const samples = audio.getChannelData(0);
+  return { seconds: audio.duration, loudness: Math.max(...samples.slice(0, 96000).map(Math.abs)) };
+}"""
+
+
+@pytest.fixture
+def chromium_arguments() -> tuple[str, ...]:
+    return (
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={SPEECH}",
+    )
+
+
+@pytest.fixture
+async def context(
+    chromium: Browser, address: str, emulated: BackblazeStorage
+) -> AsyncIterator[BrowserContext]:
+    """A browser with its own cookies; the bucket takes uploads from the app's page."""
+    await emulated.admin.allow_browser_uploads(address, preset="put")
+    opened = await chromium.new_context(base_url=address, permissions=["microphone"])
+    opened.set_default_timeout(PATIENCE_MS)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def page(context: BrowserContext) -> Page:
+    """The page of a user who has just signed in."""
+    return await signed_in(context)
+
+
+async def signed_in(context: BrowserContext, user: str = "anna") -> Page:
+    page = await context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    await page.goto(f"/#token={TOKENS[user].replace(' ', '%20')}")
+    await page.wait_for_selector("#view[aria-busy=false]")
+    assert "token" not in page.url
+    assert failures == []
+    return page
+
+
+def file(name: str, size: int) -> Any:
+    return {"name": name, "mimeType": "audio/webm", "buffer": noise(size)}
+
+
+async def titles(page: Page) -> list[str]:
+    return await page.locator(".row-title").all_inner_texts()
+
+
+async def record(page: Page, seconds: int = 2) -> None:
+    await page.click("#record")
+    await page.wait_for_function(
+        "seconds => document.getElementById('recorder-time').textContent >= `0:0${seconds}`",
+        arg=seconds,
+    )
+
+
+async def only_recording(storage: BackblazeStorage) -> bytes:
+    (found,) = await storage.list_files("recordings/")
+    return await storage.get_file(found.key)
+
+
+# --- recording --------------------------------------------------------------------------
+
+
+async def test_a_recording_is_made_listed_deleted_and_restored(page: Page) -> None:
+    assert "No recordings yet" in await page.inner_text("#view")
+    await record(page)
+    await page.click("#record-stop")
+    await page.wait_for_selector(".row")
+    assert await titles(page) == ["microphone.webm"]
+    path = await page.locator(".row").get_attribute("data-path")
+    heard = await page.evaluate(DECODE, path)
+    assert heard["seconds"] > 1.5
+    assert heard["loudness"] > 0.1
+
+    await page.click(".row-delete")
+    await page.wait_for_selector(".message")
+    await page.click(".toast-action")  # Undo
+    await page.wait_for_selector(".row-delete")
+
+    await page.click(".row-delete")
+    await page.click(".tab[data-view=deleted]")
+    await page.click(".row-restore")
+    await page.wait_for_selector(".message")
+    await page.click(".tab[data-view=recordings]")
+    await page.wait_for_selector(".wave")
+    assert await page.evaluate(DECODE, path) == heard
+
+
+async def test_a_recording_survives_the_loss_of_its_connection(
+    context: BrowserContext, emulated: BackblazeStorage
+) -> None:
+    page = await signed_in(context)
+    sockets = []
+
+    def connect(route: Any) -> None:
+        sockets.append((route, route.connect_to_server()))
+
+    await page.route_web_socket(re.compile("/api/live/"), connect)
+    await record(page, 1)
+    ((near, far),) = sockets
+    await far.close(code=1001, reason="the network failed")
+    await near.close(code=1001, reason="the network failed")
+    await page.wait_for_selector("#recorder-note[data-kind=warning]")
+    await page.wait_for_function(
+        "() => document.getElementById('recorder-time').textContent >= '0:03'"
+    )
+    await page.click("#record-stop")
+    await page.wait_for_selector(".toast:has-text('The recording is stored.')")
+    await page.wait_for_selector(".row")
+    assert await titles(page) == ["microphone.webm"]
+    path = await page.locator(".row").get_attribute("data-path")
+    assert (await page.evaluate(DECODE, path))["seconds"] > 2.5
+    assert (await only_recording(emulated))[:4] == b"\x1aE\xdf\xa3"
+
+
+# --- uploads ----------------------------------------------------------------------------
+
+
+class Network:
+    """The way to the bucket: parts from number `cut` on are lost or held, until it is mended."""
+
+    def __init__(self, *, hold: bool = False) -> None:
+        self.sent: list[int] = []
+        self.reached = asyncio.Event()
+        self.mended = asyncio.Event()
+        self.lost = 0
+        self._hold = hold
+
+    async def __call__(self, route: Route) -> None:
+        found = PART.search(route.request.url)
+        if found is None or route.request.method != "PUT":
+            await route.continue_()
+            return
+        number = int(found[1])
+        if number > 1 and not self.mended.is_set():
+            self.reached.set()
+            if not self._hold:
+                self.lost += 1
+                await route.abort("internetdisconnected")
+                return
+            await self.mended.wait()
+        self.sent.append(number)
+        await route.continue_()
+
+
+async def test_an_upload_goes_on_when_the_network_is_back(
+    page: Page, emulated: BackblazeStorage
+) -> None:
+    network = Network()
+    await page.route("**/*", network)
+    await page.set_input_files("#files", [file("long.webm", 12 * MIB)])
+    await page.wait_for_selector(".upload[data-state=offline]")
+    assert "Waiting for the network" in await page.inner_text(".upload-status")
+    network.mended.set()
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await page.wait_for_selector(".row")
+    assert network.lost > 0
+    assert sorted(network.sent) == [1, 2, 3]
+    assert await only_recording(emulated) == noise(12 * MIB)
+    assert await emulated.list_incomplete_uploads() == []
+
+
+async def test_an_upload_pauses_and_resumes_with_what_is_missing(
+    page: Page, emulated: BackblazeStorage
+) -> None:
+    network = Network(hold=True)
+    await page.route("**/*", network)
+    await page.set_input_files("#files", [file("long.webm", 12 * MIB)])
+    await page.wait_for_function(
+        "() => document.querySelector('.progress').getAttribute('aria-valuenow') >= 41"
+    )
+    await page.click(".upload-pause")
+    assert await page.inner_text(".upload-status") == "Paused at 5.2 MB of 13 MB"
+    assert await page.evaluate("document.activeElement.className") == "icon-button upload-resume"
+    network.mended.set()
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector(".row")
+    assert network.sent.count(1) == 1
+    assert await only_recording(emulated) == noise(12 * MIB)
+
+
+async def test_a_cancelled_upload_leaves_nothing(page: Page, emulated: BackblazeStorage) -> None:
+    network = Network(hold=True)
+    await page.route("**/*", network)
+    await page.set_input_files("#files", [file("long.webm", 12 * MIB)])
+    await network.reached.wait()
+    async with page.expect_response(lambda sent: sent.request.method == "DELETE") as response:
+        await page.click(".upload-cancel")
+    assert (await response.value).status == 200
+    network.mended.set()
+    assert await page.locator(".upload").count() == 0
+    assert await emulated.list_files() == []
+    assert await emulated.list_incomplete_uploads() == []
+
+
+async def test_a_file_that_may_not_be_uploaded_is_refused_with_a_reason(page: Page) -> None:
+    text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no audio"}
+    await page.set_input_files("#files", [text])
+    await page.wait_for_selector(".upload[data-state=failed]")
+    assert "text/plain" in await page.inner_text(".upload-status")
+
+
+# --- tabs, users, the keyboard ----------------------------------------------------------
+
+
+async def test_two_tabs_work_at_once(context: BrowserContext, emulated: BackblazeStorage) -> None:
+    first, second = await signed_in(context), await signed_in(context)
+    await record(first, 1)
+    await second.set_input_files("#files", [file("a.webm", 6 * MIB), file("b.webm", 1000)])
+    await second.wait_for_selector(".row >> nth=1")
+    await first.click("#record-stop")
+    for tab in (first, second):
+        await tab.wait_for_selector(".row >> nth=2")
+        assert sorted(await titles(tab)) == ["a.webm", "b.webm", "microphone.webm"]
+    assert len(await emulated.list_files("recordings/anna.")) == 3
+
+
+async def test_a_user_signs_in_with_a_token_and_sees_only_own_calls(
+    context: BrowserContext, page: Page
+) -> None:
+    await page.set_input_files("#files", [file("a.webm", 1000)])
+    await page.wait_for_selector(".row")
+    await page.click("#sign-out")
+    await page.fill("#token", "a wrong token")
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector("#token-error:has-text('This token is not valid.')")
+    await page.fill("#token", TOKENS["ben"])
+    await page.keyboard.press("Enter")
+    await page.wait_for_selector(".message")
+    assert await page.inner_text("#user") == "Ben"
+    assert "No recordings yet" in await page.inner_text("#view")
+
+
+async def test_a_list_that_cannot_be_loaded_can_be_tried_again(page: Page) -> None:
+    await page.route("**/api/recordings/deleted", lambda route: route.abort())
+    await page.click(".tab[data-view=deleted]")
+    await page.wait_for_selector(".message:has-text('This could not be loaded')")
+    await page.unroute("**/api/recordings/deleted")
+    await page.click(".message-button")
+    await page.wait_for_selector(".message:has-text('Nothing is deleted')")
+
+
+@pytest.mark.parametrize("width", [320, 390, 820, 1280])
+async def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+    await page.set_viewport_size({"width": width, "height": 800})
+    name = "a-name-that-is-much-longer-than-any-row-can-show-" * 3
+    await page.fill("#call", "A call with a rather long name, of an insurance company and more")
+    await page.set_input_files("#files", [file(f"{name}.webm", 1000)])
+    await page.wait_for_selector(".row")
+    for view in ("recordings", "deleted", "usage"):
+        await page.click(f".tab[data-view={view}]")
+        await page.wait_for_selector("#view[aria-busy=false]")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= width
