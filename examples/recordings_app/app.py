@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.staticfiles import StaticFiles
 
-from careflow_storage import BackblazeStorage, StorageError, StorageSettings
+from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage.browser import BrowserUploads, UploadPolicy
-from careflow_storage.integrations.uppy import uppy_router
+from careflow_storage.integrations.fastapi import install_error_handlers, uppy_router
 
 from . import accounts, details, live, recordings, usage
 from .config import AppSettings, MiB
 from .protection import ProtectPages
-from .seams import problem
 
 _PAGE = Path(__file__).parent / "static"
 
@@ -29,16 +29,14 @@ def create_app(
     storage = BackblazeStorage(storage_settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with storage:
-            yield
+            yield {"storage": storage, "details": details.DetailsMaker(storage)}
 
     app = FastAPI(title="Recordings", lifespan=lifespan)
     app.state.settings = settings
     app.state.accounts = accounts.Accounts(settings.users)
-    app.state.storage = storage
-    app.state.details = details.DetailsMaker(storage)
-    app.add_exception_handler(StorageError, problem)
+    install_error_handlers(app)
     app.add_middleware(ProtectPages, bucket=str(storage.settings.endpoint))
     for each in (accounts, recordings, details, live, usage):
         app.include_router(each.router)
@@ -48,7 +46,7 @@ def create_app(
     return app
 
 
-def _uploads(storage: BackblazeStorage, settings: AppSettings):  # type: ignore[no-untyped-def]
+def _uploads(storage: BackblazeStorage, settings: AppSettings) -> APIRouter:
     policy = UploadPolicy(
         max_size=settings.max_upload,
         content_types=("audio/*", "video/webm", "video/mp4"),

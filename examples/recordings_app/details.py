@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from careflow_storage import BackblazeStorage, NoSuchKeyError
+from careflow_storage.media import UnsupportedMediaError, waveform
 
 from .accounts import CurrentUser, key_of
 
@@ -18,7 +19,9 @@ _AT_ONCE = 2
 
 
 class Details(BaseModel):
-    """What the list shows of a recording. ``peaks`` are 0 to 100; none if it is no audio.
+    """What the list shows of a recording.
+
+    ``peaks`` are 0 to 100; there are none if the file is no audio that can be decoded.
 
     ``partial`` is True for a recording that was cut off.
     """
@@ -56,7 +59,15 @@ class DetailsMaker:
 
     async def _make(self, key: str) -> Details:
         file = await self._storage.get_file_metadata(key)
-        return Details(content_type=file.content_type, partial=file.partial)
+        made = Details(content_type=file.content_type, partial=file.partial)
+        try:
+            shape = await waveform(self._storage, key, _POINTS, version_id=file.version_id)
+        except UnsupportedMediaError:
+            return made
+        loudest = max(shape.mix.peaks) or 1
+        made.peaks = [round(100 * peak / loudest) for peak in shape.mix.peaks]
+        made.duration = shape.duration
+        return made
 
 
 def details_key(key: str) -> str:
@@ -67,5 +78,5 @@ def details_key(key: str) -> str:
 @router.get("/{call}/{name}/details")
 async def details(call: str, name: str, user: CurrentUser, request: Request) -> Details:
     """Return the waveform and the duration of a recording."""
-    maker: DetailsMaker = request.app.state.details
+    maker: DetailsMaker = request.state.details
     return await maker.of(key_of(user, call, name))

@@ -7,7 +7,8 @@ import logging
 from fastapi import APIRouter, WebSocket
 
 from .accounts import CurrentUser, call_id_of
-from .seams import RecordingCutOff, Storage, websocket_audio
+from .dependencies import Storage
+from .seams import RecordingCutOff, websocket_audio
 
 logger = logging.getLogger(__name__)
 router = APIRouter()

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from careflow_storage import DeleteResult
+from careflow_storage.integrations.fastapi import file_response
 
 from .accounts import CurrentUser, key_of, prefix_of
-from .seams import Storage, file_response
+from .dependencies import Storage
 
 router = APIRouter(prefix="/api/recordings")
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from careflow_storage.usage import B2_TODAY, Stored, estimate
 
 from .accounts import CurrentUser, call_id_of, prefix_of
-from .seams import Storage
+from .dependencies import Storage
 
 router = APIRouter(prefix="/api/usage")
 

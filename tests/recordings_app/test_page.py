@@ -13,6 +13,7 @@ import pytest
 from careflow_storage import BackblazeStorage
 from tests.recordings_app.conftest import TOKENS
 from tests.support.bodies import noise
+from tests.support.npm import bundle
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page, Route
@@ -25,10 +26,10 @@ PART = re.compile(r"partNumber=(\d+)")
 
 # What the page plays, decoded: seconds and loudness.
 DECODE = """async (path) => {
-  const response = await fetch(path);
-  const audio = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(await response.arrayBuffer());
-  const samples = audio.getChannelData(0);
-  return { seconds: audio.duration, loudness: Math.max(...samples.slice(0, 96000).map(Math.abs)) };
+  const bytes = await (await fetch(path)).arrayBuffer();
+  const audio = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(bytes);
+  const samples = audio.getChannelData(0).slice(0, 96000);
+  return { seconds: audio.duration, loudness: Math.max(...samples.map(Math.abs)) };
 }"""
 
 
@@ -105,6 +106,8 @@ async def test_a_recording_is_made_listed_deleted_and_restored(page: Page) -> No
     assert heard["seconds"] > 1.5
     assert heard["loudness"] > 0.1
 
+    await seek_to_the_middle_and_play(page)
+
     await page.click(".row-delete")
     await page.wait_for_selector(".message")
     await page.click(".toast-action")  # Undo
@@ -144,6 +147,45 @@ async def test_a_recording_survives_the_loss_of_its_connection(
     path = await page.locator(".row").get_attribute("data-path")
     assert (await page.evaluate(DECODE, path))["seconds"] > 2.5
     assert (await only_recording(emulated))[:4] == b"\x1aE\xdf\xa3"
+
+
+async def seek_to_the_middle_and_play(page: Page) -> None:
+    """Click on the middle of the waveform, play from there to the end, and see it go back."""
+    await page.wait_for_selector(".wave[data-state=ready]")
+    wave = page.locator(".wave")
+    assert await wave.get_attribute("role") == "slider"
+    await wave.click()  # in its middle
+    played = "() => getComputedStyle(document.querySelector('.wave')).getPropertyValue('--played')"
+    assert 0.45 < float(await page.evaluate(played)) < 0.55
+    await wave.press("Space")
+    await page.wait_for_selector(".row[data-state=playing]")
+    await page.wait_for_function(f"() => ({played})() > 0.6")
+    await page.wait_for_selector(".row[data-state=paused]")
+    assert await page.get_attribute(".wave", "aria-valuenow") == "0"
+
+
+async def test_the_waveform_is_a_slider_for_the_keyboard(
+    page: Page, emulated: BackblazeStorage
+) -> None:
+    await emulated.upload_recording("anna.CA1", SPEECH, "greeting.wav")
+    await page.reload()
+    await page.wait_for_selector(".wave[data-state=ready]")
+    wave = page.locator(".wave")
+    assert await wave.get_attribute("aria-label") == "Position in greeting.wav"
+    assert await wave.get_attribute("aria-valuemax") == "7"
+    for key, seconds in (
+        ("ArrowRight", 5),
+        ("End", 7),
+        ("ArrowLeft", 2),
+        ("Home", 0),
+        ("PageUp", 1),
+        ("PageDown", 0),
+        ("ArrowDown", 0),
+    ):
+        await wave.press(key)
+        assert await wave.get_attribute("aria-valuenow") == str(seconds), key
+    await wave.press("PageUp")
+    assert await wave.get_attribute("aria-valuetext") == "0 seconds of 7 seconds"
 
 
 # --- uploads ----------------------------------------------------------------------------
@@ -227,7 +269,7 @@ async def test_a_cancelled_upload_leaves_nothing(page: Page, emulated: Backblaze
 
 
 async def test_a_file_that_may_not_be_uploaded_is_refused_with_a_reason(page: Page) -> None:
-    text = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no audio"}
+    text: Any = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no audio"}
     await page.set_input_files("#files", [text])
     await page.wait_for_selector(".upload[data-state=failed]")
     assert "text/plain" in await page.inner_text(".upload-status")
@@ -284,3 +326,51 @@ async def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
         await page.click(f".tab[data-view={view}]")
         await page.wait_for_selector("#view[aria-busy=false]")
         assert await page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+# --- accessibility ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_no_fault(
+    chromium: Browser, address: str, emulated: BackblazeStorage, scheme: Any
+) -> None:
+    axe = bundle(Path(__file__).parent / "axe")
+    await emulated.admin.allow_browser_uploads(address, preset="put")
+    await emulated.upload_recording("anna.CA1", SPEECH, "greeting.wav")
+    deleted = await emulated.upload_recording("anna.CA2", SPEECH, "deleted.wav")
+    await emulated.delete_file(deleted.key)
+    context = await chromium.new_context(
+        base_url=address, color_scheme=scheme, reduced_motion="reduce", permissions=["microphone"]
+    )
+    context.set_default_timeout(PATIENCE_MS)
+    page = await context.new_page()
+    found: dict[str, Any] = {}
+
+    async def check(state: str) -> None:
+        await page.evaluate(axe)
+        result = await page.evaluate("axe.run({ resultTypes: ['violations'] })")
+        if result["violations"]:
+            found[state] = [
+                (fault["id"], [node["html"] for node in fault["nodes"]])
+                for fault in result["violations"]
+            ]
+
+    await page.goto("/")
+    await page.wait_for_selector("#sign-in-form")
+    await check("sign-in")
+    page = await signed_in(context)
+    await page.wait_for_selector(".wave[data-state=ready]")
+    await page.click(".play")
+    await check("recordings")
+    for view, shown in (("deleted", ".row-restore"), ("usage", ".figures")):
+        await page.click(f".tab[data-view={view}]")
+        await page.wait_for_selector(shown)
+        await check(view)
+    text: Any = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"a"}
+    await page.set_input_files("#files", [text])
+    await page.wait_for_selector(".upload[data-state=failed]")
+    await record(page, 1)
+    await check("recording")
+    await context.close()
+    assert found == {}
