@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
-from careflow_storage._s3.headers.metadata import (
-    META_PREFIX,
-    decode_metadata,
-    encode_metadata,
-    is_header_value,
-)
+from careflow_storage._s3.headers.kept import kept_headers
+from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.control_plane import CopySource
 from careflow_storage._s3.requests.versions import checked_version_id
@@ -20,7 +16,7 @@ from careflow_storage._s3.responses.lengths import part_count
 from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage._transfer.copy import PARTIAL_HEADER, Copied, copy
+from careflow_storage._transfer.copy import Copied, copy
 from careflow_storage._transfer.upload.existing import find_existing
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.options import UploadOptions
@@ -44,14 +40,6 @@ else:
     models = LazyModule("careflow_storage.admin.models")
 
 _NEEDS = (models,)
-_KEPT = (
-    "content-type",
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "expires",
-)
 # The limit of B2's "Add File Information" in buckets that encrypt, as all new ones do.
 _MAX_METADATA_BYTES = 2048
 
@@ -210,7 +198,7 @@ class CopyOf(NamedTuple):
             raise PreconditionFailedError(
                 "The key exists already.", operation="HeadObject", key=target, status=412
             )
-        headers = _kept_headers(self.head, with_metadata=keep_metadata)
+        headers = kept_headers(self.head, with_metadata=keep_metadata)
         headers |= {**(changed or {}), **encryption_headers(encryption)}
         source = CopySource(file.key, self.version_id, file.size, file.etag, self.encryption)
         try:
@@ -260,25 +248,6 @@ def _existing_copy(source: str, version_id: str | None, head: ObjectHead) -> Cop
         version_id=head.file.version_id,
         parts=part_count(head.file.etag) or 1,
     )
-
-
-def _kept_headers(head: ObjectHead, *, with_metadata: bool) -> dict[str, str]:
-    """Return the headers of the source that the copy keeps."""
-    headers: dict[str, str] = {}
-    for raw_name, value in head.headers.items():
-        name = raw_name.lower()
-        if name == PARTIAL_HEADER or (with_metadata and name.startswith(META_PREFIX)):
-            headers |= _metadata_header(name, value)
-        elif name in _KEPT and is_header_value(value):
-            headers[name] = value
-    return headers
-
-
-def _metadata_header(name: str, value: str) -> dict[str, str]:
-    # Unchanged where possible: other writers may use names and encodings of their own.
-    if is_header_value(value):
-        return {name: value}
-    return encode_metadata(decode_metadata({name: value}))
 
 
 def _marker(head: ObjectHead, headers: Mapping[str, str]) -> UploadMarker | None:

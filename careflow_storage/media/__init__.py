@@ -1,4 +1,4 @@
-"""Facts about recordings, their waveforms, and indexes for those that browsers recorded.
+"""Formats and waveforms of recordings; a duration and an index for what browsers recorded.
 
 ::
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from careflow_storage.media.errors import MediaProcessError, UnsupportedMediaError
     from careflow_storage.media.models import MediaInfo, Waveform, WaveformTrack
     from careflow_storage.media.probing import RawFormat, probe
+    from careflow_storage.media.seekable import make_seekable
     from careflow_storage.media.waveforms import waveform
 else:
     __getattr__, __dir__ = lazy_exports(
@@ -27,6 +28,7 @@ else:
             "careflow_storage.media.errors": ("MediaProcessError", "UnsupportedMediaError"),
             "careflow_storage.media.models": ("MediaInfo", "Waveform", "WaveformTrack"),
             "careflow_storage.media.probing": ("RawFormat", "probe"),
+            "careflow_storage.media.seekable": ("make_seekable",),
             "careflow_storage.media.waveforms": ("waveform",),
         },
     )
@@ -38,6 +40,7 @@ __all__ = [
     "UnsupportedMediaError",
     "Waveform",
     "WaveformTrack",
+    "make_seekable",
     "probe",
     "waveform",
 ]

@@ -31,13 +31,15 @@ class Limits(NamedTuple):
     cpu_seconds: int
     cpu_seconds_per_mib: float
     memory: int
-    written: int = 0
     files: int = 0
+    writes: bool = False
 
     def of(self, size: int) -> dict[str, int]:
         """Return the limits as the child process takes them."""
         cpu = self.cpu_seconds + int(self.cpu_seconds_per_mib * size / MiB)
-        return {"cpu": cpu, "memory": self.memory, "written": self.written, "files": self.files}
+        # An index is smaller than what it is the index of.
+        written = size + size // 2 + MiB if self.writes else 0
+        return {"cpu": cpu, "memory": self.memory, "written": written, "files": self.files}
 
 
 class TaskResult(NamedTuple):

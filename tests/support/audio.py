@@ -13,6 +13,11 @@ DATA = Path(__file__).parents[1] / "data"
 RATE = 8000
 
 
+def recorded(ending: str) -> bytes:
+    """What the MediaRecorder of Chromium wrote."""
+    return (DATA / f"mediarecorder/recorded.{ending}").read_bytes()
+
+
 def greeting(ending: str) -> bytes:
     """A real recording of 7.3 seconds."""
     return (DATA / f"greeting.{ending}").read_bytes()

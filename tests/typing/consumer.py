@@ -121,6 +121,7 @@ from careflow_storage.media import (
     UnsupportedMediaError,
     Waveform,
     WaveformTrack,
+    make_seekable,
     probe,
     waveform,
 )
@@ -301,6 +302,7 @@ async def media(storage: BackblazeStorage, key: CustomerKey) -> None:
     except (UnsupportedMediaError, MediaProcessError):
         return
     assert_type(info, MediaInfo)
+    assert_type(await make_seekable(storage, "key", encryption=key, timeout=9), UploadResult)
     assert_type(info.duration, float)
     assert_type(info.video_codec, str | None)
     assert_type(shape, Waveform)

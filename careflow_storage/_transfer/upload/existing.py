@@ -52,9 +52,8 @@ async def existing_result(
     head = await find_existing(context, key, headers)
     if head is None:
         return None
-    file = head.file
-    found = _MD5_ETAG.fullmatch(file.etag) if has_md5_etag(head.headers) else None
-    if found is None:
+    result = result_of(context, head)
+    if result is None:
         raise PreconditionFailedError(
             "The key exists already, and the server does not report its checksum.",
             operation="HeadObject",
@@ -62,15 +61,31 @@ async def existing_result(
             status=412,
             hint='Objects with a customer\'s key are such: use if_exists="error".',
         )
+    return result
+
+
+def result_of(
+    context: TransferContext, head: ObjectHead, checksum: Checksum | None = None
+) -> UploadResult | None:
+    """Return the result of the upload that stored this object, which took no bytes now.
+
+    None if the server does not report its checksum, and ``checksum`` is not known either.
+    """
+    file = head.file
     parts = part_count(file.etag)
+    found = _MD5_ETAG.fullmatch(file.etag) if has_md5_etag(head.headers) else None
+    if checksum is None:
+        if found is None:
+            return None
+        checksum = Checksum(algorithm="md5", value=found[1], parts=parts)
     return upload_result(
         context,
-        key,
+        file.key,
         StoreResult(file.etag, file.version_id, head.headers),
         size=file.size,
         parts=parts or 1,
         content_type=file.content_type,
-        checksum=Checksum(algorithm="md5", value=found[1], parts=parts),
+        checksum=checksum,
         reused=file.size,
         partial=file.partial,
     )

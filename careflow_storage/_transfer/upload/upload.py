@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.objects import StoreResult
@@ -42,12 +43,14 @@ async def upload(
     name: str,
     progress: ProgressCallback | None,
     is_new: bool = False,
+    kept: Mapping[str, str] | None = None,
 ) -> UploadResult:
     """Upload ``body`` to ``key``. The ending of ``name`` may decide the content type.
 
-    ``is_new``: the caller has looked the key up, and it does not exist.
+    ``is_new``: the caller has looked the key up, and it does not exist. ``kept``: headers of the
+    object whose next version this is.
     """
-    headers = options.headers(context.settings.endpoint)
+    headers = {**(kept or {}), **options.headers(context.settings.endpoint)}
     if not options.return_existing:
         return await _upload(context, key, body, options, headers, name, progress, is_new=is_new)
     if not is_new and (existing := await existing_result(context, key, headers)):

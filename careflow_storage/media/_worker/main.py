@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from careflow_storage.media._worker.channel import Channel, RangeFile
@@ -45,14 +45,15 @@ def main(name: str) -> None:
         channel.send(READY)
         try:
             job = channel.receive_job()
-            output = job.get("directory")
+            output = job.get("output")
             apply_limits(**job["limits"])
             kind, content = _run(task, RangeFile(channel, job["size"]), job)
             channel.send(kind, content)
         except ParentGoneError:
             # The parent removes it otherwise.
             if output is not None:
-                shutil.rmtree(output, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    Path(output).unlink()
             raise
     # Nothing is left to do, and destructors of damaged media may crash.
     os._exit(0)

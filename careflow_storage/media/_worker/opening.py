@@ -28,12 +28,14 @@ _CODECS = (
     *("pcm_s8", "pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"),
     *("pcm_u8",),
 )
+# Muxers need facts of the video that only its decoder finds.
+_VIDEO_CODECS = ("av1", "h264", "hevc", "libdav1d", "vp8", "vp9")
 _MAX_RATE = 768_000
 _MAX_SECONDS = 31 * 24 * 3600
 
 
-def open_media(file: RangeFile, container: Container) -> InputContainer:
-    """Open the file."""
+def open_media(file: RangeFile, container: Container, *, video: bool = False) -> InputContainer:
+    """Open the file; with ``video`` its streams of video can be written again."""
     file.seek(0)
     return av.open(
         file,
@@ -44,7 +46,7 @@ def open_media(file: RangeFile, container: Container) -> InputContainer:
             # No name of a protocol: whatever a file refers to is not opened.
             "protocol_whitelist": "none",
             "format_whitelist": av.ContainerFormat(container.demuxer, "r").name,
-            "codec_whitelist": ",".join(_CODECS),
+            "codec_whitelist": ",".join((*_CODECS, *_VIDEO_CODECS) if video else _CODECS),
             "probesize": "1000000",
         },
         # Text in any encoding comes back as it was.

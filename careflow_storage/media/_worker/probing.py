@@ -60,9 +60,6 @@ def probe(file: RangeFile, job: dict[str, Any]) -> dict[str, Any]:
     seekable = is_seekable(file, container)
     with open_media(file, container) as media:
         audio = audio_of(media)
-        video = [
-            stream for stream in media.streams.video if not stream.disposition & _ATTACHED_PICTURE
-        ]
         duration = media.duration
         if duration is None or not _states_duration(file, container):
             seconds = measured_duration(media, audio)
@@ -71,12 +68,22 @@ def probe(file: RangeFile, job: dict[str, Any]) -> dict[str, Any]:
         return {
             "container": container.name,
             "codec": audio.codec_context.codec.canonical_name,
-            "video_codec": video[0].codec_context.codec.canonical_name if video else None,
+            "video_codec": _video_codec(media),
             "channels": audio.channels,
             "sample_rate": audio.rate,
             "duration": check_duration(seconds),
             "seekable": seekable,
         }
+
+
+def _video_codec(media: InputContainer) -> str | None:
+    for stream in media.streams.video:
+        # A stream of an unknown codec has no context, whatever the types of PyAV say.
+        context = getattr(stream, "codec_context", None)
+        if not stream.disposition & _ATTACHED_PICTURE and context is not None:
+            name: str = context.codec.canonical_name
+            return name
+    return None
 
 
 def measured_duration(media: InputContainer, audio: AudioStream) -> float:
