@@ -223,7 +223,7 @@ async def chromium(chromium_arguments: tuple[str, ...]) -> AsyncIterator[Browser
 @pytest.fixture
 async def tab(chromium: Browser) -> Page:
     """A page of Chromium, with cookies and storage of its own."""
-    return await chromium.new_page()
+    return await (await chromium.new_context()).new_page()
 
 
 def _new_bucket_name() -> str:

@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Literal
 
-from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
-from careflow_storage._s3.requests.parts import ListedPart, latest_parts
-from careflow_storage._s3.requests.presign import Grant, presign_one
+from careflow_storage._s3.requests.parts import latest_parts
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
-from careflow_storage._transfer.upload.options import UploadOptions
-from careflow_storage._transfer.upload.result import upload_result
-from careflow_storage.browser.checks import check_parts
-from careflow_storage.browser.errors import UploadIncompleteError, UploadMismatchError
+from careflow_storage._transfer.upload.multipart import MultipartUpload
+from careflow_storage.browser.completion import complete_parts, result_of, stored_object
+from careflow_storage.browser.errors import UploadIncompleteError
 from careflow_storage.browser.models import BrowserUpload, UploadedPart
 from careflow_storage.browser.policy import MAX_PUT_BYTES, UploadPolicy
-from careflow_storage.browser.tickets import LEEWAY, Ticket, TicketSigner
-from careflow_storage.errors import (
-    AccessDeniedError,
-    InvalidInputError,
-    NoSuchKeyError,
-    NoSuchUploadError,
-)
-from careflow_storage.models import Checksum, SignedRequest, UploadResult
+from careflow_storage.browser.requests import RequestMethod, UploadRequests
+from careflow_storage.browser.tickets import Ticket, TicketSigner
+from careflow_storage.errors import InvalidInputError, NoSuchUploadError
+from careflow_storage.models import SignedRequest, UploadResult
 from careflow_storage.recordings import RecordingClock, recording_key
 from careflow_storage.storage import BackblazeStorage
-
-_LONGEST_UPLOAD_ID = 1024
-
-RequestMethod = Literal["PUT", "POST", "GET", "DELETE"]
 
 
 class BrowserUploads:
@@ -64,6 +51,7 @@ class BrowserUploads:
         self._signer = TicketSigner(secret)
         self._clock = RecordingClock()
         self.policy: UploadPolicy = policy or UploadPolicy()
+        self._requests = UploadRequests(storage, self.policy)
 
     async def create(
         self,
@@ -120,16 +108,10 @@ class BrowserUploads:
                 subject=_checked_subject(subject),
                 expires=int(now.timestamp()) + self.policy.expires_in,
             )
-            headers = self._headers(ticket)
-            context = self._storage._context()
+            self._requests.object_headers(ticket)  # refuses wrong metadata before any request
             text = self._signer.issue(ticket)
             if in_parts and not begun_by_page:
-                begun = await context.multipart.create(key, headers, "md5")
-                try:
-                    text = self._signer.issue(replace(ticket, upload_id=begun.upload_id))
-                except InvalidInputError:
-                    await context.multipart.abort(key, begun.upload_id)
-                    raise
+                text = await self._begin(ticket)
         return BrowserUpload(
             key=key,
             ticket=text,
@@ -163,7 +145,7 @@ class BrowserUploads:
             valid = self._signer.verify(ticket, subject=subject)
             if valid.part_size and valid.upload_id is None:
                 raise InvalidInputError("The page begins this upload: use sign_request().")
-            return await self._signed_put(valid, valid.upload_id, part)
+            return await self._requests.put(valid, valid.upload_id, part)
 
     async def sign_request(
         self,
@@ -207,20 +189,10 @@ class BrowserUploads:
             if not valid.part_size:
                 if method != "PUT" or upload_id is not None:
                     raise InvalidInputError("This upload is one PUT.")
-                return await self._signed_put(valid, None, part)
+                return await self._requests.put(valid, None, part)
             if valid.upload_id is not None:
                 raise InvalidInputError("The server begins and ends this upload: use sign().")
-            if upload_id is not None:
-                _check_upload_id(upload_id)
-            if method == "PUT" and upload_id is not None:
-                return await self._signed_put(valid, upload_id, part)
-            if part is not None or method not in ("POST", "GET", "DELETE"):
-                raise InvalidInputError(f"An upload in parts has no such {method!r} request.")
-            if upload_id is None:
-                if method != "POST":
-                    raise InvalidInputError(f"{method} needs upload_id.")
-                return await self._signed(valid, "POST", {"uploads": ""}, self._headers(valid))
-            return await self._signed(valid, method, {"uploadId": upload_id}, {})
+            return await self._requests.multipart(valid, method, upload_id, part)
 
     async def list_parts(
         self, ticket: str, *, subject: str | None = None, timeout: float | None = None
@@ -277,10 +249,11 @@ class BrowserUploads:
         """
         async with self._storage._call("BrowserUploads.complete", timeout=timeout):
             valid = self._signer.verify(ticket, subject=subject)
+            context = self._storage._context()
             reported = None if parts is None else list(parts)
             if valid.upload_id is not None:
-                await self._complete_parts(valid, valid.upload_id, reported)
-            found = await self._stored(valid)
+                await complete_parts(context, valid, valid.upload_id, reported)
+            found = await stored_object(context, valid)
             if found is None and valid.upload_id is not None:
                 raise NoSuchUploadError(
                     "The upload was aborted.", key=valid.key, hint="Start the upload again."
@@ -291,22 +264,21 @@ class BrowserUploads:
                     key=valid.key,
                     hint="Complete the upload after the last request to the bucket has succeeded.",
                 )
-            return self._result(valid, found)
+            return result_of(context, valid, found)
 
     async def abort(
         self, ticket: str, *, subject: str | None = None, timeout: float | None = None
     ) -> None:
         """Abort the upload and drop its parts. Safe to repeat. 1 request.
 
-        One request more per upload that a page has begun itself. A completed file stays: delete
-        it with `BackblazeStorage.delete_file`.
+        One request more per upload that a page has begun itself. An expired ticket may still abort
+        its upload. A completed file stays: delete it with `BackblazeStorage.delete_file`.
 
         Raises:
             InvalidTicketError: The ticket is not valid, or belongs to another subject.
-            ExpiredTicketError: The ticket has expired.
         """
         async with self._storage._call("BrowserUploads.abort", timeout=timeout):
-            valid = self._signer.verify(ticket, subject=subject)
+            valid = self._signer.verify(ticket, subject=subject, allow_expired=True)
             context = self._storage._context()
             if valid.upload_id is not None:
                 upload_ids = [valid.upload_id]
@@ -319,111 +291,26 @@ class BrowserUploads:
                 with contextlib.suppress(NoSuchUploadError):
                     await context.multipart.abort(valid.key, upload_id)
 
-    def _headers(self, ticket: Ticket) -> dict[str, str]:
-        options = UploadOptions(content_type=ticket.content_type, metadata=ticket.metadata)
-        headers = options.headers(self._storage.settings.endpoint)
-        return headers | {MARKER_HEADER: ticket.marker}
-
-    async def _signed_put(
-        self, ticket: Ticket, upload_id: str | None, part: int | None
-    ) -> SignedRequest:
-        if upload_id is not None:
-            params = {"partNumber": str(part), "uploadId": upload_id}
-            return await self._signed(ticket, "PUT", params, {}, ticket.part_length(part))
-        if part is not None:
-            raise InvalidInputError("This upload is one PUT: it has no parts.")
-        return await self._signed(ticket, "PUT", {}, self._headers(ticket), ticket.size)
-
-    async def _signed(
-        self,
-        ticket: Ticket,
-        method: RequestMethod,
-        params: dict[str, str],
-        headers: dict[str, str],
-        length: int | None = None,
-    ) -> SignedRequest:
-        # Browsers set Content-Length themselves: it is signed, and not among the headers.
-        signed = headers if length is None else {**headers, "content-length": str(length)}
-        left = ticket.expires + LEEWAY - datetime.now(UTC).timestamp()
-        seconds = min(self.policy.url_expires_in, max(1, math.ceil(left)))
-        session = self._storage._context().session
-        url, expires_at = await presign_one(
-            session, ticket.key, Grant(method, seconds, params, signed)
-        )
-        return SignedRequest(method=method, url=url, headers=headers, expires_at=expires_at)
-
-    async def _complete_parts(
-        self, ticket: Ticket, upload_id: str, reported: list[UploadedPart] | None
-    ) -> None:
-        multipart = self._storage._context().multipart
-        # Completed before or aborted: the object's marker decides which.
-        with contextlib.suppress(NoSuchUploadError):
-            held = _chosen(await multipart.list_parts(ticket.key, upload_id), reported or ())
-            check_parts(ticket, held, reported)
-            await multipart.complete(ticket.key, upload_id, _etags(held), "md5")
-
-    async def _stored(self, ticket: Ticket) -> ObjectHead | None:
-        """Return the object if it is that of this ticket; erase it if it does not fit."""
-        requests = self._storage._context().requests
+    async def _begin(self, ticket: Ticket) -> str:
+        """Begin the multipart upload; return the ticket with its ID. A failure leaves none."""
+        context = self._storage._context()
+        headers = self._requests.object_headers(ticket)
+        sizes = PartSizes(ticket.part_size, 0)
+        upload = MultipartUpload(context, ticket.key, headers, sizes, algorithm="md5")
         try:
-            head = await requests.head_object(ticket.key)
-        except NoSuchKeyError:
-            return None
-        if head.upload_marker != ticket.marker:
-            return None
-        file = head.file
-        if (file.size, file.content_type) == (ticket.size, ticket.content_type):
-            return head
-        hint = "Start the upload again."
-        try:
-            await requests.delete_object(ticket.key, version_id=file.version_id)
-        except AccessDeniedError:
-            hint = "The key may not delete it: delete it yourself."
-        raise UploadMismatchError(
-            f"The stored file has {file.size} bytes of type {file.content_type!r}, not "
-            f"{ticket.size} of {ticket.content_type!r}.",
-            key=ticket.key,
-            hint=hint,
-        )
-
-    def _result(self, ticket: Ticket, found: ObjectHead) -> UploadResult:
-        file, parts = found.file, ticket.part_count
-        digest, hyphen, _ = file.etag.partition("-")
-        return upload_result(
-            self._storage._context(),
-            file.key,
-            StoreResult(file.etag, file.version_id, found.headers),
-            size=file.size,
-            parts=parts,
-            content_type=file.content_type,
-            checksum=Checksum(algorithm="md5", value=digest, parts=parts if hyphen else None),
-        )
-
-
-def _chosen(parts: Sequence[ListedPart], reported: Iterable[UploadedPart]) -> list[ListedPart]:
-    """Return one part for each number: the reported one, else the one that was sent last.
-
-    S3 keeps only the last. SeaweedFS keeps each, and completes with the one whose ETag it is given.
-    """
-    chosen = {part.number: part for part in latest_parts(parts)}
-    sent = {(part.number, part.etag.strip('"')) for part in reported}
-    chosen |= {part.number: part for part in parts if (part.number, part.etag) in sent}
-    return [chosen[number] for number in sorted(chosen)]
-
-
-def _etags(parts: Sequence[ListedPart]) -> list[tuple[str, bytes]]:
-    return [(part.etag, b"") for part in parts]
+            await upload.begin()
+            return self._signer.issue(
+                replace(ticket, upload_id=upload.upload_id, marker=upload.headers[MARKER_HEADER])
+            )
+        except BaseException as error:
+            await upload.abandon(error)
+            raise
+        finally:
+            # The browser continues it from here on.
+            context.living.discard(upload.upload_id or "")
 
 
 def _checked_subject(subject: object) -> str | None:
     if subject is None or (isinstance(subject, str) and subject):
         return subject
     raise InvalidInputError(f"subject must be a str that is not empty, not {subject!r}.")
-
-
-def _check_upload_id(upload_id: object) -> None:
-    good = isinstance(upload_id, str) and upload_id.isascii() and upload_id.isprintable()
-    if not good or not 1 <= len(str(upload_id)) <= _LONGEST_UPLOAD_ID:
-        raise InvalidInputError(
-            f"upload_id must be 1 to {_LONGEST_UPLOAD_ID} printable ASCII characters."
-        )

@@ -97,11 +97,20 @@ class TicketSigner:
             )
         return text
 
-    def verify(self, text: str, *, subject: str | None, now: datetime | None = None) -> Ticket:
+    def verify(
+        self,
+        text: str,
+        *,
+        subject: str | None,
+        now: datetime | None = None,
+        allow_expired: bool = False,
+    ) -> Ticket:
         """Return the content of a ticket.
 
         Args:
             subject: Who presents it. A ticket is valid for the subject it was issued to only.
+            now: The time; by default the current one.
+            allow_expired: Whether an expired ticket is valid, too.
 
         Raises:
             InvalidTicketError: It was not issued with one of the secrets, or not to ``subject``.
@@ -110,7 +119,7 @@ class TicketSigner:
         ticket = self._read(text)
         if ticket.subject != subject:
             raise InvalidTicketError("The upload ticket was issued to another subject.")
-        if ticket.expires + LEEWAY <= (now or datetime.now(UTC)).timestamp():
+        if not allow_expired and ticket.expires + LEEWAY <= (now or datetime.now(UTC)).timestamp():
             raise ExpiredTicketError(
                 f"The upload ticket expired at {ticket.expires_at:%Y-%m-%d %H:%M:%S} UTC.",
                 hint="Start the upload again. For slow uploads raise expires_in of UploadPolicy.",

@@ -229,7 +229,7 @@ class _Routes:
         begun_by_page: bool = False,
     ) -> BrowserUpload:
         call_id = await _allowed(self._call_id_of, request, metadata)
-        return await self._broker.create(
+        upload = await self._broker.create(
             call_id,
             file.get("filename", ""),
             content_type=file.get("type", ""),
@@ -238,6 +238,10 @@ class _Routes:
             multipart=multipart,
             begun_by_page=begun_by_page,
         )
+        if upload.multipart and not begun_by_page and await request.is_disconnected():
+            # The page has left without the ticket, so it cannot abort the upload.
+            await self._broker.abort(upload.ticket, subject=subject)
+        return upload
 
 
 async def _allowed(function: Callable[..., Any], *arguments: Any) -> Any:

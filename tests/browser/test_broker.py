@@ -27,6 +27,7 @@ from careflow_storage.browser.tickets import LEEWAY
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise
+from tests.support.cancelled import cancelled_at_step
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -214,6 +215,49 @@ async def test_an_aborted_upload_leaves_nothing_and_cannot_be_completed(
         await broker.complete(upload.ticket)
 
 
+async def test_a_part_that_changes_during_the_completion_is_no_failure_of_the_storage(
+    emulated: BackblazeStorage, b2_server: B2Server, browser: httpx.AsyncClient
+) -> None:
+    broker = BrowserUploads(emulated, secret=SECRET, policy=POLICY)
+    upload = await create(broker, LARGE)
+    await send_parts(browser, broker, upload, LARGE)
+    b2_server.faults.next("CompleteMultipartUpload", status=400, code="InvalidPart")
+    with pytest.raises(UploadIncompleteError, match="sent again"):
+        await broker.complete(upload.ticket)
+    assert (await broker.complete(upload.ticket)).size == len(LARGE)
+
+
+async def test_a_creation_that_is_cancelled_at_any_moment_leaves_no_upload(
+    emulated: BackblazeStorage,
+) -> None:
+    broker = BrowserUploads(emulated, secret=SECRET, policy=POLICY)
+    step = 1
+    while await cancelled_at_step(create(broker, LARGE), step):
+        assert await emulated.list_incomplete_uploads() == []
+        step += 1
+    assert len(await emulated.list_incomplete_uploads()) == 1
+
+
+async def test_an_expired_ticket_can_only_abort(
+    emulated: BackblazeStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = BrowserUploads(emulated, secret=SECRET, policy=POLICY)
+    for begun_by_page in (False, True):
+        upload = await create(broker, LARGE, subject="user 1", begun_by_page=begun_by_page)
+        with monkeypatch.context() as patch:
+            patch.setattr("careflow_storage.browser.tickets.LEEWAY", -POLICY.expires_in)
+            for call in (
+                broker.sign_request(upload.ticket, "POST", subject="user 1"),
+                broker.complete(upload.ticket, subject="user 1"),
+            ):
+                with pytest.raises(ExpiredTicketError):
+                    await call
+            with pytest.raises(InvalidTicketError, match="another subject"):
+                await broker.abort(upload.ticket, subject="user 2")
+            await broker.abort(upload.ticket, subject="user 1")
+    assert await emulated.list_incomplete_uploads() == []
+
+
 class TestBegunByThePage:
     async def begin(self, browser: httpx.AsyncClient, signed: SignedRequest) -> str:
         response = await send(browser, signed)
@@ -228,10 +272,11 @@ class TestBegunByThePage:
         broker: BrowserUploads,
         upload: BrowserUpload,
         upload_id: str,
-        count: int,
-    ) -> None:
+        numbers: list[int],
+    ) -> int:
+        """Send these parts, and complete the upload with them in this order; return the status."""
         listed = ""
-        for number in range(1, count + 1):
+        for number in numbers:
             signed = await broker.sign_request(
                 upload.ticket, "PUT", upload_id=upload_id, part=number
             )
@@ -245,7 +290,17 @@ class TestBegunByThePage:
         response = await browser.post(
             signed.url, content=body, headers={"content-type": "application/xml"}
         )
-        assert response.status_code == 200, response.text
+        return response.status_code
+
+    async def test_parts_completed_in_the_wrong_order_are_no_file(
+        self, broker: BrowserUploads, storage: BackblazeStorage, browser: httpx.AsyncClient
+    ) -> None:
+        upload = await create(broker, LARGE, begun_by_page=True)
+        upload_id = await self.begin(browser, await broker.sign_request(upload.ticket, "POST"))
+        assert await self.finish(browser, broker, upload, upload_id, [2, 1, 3]) == 400
+        with pytest.raises(UploadIncompleteError):
+            await broker.complete(upload.ticket)
+        assert not await storage.file_exists(upload.key)
 
     async def test_the_whole_file_is_stored(
         self, broker: BrowserUploads, storage: BackblazeStorage, browser: httpx.AsyncClient
@@ -257,7 +312,7 @@ class TestBegunByThePage:
         assert (await send(browser, signed)).status_code == 200
         with pytest.raises(UploadIncompleteError):
             await broker.complete(upload.ticket)
-        await self.finish(browser, broker, upload, upload_id, 3)
+        assert await self.finish(browser, broker, upload, upload_id, [1, 2, 3]) == 200
         assert (await broker.complete(upload.ticket)).size == len(LARGE)
         assert await storage.get_file(upload.key) == LARGE
 
@@ -266,7 +321,7 @@ class TestBegunByThePage:
     ) -> None:
         upload = await create(broker, LARGE, begun_by_page=True)
         upload_id = await self.begin(browser, await broker.sign_request(upload.ticket, "POST"))
-        await self.finish(browser, broker, upload, upload_id, 2)
+        assert await self.finish(browser, broker, upload, upload_id, [1, 2]) == 200
         with pytest.raises(UploadMismatchError, match="10485760 bytes"):
             await broker.complete(upload.ticket)
         assert not await storage.file_exists(upload.key)

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from careflow_storage import BackblazeStorage
-from tests.support.upload_site import Site, running
+from tests.support.upload_site import Site, on_both_servers, running
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
 
 
 @pytest.fixture
-async def site(seaweed_storage: BackblazeStorage) -> AsyncIterator[Site]:
-    async with running(Site(seaweed_storage)) as opened:
+async def site(bucket: BackblazeStorage) -> AsyncIterator[Site]:
+    async with running(Site(bucket)) as opened:
         yield opened
 
 
+@on_both_servers
 @pytest.mark.parametrize("name", ["small", "large"])
 @pytest.mark.parametrize(("version", "preset"), [(5, "put"), (6, "multipart")])
 async def test_uppy_uploads_a_file(
@@ -32,6 +33,7 @@ async def test_uppy_uploads_a_file(
     assert await site.storage.list_incomplete_uploads() == []
 
 
+@on_both_servers
 @pytest.mark.parametrize("name", ["small", "large"])
 async def test_plain_javascript_uploads_a_file(site: Site, tab: Page, name: str) -> None:
     await site.storage.admin.allow_browser_uploads([site.url], preset="put")

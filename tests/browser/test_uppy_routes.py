@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -188,8 +189,56 @@ async def test_the_routes_can_be_mounted_in_starlette(emulated: BackblazeStorage
         assert (await client.delete(f"s3/multipart/{begun.json()['uploadId']}")).json() == {}
 
 
+async def test_an_upload_whose_page_has_left_meanwhile_is_aborted(
+    emulated: BackblazeStorage,
+) -> None:
+    reached, aborted = asyncio.Event(), asyncio.Event()
+
+    class Broker(BrowserUploads):
+        async def abort(self, ticket: str, **options: Any) -> None:
+            assert len(await emulated.list_incomplete_uploads()) == 1
+            await super().abort(ticket, **options)
+            aborted.set()
+
+    async def call_id(request: Request, metadata: Mapping[str, str]) -> str:
+        reached.set()
+        assert (await request.receive())["type"] == "http.disconnect"
+        return "CA1"
+
+    broker = Broker(emulated, secret=SECRET)
+    app = Starlette(
+        routes=uppy_router(broker, authorize=lambda request: "me", call_id_of=call_id).routes
+    )
+    async with served(app) as url, httpx.AsyncClient(base_url=url) as client:
+        leaving = asyncio.create_task(client.post("s3/multipart", json=FILE))
+        await reached.wait()
+        leaving.cancel()
+        await aborted.wait()
+    assert await emulated.list_incomplete_uploads() == []
+
+
 @pytest.mark.parametrize("storage", ["emulator"], indirect=True)
 class TestRefused:
+    async def test_a_ticket_of_another_secret(
+        self, page: httpx.AsyncClient, storage: BackblazeStorage
+    ) -> None:
+        other = BrowserUploads(storage, secret=SECRET[::-1])
+        upload = await other.create(
+            "CA1", "a.webm", content_type="audio/webm", size=len(DATA), subject="user 1"
+        )
+        response = await page.get(f"s3/multipart/{upload.ticket}/1")
+        assert response.status_code == 403
+        assert "not valid" in response.json()["message"]
+
+    async def test_a_clock_that_is_off_is_a_failure_of_the_server_alone(
+        self, page: httpx.AsyncClient, b2_server: B2Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        b2_server.faults.always("CreateMultipartUpload", status=403, code="RequestTimeTooSkewed")
+        response = await page.post("s3/multipart", json=FILE)
+        assert response.status_code == 502
+        assert "clock" not in response.text
+        assert "RequestTimeTooSkewed" in caplog.text
+
     @pytest.mark.parametrize(("name", "status"), [("", 401), ("locked", 403), ("slow down", 429)])
     async def test_who_may_not_upload(
         self, page: httpx.AsyncClient, storage: BackblazeStorage, name: str, status: int
@@ -239,6 +288,17 @@ class TestRefused:
             ({"metadata": {"size": 5}}, 422),
             ({"metadata": ["size"]}, 422),
             ({"filename": "../a.webm"}, 422),
+            ({"filename": "../../x"}, 422),
+            ({"filename": "C:\\x.webm"}, 422),
+            ({"filename": "a\0.webm"}, 422),
+            ({"filename": "a\r\nx.webm"}, 422),
+            ({"filename": "a" * 300}, 422),
+            ({"filename": "ä" * 150}, 422),
+            ({"filename": "a\u202emp3.exe"}, 422),
+            ({"filename": "a\ud800.webm"}, 422),
+            ({"filename": ".."}, 422),
+            ({"type": "audio/\ud800"}, 415),
+            ({"metadata": {**META, "call_id": "\ud800"}}, 422),
             ({"filename": 5}, 422),
             ({"filename": ""}, 422),
         ],
@@ -250,8 +310,14 @@ class TestRefused:
         change: dict[str, Any],
         status: int,
     ) -> None:
-        response = await page.post("s3/multipart", json=FILE | change)
+        # In ASCII, since half of a surrogate pair can be in JSON, but not in UTF-8.
+        response = await page.post(
+            "s3/multipart",
+            content=json.dumps(FILE | change),
+            headers={"content-type": "application/json"},
+        )
         assert response.status_code == status, response.text
+        assert set(response.json()) == {"message"}
         assert storage.request_counts() == {}
 
     @pytest.mark.parametrize(
