@@ -112,6 +112,15 @@ async def test_the_python_of_a_document_runs_as_pasted(document: Path, reader: P
     assert not left_open
 
 
+def test_the_excerpts_of_the_web_apps_are_verbatim() -> None:
+    examples = [read(path) for path in sorted((ROOT / "examples/web_frameworks").glob("*.py"))]
+    document = read(ROOT / "docs/web-frameworks.md")
+    excerpts = [found[2].rstrip() for found in _FENCE.finditer(document) if found[1] == "py"]
+    assert len(excerpts) == len(examples)
+    for excerpt in excerpts:
+        assert any(excerpt in example for example in examples), excerpt
+
+
 def is_open(value: object) -> bool:
     return isinstance(value, BackblazeStorage) and value._runtime.state == "open"
 

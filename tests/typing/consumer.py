@@ -77,6 +77,12 @@ from careflow_storage.browser import (
 )
 from careflow_storage.content_types import detect_content_type
 from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
+from careflow_storage.integrations.asgi import (
+    ClientDisconnectedError,
+    RequestBody,
+    StreamedBodies,
+    streamed_body,
+)
 from careflow_storage.integrations.fastapi import (
     file_response,
     get_storage,
@@ -351,6 +357,17 @@ async def web(settings: StorageSettings, request: Request) -> None:
     assert_type(storage, BackblazeStorage)
     assert_type(await file_response(storage, "key", request, download_as="a.webm"), Response)
     assert_type(await redirect_response(storage, "key", expires_in=300, check=False), Response)
+
+
+async def asgi(storage: BackblazeStorage, app: FastAPI, request: Request) -> None:
+    StreamedBodies(app, lambda scope: bool(scope["method"] == "PUT"))
+    body = streamed_body(request.scope)
+    assert_type(body, RequestBody)
+    assert_type(body.size, int | None)
+    try:
+        await storage.upload_recording("CA1", body, "a.webm", size=body.size)
+    except ClientDisconnectedError:
+        print((await body.receive())["type"])
 
 
 def problem_of(error: StorageError) -> None:

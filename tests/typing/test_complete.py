@@ -36,6 +36,7 @@ PACKAGES = [
 # Modules whose names are public where they stand.
 MODULES = [
     "careflow_storage.errors",
+    "careflow_storage.integrations.asgi",
     "careflow_storage.integrations.problems",
     "careflow_storage.recordings",
 ]

@@ -334,7 +334,8 @@ class FileServer:
 
 def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers with names in lower case, and those that occur twice joined."""
-    if not isinstance(headers, Mapping):
+    # The headers of Werkzeug and Quart are no Mapping.
+    if not callable(getattr(headers, "items", None)):
         raise InvalidInputError(f"headers must be a mapping, not {type(headers).__name__}.")
     lower: dict[str, str] = {}
     # An item may occur twice, as in the headers of Starlette and aiohttp.
