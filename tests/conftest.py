@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
+import inspect
 import os
 import tempfile
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +60,12 @@ def pytest_asyncio_loop_factories(
     return factories
 
 
+def pytest_collection_finish() -> None:
+    # Thousands of tests and modules stay: the garbage collector need not walk them each time.
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
@@ -88,12 +97,44 @@ def patient_aborts() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_clients() -> Iterator[None]:
-    """botocore reads its megabyte of JSON once, not for each of a thousand storages."""
+    """botocore works out once what is equal for each of a thousand clients."""
+    import botocore.hooks
+    import botocore.regions
     import botocore.session
 
-    create_loader = botocore.session.create_loader
+    # The data of the services, a megabyte of JSON.
+    create_loader = functools.cache(botocore.session.create_loader)
+    inspected: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+    names: dict[str, str] = {}
+    rules: dict[tuple[int, int], Any] = {}
+
+    def accepts_kwargs(handler: Any) -> bool:
+        if not inspect.isfunction(handler):
+            return bool(inspect_handler(handler))
+        if handler not in inspected:
+            inspected[handler] = bool(inspect_handler(handler))
+        return inspected[handler]
+
+    def alias(aliaser: Any, name: str) -> str:
+        if name not in names:
+            names[name] = find_alias(aliaser, name)
+        return names[name]
+
+    def endpoint_rules(ruleset_data: Any, partition_data: Any) -> Any:
+        # The loader returns the same objects each time.
+        found = id(ruleset_data), id(partition_data)
+        if found not in rules:
+            rules[found] = provider(ruleset_data=ruleset_data, partition_data=partition_data)
+        return rules[found]
+
+    inspect_handler = botocore.hooks.accepts_kwargs
+    find_alias = botocore.hooks.EventAliaser._alias_event_name
+    provider = botocore.regions.EndpointProvider
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(botocore.session, "create_loader", functools.cache(create_loader))
+        patch.setattr(botocore.session, "create_loader", create_loader)
+        patch.setattr(botocore.hooks, "accepts_kwargs", accepts_kwargs)
+        patch.setattr(botocore.hooks.EventAliaser, "_alias_event_name", alias)
+        patch.setattr(botocore.regions, "EndpointProvider", endpoint_rules)
         yield
 
 

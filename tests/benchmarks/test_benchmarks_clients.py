@@ -32,6 +32,9 @@ from benchmarks.model import MIB, Endpoint, Job, Tuning
 from benchmarks.servers import null_server
 from careflow_storage import BackblazeStorage, StorageSettings
 
+# They start servers and programs of the benchmarks; nothing of the library depends on them.
+pytestmark = pytest.mark.slow
+
 _EVERYTHING_BUT_FILES = (Objects, Lists, ListsFolders, Signs)
 _TAKES_PART: dict[str, tuple[type, ...]] = {
     "aioboto3": (Transfers, Streams, *_EVERYTHING_BUT_FILES),

@@ -19,6 +19,9 @@ from benchmarks.null.content import BLOCK, expected
 from benchmarks.servers import null_server
 from careflow_storage import BackblazeStorage, StorageSettings
 
+# They start servers and programs of the benchmarks; nothing of the library depends on them.
+pytestmark = pytest.mark.slow
+
 KEYS = 2530
 FOLDERS = 51
 MIB = 1024 * 1024

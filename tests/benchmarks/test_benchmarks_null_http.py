@@ -17,6 +17,9 @@ from benchmarks.null.link import Bucket, Line, Network
 from benchmarks.null.listing import Recordings
 from benchmarks.servers import null_server
 
+# They start servers and programs of the benchmarks; nothing of the library depends on them.
+pytestmark = pytest.mark.slow
+
 MIB = 1024 * 1024
 
 

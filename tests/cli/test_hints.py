@@ -50,23 +50,19 @@ _ONLY_WITHOUT_RULES = ("expire_recordings",)
 
 def texts_of(path: Path) -> Iterator[str]:
     """Every text of a module but docstrings; what an f-string fills in is X."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inside = set()
-    for node in ast.walk(tree):
+    inside: set[int] = set()
+    # It walks from the outside: what a docstring or an f-string consists of comes after it.
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Expr):
             inside.add(id(node.value))
-        if isinstance(node, ast.JoinedStr):
+        elif isinstance(node, ast.JoinedStr):
             inside.update(id(each) for each in node.values)
             yield "".join(
                 str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values
             )
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and id(node) not in inside
-        ):
-            yield node.value
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in inside:
+                yield node.value
 
 
 TEXTS = [text for path in sorted(PACKAGE.rglob("*.py")) for text in texts_of(path)]

@@ -13,6 +13,7 @@ from careflow_storage import BackblazeStorage, InvalidInputError, StorageSetting
 from careflow_storage.admin import CorsRule, LifecycleRule
 from careflow_storage.cli.ui.rule_files import cors_rules, lifecycle_rules
 from careflow_storage.testing import B2Server
+from tests.support.cases import case
 from tests.support.command import Command
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
@@ -125,30 +126,31 @@ def command(settings: StorageSettings) -> Command:
 async def with_rules(storage: BackblazeStorage) -> tuple[list[CorsRule], list[LifecycleRule]]:
     await storage.admin.allow_browser_uploads(APP)
     await storage.admin.expire_recordings(hide_after_days=365, erase_after_days=30)
+    return await rules_of(storage)
+
+
+async def rules_of(storage: BackblazeStorage) -> tuple[list[CorsRule], list[LifecycleRule]]:
     return await storage.admin.get_cors_rules(), await storage.admin.get_lifecycle_rules()
 
 
 @pytest.mark.parametrize(
-    ("setting", "text"),
-    [
-        *(
-            pytest.param("lifecycle", text, id=f"lifecycle: {n}")
-            for n, text in NO_LIFECYCLE.items()
-        ),
-        *(pytest.param("cors", text, id=f"cors: {name}") for name, text in NO_CORS.items()),
-    ],
+    ("setting", "texts"),
+    [("lifecycle", NO_LIFECYCLE), ("cors", NO_CORS)],
+    ids=["lifecycle", "cors"],
 )
 async def test_a_file_in_another_format_changes_nothing_and_the_hint_shows_the_format(
-    command: Command, storage: BackblazeStorage, setting: str, text: str
+    command: Command, storage: BackblazeStorage, setting: str, texts: dict[str, str]
 ) -> None:
     before = await with_rules(storage)
-    ran = await command(setting, "set", "-", "--yes", "--json", stdin=text)
-    assert ran.code == 2, ran.out
-    error = ran.error
-    assert error["type"] == "InvalidInputError"
-    assert error["message"]
-    after = (await storage.admin.get_cors_rules(), await storage.admin.get_lifecycle_rules())
-    assert after == before
+    for name, text in texts.items():
+        with case(name):
+            ran = await command(setting, "set", "-", "--yes", "--json", stdin=text)
+            assert ran.code == 2, ran.out
+            error = ran.error
+            assert error["type"] == "InvalidInputError"
+            assert error["message"]
+            after = await rules_of(storage)
+            assert after == before
 
 
 @pytest.mark.parametrize("text", ["null", "{}", "", '{"Buckets": []}', "[1]", "- a"])
@@ -176,8 +178,7 @@ async def test_an_empty_list_removes_rules_only_when_the_bucket_is_named(
             assert "The file has no rules. Remove the only" in ran.err
         assert (await command(setting, "set", file, stdin="")).code == 2
         assert (await command(setting, "set", file, "--json")).code == 2
-        after = (await storage.admin.get_cors_rules(), await storage.admin.get_lifecycle_rules())
-        assert after == before
+        assert await rules_of(storage) == before
         assert (await command(setting, "set", file, stdin=f"{b2_server.bucket}\n")).code == 0
         assert (await command(setting, "show", "--json")).json == []
         other = "lifecycle" if setting == "cors" else "cors"

@@ -77,8 +77,20 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
         assert held(opened) == NOTHING_HELD
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("refusal", REFUSALS)
+# Every refusal of a PUT, and two refusals of every call; the slow tests have the others.
+CASES = [
+    pytest.param(
+        call,
+        refusal,
+        marks=[] if call == "put" or refusal in ("B2", "no length") else pytest.mark.slow,
+        id=f"{call}-{refusal}",
+    )
+    for call in CALLS
+    for refusal in REFUSALS
+]
+
+
+@pytest.mark.parametrize(("call", "refusal"), CASES)
 async def test_a_body_that_is_said_to_be_cut_is_sent_again_on_a_new_connection(
     storage: BackblazeStorage, proxy: FaultProxy, call: str, refusal: str
 ) -> None:

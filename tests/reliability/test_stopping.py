@@ -167,7 +167,14 @@ async def test_given_a_cancelled_call_when_closed_then_it_is_cleaned_up_and_stay
         await task
 
 
-@pytest.mark.parametrize("moment", CLOSING)
+@pytest.mark.parametrize(
+    "moment",
+    [
+        # The end of a block closes as the call does.
+        pytest.param(moment, marks=pytest.mark.slow if "block" in moment else [])
+        for moment in CLOSING
+    ],
+)
 @pytest.mark.parametrize("name", STOPPED)
 async def test_given_a_running_call_when_closed_then_it_is_cleaned_up_and_says_so(
     world: World, name: str, moment: str, caplog: pytest.LogCaptureFixture

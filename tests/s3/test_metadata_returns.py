@@ -18,6 +18,7 @@ from careflow_storage import BackblazeStorage, FileMetadata, InvalidInputError
 from careflow_storage._s3.headers.metadata import MAX_TOTAL_BYTES
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
+from tests.support.stopping import PART, small_parts
 from tests.support.url_source import Source
 
 SIGNS = string.ascii_lowercase + string.digits + "-_.~!#$%^&*'|+`"
@@ -63,7 +64,7 @@ async def by_one_put(storage: BackblazeStorage, metadata: dict[str, str], _: Pat
 
 
 async def in_parts(storage: BackblazeStorage, metadata: dict[str, str], _: Path) -> str:
-    return (await storage.upload_file("k", bytes(12_000_000), metadata=metadata)).key
+    return (await storage.upload_file("k", bytes(2 * PART + 1), metadata=metadata)).key
 
 
 async def live(storage: BackblazeStorage, metadata: dict[str, str], _: Path) -> str:
@@ -123,7 +124,7 @@ CASES = [
 async def test_the_most_that_is_taken_comes_back(
     server: B2Server, metadata: dict[str, str], way: Way, tmp_path: Path
 ) -> None:
-    async with BackblazeStorage(server.settings()) as storage:
+    async with BackblazeStorage(small_parts(server.settings())) as storage:
         key = await way(storage, metadata, tmp_path)
         assert (await read_back(storage, key, tmp_path)).metadata == metadata
 

@@ -17,6 +17,7 @@ from careflow_storage import (
 )
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise, pieces, stream
+from tests.support.cases import case
 from tests.support.object_options import NAMES, assert_stored, only, place
 from tests.support.protected import Place, b2_server
 from tests.support.url_source import Source
@@ -83,24 +84,28 @@ STORES: dict[str, Store] = {
 }
 
 
+# A signed upload is one PUT, and binds an MD5.
 CASES = [
-    (store, option, size)
+    (store, size)
     for store in STORES
-    for option in NAMES
     for size in ("small", "in parts")
-    # A signed upload is one PUT, and binds an MD5.
-    if store != "sign_upload" or (option != "checksum" and size == "small")
+    if store != "sign_upload" or size == "small"
 ]
 
 
-@pytest.mark.parametrize(("store", "option", "size"), CASES)
+@pytest.mark.parametrize(("store", "size"), CASES)
 async def test_each_option_arrives_with_each_method(
-    b2_server: B2Server, place: Place, store: str, option: str, size: str
+    b2_server: B2Server, place: Place, store: str, size: str
 ) -> None:
     data = noise(1000 if size == "small" else 2 * place.part + 1)
-    key = await STORES[store](place, data, only(option))
-    await assert_stored(b2_server, place, key, option)
-    assert await place.storage.get_file(key) == data
+    for option in NAMES:
+        if store == "sign_upload" and option == "checksum":
+            continue
+        with case(option):
+            b2_server.requests.clear()
+            key = await STORES[store](place, data, only(option))
+            await assert_stored(b2_server, place, key, option)
+            assert await place.storage.get_file(key) == data
 
 
 @pytest.mark.parametrize("store", [name for name in STORES if name != "sign_upload"])
