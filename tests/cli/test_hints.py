@@ -60,9 +60,12 @@ def texts_of(path: Path) -> Iterator[str]:
             yield "".join(
                 str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values
             )
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if id(node) not in inside:
-                yield node.value
+        elif (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in inside
+        ):
+            yield node.value
 
 
 TEXTS = [text for path in sorted(PACKAGE.rglob("*.py")) for text in texts_of(path)]
