@@ -14,8 +14,6 @@ from careflow_storage.testing import B2Server
 from examples.recordings_app import AppSettings, create_app
 from tests.support.served import served
 
-pytest_plugins = ["careflow_storage.testing.plugin"]
-
 TOKENS = {"anna": "the token of anna", "ben": "the token of ben"}
 SERVED = {"lifespan": "on", "ws": "wsproto", "timeout_graceful_shutdown": 5}
 

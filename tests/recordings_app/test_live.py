@@ -12,6 +12,8 @@ import pytest
 from careflow_storage import BackblazeStorage
 from tests.recordings_app.conftest import TOKENS
 
+pytest_plugins = ["careflow_storage.testing.plugin"]
+
 CHUNKS = [b"\x1aE\xdf\xa3" + bytes(1000), bytes(2000), b"the end"]
 WEBM = "audio/webm;codecs=opus"
 

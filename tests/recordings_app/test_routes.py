@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from careflow_storage import BackblazeStorage
 from examples.recordings_app import AppSettings
 
+pytest_plugins = ["careflow_storage.testing.plugin"]
+
 ROOT = Path(__file__).parents[2] / "examples/recordings_app/static"
 AUDIO = bytes(range(256)) * 40
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
