@@ -264,6 +264,21 @@ async def test_added_by_the_command_nothing_of_others_changes(settings: StorageS
     assert "DELETE" in ran.err
 
 
+async def test_a_preset_of_the_command_only_adds(settings: StorageSettings) -> None:
+    command = Command(settings)
+    assert (await command("cors", "allow", OTHER, "--method", "GET")).code == 0
+    ran = await command("cors", "allow", NEW, "--preset", "put")
+    assert ran.code == 0, ran.err
+    assert "may GET, HEAD, PUT." in ran.err
+    ran = await command("cors", "allow", NEW, "--preset", "multipart", "--json")
+    others, own = ran.json
+    assert (others["allowed_origins"], others["allowed_methods"]) == ([OTHER], ["GET"])
+    assert own["allowed_origins"] == [NEW]
+    assert own["allowed_methods"] == ["GET", "HEAD", "PUT", "POST", "DELETE"]
+    for wrong in (("--preset", "all"), ("--preset", "put", "--method", "GET")):
+        assert (await command("cors", "allow", NEW, *wrong)).code == 2
+
+
 async def test_where_the_rule_is_full_the_origin_gets_another(storage: BackblazeStorage) -> None:
     origins = [f"https://customer-{number}.example" for number in range(60)]
     for origin in origins:

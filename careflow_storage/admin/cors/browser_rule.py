@@ -40,7 +40,7 @@ def browser_upload_rule(
     All headers are allowed: the signature of the URL decides what may be sent, and browsers do
     not explain that a header is missing here.
     """
-    given = {"allowed_origins": origins, "allowed_methods": _methods(preset, methods)}
+    given = {"allowed_origins": origins, "allowed_methods": methods_of(preset, methods)}
     texts = {
         field: (each,) if isinstance(each, str) else tuple(listed(each, field))
         for field, each in given.items()
@@ -60,9 +60,10 @@ def browser_upload_rule(
     )
 
 
-def _methods(
+def methods_of(
     preset: CorsPreset | None, methods: Collection[CorsMethod] | None
 ) -> Collection[CorsMethod]:
+    """Return the methods of the preset, else those given, else the default."""
     if preset is None:
         return _UPLOAD_METHODS if methods is None else methods
     if preset not in tuple(_PRESETS):  # not by hash: the argument may be a list

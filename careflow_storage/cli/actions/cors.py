@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import cast
@@ -10,7 +10,8 @@ from typing import cast
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage, InvalidInputError
-from careflow_storage.admin import CorsCheck, CorsMethod, CorsRule, Preflight
+from careflow_storage.admin import CorsCheck, CorsMethod, CorsPreset, CorsRule, Preflight
+from careflow_storage.admin.cors.browser_rule import methods_of
 from careflow_storage.admin.cors.limits import check_rules, origin_problem
 from careflow_storage.admin.cors.matching import unreadable
 from careflow_storage.cli.actions.rules import RuleKind, print_rules
@@ -94,7 +95,8 @@ class Allow:
     """Origins that get access."""
 
     origins: tuple[str, ...]
-    methods: tuple[str, ...]
+    preset: CorsPreset | None
+    methods: tuple[str, ...] | None
     name: str
     max_age: timedelta
     add: bool
@@ -105,27 +107,32 @@ class Allow:
         for origin in self.origins:
             if problem := origin_problem(origin):
                 raise InvalidInputError(f"ORIGIN: {problem}.")
-        if not self.add:
-            await self._confirm_losses(storage, output)
+        # The method refuses any other values.
+        methods = cast("tuple[CorsMethod, ...] | None", self.methods)
+        allowed = methods_of(self.preset, methods)
+        if not self.add and self.preset is None:
+            await self._confirm_losses(storage, output, allowed)
         rules = await storage.admin.allow_browser_uploads(
             self.origins,
-            # The method refuses any other values.
-            methods=cast("tuple[CorsMethod, ...]", self.methods),
+            self.preset,
+            methods=methods,
             name=self.name,
             max_age_seconds=int(self.max_age.total_seconds()),
             add=self.add,
         )
         print_rules(output, CORS, rules)
-        output.done(f"Pages of {', '.join(self.origins)} may {', '.join(self.methods)}.")
+        output.done(f"Pages of {', '.join(self.origins)} may {', '.join(allowed)}.")
 
-    async def _confirm_losses(self, storage: BackblazeStorage, output: Output) -> None:
+    async def _confirm_losses(
+        self, storage: BackblazeStorage, output: Output, allowed: Collection[str]
+    ) -> None:
         before = next(
             (each for each in await CORS.load(storage.admin) if each.name == self.name), None
         )
         if before is None:
             return
         origins = [each for each in before.allowed_origins if each not in self.origins]
-        methods = [each for each in before.allowed_methods if each not in self.methods]
+        methods = [each for each in before.allowed_methods if each not in allowed]
         if lost := origins or methods:
             verb = "gives access to" if origins else "allows"
             question = f"The rule {self.name} also {verb} {', '.join(lost)}. Remove that?"

@@ -15,7 +15,7 @@ from careflow_storage.cli.ui.values import parse_positive_time
 commands: Commands = Commands("Control which web pages may access the bucket (CORS rules).")
 
 _Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
-_DEFAULT_METHODS = ("GET", "HEAD", "PUT")
+_Preset = Literal["put", "multipart"]
 
 
 @commands.add(examples=("careflow-storage cors show",))
@@ -33,6 +33,7 @@ def show(context: typer.Context, as_json: Json = False) -> None:
     examples=(
         "careflow-storage cors allow https://app.example http://localhost:3000",
         "careflow-storage cors allow https://admin.example --add",
+        "careflow-storage cors allow https://app.example --preset multipart",
         'careflow-storage cors allow "https://*.example" --method GET --name players',
     )
 )
@@ -46,6 +47,15 @@ def allow(
             show_default=False,
         ),
     ],
+    preset: Annotated[
+        _Preset | None,
+        typer.Option(
+            metavar="PRESET",
+            help="Add what these pages need: put (they put files or parts), or multipart (they "
+            "also begin and complete multipart uploads, as Uppy 6 does).",
+            show_default=False,
+        ),
+    ] = None,
     method: Annotated[
         list[str] | None,
         typer.Option(
@@ -74,14 +84,17 @@ def allow(
     """Let web pages of these origins upload and play with presigned URLs.
 
     Sets the rule with this name, and leaves all others as they are. Asks before it removes access
-    from an origin. With --add, an origin gets a rule of its own if the rule with this name allows
-    something else.
+    from an origin. With --add or --preset, it only adds: an origin gets a rule of its own if the
+    rule with this name allows something else.
     """
     from careflow_storage.cli.actions.cors import Allow
 
+    if preset is not None and method:
+        raise typer.BadParameter("Give either --preset or --method.")
     job = Allow(
         origins=tuple(dict.fromkeys(origins)),
-        methods=tuple(each.upper() for each in method or _DEFAULT_METHODS),
+        preset=preset,
+        methods=tuple(each.upper() for each in method) if method else None,
         name=name,
         max_age=max_age,
         add=add,
