@@ -2,18 +2,20 @@
 
     python -m tests.support.crash_outbox [--kills 200] [--workers 3] [--seed 1] [--dir FOLDER]
 
-Worker processes put recordings into one shared outbox and deliver them to a SeaweedFS. The parent
+Worker processes put recordings, and URLs of a server that is not always ready, into one shared
+outbox and deliver them to a SeaweedFS. The parent
 kills a third of them at random moments. The others kill themselves just before or just after
 their n-th step, with n rising from 1: a step is a job in a thread (a write, an fsync, a rename,
 an unlink, a hash), an SQL statement or an HTTP request. A worker reports a recording only after
-`put_recording` has returned. At the end one last worker delivers what is left, and the bucket is
-compared with the reports.
+`put_recording` or `put_url` has returned. At the end one last worker delivers what is left, and
+the bucket is compared with the reports.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -23,10 +25,13 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
+import urllib.parse
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -152,18 +157,63 @@ def body_for(chance: random.Random) -> bytes:
         size = chance.randint(64 * _KIB, _MIB)
     else:
         size = chance.randint(16 * _MIB + 1, 20 * _MIB)
-    return os.urandom(16) + chance.randbytes(size)
+    return chance.randbytes(16 + size)
 
 
-def worker(reports: Connection, folder: str, fields: dict[str, Any], seed: int, at: int) -> None:
+def body_of(seed: int) -> bytes:
+    """The body behind a URL of `Source`."""
+    return body_for(random.Random(seed))
+
+
+class Source:
+    """Serves ``/SEED``, in a thread; a third of the URLs is not ready at first."""
+
+    def __enter__(self) -> str:
+        asked = set[str]()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                seed = int(urllib.parse.urlsplit(self.path).path[1:])
+                if seed % 3 == 0 and self.path not in asked:
+                    asked.add(self.path)
+                    self.send_error(404)
+                    return
+                body = body_of(seed)
+                self.send_response(200)
+                self.send_header("Content-Type", "audio/wav")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with contextlib.suppress(ConnectionError):
+                    self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def worker(
+    reports: Connection, folder: str, fields: dict[str, Any], source: str, seed: int, at: int
+) -> None:
     """Put and deliver until killed."""
     if at:
         KillAtStep(at).install()
-    asyncio.run(_work(reports, folder, StorageSettings(**fields), random.Random(seed)))
+    asyncio.run(_work(reports, folder, StorageSettings(**fields), source, random.Random(seed)))
 
 
 async def _work(
-    reports: Connection, folder: str, settings: StorageSettings, chance: random.Random
+    reports: Connection,
+    folder: str,
+    settings: StorageSettings,
+    source: str,
+    chance: random.Random,
 ) -> None:
     async with (
         BackblazeStorage(settings) as storage,
@@ -172,9 +222,16 @@ async def _work(
         reports.send(None)
         running = asyncio.create_task(outbox.run())
         for _ in range(25):
-            body = body_for(chance)
             # All for the same call at the same time, so that keys collide if they can.
-            entry = await outbox.put_recording("CA1", body, "recording.webm")
+            if chance.random() < 0.5:
+                body = body_for(chance)
+                entry = await outbox.put_recording("CA1", body, "recording.webm")
+            else:
+                seed = chance.getrandbits(48)
+                body = body_of(seed)
+                entry = await outbox.put_url(
+                    "CA1", f"{source}/{seed}", "recording.webm", allow_private_addresses=True
+                )
             reports.send((entry.key, hashlib.sha256(body).hexdigest(), len(body)))
             await asyncio.sleep(chance.random() * 0.05)
         await running
@@ -197,9 +254,14 @@ class Worker:
 class Parent:
     """Starts workers, kills them, and records their reports."""
 
-    def __init__(self, folder: Path, settings: StorageSettings, seed: int, report: Report) -> None:
+    def __init__(
+        self, folder: Path, settings: StorageSettings, source: str, seed: int, report: Report
+    ) -> None:
+        self._source = source
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["careflow_storage.outbox", "aioboto3"])
+        self._context.set_forkserver_preload(
+            ["careflow_storage.outbox.remote.fetch", "careflow_storage.outbox", "aioboto3"]
+        )
         self._folder = folder
         self._fields = settings.model_dump(include=settings.model_fields_set)
         self._chance = random.Random(seed)
@@ -231,7 +293,10 @@ class Parent:
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=worker,
-            args=(sender, str(self._folder), self._fields, self._chance.getrandbits(32), at),
+            args=(
+                *(sender, str(self._folder), self._fields, self._source),
+                *(self._chance.getrandbits(48), at),
+            ),
         )
         process.start()
         sender.close()
@@ -336,9 +401,13 @@ async def _count_versions(
 def crash(kills: int, *, workers: int = 3, seed: int = 1, folder: Path | None = None) -> Report:
     """Run the whole test on a new server and folder."""
     report, begun = Report(), time.monotonic()
-    with LocalServer() as server, tempfile.TemporaryDirectory(dir=folder) as home:
+    with (
+        LocalServer() as server,
+        Source() as source,
+        tempfile.TemporaryDirectory(dir=folder) as home,
+    ):
         outbox, settings = Path(home) / "outbox", server.settings(retry_base_delay=0.01)
-        parent = Parent(outbox, settings, seed, report)
+        parent = Parent(outbox, settings, source, seed, report)
         parent.run(kills, workers)
         asyncio.run(check(outbox, settings, parent.accepted, report))
     report.seconds = round(time.monotonic() - begun, 1)

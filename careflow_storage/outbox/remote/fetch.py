@@ -55,6 +55,9 @@ class Fetcher:
         file_id = secrets.token_hex(16)
         if not await self._queue.begin_fetch(claim.entry.id, file_id):
             raise _lease_lost()
+        if claim.file != claim.entry.id:
+            # A fetch that was killed has left it.
+            await self._remove(claim.file)
         file = self._spool.create(file_id)
         entry: OutboxEntry | None = None
 
@@ -72,7 +75,7 @@ class Fetcher:
                 raise _lease_lost()
         except BaseException:
             if entry is None:
-                await clean_up_to_end(self._remove(file, file_id))
+                await clean_up_to_end(self._undo(file, file_id))
             raise
         options: ObjectOptions = {**claim.options, "content_type": entry.content_type}
         return replace(claim, entry=entry, file=file_id, options=options)
@@ -117,10 +120,13 @@ class Fetcher:
             retryable=True,
         )
 
-    async def _remove(self, file: SpoolFile, file_id: str) -> None:
+    async def _undo(self, file: SpoolFile, file_id: str) -> None:
+        await self._threads.clean_up(file.close)
+        await self._remove(file_id)
+
+    async def _remove(self, file_id: str) -> None:
         # A file that stays is deleted by the next clean-up, since no entry needs it.
         with suppress(OSError):
-            await self._threads.clean_up(file.close)
             await self._threads.clean_up(partial(self._spool.remove, file_id))
 
 
