@@ -92,6 +92,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
         BESIDE,
         CPU_BESIDE,
     ),
+    "serve": (CPU_S, SYSTEM_S, WALL_S, PEAK, LAG_P50, LAG_P99, LAG_MAX),
     "live": (CPU_S, PEAK, LAG_P50, LAG_P99, LAG_MAX, WALL_S),
     "cold": (WALL_MS, CPU_MS, PEAK),
     "import": (WALL_MS, CPU_MS, PEAK, MODULES),

@@ -128,6 +128,7 @@ WORKLOADS = {
             (_NEAR[0], Place("rclone", tls=True)),
             (Place("rclone"), *_FAR),
         ),
+        Workload("serve", "A file through a web app by ranges", 8, _STORED, _NEAR),
         Workload("live", "Live writers", 45, _NULL[:1], _NULL[1:], rounds=1),
         Workload("cold", "Process start to first byte", 2, _NULL[:1], _NULL[1:], rounds=7),
         Workload("import", "Import in a fresh interpreter", 1, (), rounds=7),

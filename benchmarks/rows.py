@@ -138,6 +138,12 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "listing": _LISTERS,
     "presign": _SIGNERS,
     "web": (*_APPS, _MINIO_UP, _peer("s3fs", _SHA256), _BOTO3_UP),
+    "serve": (
+        Row("ours (file_response)", OURS, _LENGTH),
+        Row("from disk (Starlette)", "starlette_file", _NOTHING),
+        Row("aioboto3", "aioboto3", _LENGTH),
+        Row("obstore", "obstore", _LENGTH),
+    ),
     "live": (_APPS[0], _APPS[2]),
     "cold": (
         *(replace(row, verifies="-") for row in _APPS),

@@ -52,6 +52,7 @@ class Stage:
             "upload": self._files,
             "web": self._files,
             "download": self._files_and_objects,
+            "serve": self._served_files,
             "listing": self._many_keys,
             "cold": self._first_object,
         }
@@ -89,6 +90,7 @@ class Stage:
             "listing": self._listing,
             "presign": self._presign,
             "web": self._web,
+            "serve": self._serve,
             "live": self._live,
             "cold": self._cold,
             "soak": self._soak,
@@ -137,6 +139,10 @@ class Stage:
         scale = self._scale
         return replace(job, size=scale.transfer, rate=scale.web_rate, seconds=scale.web_s)
 
+    def _serve(self, job: Job, row: Row) -> Job:
+        paths = {part: str(self._folder / part) for part in ("main", "warm")}
+        return replace(self._download(job, row), paths=paths)
+
     def _live(self, job: Job, _: Row) -> Job:
         scale = self._scale
         size, tuning = round(scale.live_mib * MIB), Tuning(part_size=5 * MIB)
@@ -168,6 +174,16 @@ class Stage:
             keys = {part: f"ours/{part}.webm" for part in paths}
             names = {part: str(path) for part, path in paths.items()}
             run_child(Job("upload", "ours", self._endpoint, paths=names, keys=keys))
+
+    def _served_files(self) -> None:
+        """The same bytes in the bucket and on the disk."""
+        self._files_and_objects()
+        if self._null:
+            sizes = {"main": self._scale.transfer, "warm": self._scale.warm}
+            for part, size in sizes.items():
+                with (self._folder / part).open("wb") as file:
+                    for start in range(0, size, MIB):
+                        file.write(expected(start, min(start + MIB, size)))
 
     def _folders(self) -> int:
         return -(-self._scale.keys // PER_FOLDER)

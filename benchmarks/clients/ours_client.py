@@ -13,11 +13,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.clients.protocol import LiveWriter
 from benchmarks.model import Job
 from careflow_storage import BackblazeStorage, StorageSettings
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RECORDING = re.compile(r"recordings/(?P<call>[^/]+)/(?P<ms>\d+)-(?P<name>[^/]+)")
@@ -76,6 +80,12 @@ class OursClient:
 
     async def sign_many(self, keys: Sequence[str]) -> Sequence[str]:
         return await self._storage.get_signed_urls(keys)
+
+    async def respond(self, key: str, path: str, request: Request) -> Response:
+        # Only here: no other workload needs a web framework.
+        from careflow_storage.integrations.fastapi import file_response
+
+        return await file_response(self._storage, key, request)
 
     @asynccontextmanager
     async def live(self, key: str) -> AsyncIterator[LiveWriter]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from benchmarks.model import Job
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
 
 
 @runtime_checkable
@@ -61,6 +65,16 @@ class Signs(Protocol):
     async def sign(self, key: str) -> str: ...
 
     async def sign_many(self, keys: Sequence[str]) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class Serves(Protocol):
+    """A file as the response of a web app to a request with a Range.
+
+    ``path`` is a copy of the object on the disk, for the row that reads no bucket.
+    """
+
+    async def respond(self, key: str, path: str, request: Request) -> Response: ...
 
 
 class LiveWriter(Protocol):

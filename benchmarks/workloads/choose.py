@@ -7,6 +7,7 @@ from benchmarks.clients.protocol import (
     ListsFolders,
     Lives,
     Objects,
+    Serves,
     Signs,
     Streams,
     Transfers,
@@ -16,6 +17,7 @@ from benchmarks.workloads.base import Workload
 from benchmarks.workloads.listing import Listing
 from benchmarks.workloads.live import Live
 from benchmarks.workloads.presign import Presign
+from benchmarks.workloads.serve import Serve
 from benchmarks.workloads.small import Small
 from benchmarks.workloads.soak import Soak
 from benchmarks.workloads.transfers import Download, Stream, Upload
@@ -39,6 +41,8 @@ def _of_transfers(job: Job, client: object) -> Workload | None:
         return Stream(job, client)
     if job.workload == "web" and isinstance(client, AppClient):
         return Web(job, client)
+    if job.workload == "serve" and isinstance(client, Serves):
+        return Serve(job, client)
     if job.workload == "live" and isinstance(client, Lives):
         return Live(job, client)
     return None

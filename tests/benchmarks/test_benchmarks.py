@@ -12,7 +12,8 @@ from benchmarks.budget import Budget
 from benchmarks.children import run_child
 from benchmarks.instructions import change, least_and_spread, per_call
 from benchmarks.metrics import METRICS
-from benchmarks.model import Endpoint, Job, Measurement, Sample
+from benchmarks.model import MIB, Endpoint, Job, Measurement, Sample
+from benchmarks.null.content import expected
 from benchmarks.options import parse
 from benchmarks.plan import (
     FULL,
@@ -25,6 +26,7 @@ from benchmarks.plan import (
     rounds_of,
     settled,
 )
+from benchmarks.players import measure
 from benchmarks.report import best_line, render, section_table
 from benchmarks.results import Report, Results, merged
 from benchmarks.rows import ROWS, Row
@@ -396,6 +398,33 @@ def test_ours_against_the_null_server(
         found = run_child(job)
     assert set(found.sections) == sections
     assert all(one.ops > 0 for one in found.sections.values())
+
+
+def test_a_file_is_served_to_players_who_compare_it(tmp_path: Path) -> None:
+    size = 3 * MIB + 1
+    names = ("main", "warm")
+    for name in names:
+        (tmp_path / name).write_bytes(expected(0, size))
+    with null_server(tmp_path) as endpoint:
+        keys = dict.fromkeys(names, f"neutral/size-{size}.webm")
+        paths = {name: str(tmp_path / name) for name in names}
+        found = run_child(Job("serve", "ours", endpoint, keys=keys, paths=paths, size=size))
+    (section,) = found.sections.values()
+    assert (section.ops, section.size) == (4, size)
+
+
+@pytest.mark.slow
+def test_players_and_senders_use_an_app(tmp_path: Path) -> None:
+    with null_server(tmp_path) as endpoint:
+        key = f"recordings/CA1/size-{MIB}.webm"
+        command = {"do": "players", "path": f"/play/{key}", "count": 3, "rate": 4 * MIB}
+        command |= {"seconds": 1.0, "listing": "/list", "pause": 0.05}
+        played = measure(endpoint, command)
+        command = {"do": "uploads", "path": "/streamed", "count": 3, "size": MIB}
+        stored = measure(endpoint, command)
+    assert (played["errors"], played["failed_listings"]) == ([], {})
+    assert played["statuses"] == {"206": 3}
+    assert stored["statuses"] == {"201": 3}
 
 
 @pytest.mark.integration

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from starlette.requests import Request
 
 from benchmarks.clients.processes import executable, run
 from benchmarks.clients.protocol import (
@@ -22,6 +23,7 @@ from benchmarks.clients.protocol import (
     ListsFolders,
     Lives,
     Objects,
+    Serves,
     Signs,
     Streams,
     Transfers,
@@ -37,17 +39,18 @@ pytestmark = pytest.mark.slow
 
 _EVERYTHING_BUT_FILES = (Objects, Lists, ListsFolders, Signs)
 _TAKES_PART: dict[str, tuple[type, ...]] = {
-    "aioboto3": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
+    "aioboto3": (Transfers, Streams, Serves, *_EVERYTHING_BUT_FILES),
     "aiobotocore": _EVERYTHING_BUT_FILES,
     "aiohttp_s3_client": (Transfers, *_EVERYTHING_BUT_FILES),
     "awscrt": (Transfers,),
     "boto3": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
     "miniopy_async": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
-    "obstore": (Transfers, Streams, Lives, *_EVERYTHING_BUT_FILES),
-    "ours": (Transfers, Streams, Lives, *_EVERYTHING_BUT_FILES),
+    "obstore": (Transfers, Streams, Serves, Lives, *_EVERYTHING_BUT_FILES),
+    "ours": (Transfers, Streams, Serves, Lives, *_EVERYTHING_BUT_FILES),
     "rclone": (Transfers, Lists, ListsFolders),
     "s3fs": (Transfers, *_EVERYTHING_BUT_FILES),
     "s5cmd": (Transfers, Lists, ListsFolders),
+    "starlette_file": (Serves,),
 }
 _PROGRAMS = ("rclone", "s5cmd")
 _PART = 5 * MIB
@@ -64,7 +67,7 @@ def _adapter(name: str) -> Adapter:
             executable(name)
         except RuntimeError as error:
             pytest.skip(str(error))
-    elif name != "ours":
+    elif name not in ("ours", "starlette_file"):
         pytest.importorskip(name)
     return cast("Adapter", importlib.import_module(f"benchmarks.clients.{name}_client"))
 
@@ -129,6 +132,33 @@ async def test_a_stream_is_stored(client: object, storage: BackblazeStorage, siz
     await client.upload_stream(_KEY, _chunks(data))
 
     assert await storage.get_file(_KEY, verify=False) == data
+
+
+@_who(Serves)
+async def test_a_range_is_served(client: object, storage: BackblazeStorage, tmp_path: Path) -> None:
+    assert isinstance(client, Serves)
+    data = os.urandom(MIB)
+    source = tmp_path / "source.webm"
+    source.write_bytes(data)
+    await storage.upload_file(_KEY, data)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def stay() -> Any:
+        await asyncio.Event().wait()
+
+    headers = [(b"range", b"bytes=1000-999999")]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "extensions": {}}
+    response = await client.respond(_KEY, str(source), Request(scope, stay))
+    await response(scope, stay, send)
+
+    assert sent[0]["status"] == 206
+    found = {name.lower(): value for name, value in sent[0]["headers"]}
+    assert found[b"content-range"] == b"bytes 1000-999999/1048576"
+    assert found[b"content-length"] == b"999000"
+    assert b"".join(bytes(one["body"]) for one in sent[1:]) == data[1000:1_000_000]
 
 
 @_who(Objects)
