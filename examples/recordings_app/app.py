@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from careflow_storage.integrations.fastapi import install_error_handlers, uppy_r
 from . import accounts, details, live, recordings, usage
 from .config import AppSettings, MiB
 from .protection import ProtectPages
+from .twilio import Twilio
 
 _PAGE = Path(__file__).parent / "static"
 
@@ -27,10 +28,14 @@ def create_app(
     """Return the application; its settings are those of the environment, or the arguments."""
     settings = settings or AppSettings()
     storage = BackblazeStorage(storage_settings)
+    twilio = Twilio(settings.twilio, storage) if settings.twilio else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with storage:
+        async with AsyncExitStack() as opened:
+            await opened.enter_async_context(storage)
+            if twilio is not None:
+                await opened.enter_async_context(twilio.running())
             yield {"storage": storage, "details": details.DetailsMaker(storage)}
 
     app = FastAPI(title="Recordings", lifespan=lifespan)
@@ -41,6 +46,8 @@ def create_app(
     for each in (accounts, recordings, details, live, usage):
         app.include_router(each.router)
     app.include_router(_uploads(storage, settings), prefix="/api/uploads")
+    if twilio is not None:
+        app.include_router(twilio.router)
     # The page itself holds no data, so it needs no sign-in.
     app.mount("/", StaticFiles(directory=_PAGE, html=True))
     return app

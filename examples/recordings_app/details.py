@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from careflow_storage import BackblazeStorage, NoSuchKeyError
-from careflow_storage.media import UnsupportedMediaError, waveform
+from careflow_storage import BackblazeStorage, NoSuchKeyError, PreconditionFailedError
+from careflow_storage.media import UnsupportedMediaError, make_seekable, waveform
 
 from .accounts import CurrentUser, key_of
 
@@ -58,6 +59,9 @@ class DetailsMaker:
             self._locks.pop(key, None)
 
     async def _make(self, key: str) -> Details:
+        # What a browser recorded has no duration and no index otherwise; all else stays as it is.
+        with suppress(UnsupportedMediaError, PreconditionFailedError):
+            await make_seekable(self._storage, key)
         file = await self._storage.get_file_metadata(key)
         made = Details(content_type=file.content_type, partial=file.partial)
         try:

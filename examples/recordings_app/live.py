@@ -6,6 +6,9 @@ import logging
 
 from fastapi import APIRouter, WebSocket
 
+from careflow_storage import BackblazeStorage, StorageError, UploadResult
+from careflow_storage.media import make_seekable
+
 from .accounts import CurrentUser, call_id_of
 from .dependencies import Storage
 from .seams import RecordingCutOff, websocket_audio
@@ -52,5 +55,18 @@ async def record(
     except RecordingCutOff:
         logger.info("A recording was cut off after %s bytes.", writer.bytes_written)
         return
+    if writer.bytes_written:
+        await _index(storage, writer.result)
     await websocket.send_json({"stored": writer.bytes_written > 0})
     await websocket.close()
+
+
+async def _index(storage: BackblazeStorage, stored: UploadResult) -> None:
+    """Give the recording its duration and its index, and erase the version without them."""
+    try:
+        indexed = await make_seekable(storage, stored.key)
+        if stored.version_id is not None and indexed.version_id != stored.version_id:
+            await storage.delete_file(stored.key, version_id=stored.version_id)
+    except StorageError as error:
+        # The recording is stored, and can be played from its beginning.
+        logger.warning("A recording has no index: %s", error)

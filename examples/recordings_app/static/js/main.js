@@ -51,5 +51,7 @@ await setUpSession(() => {
   if (!byId("call").value) byId("call").value = "Demo call";
   addEventListener("hashchange", show);
   tabs.addEventListener("message", show);
+  // Recordings of telephone calls come without this page.
+  addEventListener("visibilitychange", () => document.hidden || show());
   show();
 });

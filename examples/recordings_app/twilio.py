@@ -1,0 +1,70 @@
+"""Recordings of telephone calls: Twilio announces them, and a worker fetches them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, Request
+
+from careflow_storage import BackblazeStorage
+from careflow_storage.integrations.twilio import queue_recording, read_callback
+from careflow_storage.outbox import Outbox
+
+from .accounts import call_id_of
+from .config import TwilioSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Twilio:
+    """The webhook, and the worker that fetches what it announces.
+
+    The webhook only writes an entry to the disk, so that Twilio gets its response at once. The
+    worker waits until Twilio has the file, and repeats what fails, also after a restart.
+    """
+
+    def __init__(self, settings: TwilioSettings, storage: BackblazeStorage) -> None:
+        key, secret = settings.api_key, settings.api_secret.get_secret_value()
+        self._settings = settings
+        self._outbox = Outbox(settings.outbox, storage, credentials={"twilio": (key, secret)})
+        self.router = APIRouter(prefix="/twilio")
+        self.router.post("/recording", status_code=204)(self.recording)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Deliver while the app runs."""
+        async with self._outbox:
+            delivering = asyncio.create_task(self._outbox.run())
+            delivering.add_done_callback(_stop_if_failed)
+            try:
+                yield
+            finally:
+                delivering.cancel()
+                await asyncio.wait([delivering])
+
+    async def recording(self, request: Request) -> None:
+        """Queue the recording that a signed webhook announces, as a call of the app's user."""
+        settings = self._settings
+        callback = await read_callback(
+            request,
+            auth_token=settings.auth_token.get_secret_value(),
+            public_url=settings.public_url,
+        )
+        call_id = call_id_of(settings.user, callback.call_id)
+        await queue_recording(
+            self._outbox,
+            callback.model_copy(update={"call_sid": call_id}),
+            media_host=settings.media_host,
+            allow_private_addresses=settings.allow_private_addresses,
+        )
+
+
+def _stop_if_failed(delivering: asyncio.Task[None]) -> None:
+    """End the process if nothing is fetched any more, so that its supervisor restarts it."""
+    if not delivering.cancelled() and (error := delivering.exception()):
+        logger.error("Recordings of calls are not fetched any more: %s", error)
+        signal.raise_signal(signal.SIGTERM)
