@@ -18,6 +18,8 @@ from tests.support.npm import bundle
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page, Route
 
+pytest_plugins = ["careflow_storage.testing.plugin"]
+
 MIB = 1024 * 1024
 SPEECH = Path(__file__).parents[1] / "data/greeting.wav"
 # The busiest machine takes a while for what takes a moment otherwise.

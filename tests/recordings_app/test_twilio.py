@@ -17,6 +17,8 @@ from tests.recordings_app.conftest import SERVED, TOKENS
 from tests.support.served import served
 from tests.support.twilio_media import API_KEY, API_SECRET, AUTH_TOKEN, Recording, TwilioMedia
 
+pytest_plugins = ["careflow_storage.testing.plugin"]
+
 SID = "RE" + "3" * 32
 
 
