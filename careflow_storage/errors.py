@@ -26,6 +26,7 @@
     ├── ChecksumMismatchError       bytes were damaged in transit
     ├── SizeMismatchError           more or fewer bytes than were declared
     ├── BodyChangedError            the body was changed while it was read
+    ├── RecordingCutOff             (ConnectionError) the sender of a live recording is gone
     ├── NotSupportedError           the server does not implement this
     ├── ServiceUnavailableError     500, 502, 503, 504, 429: try again later
     ├── StorageTimeoutError         (TimeoutError) no bytes moved, or the call took too long
@@ -288,6 +289,22 @@ class SizeMismatchError(StorageError):
 
 class BodyChangedError(StorageError):
     """The body changed while it was read. Nothing was stored."""
+
+
+class RecordingCutOff(StorageError, ConnectionError):  # noqa: N818 - how it ended, not a failure
+    """The sender of a live recording left before it said that the recording is complete.
+
+    Raise it in a block of ``open_recording`` when the sender is cut off. With
+    ``on_error="keep"`` the bytes so far are stored as a partial recording, and the message as its
+    ``partial-reason``.
+
+    Attributes:
+        close_code: The code with which its WebSocket was closed, if any.
+    """
+
+    def __init__(self, message: str, *, close_code: int | None = None, **fields: Any) -> None:
+        super().__init__(message, **fields)
+        self.close_code = close_code
 
 
 class NotSupportedError(StorageError):

@@ -37,6 +37,7 @@ from careflow_storage.errors import (
     NotConfiguredError,
     PoolTimeoutError,
     PreconditionFailedError,
+    RecordingCutOff,
     ServiceUnavailableError,
     SizeMismatchError,
     SourceTooLargeError,
@@ -45,6 +46,7 @@ from careflow_storage.errors import (
     StorageTimeoutError,
     WrongLoopError,
 )
+from careflow_storage.integrations.errors import FormError, FormTypeError
 from careflow_storage.media.errors import MediaProcessError, UnsupportedMediaError
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -64,6 +66,8 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         InvalidInputError: 422,
         SizeMismatchError: 400,
         BodyChangedError: 400,
+        RecordingCutOff: 400,
+        BodyTimeoutError: 408,
         # The disk of the app, whose paths the client must not see.
         LocalFileError: 500,
         MissingExtraError: 500,
@@ -75,8 +79,9 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         PoolTimeoutError: 503,
         ServiceUnavailableError: 503,
         StorageTimeoutError: 504,
-        # The client of the app stalled.
-        BodyTimeoutError: 408,
+        # Forms.
+        FormError: 400,
+        FormTypeError: 415,
         # Uploads straight from browsers.
         InvalidTicketError: 403,
         FileTypeError: 415,

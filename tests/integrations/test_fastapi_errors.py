@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from starlette.requests import Request
@@ -61,7 +60,7 @@ def app_that_fails(error: StorageError) -> FastAPI:
 @pytest.mark.parametrize("path", ["/route", "/dependency"])
 async def test_a_refusal_is_a_problem_with_its_message(path: str) -> None:
     app = app_that_fails(NoSuchKeyError("There is no such file."))
-    async with site(app) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app) as running, running.client() as client:
         response = await client.get(path)
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"
@@ -72,7 +71,7 @@ async def test_a_failure_is_logged_in_one_line_and_says_nothing_to_the_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = app_that_fails(AccessDeniedError("no", bucket=SECRET, request_id="7"))
-    async with site(app) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app) as running, running.client() as client:
         response = await client.get("/route?token=hidden")
     assert response.status_code == 502
     assert SECRET not in response.text
@@ -85,7 +84,7 @@ async def test_a_failure_is_logged_in_one_line_and_says_nothing_to_the_client(
 
 async def test_the_client_is_asked_to_wait() -> None:
     app = app_that_fails(ServiceUnavailableError("busy", retry_after=89.5))
-    async with site(app) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app) as running, running.client() as client:
         response = await client.get("/route")
     assert (response.status_code, response.headers["retry-after"]) == (503, "90")
 

@@ -50,7 +50,7 @@ async def test_every_request_gets_the_same_open_storage(
         seen.append(storage)
         return await storage.file_exists("a")
 
-    async with site(app, name) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app, name) as running, running.client() as client:
         for path in ("/exists", "/mounted/exists"):
             assert (await client.get(path)).json() is False
     assert seen[0] is seen[1]
@@ -80,7 +80,7 @@ async def test_starlette_without_fastapi(of_bucket: StorageSettings) -> None:
 
     inner = Starlette(routes=[Route("/exists", exists)])
     app = Starlette(routes=[Mount("/in", inner)], lifespan=storage_lifespan(of_bucket))
-    async with site(app) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app) as running, running.client() as client:
         assert (await client.get("/in/exists")).json() is False
 
 
@@ -101,7 +101,7 @@ async def test_another_lifespan_runs_inside_and_keeps_its_state(of_bucket: Stora
         storages.append(storage)
         return str(request.state.database)
 
-    async with site(app) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app) as running, running.client() as client:
         assert (await client.get("/")).json() == "open"
     assert not storages
 

@@ -85,7 +85,7 @@ REQUESTS: dict[str, tuple[dict[str, str], int, bytes]] = {
 async def test_a_player_gets_what_it_asks_for(storage: BackblazeStorage, name: ServerName) -> None:
     async with (
         site(app_of(storage), name) as running,
-        httpx.AsyncClient(base_url=running.url) as client,
+        running.client() as client,
     ):
         for kind, (headers, status, body) in REQUESTS.items():
             response = await client.get("/files/a.webm", headers=headers)
@@ -105,7 +105,7 @@ async def test_a_player_gets_what_it_asks_for(storage: BackblazeStorage, name: S
 async def test_what_cannot_be_served_is_a_problem(storage: BackblazeStorage) -> None:
     async with (
         site(app_of(storage)) as running,
-        httpx.AsyncClient(base_url=running.url) as client,
+        running.client() as client,
     ):
         for path in ("/files/missing", "/links/missing"):
             missing = await client.get(path)
@@ -120,7 +120,7 @@ async def test_what_cannot_be_served_is_a_problem(storage: BackblazeStorage) -> 
 async def test_a_file_is_saved_under_a_name_in_any_script(storage: BackblazeStorage) -> None:
     async with (
         site(app_of(storage)) as running,
-        httpx.AsyncClient(base_url=running.url) as client,
+        running.client() as client,
     ):
         saved = await client.get("/files/a.webm", params={"as": 'Anruf "für" 王.webm'})
     disposition = saved.headers["content-disposition"]
@@ -131,7 +131,7 @@ async def test_a_file_is_saved_under_a_name_in_any_script(storage: BackblazeStor
 async def test_a_redirect_leads_to_the_bucket_and_is_not_cached(storage: BackblazeStorage) -> None:
     async with (
         site(app_of(storage)) as running,
-        httpx.AsyncClient(base_url=running.url) as client,
+        running.client() as client,
     ):
         response = await client.get("/links/a.webm")
         assert response.status_code == 307
@@ -199,7 +199,7 @@ async def test_a_storage_that_fails_ends_the_response_early(
     server.faults.always("GetObject", status=500)
     async with (
         site(app_of(storage), name) as running,
-        httpx.AsyncClient(base_url=running.url) as client,
+        running.client() as client,
     ):
         async with client.stream("GET", "/files/a.webm") as response:
             assert response.status_code == 200
@@ -251,7 +251,7 @@ async def test_a_background_task_runs_after_the_response(storage: BackblazeStora
         response.headers["X-Call"] = "CA1"
         return response
 
-    async with site(app) as running, httpx.AsyncClient(base_url=running.url) as client:
+    async with site(app) as running, running.client() as client:
         response = await client.get("/")
         await running.ended()
     assert response.content == DATA

@@ -54,6 +54,18 @@ class WebSocketClient:
         self._send(CloseConnection(code=code))
         await self._writer.drain()
 
+    async def send_in_pieces(self, size: int) -> None:
+        """Send one message of this many bytes, without holding it."""
+        piece = bytes(1024 * 1024)
+        for start in range(0, size, len(piece)):
+            last = start + len(piece) >= size
+            self._send(BytesMessage(piece, message_finished=last))
+            await self._writer.drain()
+
+    def half_close(self) -> None:
+        """Leave without a word, after all that was sent."""
+        self._writer.write_eof()
+
     def abort(self) -> None:
         self._writer.transport.abort()
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response, WebSocket
 
 import careflow_storage
 from careflow_storage import (
@@ -35,6 +35,7 @@ from careflow_storage import (
     Progress,
     ProgressCallback,
     PurgeResult,
+    RecordingCutOff,
     RecordingWriter,
     Retention,
     RetentionMode,
@@ -84,12 +85,23 @@ from careflow_storage.integrations.asgi import (
     streamed_body,
 )
 from careflow_storage.integrations.fastapi import (
+    FormError,
+    FormFile,
+    FormTypeError,
+    TwilioAudio,
+    TwilioMedia,
+    TwilioStream,
+    WebSocketAudio,
     file_response,
+    form_file,
     get_storage,
     install_error_handlers,
+    record_twilio,
     redirect_response,
     storage_lifespan,
+    twilio_media,
     uppy_router,
+    websocket_audio,
 )
 from careflow_storage.integrations.problems import (
     MEDIA_TYPE,
@@ -368,6 +380,41 @@ async def asgi(storage: BackblazeStorage, app: FastAPI, request: Request) -> Non
         await storage.upload_recording("CA1", body, "a.webm", size=body.size)
     except ClientDisconnectedError:
         print((await body.receive())["type"])
+
+
+async def forms(storage: BackblazeStorage, request: Request) -> None:
+    try:
+        async with form_file(request, "audio", max_size=5, read_timeout=5, min_rate=1) as part:
+            assert_type(part, FormFile)
+            assert_type(part.filename, str)
+            assert_type(part.content_type, str | None)
+            assert_type(part.fields, dict[str, str])
+            await storage.upload_recording("CA1", part, part.filename)
+    except FormTypeError:
+        pass
+    except FormError as error:
+        print(error.message)
+
+
+async def sockets(storage: BackblazeStorage, websocket: WebSocket) -> None:
+    audio = websocket_audio(websocket, "end", max_size=5, max_message_size=5, read_timeout=None)
+    assert_type(audio, WebSocketAudio)
+    try:
+        async for chunk in audio:
+            assert_type(chunk, bytes)
+        await storage.upload_recording("CA1", audio, "call.webm")
+    except RecordingCutOff as error:
+        assert_type(error.close_code, int | None)
+    results = await record_twilio(storage, websocket, "CA1", metadata={"agent": "42"})
+    assert_type(results, list[UploadResult])
+    media = twilio_media(websocket, read_timeout=5)
+    assert_type(media, TwilioMedia)
+    stream = await media.start()
+    assert_type(stream, TwilioStream)
+    print(stream.stream_sid, stream.call_sid, stream.tracks, stream.parameters)
+    async for piece in media:
+        assert_type(piece, TwilioAudio)
+        print(piece.track, piece.data, piece.timestamp)
 
 
 def problem_of(error: StorageError) -> None:

@@ -20,7 +20,12 @@ from careflow_storage._transfer.live.upload import LiveUpload
 from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._uninterrupted import wait_out
-from careflow_storage.errors import InvalidInputError, StorageClosedError, StorageError
+from careflow_storage.errors import (
+    InvalidInputError,
+    RecordingCutOff,
+    StorageClosedError,
+    StorageError,
+)
 from careflow_storage.models import UploadResult
 
 if TYPE_CHECKING:
@@ -268,6 +273,8 @@ class RecordingWriter:
             await self._leave_after_close(self._closed_by, exc)
             return
         self._state = "closed"
+        if isinstance(exc, RecordingCutOff):
+            self._describe(exc, "open_recording")
         running = self._context.in_flight.enter(ending=True)
         try:
             with running if running is not None else nullcontext():
@@ -339,6 +346,8 @@ class RecordingWriter:
     def _partial_headers(self, exc: BaseException | None) -> dict[str, str] | None:
         """Return the headers that a partial recording gets; None if it is complete."""
         reason = self._partial_reason
+        if reason is None and isinstance(exc, RecordingCutOff) and not self._finished:
+            reason = exc.message
         if reason is None:
             complete = self._finished or (exc is None and not self._explicit_finish)
             return None if complete else {}

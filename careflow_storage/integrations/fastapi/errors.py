@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
-from careflow_storage.errors import MissingExtraError, StorageError
+from careflow_storage.errors import MissingExtraError, RecordingCutOff, StorageError
 from careflow_storage.integrations.problems import problem_for
 
 try:
     from starlette.applications import Starlette
     from starlette.requests import ClientDisconnect, HTTPConnection
     from starlette.responses import Response
-    from starlette.websockets import WebSocket, WebSocketState
+    from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 except ImportError as error:
     raise MissingExtraError("fastapi") from error
 
@@ -38,14 +38,20 @@ def install_error_handlers(app: Starlette) -> None:
     # The same handler serves requests and WebSockets, which their type does not allow for.
     app.add_exception_handler(StorageError, cast("Any", _respond))
     app.add_exception_handler(ClientDisconnect, cast("Any", _log_disconnect))
+    app.add_exception_handler(WebSocketDisconnect, cast("Any", _log_disconnect))
 
 
 async def _respond(connection: HTTPConnection, error: StorageError) -> Response | None:
     problem = problem_for(error)
     if problem.status >= 500:
         logger.error("%s: %s", describe(connection), error)
+    elif isinstance(error, RecordingCutOff):
+        logger.info("%s: %s", describe(connection), error)
     response = Response(problem.body, problem.status, problem.headers)
     if not isinstance(connection, WebSocket):
+        if problem.status == 408 and connection.scope["http_version"].startswith("1"):
+            # The rest of the request never comes: the connection cannot be used again.
+            response.headers["Connection"] = "close"
         return response
     await _close(connection, problem.status, problem.content["title"], response)
     return None
@@ -72,9 +78,11 @@ def _close_code(status: int) -> int:
     return 1013 if status == 503 else 1011
 
 
-async def _log_disconnect(connection: HTTPConnection, error: ClientDisconnect) -> Response:
+async def _log_disconnect(
+    connection: HTTPConnection, error: ClientDisconnect | WebSocketDisconnect
+) -> Response | None:
     logger.info("%s: the client left.", describe(connection))
-    return Response(status_code=_CLIENT_LEFT)
+    return None if isinstance(connection, WebSocket) else Response(status_code=_CLIENT_LEFT)
 
 
 def describe(connection: HTTPConnection) -> str:
