@@ -25,7 +25,7 @@ from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing import B2Server
 from careflow_storage.testing.proxy.proxy import FaultProxy
-from tests.support.chromium import launched
+from tests.support.chromium import PATIENCE_MS, launched
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
@@ -264,7 +264,9 @@ async def chromium(chromium_arguments: tuple[str, ...]) -> AsyncIterator[Browser
 @pytest.fixture
 async def tab(chromium: Browser) -> Page:
     """A page of Chromium, with cookies and storage of its own."""
-    return await (await chromium.new_context()).new_page()
+    context = await chromium.new_context()
+    context.set_default_timeout(PATIENCE_MS)
+    return await context.new_page()
 
 
 def _new_bucket_name() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,7 +10,12 @@ from careflow_storage._s3.requests.parts import latest_parts
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
-from careflow_storage.browser.completion import complete_parts, result_of, stored_object
+from careflow_storage.browser.completion import (
+    abort_parts,
+    complete_parts,
+    result_of,
+    stored_object,
+)
 from careflow_storage.browser.errors import UploadIncompleteError
 from careflow_storage.browser.models import BrowserUpload, UploadedPart
 from careflow_storage.browser.policy import MAX_PUT_BYTES, UploadPolicy
@@ -269,9 +273,9 @@ class BrowserUploads:
     async def abort(
         self, ticket: str, *, subject: str | None = None, timeout: float | None = None
     ) -> None:
-        """Abort the upload and drop its parts. Safe to repeat. 1 request.
+        """Abort the upload and drop its parts. Safe to repeat. 2 requests.
 
-        One request more per upload that a page has begun itself. An expired ticket may still abort
+        One request more for an upload that a page begins itself. An expired ticket may still abort
         its upload. A completed file stays: delete it with `BackblazeStorage.delete_file`.
 
         Raises:
@@ -288,8 +292,7 @@ class BrowserUploads:
             else:
                 upload_ids = []
             for upload_id in upload_ids:
-                with contextlib.suppress(NoSuchUploadError):
-                    await context.multipart.abort(valid.key, upload_id)
+                await abort_parts(context, valid, upload_id)
 
     async def _begin(self, ticket: Ticket) -> str:
         """Begin the multipart upload; return the ticket with its ID. A failure leaves none."""

@@ -1,4 +1,4 @@
-"""The completion of an upload: what the bucket holds must be what the ticket announced."""
+"""The end of an upload: completed, if the bucket holds what the ticket announced, or aborted."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.models import Checksum, UploadResult
+
+_ABORT_ROUNDS = 3
 
 
 async def complete_parts(
@@ -44,6 +46,16 @@ async def complete_parts(
                 key=ticket.key,
                 hint="Complete the upload again.",
             ) from error
+
+
+async def abort_parts(context: TransferContext, ticket: Ticket, upload_id: str) -> None:
+    """Abort a multipart upload, if it is there."""
+    # A part in flight can be stored after the abort. Only NoSuchUpload proves that none was.
+    for _ in range(_ABORT_ROUNDS):
+        try:
+            await context.multipart.abort(ticket.key, upload_id)
+        except NoSuchUploadError:
+            return
 
 
 async def stored_object(context: TransferContext, ticket: Ticket) -> ObjectHead | None:

@@ -440,6 +440,15 @@ class TestRefused:
         assert upload.ticket not in repr(upload)
 
 
+async def test_an_abort_makes_sure_that_no_part_in_flight_is_left(
+    emulated: BackblazeStorage,
+) -> None:
+    broker = BrowserUploads(emulated, secret=SECRET, policy=POLICY)
+    upload = await create(broker, LARGE)
+    await broker.abort(upload.ticket)
+    assert emulated.request_counts() == {"CreateMultipartUpload": 1, "AbortMultipartUpload": 2}
+
+
 async def test_an_upload_in_parts_needs_no_aioboto3(
     emulated: BackblazeStorage, browser: httpx.AsyncClient
 ) -> None:

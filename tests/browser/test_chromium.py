@@ -33,8 +33,20 @@ async def test_uppy_uploads_a_file(
     assert await site.storage.list_incomplete_uploads() == []
 
 
+async def test_an_empty_file_is_uploaded_by_uppy_6_and_refused_with_uppy_5(
+    site: Site, tab: Page
+) -> None:
+    await site.storage.admin.allow_browser_uploads([site.url], preset="multipart")
+    await site.open_uppy(tab, 5)
+    result = await site.upload(tab, "empty")
+    assert "empty file has no parts" in result["errors"][0]
+    await site.open_uppy(tab, 6)
+    assert await site.upload(tab, "empty") == {"successful": 1, "errors": []}
+    assert await site.stored() == [b""]
+
+
 @on_both_servers
-@pytest.mark.parametrize("name", ["small", "large"])
+@pytest.mark.parametrize("name", ["empty", "small", "large"])
 async def test_plain_javascript_uploads_a_file(site: Site, tab: Page, name: str) -> None:
     await site.storage.admin.allow_browser_uploads([site.url], preset="put")
     await site.open_plain(tab)

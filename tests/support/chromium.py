@@ -12,6 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
+PATIENCE_MS = 150_000
+"""For each wait; a busy machine may need seconds for what takes milliseconds."""
+
 
 @asynccontextmanager
 async def launched(*arguments: str) -> AsyncIterator[Browser]:
@@ -25,7 +28,7 @@ async def launched(*arguments: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         # Without a sandbox, since Chromium refuses to start one as root.
         browser = await playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", *arguments]
+            executable_path=program, args=["--no-sandbox", *arguments], timeout=PATIENCE_MS
         )
         try:
             yield browser

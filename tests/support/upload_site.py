@@ -111,7 +111,8 @@ class Site:
     url: str = ""
     script: str = ""
     data: dict[str, bytes] = field(
-        default_factory=lambda: {"large": noise(40 * MIB), "small": noise(100_000)}, repr=False
+        default_factory=lambda: {"large": noise(40 * MIB), "small": noise(100_000), "empty": b""},
+        repr=False,
     )
 
     def __post_init__(self) -> None:
