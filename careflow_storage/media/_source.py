@@ -54,7 +54,10 @@ class ObjectSource:
 
         Raises:
             UnsupportedMediaError: The file needs too many requests.
+            MediaProcessError: There are no such bytes.
         """
+        if type(offset) is not int or type(length) is not int:
+            raise MediaProcessError("The media process sent a malformed message.")
         if not (offset >= 0 and 1 <= length <= MAX_GET_BYTES and offset + length <= self.size):
             raise MediaProcessError("The media process requested bytes that do not exist.")
         sequential = offset == self._next

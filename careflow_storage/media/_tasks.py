@@ -72,7 +72,7 @@ async def run_task(
         raise MissingExtraError("media")
     context = storage._context()
     turns = _turns.setdefault(storage, asyncio.Semaphore(_PROCESSES))
-    async with turns, media_process(task) as process:
+    async with turns, media_process(task, context.threads) as process:
         # Meanwhile the process loads its libraries.
         head = await storage._head(key, version_id, encryption)
         allowed = limits.of(head.file.size)

@@ -11,29 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from careflow_storage.media._worker.buckets import Buckets
-from careflow_storage.media._worker.channel import Channel, RangeFile
+from careflow_storage.media._worker.channel import RangeFile
 from careflow_storage.media._worker.containers import find_container
 from careflow_storage.media._worker.decoding import waveform
 from careflow_storage.media._worker.errors import UnsupportedError
 from careflow_storage.media._worker.probing import probe
 from careflow_storage.media._worker.tables import read_wav, read_webm
-from tests.support.audio import greeting, mulaw, riff, tone, unsized, wav
-
-
-class Bytes(Channel):
-    """Stands in for the pipes."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.requested: list[tuple[int, int]] = []
-
-    def get(self, offset: int, length: int) -> bytes:
-        self.requested.append((offset, length))
-        return self.content[offset : offset + length]
-
-
-def file_of(content: bytes) -> RangeFile:
-    return RangeFile(Bytes(content), len(content))
+from tests.support.audio import Bytes, file_of, greeting, mulaw, riff, tone, unsized, wav
 
 
 def job(content_type: str = "", format: str | None = None, points: int = 8) -> dict[str, Any]:  # noqa: A002

@@ -9,6 +9,8 @@ import wave
 from array import array
 from pathlib import Path
 
+from careflow_storage.media._worker.channel import Channel, RangeFile
+
 DATA = Path(__file__).parents[1] / "data"
 RATE = 8000
 
@@ -46,7 +48,8 @@ def wav(*channels: list[float], rate: int = RATE) -> bytes:
 def riff(tag: int, data: bytes, *, channels: int = 1, rate: int = RATE, bits: int = 8) -> bytes:
     """A WAV file with samples of any codec."""
     frame = channels * bits // 8
-    head = struct.pack("<HHIIHH", tag, channels, rate, rate * frame, frame, bits)
+    fields = (tag, channels, rate, rate * frame & 0xFFFFFFFF, frame & 0xFFFF, bits)
+    head = struct.pack("<HHIIHH", *fields)
     body = b"WAVEfmt " + struct.pack("<I", len(head)) + head
     body += b"data" + struct.pack("<I", len(data)) + data
     return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -69,3 +72,20 @@ def _mulaw_byte(value: float) -> int:
     magnitude = min(round(abs(value) * 32635), 32635) + 132
     exponent = magnitude.bit_length() - 8
     return ~(sign | exponent << 4 | magnitude >> exponent + 3 & 0x0F) & 0xFF
+
+
+class Bytes(Channel):
+    """The parent process of a task that runs in this process."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.requested: list[tuple[int, int]] = []
+
+    def get(self, offset: int, length: int) -> bytes:
+        self.requested.append((offset, length))
+        return self.content[offset : offset + length]
+
+
+def file_of(content: bytes) -> RangeFile:
+    """What a task of the child process reads."""
+    return RangeFile(Bytes(content), len(content))
