@@ -56,9 +56,10 @@ def test_a_file_that_is_cut_anywhere(content: bytes, tmp_path: Path) -> None:
         assert last_message(content[:end], tmp_path) <= {DONE, UNSUPPORTED}, end
 
 
+@pytest.mark.parametrize("seeds", [3, pytest.param(100, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
-def test_a_file_with_flipped_bits(content: bytes, tmp_path: Path) -> None:
-    for seed in range(6):
+def test_a_file_with_flipped_bits(content: bytes, tmp_path: Path, seeds: int) -> None:
+    for seed in range(seeds):
         dice = random.Random(seed)
         damaged = bytearray(content)
         # The tables are at the start, and at the end of an M4A.
@@ -131,7 +132,13 @@ PLAYLISTS = {
 }
 
 
-@pytest.mark.parametrize("text", PLAYLISTS.values(), ids=PLAYLISTS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(text, id=name, marks=[] if name == "hls" else pytest.mark.slow)
+        for name, text in PLAYLISTS.items()
+    ],
+)
 async def test_a_playlist_opens_nothing(
     storage: BackblazeStorage, recordings: dict[str, Path], text: str
 ) -> None:

@@ -231,6 +231,7 @@ else:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_a_loop_that_ends_at_once_finds_nothing_left(
     server: B2Server, storage: BackblazeStorage, loop: str

@@ -108,6 +108,7 @@ async def test_the_new_version_is_served_like_the_old_one(storage: BackblazeStor
     assert after.model_dump(exclude=changed) == before.model_dump(exclude=changed)
 
 
+@pytest.mark.slow
 async def test_a_large_recording_goes_in_parts(server: B2Server, temporary: Path) -> None:
     settings = server.settings(part_size=5 * 1024**2, multipart_threshold=5 * 1024**2)
     async with BackblazeStorage(settings) as storage:
