@@ -7,15 +7,17 @@ import logging
 from fastapi import APIRouter, WebSocket
 
 from careflow_storage import BackblazeStorage, StorageError, UploadResult
+from careflow_storage.integrations.fastapi import websocket_audio
 from careflow_storage.media import make_seekable
 
 from .accounts import CurrentUser, call_id_of
 from .dependencies import Storage
-from .seams import RecordingCutOff, websocket_audio
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
 
+# In seconds. The page may pause its recorder, which then sends nothing.
+_LONGEST_PAUSE = 15 * 60
 # What the MediaRecorder of Chromium, Firefox and Safari makes.
 _FILENAMES = {
     "audio/webm": "microphone.webm",
@@ -36,28 +38,16 @@ async def record(
     if filename is None:
         await websocket.close(1003, "This type of audio is not recorded.")
         return
-    writer = storage.open_recording(
-        call_id_of(user, call),
-        filename,
-        content_type=content_type,
-        on_error="keep",
-        explicit_finish=True,
-    )
-    await websocket.accept()
-    try:
-        async with writer:
-            await websocket.send_json({"name": writer.key.rpartition("/")[2]})
-            async for chunk in websocket_audio(websocket):
-                await writer.write(chunk)
-            # Nothing is stored for a recording without any bytes.
-            if writer.bytes_written:
-                writer.finish()
-    except RecordingCutOff:
-        logger.info("A recording was cut off after %s bytes.", writer.bytes_written)
-        return
-    if writer.bytes_written:
-        await _index(storage, writer.result)
-    await websocket.send_json({"stored": writer.bytes_written > 0})
+    call_id, limit = call_id_of(user, call), websocket.app.state.settings.max_upload
+    async with storage.open_recording(
+        call_id, filename, content_type=content_type, on_error="keep"
+    ) as writer:
+        await websocket.accept()
+        await websocket.send_json({"name": writer.key.rpartition("/")[2]})
+        async for chunk in websocket_audio(websocket, max_size=limit, read_timeout=_LONGEST_PAUSE):
+            await writer.write(chunk)
+    await _index(storage, writer.result)
+    await websocket.send_json({"stored": True})
     await websocket.close()
 
 

@@ -3,7 +3,8 @@
 const CHUNK_MS = 500;
 const TYPES = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
 const ENDINGS = { "audio/webm": "webm", "audio/ogg": "ogg", "audio/mp4": "m4a" };
-const ANSWER_MS = 20_000;
+// The server gives a long recording its index before it replies.
+const REPLY_MS = 120_000;
 
 /** Why this browser cannot record here, or "". */
 export function whyNot() {
@@ -122,7 +123,7 @@ export class Recorder extends EventTarget {
     }
     if (this.#socket.readyState !== WebSocket.OPEN) return false;
     this.#socket.send("end");
-    const late = new Promise((resolve) => setTimeout(resolve, ANSWER_MS, false));
+    const late = new Promise((resolve) => setTimeout(resolve, REPLY_MS, false));
     const stored = await Promise.race([this.#reply, late]);
     this.#socket.close();
     return stored;
