@@ -19,47 +19,16 @@ import pytest
 import uvicorn
 
 from careflow_storage import (
-    AccessDeniedError,
     BackblazeStorage,
-    BodyTimeoutError,
-    CapExceededError,
-    ChecksumMismatchError,
-    ConnectionFailedError,
-    FileTooLargeError,
-    InvalidCredentialsError,
-    InvalidInputError,
-    InvalidRangeError,
     NoSuchBucketError,
-    NoSuchKeyError,
     NotConfiguredError,
-    PreconditionFailedError,
-    ServiceUnavailableError,
-    SizeMismatchError,
-    StorageError,
     StorageSettings,
-    StorageTimeoutError,
 )
 from careflow_storage.admin import LifecycleRule
 from careflow_storage.local import LocalServer
+from tests.support.websocket_client import WebSocketClient
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-ERRORS = [
-    (NoSuchKeyError("gone"), 404),
-    (PreconditionFailedError("there already"), 412),
-    (FileTooLargeError("too large"), 413),
-    (InvalidRangeError("beyond the end"), 416),
-    (InvalidInputError("no such call ID"), 422),
-    (SizeMismatchError("too short"), 400),
-    (AccessDeniedError("no"), 502),
-    (InvalidCredentialsError("no"), 502),
-    (ChecksumMismatchError("damaged"), 502),
-    (CapExceededError("cap"), 503),
-    (ConnectionFailedError("down"), 503),
-    (NotConfiguredError(("BACKBLAZE_KEY_ID",)), 503),
-    (ServiceUnavailableError("busy"), 503),
-    (StorageTimeoutError("slow"), 504),
-    (BodyTimeoutError("slow"), 408),
-]
 
 
 def run_script(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -225,6 +194,34 @@ async def test_the_web_app_stores_plays_lists_and_deletes(
     assert (await web.get("/recordings/CA123")).json() == []
 
 
+async def test_the_web_app_takes_a_form_and_plays_it_itself(
+    web: httpx.AsyncClient, recordings: dict[str, Path]
+) -> None:
+    audio = recordings["greeting.ogg"].read_bytes()
+    stored = await web.post("/recordings/CA123", files={"file": ("call.ogg", audio)})
+    assert stored.status_code == 201, stored.text
+    name = stored.json()["key"].removeprefix("recordings/")
+    part = await web.get(f"/through-the-app/{name}", headers={"Range": "bytes=4-9"})
+    assert (part.status_code, part.content) == (206, audio[4:10])
+    head = await web.head(f"/through-the-app/{name}")
+    assert head.headers["content-length"] == str(len(audio))
+
+
+async def test_the_web_app_records_a_call(
+    web: httpx.AsyncClient, seaweed_storage: BackblazeStorage
+) -> None:
+    port = web.base_url.port
+    client = WebSocketClient(*await asyncio.open_connection("127.0.0.1", port))
+    assert await client.open("/calls/CA123") == (101, b"")
+    await client.send(b"call")
+    await client.send("end")
+    key = (await client.receive_json())["key"]
+    assert (await client.closed())[0] == 1000
+    await client.leave()
+    assert await seaweed_storage.get_file(key) == b"call"
+    assert not (await seaweed_storage.get_file_metadata(key)).partial
+
+
 async def test_the_web_app_takes_a_long_body_of_unknown_length(web: httpx.AsyncClient) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20):
@@ -265,41 +262,9 @@ async def test_input_that_leaves_its_folder_is_refused(web: httpx.AsyncClient) -
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda value: type(value).__name__)
-async def test_each_error_has_its_http_response(error: StorageError, code: int) -> None:
-    module = load("fastapi_app")
-
-    def refuse() -> BackblazeStorage:
-        raise error
-
-    module.app.dependency_overrides[module.storage_of] = refuse
-    transport = httpx.ASGITransport(module.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-        response = await client.get("/recordings/CA123")
-    assert response.status_code == code
-    assert response.json()["error"] == type(error).__name__
-    assert ("detail" in response.json()) is (code < 500)
-    assert ("retry-after" in response.headers) is (code == 503)
-
-
-@pytest.mark.integration
-async def test_the_wait_that_the_server_asked_for_reaches_the_client() -> None:
-    module = load("fastapi_app")
-
-    def refuse() -> BackblazeStorage:
-        raise ServiceUnavailableError("busy", retry_after=89.5)
-
-    module.app.dependency_overrides[module.storage_of] = refuse
-    transport = httpx.ASGITransport(module.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
-        response = await client.get("/recordings/CA123")
-    assert response.headers["retry-after"] == "90"
-
-
-@pytest.mark.integration
 async def test_the_web_app_does_not_start_without_its_settings() -> None:
     module = load("fastapi_app")
     with pytest.raises(NotConfiguredError) as refused:
-        async with module.lifespan(module.app):
+        async with module.app.router.lifespan_context(module.app):
             pass
     assert "BACKBLAZE_KEY_ID" in refused.value.missing

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from careflow_storage.browser.models import BrowserUpload, UploadedPart
     from careflow_storage.browser.policy import UploadPolicy
+    from careflow_storage.browser.requests import RequestMethod
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
@@ -40,6 +41,7 @@ else:
             ),
             "careflow_storage.browser.models": ("BrowserUpload", "UploadedPart"),
             "careflow_storage.browser.policy": ("UploadPolicy",),
+            "careflow_storage.browser.requests": ("RequestMethod",),
         },
     )
 
@@ -50,6 +52,7 @@ __all__ = [
     "FileTooLargeError",
     "FileTypeError",
     "InvalidTicketError",
+    "RequestMethod",
     "UploadIncompleteError",
     "UploadMismatchError",
     "UploadPolicy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from typing import Any
@@ -65,6 +66,12 @@ class WebSocketClient:
     def half_close(self) -> None:
         """Leave without a word, after all that was sent."""
         self._writer.write_eof()
+
+    async def leave(self) -> None:
+        """Close the connection."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     def abort(self) -> None:
         self._writer.transport.abort()

@@ -71,6 +71,7 @@ from careflow_storage.browser import (
     FileTooLargeError,
     FileTypeError,
     InvalidTicketError,
+    RequestMethod,
     UploadedPart,
     UploadIncompleteError,
     UploadMismatchError,
@@ -300,7 +301,8 @@ async def from_browsers(storage: BackblazeStorage) -> None:
         return
     assert_type(upload, BrowserUpload)
     assert_type(await broker.sign(upload.ticket, part=1, subject="user"), SignedRequest)
-    signed = await broker.sign_request(upload.ticket, "POST", upload_id="id")
+    method: RequestMethod = "POST"
+    signed = await broker.sign_request(upload.ticket, method, upload_id="id")
     assert_type(signed.method, Literal["PUT", "POST", "GET", "DELETE"])
     parts = await broker.list_parts(upload.ticket)
     assert_type(parts, list[UploadedPart])
