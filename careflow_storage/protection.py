@@ -9,7 +9,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import ClassVar, Literal, NoReturn, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage.errors import InvalidInputError
@@ -121,12 +121,26 @@ class Retention(BaseModel):
 
     An application key with the capability bypassGovernance can lift ``governance``. No key can
     lift ``compliance``.
+
+    Raises:
+        InvalidInputError: There is no such mode, or ``retain_until`` has no time zone.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     mode: RetentionMode
     retain_until: AwareDatetime
+
+    def __init__(self, *, mode: RetentionMode, retain_until: datetime) -> None:
+        try:
+            super().__init__(mode=mode, retain_until=retain_until)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InvalidInputError(
+                f"retention.{first['loc'][0]}: {first['msg']}.",
+                hint="For example Retention(mode='governance', "
+                "retain_until=datetime.now(UTC) + timedelta(days=365)).",
+            ) from None
 
 
 def check_encryption(encryption: Encryption | None, endpoint: str | None) -> None:

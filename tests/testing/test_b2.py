@@ -266,5 +266,5 @@ except careflow_storage.StorageError as error:
         timeout=60,
         check=True,
     )
-    assert finished.stdout.startswith("EmulatorError(")
+    assert finished.stdout.startswith("MissingExtraError(")
     assert "careflow-storage[testing]" in finished.stdout

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from careflow_storage.errors import InvalidInputError, StorageError
+from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageError
 from careflow_storage.testing.b2.emulator import Account, Emulator
 from careflow_storage.testing.b2.errors import RefusedError
 from careflow_storage.testing.b2.limits import MAX_PUT_SIZE
@@ -50,10 +50,7 @@ class ServerThread:
             self._ready.result()
         except ImportError as error:
             self._thread.join()
-            raise EmulatorError(
-                f"The emulator needs moto ({error}).",
-                hint='Install the extra: pip install "careflow-storage[testing]".',
-            ) from error
+            raise MissingExtraError("testing") from error
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
