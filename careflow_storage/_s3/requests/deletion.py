@@ -19,7 +19,7 @@ BATCH_KEYS = 1000
 # S3's name for the version of what was stored while the bucket kept no versions.
 NULL_VERSION = "null"
 
-Target = tuple[str, str | None]
+KeyAndVersion = tuple[str, str | None]
 
 
 async def delete_keys(requests: S3Requests, keys: Sequence[str]) -> list[DeleteResult]:
@@ -28,7 +28,7 @@ async def delete_keys(requests: S3Requests, keys: Sequence[str]) -> list[DeleteR
 
 
 async def delete_targets(
-    requests: S3Requests, targets: Sequence[Target], *, bypass_governance: bool = False
+    requests: S3Requests, targets: Sequence[KeyAndVersion], *, bypass_governance: bool = False
 ) -> list[DeleteResult]:
     """Hide keys (without a version ID) or erase versions, 1000 per request.
 
@@ -51,7 +51,7 @@ async def delete_targets(
 
 
 async def _delete_batch(
-    requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
+    requests: S3Requests, batch: Sequence[KeyAndVersion], bypass_governance: bool
 ) -> list[DeleteResult]:
     """Delete up to 1000 targets; return one result for each, in order.
 
@@ -71,7 +71,7 @@ async def _delete_batch(
 
 
 async def _delete_named(
-    requests: S3Requests, batch: Sequence[Target], bypass_governance: bool
+    requests: S3Requests, batch: Sequence[KeyAndVersion], bypass_governance: bool
 ) -> list[DeleteResult]:
     response = await requests.delete_objects(batch, bypass_governance=bypass_governance)
     reported = (*response.deleted, *response.failed)

@@ -33,7 +33,7 @@ _ALIASES = ("-s3alias", "--ol-s3", "--xa-s3")
 _XML_CARRIES = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd-\uffff]*").fullmatch
 
 
-class Creation(NamedTuple):
+class BegunUpload(NamedTuple):
     """A multipart upload that was begun.
 
     ``unsettled`` says that an earlier attempt failed in such a way that it may have begun another
@@ -57,7 +57,7 @@ class MultipartRequests:
         algorithm: ChecksumAlgorithm,
         *,
         live_read: int | None = None,
-    ) -> Creation:
+    ) -> BegunUpload:
         """Begin a multipart upload of an object with these headers.
 
         ``live_read`` is the size in bytes of all its parts, if others shall read them before
@@ -74,7 +74,7 @@ class MultipartRequests:
         upload_id = await self._transport.send(
             request, lambda response: _upload_id(request, bucket, response)
         )
-        return Creation(upload_id, request.unsettled)
+        return BegunUpload(upload_id, request.unsettled)
 
     async def list_parts(self, key: str, upload_id: str) -> list[ListedPart]:
         """List the parts that the server holds, by number. 1 request per 1000 parts.

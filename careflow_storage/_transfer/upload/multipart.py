@@ -13,7 +13,7 @@ from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.errors import explain_refused_write
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.requests.control_plane import CopySource
-from careflow_storage._s3.requests.multipart import Creation
+from careflow_storage._s3.requests.multipart import BegunUpload
 from careflow_storage._transfer.bodies.checksums import (
     composite,
     composite_etag,
@@ -98,7 +98,7 @@ class MultipartUpload:
         self._copied = copied
         self._conditional = conditional
         self._live_read = sizes.base if live_read else None
-        self._creation: asyncio.Task[Creation] | None = None
+        self._creation: asyncio.Task[BegunUpload] | None = None
         self._adopted: str | None = None
         self._completed = False
 

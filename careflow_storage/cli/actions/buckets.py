@@ -70,7 +70,7 @@ def _row(bucket: BucketInfo, storage: BackblazeStorage) -> tuple[Text, Text]:
 
 
 @dataclass(frozen=True)
-class Creation:
+class BucketCreation:
     """A bucket to create."""
 
     name: str | None

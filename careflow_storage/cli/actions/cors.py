@@ -140,7 +140,7 @@ class Allow:
 
 
 @dataclass(frozen=True)
-class Check:
+class CorsCheckJob:
     """A request that a web page may or may not send."""
 
     origin: str

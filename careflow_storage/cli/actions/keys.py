@@ -59,7 +59,7 @@ def _prompt(key_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class Creation:
+class KeyCreation:
     """A key to create."""
 
     name: str
@@ -195,7 +195,7 @@ def _described(key: KeyInfo) -> str:
 
 
 @dataclass(frozen=True)
-class Rotation:
+class KeyRotation:
     """A key to replace."""
 
     old: str

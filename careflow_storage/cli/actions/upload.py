@@ -26,7 +26,7 @@ _STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Target:
+class UploadTarget:
     """The keys under which files are stored."""
 
     key: str | None
@@ -79,7 +79,7 @@ class UploadJob:
     """What to upload, where to, and how."""
 
     sources: list[str]
-    target: Target
+    target: UploadTarget
     options: ObjectOptions
     overwrite: bool
     resume: bool

@@ -57,9 +57,9 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create a private bucket, encrypted by default."""
-    from careflow_storage.cli.actions.buckets import Creation
+    from careflow_storage.cli.actions.buckets import BucketCreation
 
-    job = Creation(name, env, object_lock=object_lock, encrypt=not no_encryption)
+    job = BucketCreation(name, env, object_lock=object_lock, encrypt=not no_encryption)
     _run(context, job.run, as_json=as_json, needs_bucket=name is None and env is None)
 
 

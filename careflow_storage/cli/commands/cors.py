@@ -184,7 +184,7 @@ def check(
 
     Exits with 1 if the request is not allowed.
     """
-    from careflow_storage.cli.actions.cors import Check
+    from careflow_storage.cli.actions.cors import CorsCheckJob
 
-    job = Check(origin, method, tuple(header or ("content-type",)), key)
+    job = CorsCheckJob(origin, method, tuple(header or ("content-type",)), key)
     run_with_storage(context, job.run, as_json=as_json)

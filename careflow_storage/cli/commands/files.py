@@ -135,7 +135,7 @@ def upload(
     the folder. Hidden files and folders (.name) and symbolic links below a folder are skipped and
     counted; a SOURCE that you name is always uploaded. If a file fails, the others continue.
     """
-    from careflow_storage.cli.actions.upload import Target, UploadJob, object_options
+    from careflow_storage.cli.actions.upload import UploadJob, UploadTarget, object_options
 
     async def job(storage: BackblazeStorage, output: Output) -> int | None:
         options = object_options(
@@ -145,7 +145,7 @@ def upload(
             content_type=content_type,
             checksum=checksum,
         )
-        target = Target(key, prefix, call_id, name, recorded_at)
+        target = UploadTarget(key, prefix, call_id, name, recorded_at)
         upload = UploadJob(
             sources,
             target,

@@ -116,7 +116,7 @@ def create(
 
     B2 returns the secret only once: it is printed, or written to --env-file.
     """
-    from careflow_storage.cli.actions.keys import Creation
+    from careflow_storage.cli.actions.keys import KeyCreation
 
     if (preset is None) == (not capability):
         raise typer.BadParameter("Give either --preset or --capability.")
@@ -126,7 +126,7 @@ def create(
     async def job(output: Output, settings: StorageSettings) -> None:
         limited_to = None if all_buckets else bucket or settings.bucket_name
         wanted = preset or capability or ()
-        creation = Creation(name, wanted, limited_to, prefix, expires, env_file, yes)
+        creation = KeyCreation(name, wanted, limited_to, prefix, expires, env_file, yes)
         await creation.run(output, settings, key_id)
 
     _run(context, job, as_json=as_json)
@@ -189,10 +189,10 @@ def rotate(
     it is deleted. If the command is interrupted, run it again. Asks if another key was already
     created to replace the old one, or if --grace 0s deletes a key that is still in use.
     """
-    from careflow_storage.cli.actions.keys import Rotation
+    from careflow_storage.cli.actions.keys import KeyRotation
 
     async def job(output: Output, settings: StorageSettings) -> None:
-        rotation = Rotation(old, env_file, grace, expires, yes)
+        rotation = KeyRotation(old, env_file, grace, expires, yes)
         await rotation.run(output, settings, key_id, _settings_file(context))
 
     _run(context, job, as_json=as_json)
