@@ -26,6 +26,7 @@ from careflow_storage.outbox import CredentialsError, Outbox, OutboxEntry
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import storage_behind, versions
 from tests.support.bodies import noise
+from tests.support.frames import recorded
 from tests.support.url_source import Handler, Source
 
 WHEN = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -405,6 +406,7 @@ async def test_what_can_never_be_fetched_is_refused_and_nothing_is_written(
             await outbox.put_url(
                 fields.pop("call_id"), fields.pop("url"), fields.pop("filename"), **fields
             )
+        assert "auth_name" in bad or TOKEN not in recorded(caught.value)
         assert TOKEN not in str(caught.value)
         assert caught.value.method == "put_url"
         assert await outbox.entries() == []
@@ -416,11 +418,12 @@ async def test_a_source_that_is_too_large_is_not_stored(
     folder: Path, source: Source, storage: BackblazeStorage
 ) -> None:
     async with opened(folder, storage) as outbox:
-        entry = await put(outbox, source.url, max_size=len(DATA) - 1, ready_within=timedelta(0))
+        entry = await put(outbox, source.url, max_size=len(DATA) - 1)
         assert (await outbox.drain()).dead == 1
         letter = await found(outbox, entry)
         assert letter.last_error is not None
         assert "max_size" in letter.last_error
+        assert len(source.asked) == 1
         await outbox.discard(entry.id)
         assert await outbox.entries() == []
     assert await storage.list_files() == []
