@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from careflow_storage import BackblazeStorage
-from tests.support.upload_site import Site, on_both_servers, running
+from tests.support.upload_site import Site, on_both_servers, running, script_of_docs
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -31,6 +31,32 @@ async def test_uppy_uploads_a_file(
     assert await site.upload(tab, name) == {"successful": 1, "errors": []}
     assert await site.stored() == [site.data[name]]
     assert await site.storage.list_incomplete_uploads() == []
+
+
+@pytest.mark.parametrize("name", ["small", "large"])
+async def test_uppy_6_uploads_with_a_companion_endpoint(site: Site, tab: Page, name: str) -> None:
+    await site.storage.admin.allow_browser_uploads([site.url], preset="put")
+    script = script_of_docs("Uppy 5").replace("endpoint:", "companionEndpoint:")
+    await site.open_uppy(tab, 6, script=script)
+    assert await site.upload(tab, name) == {"successful": 1, "errors": []}
+    assert await site.stored() == [site.data[name]]
+
+
+async def test_a_file_that_uppy_6_has_sent_is_no_success_until_it_is_checked(
+    site: Site, tab: Page
+) -> None:
+    await site.storage.admin.allow_browser_uploads([site.url], preset="multipart")
+    await site.open_uppy(tab, 6)
+    gate = site.hold("complete")
+    await tab.evaluate(
+        "async () => { await add('small'); window.done = uppy.upload().catch(String); }"
+    )
+    await gate.reached.wait()
+    (stored,) = await site.storage.list_files()
+    await site.storage.delete_file(stored.key)
+    gate.opened.set()
+    assert "has not been uploaded" in await tab.evaluate("window.done")
+    assert "has not been uploaded" in await tab.evaluate("uppy.getState().error")
 
 
 async def test_an_empty_file_is_uploaded_by_uppy_6_and_refused_with_uppy_5(

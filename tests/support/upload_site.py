@@ -150,10 +150,13 @@ class Site:
         """Open the page without Uppy, and more JavaScript."""
         await self.open(tab, script_of_docs("Without Uppy") + more)
 
-    async def open_uppy(self, tab: Page, version: int, more: str = "") -> None:
+    async def open_uppy(
+        self, tab: Page, version: int, more: str = "", *, script: str | None = None
+    ) -> None:
         """Open the page with this generation of Uppy, and more JavaScript."""
         packages = bundle(ROOT / f"tests/browser/uppy{version}")
-        await self.open(tab, packages + script_of_docs(f"Uppy {version}") + _UPPY + more)
+        given = script or script_of_docs(f"Uppy {version}")
+        await self.open(tab, packages + given + _UPPY + more)
 
     async def open(self, tab: Page, script: str) -> None:
         """Open a page with this script."""
