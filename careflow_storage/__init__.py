@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.download.reader import FileReader
     from careflow_storage._transfer.download.serve import ServedBody, ServedFile
     from careflow_storage._transfer.download.stream import FileStream
-    from careflow_storage._transfer.live.writer import OnError, RecordingWriter
+    from careflow_storage._transfer.live.checks import OnError
+    from careflow_storage._transfer.live.writer import RecordingWriter
     from careflow_storage._transfer.progress import ProgressCallback
     from careflow_storage.models import (
         Checksum,
@@ -87,7 +88,8 @@ else:
             "careflow_storage._transfer.download.reader": ("FileReader",),
             "careflow_storage._transfer.download.serve": ("ServedBody", "ServedFile"),
             "careflow_storage._transfer.download.stream": ("FileStream",),
-            "careflow_storage._transfer.live.writer": ("OnError", "RecordingWriter"),
+            "careflow_storage._transfer.live.checks": ("OnError",),
+            "careflow_storage._transfer.live.writer": ("RecordingWriter",),
             "careflow_storage._transfer.progress": ("ProgressCallback",),
             "careflow_storage.models": (
                 *("Checksum", "ChecksumAlgorithm", "DeleteResult", "DownloadResult"),

@@ -27,7 +27,8 @@ from careflow_storage._transfer.incomplete import (
     keep_incomplete,
     list_incomplete,
 )
-from careflow_storage._transfer.live.writer import OnError, RecordingWriter
+from careflow_storage._transfer.live.checks import OnError
+from careflow_storage._transfer.live.writer import RecordingWriter
 from careflow_storage._transfer.purge import purge_key
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._transfer.upload.options import UploadOptions
@@ -345,6 +346,8 @@ class BackblazeStorage:
         on_error: OnError = "abort",
         flush_interval: float | None = None,
         live_read: bool = False,
+        if_exists: Literal["replace", "error"] = "replace",
+        max_size: int | None = None,
         progress: ProgressCallback | None = None,
         explicit_finish: bool = False,
         keep_dir: str | os.PathLike[str] | None = None,
@@ -370,6 +373,13 @@ class BackblazeStorage:
                 process loses no more; `keep_incomplete_upload` makes a recording of the rest.
                 Every flush sends the unfinished part again, from its beginning.
             live_read: Use B2's Live Read: uploaded parts can be read during the call.
+            if_exists: ``"error"`` looks the key up when the block is entered (1 HEAD), before the
+                first byte, and raises `PreconditionFailedError` if it exists. Servers with
+                conditional writes also check it when the recording is stored. ``"return"`` is
+                refused: the bytes of a live call exist only once.
+            max_size: The most bytes of the recording. The `write` that would exceed it raises
+                `FileTooLargeError` and appends nothing; ``on_error`` decides about the bytes
+                before it.
             progress: As for `upload_file`.
             explicit_finish: Treat only a recording whose `RecordingWriter.finish` was called as
                 complete. A block that ends without it, as a loop does when the connection is
@@ -386,7 +396,12 @@ class BackblazeStorage:
             return RecordingWriter(
                 self._context(),
                 key,
-                UploadOptions(**options, default_checksum=self.settings.checksum),
+                UploadOptions(
+                    **options,
+                    if_exists=if_exists,
+                    limits=BodyLimits(max_size),
+                    default_checksum=self.settings.checksum,
+                ),
                 name=filename,
                 on_error=on_error,
                 flush_interval=flush_interval,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from careflow_storage._lazy import LazyModule
@@ -17,7 +17,7 @@ from careflow_storage._transfer.bodies.checksums import is_md5
 from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy import Copied, copy
-from careflow_storage._transfer.upload.existing import find_existing
+from careflow_storage._transfer.upload.existing import find_existing, refuse_existing
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.admin.base import AdminMethods
@@ -40,6 +40,7 @@ else:
     models = LazyModule("careflow_storage.admin.models")
 
 _NEEDS = (models,)
+_REPLACE = UploadOptions()
 # The limit of B2's "Add File Information" in buckets that encrypt, as all new ones do.
 _MAX_METADATA_BYTES = 2048
 
@@ -105,20 +106,23 @@ class CopyMethods(AdminMethods):
                     "A file cannot be copied onto itself without a change.",
                     hint="Pass a version_id to put an old version on top, or the new values.",
                 )
-            if options.return_existing:
-                headers = encryption_headers(encryption)
-                if existing := await find_existing(context, target, headers):
-                    return _existing_copy(key, version_id, existing)
-            original = await CopyOf.read(
-                context, key, version_id=version_id, encryption=source_encryption
-            )
-            return await original.copy_to(
-                target,
-                changed,
-                keep_metadata=metadata is None,
-                overwrite=options.replaces,
-                encryption=encryption,
-            )
+
+            async def copy() -> CopyResult:
+                original = await CopyOf.read(
+                    context, key, version_id=version_id, encryption=source_encryption
+                )
+                return await original.copy_to(
+                    target,
+                    changed,
+                    keep_metadata=metadata is None,
+                    options=options,
+                    encryption=encryption,
+                )
+
+            if not options.return_existing:
+                return await copy()
+            existing = _Existing(context, target, encryption, key, version_id)
+            return await existing.result() or await existing.copy_unless_taken(copy)
 
     async def move_file(
         self,
@@ -126,6 +130,7 @@ class CopyMethods(AdminMethods):
         target: str,
         *,
         overwrite: bool = True,
+        if_exists: IfExists | None = None,
         encryption: Encryption | None = None,
         timeout: float | None = None,
     ) -> CopyResult:
@@ -137,6 +142,9 @@ class CopyMethods(AdminMethods):
         `restore_file` brings it back.
 
         Args:
+            overwrite: As for `copy_file`.
+            if_exists: As for `copy_file`. With ``"return"`` and an existing target the source,
+                if there is one, stays as it is, since the target may hold other bytes.
             encryption: The customer's key of the source, if it has one. The copy is encrypted
                 with it, too.
 
@@ -149,17 +157,62 @@ class CopyMethods(AdminMethods):
             context, key = self._context(), existing_key(source)
             target = validate_key(target)
             _check_encryption(context, encryption=encryption)
+            options = UploadOptions(overwrite=overwrite, if_exists=if_exists)
+            options.check_if_exists()
             if key == target:
                 raise InvalidInputError("A file cannot be moved onto itself.")
-            original = await CopyOf.read(context, key, encryption=encryption)
-            copied = await original.copy_to(target, overwrite=overwrite, encryption=encryption)
-            try:
-                await original.hide()
-            except StorageError as error:
-                made = f"The copy exists, as {target!r} (version {copied.version_id})."
-                error.hint = f"{made} {error.hint}" if error.hint else made
-                raise
+            original: CopyOf | None = None
+
+            async def copy() -> CopyResult:
+                nonlocal original
+                source = await CopyOf.read(context, key, encryption=encryption)
+                result = await source.copy_to(target, options=options, encryption=encryption)
+                original = source
+                return result
+
+            if options.return_existing:
+                existing = _Existing(context, target, encryption, key, None)
+                copied = await existing.result() or await existing.copy_unless_taken(copy)
+            else:
+                copied = await copy()
+            if original is not None:
+                await _hide_moved(original, copied)
             return copied
+
+
+async def _hide_moved(original: CopyOf, copied: CopyResult) -> None:
+    try:
+        await original.hide()
+    except StorageError as error:
+        made = f"The copy exists, as {copied.key!r} (version {copied.version_id})."
+        error.hint = f"{made} {error.hint}" if error.hint else made
+        raise
+
+
+class _Existing(NamedTuple):
+    """The file under the target of a copy with ``if_exists="return"``."""
+
+    context: TransferContext
+    target: str
+    encryption: Encryption | None
+    source: str
+    version_id: str | None
+
+    async def result(self) -> CopyResult | None:
+        """Return it as the result of the copy; None if there is none. 1 request."""
+        head = await find_existing(self.context, self.target, encryption_headers(self.encryption))
+        return None if head is None else _existing_copy(self.source, self.version_id, head)
+
+    async def copy_unless_taken(self, copy: Callable[[], Awaitable[CopyResult]]) -> CopyResult:
+        """Copy; if another writer was faster, return what it has stored."""
+        try:
+            return await copy()
+        except PreconditionFailedError:
+            existing = await self.result()
+            if existing is None:
+                # The source was overwritten meanwhile.
+                raise
+            return existing
 
 
 class CopyOf(NamedTuple):
@@ -189,15 +242,16 @@ class CopyOf(NamedTuple):
         changed: Mapping[str, str] | None = None,
         *,
         keep_metadata: bool = True,
-        overwrite: bool = True,
+        options: UploadOptions = _REPLACE,
         encryption: Encryption | None = None,
     ) -> CopyResult:
-        """Copy exactly this version, and verify the copy."""
+        """Copy exactly this version, and verify the copy.
+
+        With ``if_exists="return"`` the caller has looked the target up, and it does not exist.
+        """
         context, file = self.context, self.head.file
-        if not overwrite and await context.requests.object_exists(target):
-            raise PreconditionFailedError(
-                "The key exists already.", operation="HeadObject", key=target, status=412
-            )
+        if not (options.replaces or options.return_existing):
+            await refuse_existing(context, target, encryption_headers(encryption))
         headers = kept_headers(self.head, with_metadata=keep_metadata)
         headers |= {**(changed or {}), **encryption_headers(encryption)}
         source = CopySource(file.key, self.version_id, file.size, file.etag, self.encryption)
@@ -209,7 +263,7 @@ class CopyOf(NamedTuple):
                 headers,
                 marker=_marker(self.head, headers),
                 # B2 implements no conditional writes.
-                unless_exists=not overwrite and not context.settings.is_b2,
+                unless_exists=not options.replaces and not context.settings.is_b2,
             )
         except NoSuchKeyError as error:
             # The request names the target, but the missing file is the source.

@@ -90,8 +90,15 @@ CREATE INDEX entries_by_spool_file ON entries (spool_file) WHERE spool_file IS N
 PRAGMA user_version = 3;
 COMMIT;
 """
+# What to do about an object under the key. The entry of a URL has it in `source`.
+_VERSION_4 = """
+BEGIN IMMEDIATE;
+ALTER TABLE entries ADD COLUMN if_exists TEXT NOT NULL DEFAULT 'replace';
+PRAGMA user_version = 4;
+COMMIT;
+"""
 # Each makes the next version of the one before, in one transaction.
-_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3)
+_MIGRATIONS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 
 
 class Database:

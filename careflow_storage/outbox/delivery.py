@@ -15,6 +15,7 @@ from careflow_storage._transfer.bodies.parts import PartSizes, even_ends
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.verify import part_ends
 from careflow_storage._transfer.threads import Threads
+from careflow_storage._transfer.upload.existing import find_existing
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.errors import (
@@ -81,40 +82,26 @@ class Delivery:
         async with self._runtime.call(self._method, claim.entry.key):
             context = self._runtime.context()
             if claim.source is None or claim.entry.sha256 is not None:
-                return await self._deliver(context, claim, may_be_stored=claim.entry.attempts > 1)
+                return await self._deliver(context, claim)
             return await self._fetch_and_deliver(context, claim, claim.source)
 
     async def _fetch_and_deliver(
         self, context: TransferContext, claim: Claim, source: UrlSource
     ) -> Proof:
-        existing: Proof | None = None
-        looked_up = source.if_exists == "replace"
+        found: _Found | None = None
         try:
-            if not looked_up:
-                existing = await self._existing(context, claim.entry.key, source)
-                looked_up = True
+            found = await _look_up(context, claim)
         except StorageError as error:
             # While the bucket is unavailable, the source may still have the recording.
             if not error.retryable:
                 raise
-        if existing is None:
+        if found is None or found.head is None:
             claim = await self._fetched(context, claim, source)
-            if not looked_up:
-                existing = await self._existing(context, claim.entry.key, source)
-        return existing or await self._deliver(context, claim, may_be_stored=False)
-
-    async def _existing(
-        self, context: TransferContext, key: str, source: UrlSource
-    ) -> Proof | None:
-        """Return the object under the key, which makes the fetch unnecessary."""
-        head = await _find(context, key)
-        if head is None:
-            return None
-        if source.if_exists == "error":
-            raise PreconditionFailedError(
-                "The key exists already.", operation="HeadObject", key=key, status=412
-            )
-        return Proof(head.file.etag, head.file.version_id)
+        if found is None:
+            found = await _look_up(context, claim)
+        if found.head is not None:
+            return _existing(claim, found.head)
+        return await self._store(context, claim, found)
 
     async def _fetched(self, context: TransferContext, claim: Claim, source: UrlSource) -> Claim:
         # It needs a general HTTP client, whose import is slow.
@@ -123,25 +110,39 @@ class Delivery:
         fetched: Claim = await fetcher.fetch(context, claim, source)
         return fetched
 
-    async def _deliver(
-        self, context: TransferContext, claim: Claim, *, may_be_stored: bool
-    ) -> Proof:
-        entry = claim.entry
+    async def _deliver(self, context: TransferContext, claim: Claim) -> Proof:
+        found = await _look_up(context, claim)
+        if found.head is not None and claim.if_exists == "return":
+            return _existing(claim, found.head)
+        return await self._store(context, claim, found)
+
+    async def _store(self, context: TransferContext, claim: Claim, found: _Found) -> Proof:
+        """Upload the spool file, unless an earlier attempt has stored it."""
+        entry, head = claim.entry, found.head
         options = UploadOptions(
             **_still_valid(claim.options),
             # Parts that an interrupted attempt has stored are not sent again.
             resume=True,
+            if_exists="error" if found.is_certain else "replace",
             default_checksum=context.settings.checksum,
         )
         ends = _expected_ends(context.settings, entry.size)
         digests = await self._checked_digests(claim, ends)
-        if may_be_stored:
-            head = await _find(context, entry.key)
-            if head is not None and await self._holds(head, claim, ends, digests):
+        if head is not None:
+            if entry.attempts > 1 and await self._holds(head, claim, ends, digests):
                 # The attempt that stored it asked for the same lock; another writer may not have.
                 await lock_at_least(context.control, head.file, options.headers())
                 return Proof(head.file.etag, head.file.version_id)
-        return await self._upload(context, claim, options, ends, digests)
+            if claim.if_exists != "replace":
+                return _existing(claim, head)
+        try:
+            return await self._upload(context, claim, options, ends, digests)
+        except PreconditionFailedError:
+            # Another writer was faster.
+            head = await _find(context, entry.key) if claim.if_exists == "return" else None
+            if head is None:
+                raise
+            return _existing(claim, head)
 
     async def _upload(
         self,
@@ -152,7 +153,10 @@ class Delivery:
         digests: Digests,
     ) -> Proof:
         entry, path = claim.entry, self._spool.path(claim.file)
-        result = await upload(context, entry.key, path, options, name=entry.key, progress=None)
+        # Looked up before, if it matters.
+        result = await upload(
+            context, entry.key, path, options, name=entry.key, progress=None, is_new=True
+        )
         try:
             head = await context.requests.head_object(entry.key)
         except AccessDeniedError:
@@ -209,6 +213,42 @@ class Delivery:
             # It was uploaded with other settings: hash the parts that it has.
             digests = await self._threads.run(self._spool.digests, claim.file, found)
         return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The object under a key before the delivery, if it was looked up and there is one.
+
+    ``is_certain``: if there was none, the upload must not replace one that came meanwhile.
+    """
+
+    head: ObjectHead | None = None
+    is_certain: bool = False
+
+
+async def _look_up(context: TransferContext, claim: Claim) -> _Found:
+    """Look the key up, if it matters what is there."""
+    entry = claim.entry
+    if claim.if_exists == "replace":
+        # An earlier attempt that had the bytes may have stored them.
+        tried = entry.attempts > 1 and entry.sha256 is not None
+        return _Found(await _find(context, entry.key) if tried else None)
+    try:
+        return _Found(await find_existing(context, entry.key, {}), is_certain=True)
+    except AccessDeniedError:
+        if claim.if_exists == "error":
+            raise
+        # The application key may only write: the recording is worth more than the request.
+        return _Found()
+
+
+def _existing(claim: Claim, head: ObjectHead) -> Proof:
+    """Take the object that is there for delivered, or raise an error, as the caller has chosen."""
+    if claim.if_exists == "error":
+        raise PreconditionFailedError(
+            "The key exists already.", operation="HeadObject", key=claim.entry.key, status=412
+        )
+    return Proof(head.file.etag, head.file.version_id)
 
 
 def _still_valid(options: ObjectOptions) -> ObjectOptions:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from careflow_storage._transfer.bodies.limits import NO_LIMITS, BodyLimits
 from careflow_storage._transfer.bodies.parts import check_size
 from careflow_storage._transfer.bodies.sources import (
     FileSource,
@@ -26,7 +27,7 @@ from careflow_storage.errors import (
     PreconditionFailedError,
     StorageError,
 )
-from careflow_storage.options import ObjectOptions
+from careflow_storage.options import IfExists, ObjectOptions
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.files import Spool, SpoolFile
 from careflow_storage.outbox.models import OutboxEntry
@@ -71,7 +72,9 @@ class Enqueuer:
         body: UploadBody,
         options: ObjectOptions,
         *,
+        if_exists: IfExists,
         size: int | None,
+        limits: BodyLimits,
     ) -> OutboxEntry:
         """Store one recording, or leave nothing behind.
 
@@ -79,19 +82,24 @@ class Enqueuer:
         is there. After a kill in between, the next process to open the outbox removes the row
         or the file.
         """
-        check_storable(options)
+        check_storable(options, if_exists, limits)
+        # A time of the outbox's own makes a key that another recording has by chance only.
+        if if_exists == "return" and name.recorded_at is not None:
+            earlier = await self._queue.find(key)
+            if earlier is not None:
+                return earlier
         entry_id = secrets.token_hex(16)
         file = self._spool.create(entry_id)
         try:
-            async with open_source(body, self._threads, size=size) as source:
-                await self._queue.reserve(entry_id, source.size or 0, options)
+            async with open_source(body, self._threads, size=size, limits=limits) as source:
+                await self._queue.reserve(entry_id, source.size or 0, options, if_exists)
                 await self._threads.run(file.open)
                 copy = SpoolCopy(self._queue, self._threads, source, file, entry_id)
                 await copy.run()
                 check_size(source.size, file.size, ended=True)
                 sha256 = await self._threads.run(file.finish)
                 copy.check_unchanged(sha256)
-                entry = await self._accept(entry_id, name, key, file.size, sha256)
+                entry = await self._accept(entry_id, name, key, file.size, sha256, if_exists)
         except BaseException:
             await clean_up_to_end(self._undo(entry_id, file))
             raise
@@ -100,7 +108,13 @@ class Enqueuer:
         return entry
 
     async def _accept(
-        self, entry_id: str, name: Name, key: str, size: int, sha256: str
+        self,
+        entry_id: str,
+        name: Name,
+        key: str,
+        size: int,
+        sha256: str,
+        if_exists: IfExists,
     ) -> OutboxEntry:
         while True:
             entry = await self._queue.accept(entry_id, key, size, sha256)
@@ -113,7 +127,7 @@ class Enqueuer:
             earlier = await self._queue.find(key)
             if earlier is None:
                 continue  # it was discarded meanwhile
-            if (earlier.size, earlier.sha256) == (size, sha256):
+            if if_exists == "return" or (earlier.size, earlier.sha256) == (size, sha256):
                 return earlier
             raise PreconditionFailedError(
                 "The outbox has another recording of this call, time and filename.",
@@ -214,7 +228,9 @@ class SpoolCopy:
                 return
 
 
-def check_storable(options: ObjectOptions) -> None:
+def check_storable(
+    options: ObjectOptions, if_exists: IfExists | None = None, limits: BodyLimits = NO_LIMITS
+) -> None:
     """Refuse options with which the recording can never be delivered."""
     if isinstance(options.get("encryption"), CustomerKey):
         raise InvalidInputError(
@@ -222,7 +238,7 @@ def check_storable(options: ObjectOptions) -> None:
             hint="It would have to write the key to its database, in the clear. Use 'SSE-B2', or "
             "upload_recording() with the key.",
         )
-    UploadOptions(**options).headers()
+    UploadOptions(**options, if_exists=if_exists, limits=limits).headers()
 
 
 def _sha256_of(data: memoryview) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
 from careflow_storage._method_call import MethodCall
+from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._uninterrupted import clean_up_to_end, run_to_end
 from careflow_storage.content_types import DEFAULT_CONTENT_TYPES
@@ -212,6 +213,10 @@ class Outbox:
         *,
         recorded_at: datetime | None = None,
         size: int | None = None,
+        if_exists: IfExists = "replace",
+        max_size: int | None = None,
+        read_timeout: float | None = None,
+        min_rate: float | None = None,
         **options: Unpack[ObjectOptions],
     ) -> OutboxEntry:
         """Store a recording on the disk; `run` and `drain` deliver it.
@@ -222,10 +227,15 @@ class Outbox:
 
         Args:
             call_id: As for `BackblazeStorage.upload_recording`; so is ``filename``.
-            body: As for `BackblazeStorage.upload_file`; so is ``size``.
+            body: As for `BackblazeStorage.upload_file`; so are ``size``, ``max_size``,
+                ``read_timeout`` and ``min_rate``.
             recorded_at: An aware datetime. Default: now, and no other recording in this outbox
                 gets the same key. With a time of your own a repeated call is safe: for the same
                 bytes it returns the entry that exists.
+            if_exists: What the delivery does about an object that is there. ``"replace"`` stores
+                a new version. ``"return"`` sends nothing and takes the entry for delivered (1
+                HEAD); it also returns an entry that the outbox has for this key, whatever its
+                bytes, without reading ``body``. ``"error"`` makes the entry a dead letter.
             options: See `ObjectOptions`; ``content_type``, ``metadata``, ``cache_control``,
                 ``content_disposition``, ``checksum``, ``encryption``, ``retention``,
                 ``legal_hold``. They are checked now. ``encryption`` must not be a `CustomerKey`,
@@ -236,6 +246,8 @@ class Outbox:
             InvalidInputError: The recording could never be delivered. Nothing is written.
             OutboxFullError: ``max_bytes`` is reached, or the disk is full.
             PreconditionFailedError: Another recording has this call, time and filename.
+            FileTooLargeError: The body has more than ``max_size`` bytes.
+            BodyTimeoutError: The body was slower than ``read_timeout`` or ``min_rate`` allows.
             SizeMismatchError: The body had more or fewer bytes than it declared.
         """
         check_options("Outbox.put_recording", options)
@@ -243,7 +255,15 @@ class Outbox:
         async with call:
             enqueuer = self._store().enqueuer
             key = call.key = enqueuer.key(name)
-            entry = await enqueuer.put(name, key, body, options, size=size)
+            entry = await enqueuer.put(
+                name,
+                key,
+                body,
+                options,
+                if_exists=if_exists,
+                size=size,
+                limits=BodyLimits(max_size, read_timeout, min_rate),
+            )
         self._wake.set()
         return entry
 

@@ -21,7 +21,7 @@ import json
 import time
 from collections.abc import Collection
 
-from careflow_storage.options import ObjectOptions
+from careflow_storage.options import IfExists, ObjectOptions
 from careflow_storage.outbox.database import FULL_HINT, Database
 from careflow_storage.outbox.errors import OutboxFullError
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
@@ -67,16 +67,19 @@ class EntryQueue:
 
     # --- put ----------------------------------------------------------------------
 
-    async def reserve(self, entry_id: str, size: int, options: ObjectOptions) -> None:
+    async def reserve(
+        self, entry_id: str, size: int, options: ObjectOptions, if_exists: IfExists
+    ) -> None:
         """Insert an entry whose file is about to be written, and reserve its bytes.
 
         It names the owner that writes the file, until `accept` or `forget`.
         """
         rows = await self._database.run(
             f"""INSERT INTO entries
-                    (id, state, size, content_type, metadata, checksum, options, created_at, owner)
+                    (id, state, size, content_type, metadata, checksum, options, created_at, owner,
+                    if_exists)
                 SELECT :id, 'incoming', :more, :content_type, :metadata, :checksum, :options,
-                    :now, :owner
+                    :now, :owner, COALESCE(:if_exists, 'replace')
                 WHERE {_FITS} RETURNING id""",
             {
                 "id": entry_id,
@@ -85,6 +88,7 @@ class EntryQueue:
                 **columns_of(options),
                 "now": time.time(),
                 "owner": self._owner,
+                "if_exists": if_exists,
             },
         )
         if not rows:

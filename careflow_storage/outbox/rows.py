@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from careflow_storage.options import ObjectOptions
+from careflow_storage.options import IfExists, ObjectOptions
 from careflow_storage.outbox.models import OutboxEntry, OutboxState
 from careflow_storage.outbox.stored_options import options_of
 from careflow_storage.outbox.url_source import UrlSource
@@ -17,6 +17,7 @@ class Claim:
     """A recording that this owner may deliver until its lease ends.
 
     ``file`` names its spool file. ``source`` is where its bytes come from, if from a URL.
+    ``if_exists`` says what to do about an object that is there.
     """
 
     entry: OutboxEntry
@@ -24,6 +25,7 @@ class Claim:
     failures: int
     file: str
     source: UrlSource | None
+    if_exists: IfExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,15 @@ class Failure:
 
 def claim_of(row: sqlite3.Row) -> Claim:
     """Return the claim for a leased row."""
-    return Claim(entry_of(row), options_of(row), row["failures"], file_of(row), source_of(row))
+    source = source_of(row)
+    return Claim(
+        entry_of(row),
+        options_of(row),
+        row["failures"],
+        file_of(row),
+        source,
+        row["if_exists"] if source is None else source.if_exists,
+    )
 
 
 def source_of(row: sqlite3.Row) -> UrlSource | None:

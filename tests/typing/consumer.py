@@ -432,7 +432,9 @@ def problem_of(error: StorageError) -> None:
 
 async def live(storage: BackblazeStorage) -> None:
     on_error: OnError = "keep"
-    async with storage.open_recording("CA1", "a.webm", on_error=on_error, live_read=True) as writer:
+    async with storage.open_recording(
+        "CA1", "a.webm", on_error=on_error, live_read=True, if_exists="error", max_size=10**9
+    ) as writer:
         assert_type(writer, RecordingWriter)
         await writer.write(b"voice")
         await writer.write(memoryview(b"voice"))
@@ -555,7 +557,7 @@ async def versions(admin: StorageAdmin) -> None:
     assert_type(await admin.purge_file("key", confirm="key"), PurgeResult)
     assert_type(await admin.purge_files("tests/", dry_run=True), PurgeResult)
     assert_type(await admin.copy_file("key", "copy", metadata={"a": "b"}), CopyResult)
-    assert_type(await admin.move_file("key", "moved"), CopyResult)
+    assert_type(await admin.move_file("key", "moved", if_exists="return"), CopyResult)
     lock = await admin.get_object_lock()
     assert_type(lock, ObjectLock)
     assert_type(lock.default, DefaultRetention | None)
@@ -645,7 +647,16 @@ async def outbox(storage: BackblazeStorage, folder: Path) -> None:
     try:
         async with Outbox(folder, storage, max_bytes=10**9, credentials=lookup) as box:
             assert_type(box, Outbox)
-            entry = await box.put_recording("CA1", chunks(), "a.webm", checksum="crc32")
+            entry = await box.put_recording(
+                "CA1",
+                chunks(),
+                "a.webm",
+                if_exists="return",
+                max_size=10**9,
+                read_timeout=30,
+                min_rate=1000,
+                checksum="crc32",
+            )
             assert_type(entry, OutboxEntry)
             assert_type(entry.state, OutboxState)
             assert_type(await box.status(), OutboxStatus)

@@ -16,10 +16,11 @@ from careflow_storage._transfer.copy import PARTIAL_HEADER, erase_unmarked, mark
 from careflow_storage._transfer.live.flusher import Flusher
 from careflow_storage._transfer.live.part_queue import PartQueue
 from careflow_storage._transfer.progress import ProgressCallback, metered
+from careflow_storage._transfer.upload.existing import refuse_existing
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.result import upload_result
-from careflow_storage._transfer.upload.upload import put_object
+from careflow_storage._transfer.upload.single_put import put_new_object, put_object
 from careflow_storage._uninterrupted import wait_out
 from careflow_storage.content_types import detect_content_type
 from careflow_storage.errors import InvalidInputError, StorageError
@@ -72,6 +73,8 @@ class LiveUpload:
         self._headers = options.headers(context.settings.endpoint)
         self._encryption = options.encryption
         self._algorithm = options.algorithm
+        # B2 responds with 501 to If-None-Match.
+        self._conditional = not options.replaces and not context.settings.is_b2
         self._keeps = keeps
         self._live_read = live_read
         self._progress = progress
@@ -110,6 +113,10 @@ class LiveUpload:
         """Whether the growing part must be queued before more bytes are appended."""
         growing = self.growing
         return growing is not None and growing.size == self._sizes.size_of(self._number)
+
+    async def refuse_existing(self) -> None:
+        """Raise `PreconditionFailedError` if the key exists. 1 HEAD."""
+        await refuse_existing(self._context, self.key, self._headers)
 
     async def append(self, data: memoryview) -> int:
         """Append the first bytes of ``data`` to the growing part; return how many.
@@ -202,6 +209,7 @@ class LiveUpload:
                 self._headers,
                 self._sizes,
                 algorithm=self._algorithm,
+                conditional=self._conditional,
                 live_read=self._live_read,
             )
             concurrency = self._context.settings.transfer_concurrency
@@ -280,7 +288,8 @@ class LiveUpload:
         )
         headers = {**headers, **check}
         async with metered(self._progress, part.size) as meter:
-            stored = await put_object(context, key, part, headers, meter, payload_hash=payload_hash)
+            put = put_new_object if self._conditional else put_object
+            stored = await put(context, key, part, headers, meter, payload_hash=payload_hash)
         verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=key)
         return upload_result(
             context,

@@ -6,14 +6,19 @@ import asyncio
 import logging
 import os
 from contextlib import nullcontext
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self
 
-from careflow_storage._s3.deadline import is_duration
 from careflow_storage._s3.headers.metadata import encode_metadata
-from careflow_storage._transfer.bodies.buffers import view_of
 from careflow_storage._transfer.context import TransferContext
+from careflow_storage._transfer.live.checks import (
+    OnError,
+    check_if_exists,
+    check_modes,
+    checked_folder,
+    checked_reason,
+    checked_view,
+)
 from careflow_storage._transfer.live.ending import RecordingEnd
 from careflow_storage._transfer.live.kept_file import KeptFile
 from careflow_storage._transfer.live.upload import LiveUpload
@@ -21,6 +26,7 @@ from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._uninterrupted import wait_out
 from careflow_storage.errors import (
+    FileTooLargeError,
     InvalidInputError,
     RecordingCutOff,
     StorageClosedError,
@@ -32,8 +38,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 logger = logging.getLogger("careflow_storage")
-
-OnError = Literal["abort", "keep"]
 
 _REASON = "partial-reason"
 
@@ -48,11 +52,12 @@ class RecordingWriter:
                 await writer.write(chunk)
         print(writer.result.key)
 
-    Entering the block sends no request. Each part (``part_size`` bytes) is uploaded in the
-    background as soon as it is full, up to ``transfer_concurrency`` parts at once; while another
-    full part waits, `write` waits too. Leaving the block uploads the rest and completes the
-    object. This takes one request per part, and 2 more. A recording shorter than one part takes
-    a single PUT. An empty recording becomes an empty object.
+    Entering the block sends no request, or 1 HEAD with ``if_exists="error"``. Each part
+    (``part_size`` bytes) is uploaded in the background as soon as it is full, up to
+    ``transfer_concurrency`` parts at once; while another full part waits, `write` waits too.
+    Leaving the block uploads the rest and completes the object. This takes one request per part,
+    and 2 more. A recording shorter than one part takes a single PUT. An empty recording becomes an
+    empty object.
 
     Several tasks may call `write`: the calls run one after another.
 
@@ -113,11 +118,14 @@ class RecordingWriter:
         explicit_finish: bool = False,
         keep_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        _check(on_error, flush_interval, live_read)
+        check_modes(on_error, flush_interval, live_read)
+        check_if_exists(options)
         keeps = on_error == "keep"
         self._context = context
         self._key = key
         self._metadata = options.metadata or {}
+        self._limits = options.limits
+        self._must_be_new = not options.replaces
         self._state: Literal["not open", "open", "closed"] = "not open"
         self._upload = LiveUpload(
             context,
@@ -130,7 +138,7 @@ class RecordingWriter:
             progress=progress,
         )
         self._end = RecordingEnd(
-            context, self._upload, keeps=keeps, keep_dir=_checked_folder(keep_dir)
+            context, self._upload, keeps=keeps, keep_dir=checked_folder(keep_dir)
         )
         self._explicit_finish = explicit_finish
         self._finished = False
@@ -193,14 +201,17 @@ class RecordingWriter:
 
         Raises:
             InvalidInputError: ``data`` is not bytes-like.
+            FileTooLargeError: The recording would have more than ``max_size`` bytes. Nothing of
+                ``data`` is appended.
             StorageClosedError: The block is not open, or `finish` was called.
             StorageError: The storage still failed after all retries.
         """
         try:
-            view, upload = _checked_view(data), self._upload
+            view, upload = checked_view(data), self._upload
             async with upload.lock:
                 # Before any byte is accepted: a cancellation here accepts none.
                 await self._context.turns.yield_if_due()
+                self._check_room(view.nbytes)
                 while True:
                     self._check_writable()
                     if upload.growing is not None and upload.part_is_full:
@@ -246,7 +257,7 @@ class RecordingWriter:
             StorageClosedError: The block is not open.
         """
         self._check_open("mark_partial")
-        self._partial_reason = _checked_reason(reason)
+        self._partial_reason = checked_reason(reason)
 
     async def __aenter__(self) -> Self:
         if self._state != "not open":
@@ -258,6 +269,10 @@ class RecordingWriter:
             )
         if self._context.in_flight.refuses:
             raise self._context.in_flight.closed_error(method="open_recording", key=self._key)
+        if self._must_be_new:
+            self._state = "closed"  # as long as the key may exist
+            call = self._context.requests.deadline("open_recording", None)
+            await call.wait(self._upload.refuse_existing())
         self._state = "open"
         self._context.in_flight.add(self)
         self._upload.start_flushing()
@@ -334,6 +349,14 @@ class RecordingWriter:
                 hint="Write to it within its 'async with' block.",
             )
 
+    def _check_room(self, size: int) -> None:
+        if self._limits.are_exceeded_by(self.bytes_written + size):
+            raise FileTooLargeError(
+                f"The recording would have more than {self._limits.max_size} bytes; "
+                "nothing was appended.",
+                hint="With on_error='keep' the bytes before are stored, marked as partial.",
+            )
+
     def _describe(self, error: StorageError, method: str) -> None:
         error.method = error.method or method
         error.key = error.key or self._key
@@ -359,43 +382,3 @@ class RecordingWriter:
         except InvalidInputError as error:
             logger.info("No room for the reason: %s", error, extra={"key": self._key})
             return {}
-
-
-def _check(on_error: str, flush_interval: float | None, live_read: bool) -> None:
-    if on_error not in get_args(OnError):
-        raise InvalidInputError(f"on_error must be 'abort' or 'keep', not {on_error!r}.")
-    if flush_interval is None:
-        return
-    if not is_duration(flush_interval):
-        raise InvalidInputError(
-            f"flush_interval must be a number of seconds above 0, not {flush_interval!r}."
-        )
-    if live_read:
-        raise InvalidInputError(
-            "flush_interval cannot be combined with live_read.",
-            hint="Live Read needs parts of equal size, but a flush sends an unfinished part.",
-        )
-
-
-def _checked_reason(reason: object) -> str:
-    if not isinstance(reason, str) or not reason:
-        raise InvalidInputError(
-            f"reason must be a non-empty str, not {reason!r}.", method="mark_partial"
-        )
-    return reason
-
-
-def _checked_folder(path: str | os.PathLike[str] | None) -> Path | None:
-    if path is None:
-        return None
-    folder = Path(path)
-    if not folder.is_dir():
-        raise InvalidInputError(f"keep_dir must be an existing folder, not {str(path)!r}.")
-    return folder
-
-
-def _checked_view(data: Buffer) -> memoryview:
-    view = view_of(data)
-    if view is None:
-        raise InvalidInputError(f"write() takes bytes, not {type(data).__name__}.", method="write")
-    return view

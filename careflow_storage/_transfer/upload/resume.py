@@ -160,7 +160,7 @@ class ResumableUpload:
             return None
         except AccessDeniedError:
             # B2 denies access to missing keys, too, if the application key lacks listBuckets.
-            if not self._overwrite:
+            if not self._overwrite and await self._context.requests.object_exists(self._key):
                 raise
             return None
         marker = UploadMarker.parse(head.upload_marker)
@@ -328,6 +328,10 @@ class ResumableUpload:
             self._meter.add(upload.size)
             await self._send_missing(upload)
             return await upload.complete()
+        except PreconditionFailedError as error:
+            # Another writer has stored the key: no later run can complete the upload.
+            await upload.abandon(error)
+            raise
         except BaseException as error:
             await upload.leave(error)
             raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
@@ -14,17 +13,16 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.upload.existing import existing_result, refuse_existing
-from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage._transfer.upload.resume import ResumableUpload
 from careflow_storage._transfer.upload.scheduler import send_all
+from careflow_storage._transfer.upload.single_put import put_new_object, put_object
 from careflow_storage.content_types import HEAD_BYTES, detect_content_type
 from careflow_storage.errors import (
     InvalidInputError,
     NoSuchUploadError,
-    NotSupportedError,
     PreconditionFailedError,
     ServiceUnavailableError,
     StorageError,
@@ -91,24 +89,6 @@ async def _upload(
             if run is not None:
                 run.note_unfinished(error)
             raise
-
-
-async def put_object(
-    context: TransferContext,
-    key: str,
-    part: Part,
-    headers: dict[str, str],
-    meter: Meter,
-    *,
-    payload_hash: str,
-) -> StoreResult:
-    """Store a part as a whole object, with one PUT. The caller releases the part."""
-    part_meter = meter.part()
-    stored = await context.requests.put_object(
-        key, part.payload(), headers, payload_hash=payload_hash, on_sent=part_meter.reach
-    )
-    part_meter.reach(part.size)
-    return stored
 
 
 def _check_resumable(source: Source) -> None:
@@ -276,48 +256,15 @@ class _Upload:
             headers = {**self._headers, **check}
             if isinstance(part.body, FileBody):
                 await self._source.check_unchanged()
-            stored = await self._put_object(part, headers, payload_hash)
+            put = put_new_object if self._conditional else put_object
+            stored = await put(
+                self._context, self._key, part, headers, self._meter, payload_hash=payload_hash
+            )
         finally:
             await part.release()
         verify_stored(algorithm, digest, stored, headers, operation="PutObject", key=self._key)
         checksum = Checksum(algorithm=algorithm, value=digest.hex())
         return self._result(stored, part.size, 1, checksum)
-
-    async def _put_object(
-        self, part: Part, headers: dict[str, str], payload_hash: str
-    ) -> StoreResult:
-        """Send the PUT; without ``overwrite`` let the server refuse an existing key, if it can."""
-        context, key, meter = self._context, self._key, self._meter
-        if self._conditional:
-            marker = UploadMarker.new(PartSizes(part.size, part.size))
-            once = {**headers, MARKER_HEADER: str(marker), "if-none-match": "*"}
-            try:
-                return await put_object(context, key, part, once, meter, payload_hash=payload_hash)
-            except NotSupportedError:
-                self._conditional = False
-            except PreconditionFailedError as error:
-                return await self._stored_by_retry(error, marker, headers)
-        return await put_object(context, key, part, headers, meter, payload_hash=payload_hash)
-
-    async def _stored_by_retry(
-        self, refusal: PreconditionFailedError, marker: UploadMarker, headers: dict[str, str]
-    ) -> StoreResult:
-        """Return the object if this PUT stored it and only the response was lost.
-
-        Raises:
-            PreconditionFailedError: Another writer stored it.
-        """
-        try:
-            head = await self._context.requests.head_object(
-                self._key, headers=key_headers_of(headers)
-            )
-        except StorageError as second:
-            # The key was taken when the server refused; report that.
-            refusal.add_note(f"What is stored under the key is unknown: {second}")
-            raise refusal from second
-        if head.upload_marker != str(marker):
-            raise refusal
-        return StoreResult(head.file.etag, head.file.version_id, {})
 
     def _result(
         self, stored: StoreResult, size: int, parts: int, checksum: Checksum
