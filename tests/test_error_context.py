@@ -374,6 +374,10 @@ OUTBOX_CALLS: dict[str, tuple[type[StorageError], OutboxCall]] = {
         InvalidInputError,
         lambda outbox: outbox.put_recording("bad/call", b"x", "a.wav"),
     ),
+    "put_url": (
+        InvalidInputError,
+        lambda outbox: outbox.put_url("bad/call", "https://media.example/1", "a.wav"),
+    ),
     "run": (InvalidInputError, lambda outbox: outbox.run()),
     "drain": (InvalidInputError, lambda outbox: outbox.drain()),
     "retry": (InvalidInputError, lambda outbox: outbox.retry("no such entry")),

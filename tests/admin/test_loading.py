@@ -34,6 +34,7 @@ _QUICK = ("cors",)
 # The event loop may load the methods themselves: these modules define no models.
 LIGHT = {
     "careflow_storage._lazy",
+    "careflow_storage._s3.headers.kept",
     "careflow_storage.admin",
     *(
         f"careflow_storage.admin.{name}"

@@ -34,9 +34,6 @@ from benchmarks.model import MIB, Endpoint, Job, Tuning
 from benchmarks.servers import null_server
 from careflow_storage import BackblazeStorage, StorageSettings
 
-# They start servers and programs of the benchmarks; nothing of the library depends on them.
-pytestmark = pytest.mark.slow
-
 _EVERYTHING_BUT_FILES = (Objects, Lists, ListsFolders, Signs)
 _TAKES_PART: dict[str, tuple[type, ...]] = {
     "aioboto3": (Transfers, Streams, Serves, *_EVERYTHING_BUT_FILES),
@@ -56,8 +53,12 @@ _PROGRAMS = ("rclone", "s5cmd")
 _PART = 5 * MIB
 _KEY = "recordings/CA1/1700000000000-call.webm"
 
-# Peers on aiohttp send parts as they do, and a benchmark does not ask them to do better.
-pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
+pytestmark = [
+    # They start servers and programs of the benchmarks; nothing of the library depends on them.
+    pytest.mark.slow,
+    # Peers on aiohttp send parts as they do, and a benchmark does not ask them to do better.
+    pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning"),
+]
 
 
 def _adapter(name: str) -> Adapter:

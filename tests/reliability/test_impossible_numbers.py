@@ -81,7 +81,9 @@ async def test_given_a_total_that_no_object_has_then_it_is_refused(
 
 
 @pytest.mark.parametrize("count", ["2000000000", "9" * 1000, "10001", "0", "-5", "٣"])
-@pytest.mark.parametrize("size", ["2000000000", str(10**14 - 1)])
+@pytest.mark.parametrize(
+    "size", ["2000000000", pytest.param(str(10**14 - 1), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("call", ["get", "download", "resume", "open"])
 async def test_given_a_part_count_that_no_object_has_then_nothing_is_planned_by_it(
     call: str, size: str, count: str, tmp_path: Path

@@ -358,6 +358,7 @@ class TestOtherTransfers:
             assert await again.get_file("new") == LONG
         assert world.server.incomplete_uploads() == []
 
+    @pytest.mark.slow  # it waits as long as an abort may take
     async def test_given_a_deadline_and_an_abort_that_hangs_then_the_timeout_names_the_upload(
         self, world: World
     ) -> None:
