@@ -13,6 +13,7 @@ from careflow_storage.integrations.fastapi import file_response
 
 from .accounts import CurrentUser, key_of, prefix_of
 from .dependencies import Storage
+from .details import details_key
 
 router = APIRouter(prefix="/api/recordings")
 
@@ -84,6 +85,7 @@ async def delete(call: str, name: str, user: CurrentUser, storage: Storage) -> D
     """Hide a recording. Its bytes stay until a lifecycle rule or a purge erases them."""
     key = key_of(user, call, name)
     await storage.get_file_metadata(key)  # a missing recording is a 404: S3 would report success
+    await storage.purge_file(details_key(key))
     return await storage.delete_file(key)
 
 

@@ -173,7 +173,10 @@ async def test_a_deleted_recording_can_be_restored(
 ) -> None:
     path = await stored(emulated)
     (recording,) = await listed(anna)
+    assert (await anna.get(f"{path}/details")).json()["content_type"] == "audio/webm"
+    assert len(await emulated.list_files("details/")) == 1
     assert (await anna.delete(path)).json()["delete_marker"] is True
+    assert await emulated.admin.list_file_versions("details/") == []
     assert await listed(anna) == []
     assert (await anna.get(path)).status_code == 404
     (deleted,) = await listed(anna, "/deleted")

@@ -53,9 +53,10 @@ export class Upload extends EventTarget {
       } catch (error) {
         if (this.state !== "uploading" && this.state !== "checking") return;
         failures = this.sent > before ? 1 : failures + 1;
-        if (!(error instanceof ApiError) || !error.temporary || failures > MOST_ATTEMPTS) return this.#fail(error);
-        if (error.status) this.#set("uploading");
-        else this.#set("offline");
+        // A lost network is waited out, however long it takes; a server that fails is not.
+        const offline = error.status === 0;
+        if (!error.temporary || (!offline && failures > MOST_ATTEMPTS)) return this.#fail(error);
+        this.#set(offline ? "offline" : "uploading");
         await this.#pauseBeforeRetry(failures);
         if (this.state === "offline" || this.state === "checking") this.#set("uploading");
       }
