@@ -26,7 +26,12 @@ from careflow_storage._s3.headers.objects import (
 )
 from careflow_storage._s3.requests.body_md5 import InThread, with_content_md5
 from careflow_storage._s3.responses.check import MISSING_OR_DENIED_HINT, is_marked, is_web_page
-from careflow_storage._s3.responses.lengths import check_range, check_suffix, check_whole
+from careflow_storage._s3.responses.lengths import (
+    check_range,
+    check_suffix,
+    check_whole,
+    is_range,
+)
 from careflow_storage._s3.responses.malformed import malformed
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD, canonical_query
@@ -194,7 +199,7 @@ class S3Requests:
             return await self._head(key, query, headers, failures)
         # Whatever it was has passed: B2's RequestTimeout is a 400, and in a HEAD it has no name.
         await stream.aclose()
-        return self._described(key, stream, ranged=stream.status == 206)
+        return self._described(key, stream, ranged=is_range(stream.status, stream.headers))
 
     def _described(
         self, key: str, response: Response | ResponseStream, *, ranged: bool = False
@@ -276,7 +281,7 @@ class S3Requests:
             if head.status == 304 or (is_web_page(head.headers) and not settled):
                 return
             try:
-                if suffix is not None and head.status == 206:
+                if suffix is not None and is_range(head.status, head.headers):
                     check_suffix(head.headers, suffix)
                 elif ranged:
                     check_range(head.status, head.headers, start, end)

@@ -78,12 +78,20 @@ def check_whole(status: int, headers: Mapping[str, str]) -> None:
         raise ValueError("it gives a range that was not asked for")
 
 
+def is_range(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether the response claims to be a range.
+
+    ``rclone serve s3`` sends a range with its Content-Range, but with the status 200.
+    """
+    return status == 206 or (status == 200 and "content-range" in headers)
+
+
 def check_range(status: int, headers: Mapping[str, str], start: int, end: int | None) -> None:
     """Raise `ValueError` unless the response has the bytes ``[start, end)``.
 
     A range may be cut at the end of the object, and nowhere else.
     """
-    if status != 206:
+    if not is_range(status, headers):
         raise ValueError("it ignores the range" if status == 200 else f"its status is {status}")
     found = parse_content_range(headers.get("content-range", ""))
     wanted = _end_of(found, end)
@@ -91,12 +99,14 @@ def check_range(status: int, headers: Mapping[str, str], start: int, end: int | 
         asked = f"[{start}, {'the end' if wanted is None else wanted})"
         raise ValueError(f"it has the bytes [{found.start}, {found.end}), not {asked}")
     length = headers.get("content-length")
+    if length is None and status == 200:
+        raise ValueError("its status is 200, and its length is unknown")
     if length is not None and parse_size(length) != found.end - found.start:
         raise ValueError("its length is not that of its range")
 
 
 def check_suffix(headers: Mapping[str, str], suffix: int) -> None:
-    """Hold a 206 to a request for the last ``suffix`` bytes; raise `ValueError`."""
+    """Hold a range to a request for the last ``suffix`` bytes; raise `ValueError`."""
     total = parse_content_range(headers.get("content-range", "")).total
     if total is None:
         raise ValueError("its range is the end of an object of unknown size")

@@ -10,6 +10,7 @@ from typing import Final, Self
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.presign import attachment
+from careflow_storage._s3.responses.lengths import is_range
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage._transfer.context import TransferContext
@@ -212,7 +213,7 @@ class FileServer:
             response.close()
             return await self._settled(span, head)
         start, end = found
-        if response.status == 200 and (start, end) != (0, size):
+        if not is_range(response.status, response.headers) and (start, end) != (0, size):
             # A server that knows no suffix ranges sends the whole object.
             response.close()
             response = await pinned.open(start, end)

@@ -317,6 +317,27 @@ async def test_given_ranges_that_contradict_the_head_then_they_are_refused(
     assert isinstance(found, StorageError)
 
 
+async def serve_a_range(storage: BackblazeStorage, _: Path) -> bytes:
+    served = await storage.serve_file("k", headers={"Range": f"bytes=1000-{PART - 1}"})
+    assert (served.status, served.headers["Content-Length"]) == (206, str(PART - 1000))
+    return DATA[:1000] + b"".join([chunk async for chunk in served.body]) + DATA[PART:]
+
+
+def range_has_the_status_200(said: Said) -> None:
+    said.status = 200
+
+
+@pytest.mark.parametrize("read", [*OF_RANGES, *ONE_RESPONSE, serve_a_range])
+async def test_given_a_server_whose_ranges_have_the_status_200_then_each_is_read_once(
+    read: Read, tmp_path: Path
+) -> None:
+    usual = LyingServer(lambda _: None)
+    assert await outcome(usual, read, tmp_path / "usual") == DATA
+    server = LyingServer(range_has_the_status_200)
+    assert await outcome(server, read, tmp_path / "file") == DATA
+    assert server.gets == usual.gets
+
+
 @pytest.mark.parametrize("at", [1, 2, 3])
 @pytest.mark.parametrize("read", OF_RANGES)
 @pytest.mark.parametrize("lie", OF_A_RANGE)
