@@ -107,6 +107,7 @@ def uvloop(session: nox.Session) -> None:
         *("transfer/bodies/test_memory", "transfer/bodies/test_bodies"),
         *("transfer/bodies/test_bodies_changing", "reliability/test_stopping"),
         *("reliability/test_faults_upload", "reliability/test_faults_download"),
+        *("media/test_process", "media/test_seekable"),
     )
     session.run(
         *("pytest", *IN_PARALLEL, "--loop", "uvloop", "-m", "not integration and not browser"),

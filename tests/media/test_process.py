@@ -45,7 +45,7 @@ def left_in(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-def children() -> list[int]:
+def children(parent: int | None = None) -> list[int]:
     """The child processes that read media."""
     found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -54,7 +54,7 @@ def children() -> list[int]:
             command = entry.joinpath("cmdline").read_bytes()
         except OSError:
             continue
-        if f"PPid:\t{os.getpid()}\n" in status and b"media._worker" in command:
+        if f"PPid:\t{parent or os.getpid()}\n" in status and b"media._worker" in command:
             found.append(int(entry.name))
     return found
 
@@ -254,3 +254,46 @@ async def test_the_loop_runs_on_while_a_child_decodes(storage: BackblazeStorage)
     assert await storage.file_exists("greeting")
     assert not task.done()
     await task
+
+
+KILLED = """
+import asyncio, os, signal
+from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage.media import make_seekable
+
+async def main():
+    async with BackblazeStorage(StorageSettings()) as storage:
+        print(os.getpid(), flush=True)
+        await make_seekable(storage, "call")
+
+asyncio.run(main())
+"""
+
+
+@linux
+@pytest.mark.slow
+async def test_a_killed_process_leaves_no_child_and_no_file(
+    server: B2Server, storage: BackblazeStorage, stalled: Rule, temporary: Path
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED),
+        stdout=subprocess.PIPE,
+        env={**os.environ, **server.environment(), "TMPDIR": str(temporary)},
+    )
+    assert process.stdout is not None
+    parent = int(await process.stdout.readline())
+    await stalled.fired.wait()
+    (child,) = children(parent)
+    watched = os.pidfd_open(child)
+    assert len(left_in(temporary)) == 1
+    process.kill()
+    await process.wait()
+    ended = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_reader(watched, ended.set_result, None)
+    try:
+        # The child reads the end of its pipe, and removes the file.
+        await ended
+    finally:
+        asyncio.get_running_loop().remove_reader(watched)
+        os.close(watched)
+    assert left_in(temporary) == []

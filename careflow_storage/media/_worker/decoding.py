@@ -52,6 +52,7 @@ class _Decoder:
         self._batch: list[Samples] = []
         self._batched = 0
         self._packets = 0
+        self._tick: float | None = None
         audio.codec_context.thread_count = 1
         audio.codec_context.thread_type = "NONE"
 
@@ -89,9 +90,12 @@ class _Decoder:
 
     def _skip_gap(self, frame: AudioFrame) -> None:
         """Count a gap before this frame as silence, so that points fit a player's time."""
-        if frame.pts is None or frame.time_base is None:
+        if frame.pts is None:
             return
-        start = check_duration(max(0.0, float(frame.pts * frame.time_base)))
+        if self._tick is None:
+            # All frames of a stream have the same one. To read it each time is slow.
+            self._tick = float(frame.time_base or 0)
+        start = check_duration(max(0.0, frame.pts * self._tick))
         gap = round(start * self._rate) - self._buckets.samples - self._batched
         if gap > _GAP_SECONDS * self._rate:
             self._flush()
