@@ -39,10 +39,7 @@ _START: Final = (
     "from careflow_storage.media._worker.main import main; main(sys.argv[1])"
 )
 # The child gets no other variable: credentials stay here.
-_INHERITED: Final = (
-    *("DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP"),
-    "TMPDIR",
-)
+_INHERITED: Final = ("DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _ONE_THREAD: Final = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _START_SECONDS: Final = 120.0
 
@@ -166,6 +163,8 @@ async def media_process(task: str, threads: Threads) -> AsyncIterator[MediaProce
     Raises:
         MediaProcessError: The system cannot start another process.
     """
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise MediaProcessError("There is no Python interpreter to start the media process with.")
     # In a thread: the start of a process blocks until the system has loaded its program.
     starting = _in_thread(threads, lambda: _Child(task))
     interrupted = await wait_out(starting)

@@ -32,8 +32,8 @@ async def probe(
     1 HEAD and 1 to 3 range requests, about 64 KiB each. A file that does not state its duration,
     as browsers record it, is read to its end (2 GETs more) but not decoded.
 
-    A child process with limits reads the bytes. It takes about 0.2 s to start and 60 MB of
-    memory; as many run at once as the machine has cores.
+    A child process with limits reads the bytes. It takes about 0.2 s to start and up to 60 MB
+    of memory; as many run at once as the machine has cores.
 
     Args:
         storage: An open storage.

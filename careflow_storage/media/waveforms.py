@@ -36,7 +36,7 @@ async def waveform(
     by a checksum.
 
     A child process with limits reads the bytes, in memory that does not depend on the length of
-    the recording (about 100 MB); see `probe`.
+    the recording (about 70 MB); see `probe`.
 
     Args:
         storage: An open storage.

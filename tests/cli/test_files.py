@@ -389,6 +389,21 @@ async def test_info_shows_what_the_server_knows(
     assert (await command("info", "nowhere")).code == 3
 
 
+async def test_info_shows_what_the_recording_is(
+    command: Command, storage: BackblazeStorage, recordings: dict[str, Path]
+) -> None:
+    await storage.upload_file("call.webm", recordings["greeting.webm"])
+    ran = await command("info", "call.webm", "--media")
+    assert "opus" in ran.out
+    assert "7.34 s" in ran.out
+    found = (await command("info", "call.webm", "--media", "--json")).json
+    assert (found["content_type"], found["media"]["container"]) == ("audio/webm", "webm")
+    assert found["media"]["seekable"] is True
+    await storage.upload_file("notes.txt", b"text")
+    refused = await command("info", "notes.txt", "--media", "--json")
+    assert (refused.out, refused.error["type"]) == ("", "UnsupportedMediaError")
+
+
 async def test_exists_prints_a_word_and_sets_the_exit_code(
     command: Command, storage: BackblazeStorage
 ) -> None:

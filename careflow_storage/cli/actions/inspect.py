@@ -10,6 +10,7 @@ from careflow_storage.cli.run import NOT_FOUND
 from careflow_storage.cli.ui.keyfile import read_customer_key
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.cli.ui.progress import human_size
+from careflow_storage.media import probe
 
 
 async def info(
@@ -18,12 +19,23 @@ async def info(
     key: str,
     version_id: str | None,
     customer_key_file: Path | None,
+    *,
+    media: bool,
 ) -> None:
-    """Print the metadata of a file."""
+    """Print the metadata of a file, and with ``media`` its format and duration."""
     encryption = read_customer_key(customer_key_file)
     found = await storage.get_file_metadata(key, version_id=version_id, encryption=encryption)
-    output.data(found)
-    output.fields({**dict(found), "size": f"{found.size:,} ({human_size(found.size)})"})
+    fields = {**dict(found), "size": f"{found.size:,} ({human_size(found.size)})"}
+    if not media:
+        output.data(found)
+        output.fields(fields)
+        return
+    read = await probe(
+        storage, key, version_id=version_id or found.version_id, encryption=encryption
+    )
+    facts = read.model_dump(exclude={"key", "version_id", "size"})
+    output.data({**found.model_dump(mode="json"), "media": facts})
+    output.fields({**fields, **facts, "duration": f"{read.duration:.2f} s"})
 
 
 async def exists(storage: BackblazeStorage, output: Output, key: str) -> int | None:

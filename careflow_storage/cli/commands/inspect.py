@@ -61,10 +61,20 @@ def ls(
     )
 
 
-@commands.add(section=FILES, examples=("careflow-storage info recordings/CA123/call.wav",))
+@commands.add(
+    section=FILES,
+    examples=(
+        "careflow-storage info recordings/CA123/call.wav",
+        "careflow-storage info recordings/CA123/call.webm --media --json | jq .media.duration",
+    ),
+)
 def info(
     context: typer.Context,
     key: Key,
+    media: Annotated[
+        bool,
+        typer.Option("--media", help="Also show format, codec and duration (extra: media)."),
+    ] = False,
     version_id: VersionId = None,
     customer_key_file: CustomerKeyFile = None,
     as_json: Json = False,
@@ -74,7 +84,9 @@ def info(
 
     run_with_storage(
         context,
-        lambda storage, output: inspect.info(storage, output, key, version_id, customer_key_file),
+        lambda storage, output: inspect.info(
+            storage, output, key, version_id, customer_key_file, media=media
+        ),
         as_json=as_json,
     )
 

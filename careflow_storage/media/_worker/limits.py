@@ -24,10 +24,11 @@ def apply_limits(*, cpu: int, memory: int, written: int, files: int) -> None:
         written: The most bytes in a file that it writes.
         files: How many more files it may open.
     """
-    with contextlib.suppress(OSError):
-        os.nice(10)
     if sys.platform == "win32":
         return
+    with contextlib.suppress(OSError):
+        # The event loop of the parent, and others, come first.
+        os.nice(10)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_CPU, cpu)
     _limit(resource.RLIMIT_FSIZE, written)
