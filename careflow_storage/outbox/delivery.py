@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from careflow_storage._runtime import Runtime
@@ -112,7 +112,7 @@ class Delivery:
 
     async def _deliver(self, context: TransferContext, claim: Claim) -> Proof:
         found = await _look_up(context, claim)
-        if found.head is not None and claim.if_exists == "return":
+        if found.head is not None and claim.if_exists == "return" and claim.entry.attempts == 1:
             return _existing(claim, found.head)
         return await self._store(context, claim, found)
 
@@ -129,20 +129,42 @@ class Delivery:
         ends = _expected_ends(context.settings, entry.size)
         digests = await self._checked_digests(claim, ends)
         if head is not None:
-            if entry.attempts > 1 and await self._holds(head, claim, ends, digests):
-                # The attempt that stored it asked for the same lock; another writer may not have.
-                await lock_at_least(context.control, head.file, options.headers())
-                return Proof(head.file.etag, head.file.version_id)
-            if claim.if_exists != "replace":
+            if entry.attempts == 1:
                 return _existing(claim, head)
+            proof = await self._of_ours_or_others(context, claim, head, options, ends, digests)
+            if proof is not None:
+                return proof
+            options = replace(options, if_exists="replace")
         try:
             return await self._upload(context, claim, options, ends, digests)
         except PreconditionFailedError:
-            # Another writer was faster.
-            head = await _find(context, entry.key) if claim.if_exists == "return" else None
+            # Another writer was faster, or this upload was, whose response was lost.
+            head = await _find(context, entry.key)
             if head is None:
                 raise
-            return _existing(claim, head)
+            proof = await self._of_ours_or_others(context, claim, head, options, ends, digests)
+            if proof is not None:
+                return proof
+            options = replace(options, if_exists="replace")
+            return await self._upload(context, claim, options, ends, digests)
+
+    async def _of_ours_or_others(
+        self,
+        context: TransferContext,
+        claim: Claim,
+        head: ObjectHead,
+        options: UploadOptions,
+        ends: list[int],
+        digests: Digests,
+    ) -> Proof | None:
+        """Return the object that is there after an attempt; None if it is to be replaced."""
+        if await self._holds(head, claim, ends, digests):
+            # The attempt that stored it asked for the same lock; another writer may not have.
+            await lock_at_least(context.control, head.file, options.headers())
+            return Proof(head.file.etag, head.file.version_id)
+        if claim.if_exists == "replace" or await self._is_cut_off(head, claim):
+            return None
+        return _existing(claim, head)
 
     async def _upload(
         self,
@@ -213,6 +235,17 @@ class Delivery:
             # It was uploaded with other settings: hash the parts that it has.
             digests = await self._threads.run(self._spool.digests, claim.file, found)
         return head.file.etag == _etag_of(digests.parts, composite="-" in head.file.etag)
+
+    async def _is_cut_off(self, head: ObjectHead, claim: Claim) -> bool:
+        """Whether an object is the beginning of an entry's bytes.
+
+        Some servers keep what has arrived of a PUT whose sender has died. B2 does not.
+        """
+        size = head.file.size
+        if size >= claim.entry.size:
+            return False
+        digests = await self._threads.run(self._spool.digests, claim.file, [size])
+        return head.file.etag == digests.parts[0].hex()
 
 
 @dataclass(frozen=True, slots=True)
