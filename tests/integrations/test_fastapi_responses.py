@@ -156,7 +156,10 @@ async def passed(request: Request, call_next: Any) -> Any:
 @pytest.mark.parametrize(
     ("name", "middleware"),
     # This middleware completes the response of a client that left, which hypercorn logs.
-    [*((name, []) for name in SERVERS), ("uvicorn", [Middleware(BaseHTTPMiddleware, passed)])],
+    [
+        *((name, []) for name in SERVERS),
+        ("uvicorn", [Middleware(BaseHTTPMiddleware, dispatch=passed)]),
+    ],
 )
 async def test_a_player_that_leaves_holds_nothing_and_leaves_no_traceback(
     storage: BackblazeStorage,
