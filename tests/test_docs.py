@@ -116,7 +116,7 @@ def test_the_excerpts_of_the_web_apps_are_verbatim() -> None:
     examples = [read(path) for path in sorted((ROOT / "examples/web_frameworks").glob("*.py"))]
     document = read(ROOT / "docs/web-frameworks.md")
     excerpts = [found[2].rstrip() for found in _FENCE.finditer(document) if found[1] == "py"]
-    assert len(excerpts) == len(examples)
+    assert len(excerpts) > len(examples)
     for excerpt in excerpts:
         assert any(excerpt in example for example in examples), excerpt
 

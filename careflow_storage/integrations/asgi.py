@@ -17,13 +17,13 @@ Starlette, FastAPI, Litestar and aiohttp need none of this: pass ``request.strea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, Self
 
 from careflow_storage.errors import InvalidInputError
 
 # Each framework has its own types for these.
-Message = Mapping[str, Any]
+Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 from aiohttp.typedefs import Handler
 
 from careflow_storage import BackblazeStorage, StorageError
@@ -42,6 +42,22 @@ async def upload(request: web.Request) -> web.Response:
         request.content.iter_any(),
         request.match_info["filename"],
         size=request.content_length,
+        max_size=MAX_SIZE,
+        read_timeout=READ_TIMEOUT,
+    )
+    return web.json_response({"key": result.key, "size": result.size}, status=201)
+
+
+@routes.post("/recordings/{call_id}")
+async def upload_form(request: web.Request) -> web.Response:
+    """Store the file of a form while it arrives. `request.post()` would write it to the disk."""
+    part = await (await request.multipart()).next()
+    if not isinstance(part, BodyPartReader) or part.name != "file" or not part.filename:
+        raise web.HTTPUnprocessableEntity(text="The form must begin with the field 'file'.")
+    result = await request.app[STORAGE].upload_recording(
+        request.match_info["call_id"],
+        part,
+        part.filename,
         max_size=MAX_SIZE,
         read_timeout=READ_TIMEOUT,
     )

@@ -1,6 +1,6 @@
 """Django on ASGI: store recordings, and play them through the app or from the bucket.
 
-    pip install django uvicorn
+    pip install django uvicorn 'careflow-storage[fastapi]'
     uvicorn --app-dir examples/web_frameworks django_app:application
     curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
 
@@ -21,7 +21,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
 
 from careflow_storage import BackblazeStorage, ServedFile, StorageError
 from careflow_storage.integrations.asgi import (
@@ -31,6 +33,7 @@ from careflow_storage.integrations.asgi import (
     StreamedBodies,
     streamed_body,
 )
+from careflow_storage.integrations.fastapi import form_file
 from careflow_storage.integrations.problems import problem_for
 
 logger = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ def problems(view: View) -> View:
             if problem.status >= 500:
                 logger.error("%s %s: %s", request.method, request.path, error)
             return HttpResponse(problem.body, status=problem.status, headers=problem.headers)
-        except ClientDisconnectedError:
+        except (ClientDisconnectedError, ClientDisconnect):
             logger.info("%s %s: the client left.", request.method, request.path)
             return HttpResponse(status=499)  # no client reads it
 
@@ -98,6 +101,17 @@ async def recording(request: ASGIRequest, call_id: str, name: str) -> HttpRespon
     return StoredFileResponse(served)
 
 
+@csrf_exempt
+@require_POST
+@problems
+async def form(request: ASGIRequest, call_id: str) -> HttpResponse:
+    """Store the file of a form while it arrives; the extra `fastapi` has the parser."""
+    body = StarletteRequest(request.scope, streamed_body(request.scope).receive)
+    async with form_file(body, max_size=MAX_SIZE, read_timeout=READ_TIMEOUT) as part:
+        result = await application.storage.upload_recording(call_id, part, part.filename)
+    return JsonResponse({"key": result.key, "size": result.size}, status=201)
+
+
 @require_safe
 @problems
 async def link(request: ASGIRequest, call_id: str, name: str) -> HttpResponse:
@@ -109,6 +123,7 @@ async def link(request: ASGIRequest, call_id: str, name: str) -> HttpResponse:
 
 
 urlpatterns = [
+    path("recordings/<str:call_id>", form),
     path("recordings/<str:call_id>/<str:name>", recording),
     path("recordings/<str:call_id>/<str:name>/link", link),
 ]
@@ -124,7 +139,7 @@ class Application:
     def __init__(self) -> None:
         # Django writes each body to a temporary file before the view runs.
         self._django = StreamedBodies(
-            get_asgi_application(), lambda scope: scope["method"] == "PUT"
+            get_asgi_application(), lambda scope: scope["method"] in ("PUT", "POST")
         )
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:

@@ -1,6 +1,6 @@
 """Litestar: store recordings, and play them through the app or from the bucket.
 
-    pip install litestar uvicorn
+    pip install litestar uvicorn 'careflow-storage[fastapi]'
     uvicorn --app-dir examples/web_frameworks litestar_app:app
     curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
 
@@ -14,14 +14,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from litestar import Litestar, Request, Response, get, put, route
+from litestar import Litestar, Request, Response, get, post, put, route
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath
 from litestar.response import Redirect, Stream
+from starlette.requests import Request as StarletteRequest
 
 from careflow_storage import BackblazeStorage, StorageError
+from careflow_storage.integrations.fastapi import form_file
 from careflow_storage.integrations.problems import problem_for
 
 logger = logging.getLogger(__name__)
@@ -67,6 +69,18 @@ async def upload(
     return {"key": result.key, "size": result.size}
 
 
+# The extra `fastapi` has the parser; `request.form()` would write large files to the disk first.
+@post("/recordings/{call_id:str}", request_max_body_size=None)
+async def upload_form(
+    call_id: FromPath[str], request: Request[Any, Any, Any], storage: Storage
+) -> dict[str, Any]:
+    """Store the file of a form while it arrives."""
+    form = StarletteRequest(dict(request.scope), request.receive)  # type: ignore[arg-type]  # ASGI's
+    async with form_file(form, max_size=MAX_SIZE, read_timeout=READ_TIMEOUT) as part:
+        result = await storage.upload_recording(call_id, part, part.filename)
+    return {"key": result.key, "size": result.size}
+
+
 @route("/recordings/{call_id:str}/{name:str}", http_method=["GET", "HEAD"])
 async def play(
     call_id: FromPath[str], name: FromPath[str], request: Request[Any, Any, Any], storage: Storage
@@ -102,7 +116,7 @@ def respond(request: Request[Any, Any, Any], error: StorageError) -> Response[by
 
 
 app = Litestar(
-    [upload, play, link],
+    [upload, upload_form, play, link],
     lifespan=[lifespan],
     dependencies={"storage": Provide(get_storage, sync_to_thread=False)},
     exception_handlers={StorageError: respond},

@@ -1,6 +1,6 @@
 """Quart: store recordings, and play them through the app or from the bucket.
 
-    pip install quart hypercorn
+    pip install quart hypercorn 'careflow-storage[fastapi]'
     cd examples/web_frameworks && hypercorn quart_app:app
     curl -T recording.webm http://127.0.0.1:8000/recordings/CA123/recording.webm
 
@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from quart import Quart, Response, current_app, redirect, request
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
 
 from careflow_storage import BackblazeStorage, StorageError
 from careflow_storage.integrations.asgi import (
@@ -21,6 +23,7 @@ from careflow_storage.integrations.asgi import (
     StreamedBodies,
     streamed_body,
 )
+from careflow_storage.integrations.fastapi import form_file
 from careflow_storage.integrations.problems import problem_for
 
 logger = logging.getLogger(__name__)
@@ -31,7 +34,7 @@ PLAYBACK_SECONDS = 300
 
 app = Quart(__name__)
 # Quart receives a body as fast as the client sends it, into memory, and refuses more than 16 MB.
-app.asgi_app = StreamedBodies(app.asgi_app, lambda scope: scope["method"] == "PUT")  # type: ignore[method-assign]
+app.asgi_app = StreamedBodies(app.asgi_app, lambda scope: scope["method"] in ("PUT", "POST"))  # type: ignore[method-assign]
 
 
 @app.while_serving
@@ -54,6 +57,15 @@ async def upload(call_id: str, filename: str) -> tuple[dict[str, Any], int]:
     result = await get_storage().upload_recording(
         call_id, body, filename, size=body.size, max_size=MAX_SIZE, read_timeout=READ_TIMEOUT
     )
+    return {"key": result.key, "size": result.size}, 201
+
+
+@app.post("/recordings/<call_id>")
+async def upload_form(call_id: str) -> tuple[dict[str, Any], int]:
+    """Store the file of a form while it arrives; the extra `fastapi` has the parser."""
+    form = StarletteRequest(dict(request.scope), streamed_body(request.scope).receive)
+    async with form_file(form, max_size=MAX_SIZE, read_timeout=READ_TIMEOUT) as part:
+        result = await get_storage().upload_recording(call_id, part, part.filename)
     return {"key": result.key, "size": result.size}, 201
 
 
@@ -88,6 +100,7 @@ async def respond(error: StorageError) -> Response:
 
 
 @app.errorhandler(ClientDisconnectedError)
-async def note(error: ClientDisconnectedError) -> Response:
+@app.errorhandler(ClientDisconnect)
+async def note(error: Exception) -> Response:
     logger.info("%s %s: the client left.", request.method, request.path)
     return Response(status=499)  # no client reads it

@@ -149,6 +149,45 @@ async def test_a_body_of_unknown_length_is_stored(client: httpx.AsyncClient) -> 
     assert (await client.get("/" + stored.json()["key"])).content == DATA
 
 
+async def test_the_file_of_a_form_is_stored(client: httpx.AsyncClient) -> None:
+    file = ("call.webm", DATA, "audio/webm")
+    stored = await client.post("/recordings/CA123", files={"file": file})
+    assert stored.status_code == 201, stored.text
+    assert (await client.get("/" + stored.json()["key"])).content == DATA
+
+
+async def test_a_form_without_a_file_is_a_422(client: httpx.AsyncClient, server: B2Server) -> None:
+    for form in ({"other": ("call.webm", b"RIFF")}, {"file": (None, b"no file")}):
+        assert (await client.post("/recordings/CA123", files=form)).status_code == 422
+    assert server.versions() == []
+
+
+async def test_a_file_in_a_form_that_is_too_large_is_a_413(
+    client: httpx.AsyncClient,
+    module: ModuleType,
+    server: B2Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_SIZE", MIB)
+    refused = await client.post("/recordings/CA123", files={"file": ("a.webm", DATA[: MIB + 1])})
+    assert_problem(refused, 413, "FileTooLargeError")
+    assert server.versions() == []
+
+
+async def test_a_client_that_leaves_in_mid_form_leaves_nothing(app: Site, server: B2Server) -> None:
+    _, writer = await app.connect()
+    writer.write(
+        b"POST /recordings/CA123 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 30000000\r\n"
+        b"Content-Type: multipart/form-data; boundary=B\r\n\r\n--B\r\n"
+        b'Content-Disposition: form-data; name="file"; filename="a.webm"\r\n\r\n'
+    )
+    writer.write(DATA + DATA)
+    await writer.drain()
+    writer.transport.abort()
+    await app.ended()
+    assert server.versions() == []
+
+
 async def test_an_empty_recording_is_stored_and_played(client: httpx.AsyncClient) -> None:
     stored = await client.put(PATH, content=b"")
     assert stored.status_code == 201, stored.text
