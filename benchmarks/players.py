@@ -66,10 +66,10 @@ def running(module: str) -> Iterator[Process]:
                 process.kill()
 
 
-def measure(endpoint: Endpoint, command: dict[str, Any]) -> dict[str, Any]:
+def measure(endpoint: Endpoint, command: dict[str, Any], notsent_lowat: int = 0) -> dict[str, Any]:
     """Run one command against a new app; return what the load and the app measured."""
     with running("benchmarks.web.app") as app, running("benchmarks.web.load") as load:
-        app.send(asdict(endpoint))
+        app.send({"endpoint": asdict(endpoint), "notsent_lowat": notsent_lowat})
         port = app.receive()
         # Connections and lazily imported modules are not what is measured.
         _get(port, "/list")
@@ -127,7 +127,7 @@ def play(endpoint: Endpoint, key: str, count: int, chosen: argparse.Namespace) -
     say(f"{count} players ...")
     command = {"do": "players", "path": f"/play/{key}", "count": count, "rate": chosen.rate}
     command |= {"seconds": chosen.seconds, "listing": "/list", "pause": 0.05}
-    result = measure(endpoint, command)
+    result = measure(endpoint, command, chosen.notsent_lowat)
     if result["errors"] or list(result["statuses"]) != ["206"]:
         say(f"  {result['failed_players']} failed: {result['errors']}, {result['statuses']}")
     failed = result["failed_players"] + sum(result["failed_listings"].values())
@@ -151,6 +151,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--uploads", type=int, default=200, help="uploads at once; 0 for none")
     parser.add_argument("--megabytes", type=int, default=20, help="of each upload and recording")
+    parser.add_argument(
+        "--notsent-lowat",
+        type=int,
+        default=0,
+        metavar="BYTES",
+        help="TCP_NOTSENT_LOWAT of the app's connections to players; 0: the system's default",
+    )
     parser.add_argument("--server", choices=("null", "seaweed"), default="null")
     chosen = parser.parse_args()
     end_cleanly()

@@ -1,6 +1,6 @@
 """The app of ``benchmarks.players``, in a process of its own, on uvicorn.
 
-Reads its endpoint from stdin, writes its port to stdout, and ends with its stdin.
+Reads its endpoint and options from stdin, writes its port to stdout, and ends with its stdin.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class App:
             await asyncio.sleep(0.2)
 
 
-async def serve(endpoint: Endpoint) -> None:
+async def serve(endpoint: Endpoint, notsent_lowat: int) -> None:
     settings: dict[str, Any] = {
         "key_id": endpoint.key_id,
         "application_key": endpoint.secret,
@@ -112,6 +112,9 @@ async def serve(endpoint: Endpoint) -> None:
         config = uvicorn.Config(site, log_level="warning", access_log=False)
         server = uvicorn.Server(config)
         with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+            if notsent_lowat:
+                option = socket.TCP_NOTSENT_LOWAT
+                listener.setsockopt(socket.IPPROTO_TCP, option, notsent_lowat)
             print(listener.getsockname()[1], flush=True)
             loop = asyncio.get_running_loop()
 
@@ -125,7 +128,8 @@ async def serve(endpoint: Endpoint) -> None:
 
 
 def main() -> None:
-    asyncio.run(serve(Endpoint(**json.loads(sys.stdin.readline()))))
+    given = json.loads(sys.stdin.readline())
+    asyncio.run(serve(Endpoint(**given["endpoint"]), given["notsent_lowat"]))
 
 
 if __name__ == "__main__":
