@@ -163,6 +163,11 @@ REFUSED: dict[str, tuple[Any, str, int]] = {
     "an end in the headers": (form(FILE)[:40], TYPE, 400),
     "another boundary": (form(FILE), "multipart/form-data; boundary=other", 400),
     "an invalid header": (form(FILE).replace(b"Content-Type:", b"Content Type:"), TYPE, 400),
+    "an encoded file": (
+        form(FILE).replace(b"Content-Type:", b"Content-Transfer-Encoding: base64\r\nContent-Type:"),
+        TYPE,
+        400,
+    ),
     "no form": (DATA, TYPE, 400),
     "an empty body": (b"", TYPE, 400),
     "no boundary": (form(FILE), "multipart/form-data", 400),

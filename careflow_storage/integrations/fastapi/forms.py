@@ -27,6 +27,8 @@ except ImportError as error:
 _MAX_BESIDE_FILE: Final = 1024 * 1024
 """The most bytes of a form beside its file: text fields, headers, boundaries."""
 
+_PLAIN_ENCODINGS: Final = (b"binary", b"8bit", b"7bit")
+
 # The parser would drop the folder of a Windows path without a word.
 _WINDOWS_PATH = re.compile(rb';\s*filename="?(?:[^";]:)?\\', re.IGNORECASE)
 
@@ -263,6 +265,10 @@ class _Part:
         kind, options = parse_options_header(header)
         if kind != b"form-data" or b"name" not in options:
             raise FormError("A part of the form has no name.")
+        # Browsers send none. curl and mail clients can, and the bytes would be stored encoded.
+        encoding = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+        if encoding not in _PLAIN_ENCODINGS:
+            raise FormError("A part of the form has a Content-Transfer-Encoding.")
         self.field = _decoded(options[b"name"])
         if b"filename" in options:
             self.filename = _decoded(options[b"filename"])
