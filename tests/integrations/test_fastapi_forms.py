@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -262,7 +263,9 @@ async def test_a_client_that_stalls_is_timed_out(
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in head.lower()
-        await reader.read()  # the server closes
+        # The server closes; a reset, where it leaves bytes of the body unread.
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
         assert await running.ended() is None
     assert await storage.list_files() == []
 
