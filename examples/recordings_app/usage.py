@@ -48,6 +48,7 @@ async def usage(user: CurrentUser, storage: Storage) -> Usage:
         calls=[
             _bar(call_id.removeprefix(call_id_of(user, "")), stored)
             for call_id, stored in report.by_call.items()
+            if stored.bytes or stored.hidden_bytes
         ],
     )
 

@@ -14,7 +14,8 @@ const TYPES = {
 
 /**
  * Fires "change". `state` is waiting, uploading, offline, paused, checking, done, failed or
- * cancelled; `sent` and `size` are bytes; `error` says why it failed; `key` names the stored file.
+ * cancelled; `sent` and `size` are bytes; `error` says why it failed, and
+ * `final` whether it would fail again; `key` names the stored file.
  */
 export class Upload extends EventTarget {
   #file;
@@ -33,6 +34,7 @@ export class Upload extends EventTarget {
     this.size = file.size;
     this.state = "waiting";
     this.error = "";
+    this.final = false;
     this.key = null;
   }
 
@@ -182,6 +184,7 @@ export class Upload extends EventTarget {
 
   #fail(error) {
     this.error = error.message;
+    this.final = !error.temporary;
     this.#stop("failed");
   }
 

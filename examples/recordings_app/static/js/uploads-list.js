@@ -65,6 +65,7 @@ function show(row, each, pause, resume) {
   row.querySelector(".upload-status").textContent = statusOf(each);
   resume.hidden = !["paused", "failed"].includes(each.state);
   pause.hidden = !resume.hidden;
+  resume.hidden ||= each.final;
   pause.disabled = each.state === "checking";
 }
 
