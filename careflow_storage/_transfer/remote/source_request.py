@@ -13,6 +13,6 @@ class SourceRequest:
     def __init__(
         self, url: str, auth: tuple[str, str] | None, headers: Mapping[str, str] | None
     ) -> None:
-        self.url = url
-        self.auth = auth
-        self.headers = headers
+        self.url: str = url
+        self.auth: tuple[str, str] | None = auth
+        self.headers: Mapping[str, str] | None = headers

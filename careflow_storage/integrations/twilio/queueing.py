@@ -11,7 +11,7 @@ from careflow_storage.integrations.twilio.callback import RecordingCallback
 from careflow_storage.options import ObjectOptions
 from careflow_storage.outbox import Outbox, OutboxEntry
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 
 async def queue_recording(

@@ -25,10 +25,10 @@ try:
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect, Request
     from starlette.responses import Response
-except ImportError as error:
-    raise MissingExtraError("fastapi") from error
+except ImportError as _missing:
+    raise MissingExtraError("fastapi") from _missing
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 OutboxOf: TypeAlias = Outbox | Callable[[Request], Outbox]
 """An outbox, or a function that returns the one of a request."""
