@@ -34,7 +34,7 @@ from careflow_storage.models import Checksum, UploadResult
 from careflow_storage.protection import CustomerKey, Encryption, Retention
 from careflow_storage.storage import BackblazeStorage
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 # The output, the output again to move the index to its front, and to compare it.
 _LIMITS = Limits(cpu_seconds=30, cpu_seconds_per_mib=2, memory=384 * MiB, files=3, writes=True)
