@@ -157,7 +157,9 @@ async def test_what_breaks_a_limit_ends_the_recording_with_a_code(
     storage: BackblazeStorage, name: ServerName, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     send, code, kept = REFUSED[kind]
-    app = app_of(storage, max_size=2000, max_message_size=1000, read_timeout=0.3)
+    # Only where nothing is sent: a busy machine may be late with what is sent.
+    read_timeout = 1.0 if kind.startswith("nothing") else None
+    app = app_of(storage, max_size=2000, max_message_size=1000, read_timeout=read_timeout)
     async with site(app, name) as running:
         for path in ("/calls", "/uploads"):
             client = await running.websocket(path)
