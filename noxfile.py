@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tarfile
@@ -23,6 +24,10 @@ AS_A_USER = ("mypy", "--config-file", "tests/typing/mypy.ini")
 FAST = "not integration and not slow and not browser"
 # The tests of a file stay in one worker, since they share servers.
 IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
+# Images of containers set it. Without bytecode each worker of each session would compile the tests
+# again, and each process that a test starts all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # What other interpreters run: a part of every layer, in about a minute.
 SAMPLE = (
     *("tests/http", "tests/outbox", "tests/testing", "tests/transfer/download"),
@@ -38,8 +43,8 @@ OTHERS = (
 )
 # What reads files of the repository, which the sdist could lack.
 READERS = (
-    *("tests/cli/test_hints.py", "tests/test_docs.py", "tests/test_examples.py"),
-    *("tests/test_imports.py", "tests/test_recordings.py", "tests/transfer/upload"),
+    *("tests/test_docs.py", "tests/test_loading.py", "tests/test_recordings.py"),
+    *("tests/transfer/upload", "tests/typing"),
 )
 
 
@@ -249,9 +254,6 @@ def install(session: nox.Session, *groups: str, arguments: tuple[str, ...] = ())
     `pip install --group` needs a newer pip than many machines have.
     """
     require_python(session)
-    # Images of containers set it. Without bytecode each worker of each session would compile the
-    # tests again, and each process that a test starts all that it imports.
-    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     requirements = nox.project.dependency_groups(PROJECT, *groups)
     session.install(*arguments, "--editable", ".", *requirements)
 
