@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import hypothesis
 import pytest
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
+_LOOPBACK = ("127.0.0.1", "localhost")
 _FAST_RETRIES: dict[str, Any] = {"retry_base_delay": 0.001, "retry_max_delay": 0.01}
 
 
@@ -84,6 +86,9 @@ def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    # A proxy of the machine is for the registry of npm, not for the servers of the tests.
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), *_LOOPBACK])))
     monkeypatch.chdir(tmp_path)
 
 
@@ -92,6 +97,17 @@ def patient_aborts() -> Iterator[None]:
     """A cancelled upload is aborted within 0.8 s, which a busy machine may need for one request."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(multipart, "_ABORT_SECONDS_WHEN_CANCELLED", 5.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_clients() -> Iterator[None]:
+    """By default httpx waits 5 s for a response, which a busy machine may need."""
+    # All clients that are given no timeout share this object.
+    default = inspect.signature(httpx.AsyncClient).parameters["timeout"].default
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "read", "write", "pool"):
+            patch.setattr(default, name, 60.0)
         yield
 
 

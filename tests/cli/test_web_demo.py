@@ -38,7 +38,7 @@ def test_the_app_runs_until_a_signal(end: signal.Signals, tmp_path: Path) -> Non
             assert titles == {"greeting.webm", "greeting.ogg"}
             assert token not in client.get("/api/usage").text
         process.send_signal(end)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=100)
     assert (process.returncode, output, errors) == (0, "", "")
 
 
@@ -46,7 +46,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
         with start("--port", str(port)) as process:
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
     assert f"The port {port} is taken." in errors
 
@@ -61,7 +61,7 @@ def test_without_its_libraries_the_demo_names_the_extra() -> None:
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 1

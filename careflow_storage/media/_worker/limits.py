@@ -33,12 +33,13 @@ def apply_limits(*, cpu: int, memory: int, written: int, files: int) -> None:
     _limit(resource.RLIMIT_CPU, cpu)
     _limit(resource.RLIMIT_FSIZE, written)
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory)
         # For root the system does not enforce it.
         _limit(resource.RLIMIT_NPROC, 0)
         highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
+        statm = Path("/proc/self/statm").read_text(encoding="ascii")
         _limit(resource.RLIMIT_NOFILE, _free_above(highest) + files)
+        # Last: the steps above may need memory themselves.
+        _limit(resource.RLIMIT_AS, int(statm.split()[0]) * resource.getpagesize() + memory)
 
 
 def _free_above(highest: int) -> int:

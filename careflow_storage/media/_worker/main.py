@@ -46,8 +46,9 @@ def main(name: str) -> None:
         try:
             job = channel.receive_job()
             output = job.get("output")
+            file = RangeFile(channel, job["size"])
             apply_limits(**job["limits"])
-            kind, content = _run(task, RangeFile(channel, job["size"]), job)
+            kind, content = _run(task, file, job)
             channel.send(kind, content)
         except ParentGoneError:
             # The parent removes it otherwise.
