@@ -25,7 +25,7 @@ from tests.support.websocket_client import WebSocketClient
 
 INBOUND, OUTBOUND = noise(160 * 20), noise(160 * 20)[::-1]
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
-START = {
+START: dict[str, Any] = {
     "event": "start",
     "sequenceNumber": "1",
     "start": {
@@ -189,6 +189,10 @@ async def test_a_stream_without_audio_stores_nothing(
     assert await stored(storage) == {}
 
 
+def started(**changes: Any) -> dict[str, Any]:
+    return {"event": "start", "start": {**START["start"], **changes}}
+
+
 OTHER_FORMAT = {
     **START,
     "start": {"streamSid": "M", "callSid": "C", "tracks": [], "mediaFormat": {"encoding": "l16"}},
@@ -219,6 +223,19 @@ REFUSED: dict[str, tuple[list[Any], int]] = {
     "a start without a call": ([{"event": "start", "start": {"streamSid": "MZ1"}}], 1007),
     "a start that is no object": ([{"event": "start", "start": "MZ1"}], 1007),
     "another format": ([OTHER_FORMAT], 1007),
+    "tracks that are no texts": ([started(tracks=[["inbound"]])], 1007),
+    "parameters that are a list": ([started(customParameters=["abc"])], 1007),
+    "parameters that are no texts": ([started(customParameters={"agent": 42})], 1007),
+    "a time that is infinite": (
+        [
+            CONNECTED,
+            START,
+            media("inbound", b"abc"),
+            '{"event": "media", "media": '
+            '{"track": "inbound", "payload": "YWJj", "timestamp": Infinity}}',
+        ],
+        1007,
+    ),
     "nothing": ([], 1008),
 }
 

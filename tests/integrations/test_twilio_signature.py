@@ -54,7 +54,10 @@ def test_the_example_of_twilios_documentation_is_valid() -> None:
         (TOKEN, URL, PARAMS, ""),
         (TOKEN, URL, PARAMS, None),
         (TOKEN, "", PARAMS, SIGNATURE),
+        (TOKEN, URL, PARAMS, "\ud800" + SIGNATURE),
         (TOKEN, "https://[", PARAMS, SIGNATURE),
+        (TOKEN, "https://[", b"{}", SIGNATURE),
+        (TOKEN, f"{URL}?bodySHA256=\ud800", b"{}", SIGNATURE),
     ],
 )
 def test_whatever_is_changed_is_invalid(token: str, url: str, params: Any, signature: Any) -> None:

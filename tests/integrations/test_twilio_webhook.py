@@ -35,6 +35,7 @@ from tests.support.twilio_media import (
     TwilioMedia,
     signed,
 )
+from tests.support.web import site
 
 SID, CALL = "RE" + "3" * 32, "CA" + "2" * 32
 PUBLIC = "https://calls.example.com"
@@ -213,6 +214,8 @@ async def test_whatever_twilio_did_not_sign_is_refused(
         ({"RecordingUrl": "http://["}, 400),
         ({"RecordingUrl": "x" * 70_000}, 413),
         ({"RecordingChannels": "two", "RecordingDuration": "long"}, 204),
+        ({"RecordingStartTime": "yesterday"}, 204),
+        ({"RecordingStartTime": "Fri, 31 Dec 9999 23:59:59 -2359"}, 204),
         ({"Something": "new"}, 204),
     ],
 )
@@ -283,6 +286,15 @@ async def test_the_url_is_compared_as_twilio_knows_it(
         )
     assert response.status_code == 204, response.text
     assert len(await outbox.entries()) == 1
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b", "a b", "user@host", "x:y:z", ""])
+async def test_a_malformed_host_matches_no_signature(outbox: Outbox, host: str) -> None:
+    async with site(app_with(outbox)) as running:
+        reader, writer = await running.connect()
+        request = "GET /twilio/recording?CallSid=CA1 HTTP/1.1\r\nX-Twilio-Signature: x"
+        writer.write(f"{request}\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        assert (await reader.read()).startswith(b"HTTP/1.1 403 ")
 
 
 async def test_a_webhook_may_be_a_get(

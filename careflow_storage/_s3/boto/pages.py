@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
+from careflow_storage._dates import parse_date
 from careflow_storage.models import IncompleteUpload
 
 
@@ -44,8 +44,5 @@ def upload_page(response: dict[str, Any], prefix: str) -> UploadPage:
         # Some servers take the prefix for a folder.
         if upload["Key"].startswith(prefix)
     ]
-    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        return UploadPage(uploads, parsedate_to_datetime(date).astimezone(UTC))
-    except ValueError:
-        return UploadPage(uploads, None)
+    date = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return UploadPage(uploads, parse_date(date))

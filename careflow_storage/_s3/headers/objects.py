@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
+from careflow_storage._dates import parse_date
 from careflow_storage._s3.headers.encryption import read_protection
 from careflow_storage._s3.headers.metadata import PARTIAL_MARKER, UPLOAD_MARKER, decode_metadata
 from careflow_storage._s3.redaction import printable
@@ -91,8 +91,10 @@ def _http_date(text: str) -> datetime:
     """Parse a date such as "Mon, 23 Nov 2026 06:48:48 GMT" (RFC 9110); older forms are slower."""
     fixed = _IMF_DATE.fullmatch(text)
     if fixed is None:
-        moment = parsedate_to_datetime(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        moment = parse_date(text)
+        if moment is None:
+            raise ValueError(f"{text:.80} is no date")
+        return moment
     day, month, year, hour, minute, second = fixed.groups()
     return datetime(
         int(year), _MONTHS[month], int(day), int(hour), int(minute), int(second), tzinfo=UTC

@@ -13,11 +13,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from html import escape
 from typing import Final
 from urllib.parse import unquote_plus
 
+from careflow_storage._dates import in_utc, parse_date
 from careflow_storage._s3.error_codes import error_from_response
 from careflow_storage._s3.redaction import MAX_CODE, printable
 from careflow_storage._s3.xml.fast_path import Split, make_models, split_entries
@@ -266,8 +266,11 @@ def timestamp(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        moment = parsedate_to_datetime(text)
-    return moment if moment.tzinfo is UTC else _in_utc(moment)
+        found = parse_date(text)
+        if found is None:
+            raise
+        return found
+    return moment if moment.tzinfo is UTC else in_utc(moment)
 
 
 def timestamps(texts: Sequence[str]) -> list[datetime]:
@@ -276,11 +279,7 @@ def timestamps(texts: Sequence[str]) -> list[datetime]:
         moments = list(map(datetime.fromisoformat, texts))
     except ValueError:
         return list(map(timestamp, texts))
-    return [moment if moment.tzinfo is UTC else _in_utc(moment) for moment in moments]
-
-
-def _in_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return [moment if moment.tzinfo is UTC else in_utc(moment) for moment in moments]
 
 
 def number_of_bytes(text: str) -> int:

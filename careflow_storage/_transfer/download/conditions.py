@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final
 
+from careflow_storage._dates import parse_date
 from careflow_storage._s3.responses.lengths import LARGEST_OBJECT
 
 _ENTITY_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -123,17 +123,6 @@ def if_range_matches(if_range: str, etag: str, modified: datetime) -> bool:
     if '"' in if_range:
         return bool(etag) and strong_etag(if_range) == etag
     return parse_date(if_range) == modified
-
-
-def parse_date(value: str | None) -> datetime | None:
-    """Read an HTTP date; None for anything else, since such a condition is ignored."""
-    if value is None:
-        return None
-    try:
-        date = parsedate_to_datetime(value)
-        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
-    except (ValueError, IndexError, OverflowError, TypeError):
-        return None
 
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")

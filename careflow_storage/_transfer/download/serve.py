@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
+from careflow_storage._dates import parse_date
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.presign import attachment
@@ -19,7 +20,6 @@ from careflow_storage._transfer.download.conditions import (
     Span,
     http_date,
     if_range_matches,
-    parse_date,
     parse_range,
     strong_etag,
 )

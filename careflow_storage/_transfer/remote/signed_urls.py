@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from careflow_storage._dates import in_utc
+
 # Signature version 4 and 2, CloudFront, Google, Azure.
 _SIGNATURES: Final = ("x-amz-signature", "x-goog-signature", "signature", "sig")
 
@@ -23,12 +25,11 @@ def expiry_of(query: Mapping[str, str]) -> datetime | None:
         for vendor in ("x-amz", "x-goog"):
             if f"{vendor}-date" in fields and f"{vendor}-expires" in fields:
                 begin = datetime.strptime(fields[f"{vendor}-date"], "%Y%m%dT%H%M%S%z")
-                return begin + timedelta(seconds=int(fields[f"{vendor}-expires"]))
+                return in_utc(begin + timedelta(seconds=int(fields[f"{vendor}-expires"])))
         if "expires" in fields:
             return datetime.fromtimestamp(int(fields["expires"]), UTC)
         if "se" in fields:
-            end = datetime.fromisoformat(fields["se"])
-            return end if end.tzinfo else end.replace(tzinfo=UTC)
+            return in_utc(datetime.fromisoformat(fields["se"]))
     except (ValueError, OverflowError, OSError):
         pass  # A parameter of the same name, with another meaning.
     return None
@@ -40,7 +41,7 @@ def refusal_of(query: Mapping[str, str], now: datetime) -> tuple[str, str] | Non
         return None
     end = expiry_of(query)
     if end is not None and end <= now:
-        problem = f"the presigned URL expired at {end.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        problem = f"the presigned URL expired at {end:%Y-%m-%d %H:%M:%S} UTC"
         return problem, "Ask its owner for a new URL, and fetch it before it expires."
     return (
         "the server refuses the presigned URL",

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -17,6 +16,7 @@ import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
+from careflow_storage._dates import parse_date
 from careflow_storage._executor import in_thread
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
 from careflow_storage._transfer.bodies.limits import BodyLimits
@@ -340,12 +340,11 @@ def _strong_validator(headers: CIMultiDictProxy[str]) -> tuple[str, str] | None:
     if etag.startswith('"'):
         return "ETag", etag
     modified = headers.get("Last-Modified", "")
-    try:
-        age = parsedate_to_datetime(headers.get("Date", "")) - parsedate_to_datetime(modified)
-    except (TypeError, ValueError):
+    changed, now = parse_date(modified), parse_date(headers.get("Date"))
+    if changed is None or now is None:
         return None
     # A timestamp in whole seconds is strong once its second is over (section 8.8.2.2).
-    return ("Last-Modified", modified) if age >= timedelta(seconds=1) else None
+    return ("Last-Modified", modified) if now - changed >= timedelta(seconds=1) else None
 
 
 def _tls_context(ca_file: str) -> ssl.SSLContext:

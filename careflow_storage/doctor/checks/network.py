@@ -9,12 +9,12 @@ import socket
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from careflow_storage._dates import parse_date
 from careflow_storage._endpoint import b2_region, host_of, is_loopback
 from careflow_storage._executor import in_thread
 from careflow_storage._http.environment_proxy import environment_proxy
@@ -229,9 +229,8 @@ async def http(context: DoctorContext) -> Outcome:
 async def clock(context: DoctorContext) -> Outcome:
     """Compare the clocks: S3 accepts a signature for 15 minutes."""
     now = datetime.now(UTC)
-    try:
-        theirs = parsedate_to_datetime(context.server_date or "")
-    except ValueError:
+    theirs = parse_date(context.server_date)
+    if theirs is None:
         return warned(
             "The server does not send the time.",
             "Its responses have no Date header; S3's always have one.",

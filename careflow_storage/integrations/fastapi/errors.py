@@ -88,4 +88,5 @@ async def _log_disconnect(
 def describe(connection: HTTPConnection) -> str:
     """Return the request's method and path for a log line; never the query."""
     scope: Any = connection.scope
-    return f"{scope.get('method', 'WebSocket')} {connection.url.path!r}"
+    # Not `connection.url`: some versions of Starlette cannot read it with a malformed Host.
+    return f"{scope.get('method', 'WebSocket')} {scope['path']!r}"

@@ -28,6 +28,8 @@ _ENCODING: Final = "audio/x-mulaw"
 _TRACKS: Final = ("inbound", "outbound")
 # 20 ms of audio has about 400 bytes.
 _MAX_MESSAGE_SIZE: Final = 64 * 1024
+# What Python raises for JSON that has other types or numbers than expected.
+_MALFORMED: Final = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class TwilioMedia:
             if event == "start":
                 try:
                     self._stream = _stream_of(message["start"])
-                except (KeyError, TypeError, AttributeError):
+                except _MALFORMED:
                     await self._refuse("The start message is malformed.")
             elif event != "connected":
                 await self._refuse("The stream did not begin with a start message.")
@@ -128,7 +130,7 @@ class TwilioMedia:
             if event == "media":
                 try:
                     return _audio_of(message["media"])
-                except (KeyError, TypeError, ValueError):
+                except _MALFORMED:
                     await self._refuse("A media message is malformed.")
             # Others are "mark" and "dtmf", and those that Twilio adds later.
             self._stopped = event == "stop"
@@ -146,7 +148,7 @@ class TwilioMedia:
         try:
             message = json.loads(text)
             event = message["event"]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (*_MALFORMED, RecursionError):
             await self._refuse("A message is not one of Twilio's.")
         return event, message
 
@@ -233,10 +235,12 @@ def _stream_of(start: Mapping[str, Any]) -> TwilioStream:
     encoding = start.get("mediaFormat", {}).get("encoding", _ENCODING)
     if encoding != _ENCODING:
         raise TypeError(f"the encoding is {encoding!r}")
-    sids = (start["streamSid"], start["callSid"])
-    if not all(isinstance(sid, str) for sid in sids):
-        raise TypeError("a SID is no text")
-    return TwilioStream(*sids, tuple(start["tracks"]), dict(start.get("customParameters") or {}))
+    stream_sid, call_sid, tracks = start["streamSid"], start["callSid"], tuple(start["tracks"])
+    parameters = dict((start.get("customParameters") or {}).items())
+    texts = (stream_sid, call_sid, *tracks, *parameters.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a SID, track or parameter is no text")
+    return TwilioStream(stream_sid, call_sid, tracks, parameters)
 
 
 def _audio_of(media: Mapping[str, Any]) -> TwilioAudio:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import timedelta
 from typing import ClassVar, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
+from careflow_storage._dates import parse_date
 from careflow_storage.errors import InvalidInputError
 
 # Twilio's have 34 characters, CA and 32 digits in hex; those of compatible providers differ.
@@ -79,7 +79,8 @@ class RecordingCallback(BaseModel):
             url=url,
             duration=None if seconds is None else timedelta(seconds=seconds),
             channels=_whole(params, "RecordingChannels"),
-            started_at=_moment(params.get("RecordingStartTime")),
+            # What is no date has no effect but a later key.
+            started_at=parse_date(params.get("RecordingStartTime")),
             source=params.get("RecordingSource") or None,
             track=params.get("RecordingTrack") or None,
             error_code=params.get("ErrorCode") or None,
@@ -99,12 +100,3 @@ def _whole(params: Mapping[str, str], name: str) -> int | None:
     """Return a number; None for -1 or nothing, which is what Twilio sends when it knows none."""
     value = params.get(name, "")
     return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
-
-
-def _moment(text: str | None) -> datetime | None:
-    """Read the date of RFC 2822 that Twilio sends. What it is not has no effect but a later key."""
-    try:
-        moment = parsedate_to_datetime(text or "")
-    except (TypeError, ValueError):
-        return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

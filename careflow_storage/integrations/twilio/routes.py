@@ -212,8 +212,10 @@ async def _body(request: Request) -> bytes:
 
 def _url(request: Request, public_url: str | None) -> str:
     """Return the URL that Twilio has requested, byte for byte."""
-    base = public_url or f"{request.url.scheme}://{request.url.netloc}"
-    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
-    query: bytes = request.scope.get("query_string", b"")
+    # Not `request.url`: some versions of Starlette cannot read it with a malformed Host.
+    scope = request.scope
+    base = public_url or f"{scope['scheme']}://{request.headers.get('host', '')}"
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope.get("query_string", b"")
     path = raw.partition(b"?")[0].decode("latin-1")
     return base.rstrip("/") + path + (f"?{query.decode('latin-1')}" if query else "")

@@ -13,7 +13,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from careflow_storage.errors import InvalidInputError
 
@@ -69,14 +69,18 @@ def verify_signature(
     for token in tokens:
         for each in _spellings(url):
             expected = _sign(token, each + suffix, algorithm)
-            found |= hmac.compare_digest(expected, (signature or "").encode())
+            found |= hmac.compare_digest(expected, _bytes_of(signature or ""))
     return found and matches
 
 
 def _sign(token: str, text: str, algorithm: SignatureAlgorithm) -> bytes:
+    digest = hmac.new(token.encode(), _bytes_of(text), _HASHES[algorithm]).digest()
+    return base64.b64encode(digest)
+
+
+def _bytes_of(text: str) -> bytes:
     # Half a surrogate pair, which no request can carry, matches nothing.
-    data = text.encode("utf-8", "replace")
-    return base64.b64encode(hmac.new(token.encode(), data, _HASHES[algorithm]).digest())
+    return text.encode("utf-8", "replace")
 
 
 def _canonical(params: Any) -> str:
@@ -103,9 +107,10 @@ def _pairs(params: Any) -> Iterable[tuple[str, Any]]:
 
 def _body_matches(url: str, body: bytes) -> bool:
     """Whether the signed URL has the hash of the body."""
-    given = parse_qs(urlsplit(url).query).get("bodySHA256", [""])[0]
+    query = url.partition("#")[0].partition("?")[2]
+    given = parse_qs(query).get("bodySHA256", [""])[0]
     expected = hashlib.sha256(body).hexdigest()
-    return hmac.compare_digest(expected.encode(), given.lower().encode())
+    return hmac.compare_digest(expected.encode(), _bytes_of(given.lower()))
 
 
 def _spellings(url: str) -> list[str]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 
+from careflow_storage._dates import parse_date
 from careflow_storage.testing.b2.errors import RefusedError, Response
 
 _HEADERS = ("range", "if-range")
@@ -92,8 +92,5 @@ def _is_same(validator: str | None, shown: Mapping[str, str]) -> bool:
     validator = validator.strip()
     if validator.startswith(('"', "W/")):
         return validator == shown.get("etag")
-    try:
-        asked = parsedate_to_datetime(validator)
-        return asked == parsedate_to_datetime(shown.get("last-modified", ""))
-    except (TypeError, ValueError):
-        return False
+    asked = parse_date(validator)
+    return asked is not None and asked == parse_date(shown.get("last-modified"))

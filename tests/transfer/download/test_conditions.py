@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from careflow_storage._dates import parse_date
 from careflow_storage._transfer.download.conditions import (
     Preconditions,
     http_date,
     if_range_matches,
-    parse_date,
     parse_range,
     strong_etag,
 )
