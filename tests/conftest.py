@@ -31,8 +31,9 @@ from tests.support.chromium import PATIENCE_MS, launched
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
-# How long an example takes says how busy the machine is, nothing more.
-hypothesis.settings.register_profile("patient", deadline=None)
+# How long an example takes says how busy the machine is, nothing more. A run depends on no other,
+# and the repository may be read-only.
+hypothesis.settings.register_profile("patient", deadline=None, database=None)
 hypothesis.settings.load_profile("patient")
 
 _LOOPBACK = ("127.0.0.1", "localhost")
