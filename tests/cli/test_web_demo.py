@@ -23,15 +23,24 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, text=True)
 
 
+def client_of(link: str) -> httpx.Client:
+    """Return a client that is signed in as the link's user."""
+    page, _, token = link.partition("#token=")
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=page, headers=headers, trust_env=False)
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_app_runs_until_a_signal(end: signal.Signals, tmp_path: Path) -> None:
     with start("--json", "--data-dir", str(tmp_path / "kept")) as process:
         assert process.stdout is not None
         links = json.loads(process.stdout.readline())["links"]
         assert set(links) == {"anna", "ben"}
-        page, _, token = links["anna"].partition("#token=")
-        headers = {"Authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=page, headers=headers, trust_env=False) as client:
+        token = links["anna"].partition("#token=")[2]
+        with client_of(links["ben"]) as client:
+            (other,) = client.get("/api/recordings").json()["recordings"]
+            assert other["call"] == "Example 3"
+        with client_of(links["anna"]) as client:
             assert "<title>Recordings</title>" in client.get("/").text
             recordings = client.get("/api/recordings").json()["recordings"]
             titles = {recording["title"] for recording in recordings}

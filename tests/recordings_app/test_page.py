@@ -179,6 +179,24 @@ async def seek_to_the_middle_and_play(page: Page) -> None:
     assert await page.get_attribute(".wave", "aria-valuenow") == "0"
 
 
+@pytest.mark.parametrize("width", [390, 820, 1280])
+async def test_the_waveform_fills_the_row_up_to_the_time(
+    page: Page, emulated: BackblazeStorage, width: int
+) -> None:
+    await emulated.upload_recording("anna.CA1", SPEECH, "greeting.wav")
+    await page.set_viewport_size({"width": width, "height": 844})
+    await page.reload()
+    await page.wait_for_selector(".wave[data-state=ready]")
+    await page.wait_for_function(
+        """() => {
+          const names = [".wave", ".wave path", ".row-time"];
+          const [box, bars, time] = names.map((name) => document.querySelector(name))
+            .map((element) => element.getBoundingClientRect());
+          return box.right - bars.right < 5 && time.left - box.right <= 16;
+        }"""
+    )
+
+
 async def test_the_waveform_is_a_slider_for_the_keyboard(
     page: Page, emulated: BackblazeStorage
 ) -> None:
@@ -304,6 +322,14 @@ async def test_a_file_that_may_not_be_uploaded_is_refused_with_a_reason(page: Pa
     await page.set_input_files("#files", [text])
     await page.wait_for_selector(".upload[data-state=failed]")
     assert "text/plain" in await page.inner_text(".upload-status")
+
+
+async def test_an_empty_file_is_refused(page: Page, emulated: BackblazeStorage) -> None:
+    await page.set_input_files("#files", [file("empty.webm", 0)])
+    await page.wait_for_selector(".upload[data-state=failed]")
+    assert await page.inner_text(".upload-status") == "The file is empty."
+    assert not await page.locator(".upload-resume").is_visible()
+    assert await emulated.list_files("recordings/") == []
 
 
 # --- tabs, users, the keyboard ----------------------------------------------------------

@@ -22,7 +22,11 @@ from careflow_storage.local import LocalServer
 
 _APP = "recordings_app"
 _USERS = ("anna", "ben")
-_SAMPLES = ("greeting.webm", "greeting.ogg")
+_SAMPLES = (
+    ("anna.Example 1", "greeting.webm"),
+    ("anna.Example 2", "greeting.ogg"),
+    ("ben.Example 3", "greeting.webm"),
+)
 _HOST = "127.0.0.1"
 # How long requests may take to end after Ctrl-C, in seconds.
 _GRACE = 3
@@ -111,9 +115,9 @@ async def _prepare(settings: StorageSettings, origin: str, recording: Path | Non
             await storage.upload_recording(f"{_USERS[0]}.Demo call", recording, recording.name)
             return
         samples = resources.files("careflow_storage") / "testing/data"
-        for number, name in enumerate(_SAMPLES, start=1):
+        for call_id, name in _SAMPLES:
             with resources.as_file(samples / name) as path:
-                await storage.upload_recording(f"{_USERS[0]}.Example {number}", path, name)
+                await storage.upload_recording(call_id, path, name)
 
 
 def _announce(output: Output, links: dict[str, str], data_dir: Path | None) -> None:
@@ -121,7 +125,7 @@ def _announce(output: Output, links: dict[str, str], data_dir: Path | None) -> N
     first, *others = links.items()
     output.done(f"The recordings app is at {first[1]}")
     for user, link in others:
-        output.note(f"As {user}, who has other calls: {link}")
+        output.note(f"To sign in as another user, {user}: {link}")
     data = f"kept in {data_dir}" if data_dir else "deleted at the end (see --data-dir)"
     output.note(f"Data is {data}. Press Ctrl-C to stop.")
     if sys.stdout.isatty() and _has_window_system():

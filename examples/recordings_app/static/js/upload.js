@@ -46,6 +46,7 @@ export class Upload extends EventTarget {
 
   /** Upload until it is done, paused, failed or cancelled. */
   async run() {
+    if (!this.size) return this.#fail(new ApiError("The file is empty.", 422));
     let failures = 0;
     this.#set("uploading");
     while (this.state === "uploading") {

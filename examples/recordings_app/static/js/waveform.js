@@ -1,7 +1,7 @@
-// Draws a waveform as bars that fit the width of their box. The CSS colours and clips it.
+// Draws a waveform as bars that fill the width of their box. The CSS colours and clips it.
 
 const SVG = "http://www.w3.org/2000/svg";
-const STEP = 5;
+const NARROWEST_STEP = 5;
 const watcher = new ResizeObserver((entries) => entries.forEach(({ target }) => draw(target)));
 const peaksOf = new WeakMap();
 
@@ -24,12 +24,13 @@ export function showWaveform(box, peaks) {
 function draw(box) {
   const { clientWidth: width, clientHeight: height } = box;
   if (!width) return;
-  const bars = fitted(peaksOf.get(box), Math.max(1, Math.floor(width / STEP)));
+  const count = Math.max(1, Math.floor(width / NARROWEST_STEP));
+  const step = width / count;
   const middle = height / 2;
-  const line = bars
+  const line = fitted(peaksOf.get(box), count)
     .map((peak, at) => {
       const half = Math.max(0.5, (peak / 100) * (middle - 3));
-      return `M${at * STEP + STEP / 2} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}`;
+      return `M${((at + 0.5) * step).toFixed(2)} ${(middle - half).toFixed(1)}v${(2 * half).toFixed(1)}`;
     })
     .join("");
   for (const path of box.querySelectorAll("path")) path.setAttribute("d", line);
