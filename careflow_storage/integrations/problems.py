@@ -18,46 +18,83 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from careflow_storage.browser.errors import (
+    ExpiredTicketError,
     FileTypeError,
     InvalidTicketError,
     UploadIncompleteError,
     UploadMismatchError,
 )
 from careflow_storage.errors import (
+    AccessDeniedError,
     BodyChangedError,
     BodyTimeoutError,
+    BucketExistsError,
+    BucketNotEmptyError,
     CapExceededError,
+    ChecksumMismatchError,
     ConnectionFailedError,
+    FileLockedError,
     FileTooLargeError,
+    InvalidCredentialsError,
     InvalidInputError,
+    InvalidPathError,
     InvalidRangeError,
     LocalFileError,
     MissingExtraError,
+    NoSuchApplicationKeyError,
+    NoSuchBucketError,
+    NoSuchConfigurationError,
     NoSuchKeyError,
+    NoSuchUploadError,
     NotConfiguredError,
+    NotSupportedError,
     PoolTimeoutError,
     PreconditionFailedError,
     RecordingCutOff,
+    ServerResponseError,
     ServiceUnavailableError,
     SizeMismatchError,
+    SourceError,
     SourceTooLargeError,
     StorageClosedError,
     StorageError,
     StorageTimeoutError,
+    TransferError,
     WrongLoopError,
 )
 from careflow_storage.integrations.errors import FormError, FormTypeError
 from careflow_storage.media.errors import MediaProcessError, UnsupportedMediaError
+from careflow_storage.outbox.errors import (
+    CredentialsError,
+    OutboxError,
+    OutboxFullError,
+    SpoolDamagedError,
+)
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-# A class that is not listed has the status of its nearest base class. Only the operator can fix
-# the causes of a 5xx. A refused key is the app's, not its client's: 401 or 403 would blame the
-# wrong one.
+# Each class of the package is listed. A class of the app's own has the status of its nearest base
+# class. Only the operator can fix the causes of a 5xx. A refused key is the app's, not its
+# client's: 401 or 403 would blame the wrong one.
 STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
     {
         StorageError: 502,
+        InvalidCredentialsError: 502,
+        AccessDeniedError: 502,
+        NoSuchBucketError: 502,
+        BucketExistsError: 502,
+        BucketNotEmptyError: 502,
+        NoSuchUploadError: 502,
+        NoSuchApplicationKeyError: 502,
+        NoSuchConfigurationError: 502,
+        ChecksumMismatchError: 502,
+        NotSupportedError: 502,
+        ServerResponseError: 502,
+        SourceError: 502,
+        TransferError: 502,
         NoSuchKeyError: 404,
+        # The version's retention or legal hold refuses the client's request.
+        FileLockedError: 409,
         PreconditionFailedError: 412,
         FileTooLargeError: 413,
         # Its message has the URL of the source.
@@ -70,6 +107,7 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         BodyTimeoutError: 408,
         # The disk of the app, whose paths the client must not see.
         LocalFileError: 500,
+        InvalidPathError: 500,
         MissingExtraError: 500,
         WrongLoopError: 500,
         CapExceededError: 503,
@@ -84,12 +122,18 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         FormTypeError: 415,
         # Uploads straight from browsers.
         InvalidTicketError: 403,
+        ExpiredTicketError: 403,
         FileTypeError: 415,
         UploadIncompleteError: 409,
         UploadMismatchError: 409,
         # Recordings that are no media.
         UnsupportedMediaError: 415,
         MediaProcessError: 500,
+        # The outbox. A full one empties as soon as its files are delivered.
+        OutboxError: 503,
+        OutboxFullError: 503,
+        CredentialsError: 503,
+        SpoolDamagedError: 500,
     }
 )
 """The HTTP status for each class of errors."""

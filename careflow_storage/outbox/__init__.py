@@ -12,11 +12,26 @@ The extra ``outbox`` brings what it needs (aiosqlite).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from careflow_storage._lazy import lazy_exports
 from careflow_storage.outbox.errors import CredentialsError, OutboxError, OutboxFullError
-from careflow_storage.outbox.listing import EntryListing
-from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
-from careflow_storage.outbox.outbox import Outbox
-from careflow_storage.outbox.remote.credentials import CredentialsLookup, SourceCredentials
+
+if TYPE_CHECKING:
+    from careflow_storage.outbox.listing import EntryListing
+    from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
+    from careflow_storage.outbox.outbox import Outbox
+    from careflow_storage.outbox.remote.credentials import CredentialsLookup, SourceCredentials
+else:
+    __getattr__, __dir__ = lazy_exports(
+        __name__,
+        {
+            f"{__name__}.listing": ("EntryListing",),
+            f"{__name__}.models": ("OutboxEntry", "OutboxState", "OutboxStatus"),
+            f"{__name__}.outbox": ("Outbox",),
+            f"{__name__}.remote.credentials": ("CredentialsLookup", "SourceCredentials"),
+        },
+    )
 
 __all__ = [
     "CredentialsError",

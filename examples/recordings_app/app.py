@@ -47,7 +47,7 @@ def create_app(
         app.include_router(each.router)
     app.include_router(_uploads(storage, settings), prefix="/api/uploads")
     if twilio is not None:
-        app.include_router(twilio.router)
+        app.include_router(twilio.router, prefix="/twilio")
     # The page itself holds no data, so it needs no sign-in.
     app.mount("/", StaticFiles(directory=_PAGE, html=True))
     return app

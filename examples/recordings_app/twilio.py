@@ -8,10 +8,10 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.integrations.twilio import queue_recording, read_callback
+from careflow_storage.integrations.twilio import RecordingCallback, recording_router
 from careflow_storage.outbox import Outbox
 
 from .accounts import call_id_of
@@ -29,10 +29,16 @@ class Twilio:
 
     def __init__(self, settings: TwilioSettings, storage: BackblazeStorage) -> None:
         key, secret = settings.api_key, settings.api_secret.get_secret_value()
-        self._settings = settings
+        self._user = settings.user
         self._outbox = Outbox(settings.outbox, storage, credentials={"twilio": (key, secret)})
-        self.router = APIRouter(prefix="/twilio")
-        self.router.post("/recording", status_code=204)(self.recording)
+        self.router = recording_router(
+            self._outbox,
+            auth_token=settings.auth_token.get_secret_value(),
+            public_url=settings.public_url,
+            call_id_of=self._call_id_of,
+            media_host=settings.media_host,
+            allow_private_addresses=settings.allow_private_addresses,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -46,21 +52,8 @@ class Twilio:
                 delivering.cancel()
                 await asyncio.wait([delivering])
 
-    async def recording(self, request: Request) -> None:
-        """Queue the recording that a signed webhook announces, as a call of the app's user."""
-        settings = self._settings
-        callback = await read_callback(
-            request,
-            auth_token=settings.auth_token.get_secret_value(),
-            public_url=settings.public_url,
-        )
-        call_id = call_id_of(settings.user, callback.call_id)
-        await queue_recording(
-            self._outbox,
-            callback.model_copy(update={"call_sid": call_id}),
-            media_host=settings.media_host,
-            allow_private_addresses=settings.allow_private_addresses,
-        )
+    def _call_id_of(self, request: Request, callback: RecordingCallback) -> str:
+        return call_id_of(self._user, callback.call_id)
 
 
 def _stop_if_failed(delivering: asyncio.Task[None]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 
+import careflow_storage
 from careflow_storage import (
     AccessDeniedError,
     BodyTimeoutError,
@@ -19,6 +23,7 @@ from careflow_storage import (
 )
 from careflow_storage.browser import ExpiredTicketError, UploadIncompleteError
 from careflow_storage.integrations.problems import STATUSES, http_status, problem_for
+from careflow_storage.outbox import OutboxFullError
 
 
 def test_a_refusal_has_its_message() -> None:
@@ -58,18 +63,42 @@ def test_the_wait_that_the_server_asked_for_reaches_the_client(
     [
         (BodyTimeoutError("The body stalled."), 408),
         (SourceTooLargeError("The source https://a.example/b is too large."), 502),
-        # The nearest base class decides.
         (InvalidPathError("the path of the server"), 500),
-        (FileLockedError("locked"), 502),
+        (FileLockedError("locked"), 409),
+        (OutboxFullError("full"), 503),
         (TransferError("refused"), 502),
         (StorageError("other"), 502),
         (ExpiredTicketError("expired"), 403),
     ],
 )
-def test_a_class_that_is_not_listed_has_the_status_of_its_base(
-    error: StorageError, status: int
-) -> None:
+def test_each_error_has_its_status(error: StorageError, status: int) -> None:
     assert http_status(error) == status
+
+
+def test_a_class_of_an_app_has_the_status_of_its_nearest_base() -> None:
+    class MissingCallError(NoSuchKeyError):
+        pass
+
+    assert http_status(MissingCallError("no such call")) == 404
+
+
+def test_each_class_of_the_package_is_listed() -> None:
+    modules = {
+        module.name
+        for module in pkgutil.walk_packages(careflow_storage.__path__, "careflow_storage.")
+        if module.name.endswith(".errors")
+    }
+    for module in modules:
+        import_module(module)
+    ours = {each for each in subclasses(StorageError) if each.__module__ in modules}
+    assert OutboxFullError in ours
+    assert ours - STATUSES.keys() == set()
+
+
+def subclasses(base: type[StorageError]) -> Iterator[type[StorageError]]:
+    for each in base.__subclasses__():
+        yield each
+        yield from subclasses(each)
 
 
 def test_an_incomplete_upload_names_the_missing_parts() -> None:

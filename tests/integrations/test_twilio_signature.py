@@ -129,3 +129,11 @@ def test_the_order_of_the_parameters_does_not_matter() -> None:
     pairs = list(PARAMS.items())
     random.Random(1).shuffle(pairs)
     assert verify_signature(TOKEN, URL, pairs, SIGNATURE)
+
+
+def test_the_handshake_of_a_media_stream_is_signed_without_parameters() -> None:
+    url = "wss://calls.example.com/twilio/media"
+    for signed_url in (url, url.replace(".com", ".com:443")):
+        signature = RequestValidator(TOKEN).compute_signature(signed_url, {})
+        assert verify_signature(TOKEN, url, None, signature)
+        assert not verify_signature(TOKEN, f"{url}/", None, signature)

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from twilio.request_validator import RequestValidator
 
 from careflow_storage import BackblazeStorage, InvalidInputError
@@ -376,3 +376,47 @@ def test_nothing_secret_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.DEBUG)
     router = recording_router(Outbox(tmp_path), auth_token=AUTH_TOKEN)
     assert AUTH_TOKEN not in f"{router!r} {[repr(route) for route in router.routes]}"
+
+
+# --- whose call it is -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_the_app_names_the_call_of_a_recording(
+    outbox: Outbox, media: TwilioMedia, client: httpx.AsyncClient, is_async: bool
+) -> None:
+    def call_of(request: Request, callback: RecordingCallback) -> str:
+        return f"{request.query_params['tenant']}.{callback.call_id}"
+
+    async def later(request: Request, callback: RecordingCallback) -> str:
+        return call_of(request, callback)
+
+    params, query = media.callback(SID), "?tenant=anna"
+    app = app_with(outbox, call_id_of=later if is_async else call_of, path="/recording")
+    headers = signed(f"{PUBLIC}/twilio/recording{query}", params)
+    async with served(app) as url:
+        for _ in range(2):
+            response = await client.post(
+                f"{url}/twilio/recording{query}", data=params, headers=headers
+            )
+            assert response.status_code == 204, response.text
+    (entry,) = await outbox.entries()
+    assert entry.key.startswith(f"recordings/anna.{CALL}/")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(HTTPException(404, "no such call"), 404), (InvalidInputError("no such call"), 400)],
+)
+async def test_a_call_that_the_app_refuses_queues_nothing(
+    outbox: Outbox, media: TwilioMedia, client: httpx.AsyncClient, error: Exception, status: int
+) -> None:
+    def refuse(request: Request, callback: RecordingCallback) -> str:
+        raise error
+
+    async with served(app_with(outbox, call_id_of=refuse)) as url:
+        assert (await announce(client, url, media.callback(SID))).status_code == status
+        # A recording that is not fetched has no call.
+        params = media.callback(SID, RecordingStatus="absent")
+        assert (await announce(client, url, params)).status_code == 204
+    assert await outbox.entries() == []

@@ -97,5 +97,5 @@ async def test_a_webhook_that_leads_elsewhere_is_refused(
 ) -> None:
     callback = media.callback(SID, RecordingUrl="https://evil.example/RE1")
     refused = await calls.post("/twilio/recording", data=callback, headers=signed(callback))
-    assert refused.status_code == 422
+    assert refused.status_code == 400
     assert "does not lead to 127.0.0.1" in refused.text

@@ -112,6 +112,7 @@ from careflow_storage.integrations.problems import (
     problem_for,
 )
 from careflow_storage.integrations.twilio import (
+    CallIdOfRecording,
     OutboxOf,
     RecordingCallback,
     SignatureAlgorithm,
@@ -338,10 +339,16 @@ def outbox_of(request: Request) -> Outbox:
 async def twilio(app: FastAPI, box: Outbox, request: Request) -> None:
     source: OutboxOf = outbox_of
     app.include_router(recording_router(source, auth_token="token", legal_hold=True))
-    app.include_router(recording_router(box, auth_token=["one", "two"], format="mp3"))
+
+    def call_id_of(request: Request, callback: RecordingCallback) -> str:
+        return f"anna.{callback.call_id}"
+
+    call_of: CallIdOfRecording = call_id_of
+    router = recording_router(box, auth_token=["one", "two"], format="mp3", call_id_of=call_of)
+    app.include_router(router)
     callback = await read_callback(request, auth_token="token", public_url="https://example.com")
     assert_type(callback, RecordingCallback)
-    assert_type(await queue_recording(box, callback, metadata={}), OutboxEntry | None)
+    assert_type(await queue_recording(box, callback, call_id="1", metadata={}), OutboxEntry | None)
     params: SignedParams = {"CallSid": "CA1"}
     algorithm: SignatureAlgorithm = "HMAC_SHA256"
     assert_type(verify_signature("token", "url", params, None, algorithm=algorithm), bool)

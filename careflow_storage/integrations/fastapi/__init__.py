@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from careflow_storage.integrations.fastapi.errors import install_error_handlers
     from careflow_storage.integrations.fastapi.forms import FormFile, form_file
     from careflow_storage.integrations.fastapi.lifespan import get_storage, storage_lifespan
-    from careflow_storage.integrations.fastapi.responses import file_response, redirect_response
-    from careflow_storage.integrations.fastapi.twilio import (
+    from careflow_storage.integrations.fastapi.media_streams import (
         TwilioAudio,
         TwilioMedia,
         TwilioStream,
         record_twilio,
         twilio_media,
     )
+    from careflow_storage.integrations.fastapi.responses import file_response, redirect_response
     from careflow_storage.integrations.fastapi.websocket import WebSocketAudio, websocket_audio
     from careflow_storage.integrations.uppy import uppy_router
 else:
@@ -48,7 +48,7 @@ else:
                 "file_response",
                 "redirect_response",
             ),
-            "careflow_storage.integrations.fastapi.twilio": (
+            "careflow_storage.integrations.fastapi.media_streams": (
                 *("TwilioAudio", "TwilioMedia", "TwilioStream"),
                 *("record_twilio", "twilio_media"),
             ),

@@ -35,6 +35,7 @@ def websocket_audio(
                 async for chunk in websocket_audio(websocket):
                     await recording.write(chunk)
             await websocket.send_json({"key": recording.key})
+            await websocket.close()
 
     The page is done when it sends the text message ``end``, or closes with code 1000. Any other
     end raises `RecordingCutOff`, which makes the recording partial, with the reason in its

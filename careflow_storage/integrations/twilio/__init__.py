@@ -23,6 +23,7 @@ from careflow_storage.integrations.twilio.signature import (
 
 if TYPE_CHECKING:
     from careflow_storage.integrations.twilio.queueing import queue_recording as queue_recording
+    from careflow_storage.integrations.twilio.routes import CallIdOfRecording as CallIdOfRecording
     from careflow_storage.integrations.twilio.routes import OutboxOf as OutboxOf
     from careflow_storage.integrations.twilio.routes import read_callback as read_callback
     from careflow_storage.integrations.twilio.routes import recording_router as recording_router
@@ -31,11 +32,17 @@ else:
         __name__,
         {
             f"{__name__}.queueing": ("queue_recording",),
-            f"{__name__}.routes": ("OutboxOf", "read_callback", "recording_router"),
+            f"{__name__}.routes": (
+                "CallIdOfRecording",
+                "OutboxOf",
+                "read_callback",
+                "recording_router",
+            ),
         },
     )
 
 __all__ = [
+    "CallIdOfRecording",
     "OutboxOf",
     "RecordingCallback",
     "SignatureAlgorithm",

@@ -18,6 +18,7 @@ async def queue_recording(
     outbox: Outbox,
     callback: RecordingCallback,
     *,
+    call_id: str | None = None,
     auth_name: str | None = "twilio",
     format: Literal["wav", "mp3"] = "wav",  # noqa: A002 - what users call it
     media_host: str = "twilio.com",
@@ -31,6 +32,7 @@ async def queue_recording(
     the ``recording-sid``. See `Outbox.put_url` for everything else.
 
     Args:
+        call_id: The call in the key. Default: the call or the conference of the callback.
         auth_name: The name of the ``credentials`` of the outbox; None for media without HTTP auth.
         format: ``wav`` is the original, ``mp3`` has a fifth of its size.
         media_host: The recording is fetched from this host and its subdomains only. The
@@ -62,7 +64,7 @@ async def queue_recording(
         **(options.get("metadata") or {}),
     }
     return await outbox.put_url(
-        callback.call_id,
+        callback.call_id if call_id is None else call_id,
         url,
         name,
         auth_name=auth_name,

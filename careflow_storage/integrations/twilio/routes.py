@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, Unpack
 from urllib.parse import parse_qsl
 
@@ -33,6 +34,9 @@ logger: logging.Logger = logging.getLogger("careflow_storage")
 OutboxOf: TypeAlias = Outbox | Callable[[Request], Outbox]
 """An outbox, or a function that returns the one of a request."""
 
+CallIdOfRecording: TypeAlias = "Callable[[Request, RecordingCallback], str | Awaitable[str]]"
+"""Returns the call that a recording belongs to, or raises ``HTTPException``."""
+
 _MAX_BODY = 64 * 1024
 _MAX_FIELDS = 200
 _RETRY_SECONDS = 10
@@ -45,6 +49,7 @@ def recording_router(
     auth_token: str | Iterable[str],
     public_url: str | None = None,
     path: str = "/recording",
+    call_id_of: CallIdOfRecording | None = None,
     auth_name: str | None = "twilio",
     format: Literal["wav", "mp3"] = "wav",  # noqa: A002 - what users call it
     media_host: str = "twilio.com",
@@ -72,6 +77,11 @@ def recording_router(
             the path and query of the request are appended. Default: the URL that the server sees,
             which is another one behind most proxies.
         path: The path of the route.
+        call_id_of: Returns the call in the recording's key, for example one that begins with a
+            tenant of yours. It is called with the request and the checked callback of each
+            recording that is ``completed``, and may be async. ``HTTPException`` has its own
+            status. Twilio sends a webhook again: return the same call each time. Default: the
+            call or the conference of the callback.
         auth_name: As for `queue_recording`; so are ``format``, ``media_host``,
             ``allow_private_addresses`` and ``options``.
         shared_keys: The secrets of Twilio's shared keys by their ID, if a webhook rule signs with
@@ -83,9 +93,14 @@ def recording_router(
         callback = await read(request)
         box = outbox if isinstance(outbox, Outbox) else outbox(request)
         try:
+            call_id = None
+            if call_id_of is not None and callback.completed:
+                found = call_id_of(request, callback)
+                call_id = await found if inspect.isawaitable(found) else found
             await queue_recording(
                 box,
                 callback,
+                call_id=call_id,
                 auth_name=auth_name,
                 format=format,
                 media_host=media_host,

@@ -26,6 +26,7 @@ SignedParams: TypeAlias = (
 """What a webhook sends: the fields of a form, the body of another kind, or nothing (GET)."""
 
 _HASHES = {"HMAC_SHA1": hashlib.sha1, "HMAC_SHA256": hashlib.sha256}
+_TLS = ("https", "wss")
 _PORT = re.compile(r":[0-9]*$")
 
 
@@ -37,16 +38,19 @@ def verify_signature(
     *,
     algorithm: SignatureAlgorithm = "HMAC_SHA1",
 ) -> bool:
-    """Whether Twilio has signed a webhook. The time does not depend on the signature.
+    """Whether Twilio has signed a webhook, or the handshake of a WebSocket.
+
+    The time does not depend on the signature.
 
     Args:
         auth_token: The account's auth token, or the secret of a shared key. Or several, while you
             rotate it: one of them must match.
         url: The URL as it is configured at Twilio, byte for byte, with its query but without a
-            fragment. Behind a proxy that is not the URL that the app sees.
+            fragment. Behind a proxy that is not the URL that the app sees. For a media stream it
+            begins with ``wss://``.
         params: The fields of the form: pairs, a mapping, or a mapping with several values for a
             name, as frameworks have them. For another body, such as JSON, the raw body: ``url``
-            then has its hash in ``bodySHA256``. None for a GET.
+            then has its hash in ``bodySHA256``. None for a GET and for a WebSocket.
         signature: The header ``X-Twilio-Signature``; None, if it is missing, is not valid.
         algorithm: The one that ``X-Twilio-Webhooks-Signature-Settings`` names.
 
@@ -119,5 +123,5 @@ def _spellings(url: str) -> list[str]:
     end = min((rest.find(each) for each in "/?#" if each in rest), default=len(rest))
     host, path = rest[:end], rest[end:]
     bare = _PORT.sub("", host)
-    port = host[len(bare) :].lstrip(":") or ("443" if scheme.lower() == "https" else "80")
+    port = host[len(bare) :].lstrip(":") or ("443" if scheme.lower() in _TLS else "80")
     return [f"{scheme}{mark}{bare}{path}", f"{scheme}{mark}{bare}:{port}{path}"]

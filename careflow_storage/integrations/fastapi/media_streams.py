@@ -171,8 +171,18 @@ async def record_twilio(
 
         @app.websocket("/twilio/{call_id}")
         async def stream(websocket: WebSocket, call_id: str, storage: Storage) -> None:
+            url = f"wss://calls.example.com/twilio/{call_id}"  # as in your TwiML
+            signature = websocket.headers.get("x-twilio-signature")
+            if not verify_signature(AUTH_TOKEN, url, None, signature):
+                await websocket.close(1008)
+
+    Return:
             for result in await record_twilio(storage, websocket, call_id):
                 print(result.key, result.partial)
+
+    It does not check that Twilio has opened the WebSocket. Call
+    `careflow_storage.integrations.twilio.verify_signature` before it, as above, with the URL of
+    the TwiML byte for byte: without that, any client can store recordings.
 
     A stream that is cut off is stored as far as it has arrived: its results are ``partial``, and
     the reason is logged and stored as ``partial-reason``. So is one whose task is cancelled. A
