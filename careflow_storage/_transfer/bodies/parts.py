@@ -79,6 +79,10 @@ class MemoryBody:
         self.view = memoryview(data)
         self.size = self.view.nbytes
 
+    def first(self, size: int) -> MemoryBody:
+        """Return a body of the first ``size`` bytes."""
+        return MemoryBody(self.view[:size])
+
     async def slices(self) -> AsyncGenerator[memoryview]:
         for start in range(0, self.size, SLICE_BYTES):
             yield self.view[start : start + SLICE_BYTES]
@@ -100,6 +104,10 @@ class FileBody:
         self.run = run
         self._read_at = read_at
         self._start = start
+
+    def first(self, size: int) -> FileBody:
+        """Return a body of the first ``size`` bytes."""
+        return FileBody(self._read_at, self._start, size, self.run)
 
     async def slices(self) -> AsyncGenerator[memoryview]:
         for start, length in self._blocks():
@@ -180,6 +188,10 @@ class Part:
         part = Part(self.body, self.head)
         part.digests = self.digests
         return part
+
+    def first(self, size: int) -> Part:
+        """Return a part of the first ``size`` bytes, whose `release` frees nothing."""
+        return Part(self.body.first(size), self.head[:size])
 
     async def release(self) -> None:
         """Free the memory or the disk space. Safe to call twice."""

@@ -10,7 +10,11 @@ from careflow_storage._transfer.progress import ProgressCallback
 from careflow_storage._transfer.remote.checks import check_source
 from careflow_storage._transfer.remote.source import RemoteFile
 from careflow_storage._transfer.remote.source_request import SourceRequest
-from careflow_storage._transfer.upload.existing import existing_result
+from careflow_storage._transfer.upload.existing import (
+    find_existing,
+    may_be_cut_off,
+    result_or_refuse,
+)
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.content_types import DEFAULT_CONTENT_TYPES
@@ -45,10 +49,11 @@ async def upload_from_url(
         max_redirects=max_redirects,
         use_proxy=use_proxy,
     )
+    cut_off = None
     if options.return_existing:
-        existing = await existing_result(context, key, headers)
-        if existing is not None:
-            return existing
+        cut_off = await find_existing(context, key, headers)
+        if cut_off is not None and not may_be_cut_off(cut_off):
+            return result_or_refuse(context, cut_off)
     async with RemoteFile(context, checked.url, checked.rules) as source:
         content_type = await checked.content_type(source, name)
         options = replace(
@@ -57,5 +62,9 @@ async def upload_from_url(
         # Looked up above.
         is_new = options.return_existing
         return await upload(
-            context, key, source, options, name=name, progress=progress, is_new=is_new
+            *(context, key, source, options),
+            name=name,
+            progress=progress,
+            is_new=is_new,
+            cut_off=cut_off,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from careflow_storage._s3.headers.encryption import key_headers_of
-from careflow_storage._s3.headers.objects import StoreResult
+from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._transfer.bodies.parts import Part, PartSizes
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.progress import Meter
@@ -47,34 +47,56 @@ async def put_new_object(
     Raises:
         PreconditionFailedError: Another writer has stored the key.
     """
-    marker = UploadMarker.new(PartSizes(part.size, part.size))
-    once = {**headers, MARKER_HEADER: str(marker), "if-none-match": "*"}
+    marked = _marked(headers, part)
+    once = {**marked, "if-none-match": "*"}
     try:
         return await put_object(context, key, part, once, meter, payload_hash=payload_hash)
     except NotSupportedError:
         return await put_object(context, key, part, headers, meter, payload_hash=payload_hash)
     except PreconditionFailedError as error:
-        return await _stored_by_retry(context, key, error, marker, headers)
+        head = await _stored_by_retry(context, key, error, marked)
+    if head.file.size == part.size:
+        return StoreResult(head.file.etag, head.file.version_id, {})
+    # The server has kept the beginning, which arrived before the connection broke.
+    return await put_object(context, key, part, marked, meter, payload_hash=payload_hash)
+
+
+async def replace_cut_off(
+    context: TransferContext,
+    key: str,
+    part: Part,
+    headers: dict[str, str],
+    meter: Meter,
+    *,
+    payload_hash: str,
+) -> StoreResult:
+    """Store a part as `put_object` does, in place of its beginning (see `is_cut_off`)."""
+    marked = _marked(headers, part)
+    return await put_object(context, key, part, marked, meter, payload_hash=payload_hash)
+
+
+def _marked(headers: Mapping[str, str], part: Part) -> dict[str, str]:
+    """Return the headers with a marker, which identifies the PUT and has the size of its body."""
+    return {**headers, MARKER_HEADER: str(UploadMarker.new(PartSizes(part.size, part.size)))}
 
 
 async def _stored_by_retry(
     context: TransferContext,
     key: str,
     refusal: PreconditionFailedError,
-    marker: UploadMarker,
-    headers: Mapping[str, str],
-) -> StoreResult:
-    """Return the object if this PUT stored it and only the response was lost.
+    marked: Mapping[str, str],
+) -> ObjectHead:
+    """Return the object if this PUT stored it, whole or in part, and its response was lost.
 
     Raises:
         PreconditionFailedError: Another writer stored it.
     """
     try:
-        head = await context.requests.head_object(key, headers=key_headers_of(headers))
+        head = await context.requests.head_object(key, headers=key_headers_of(marked))
     except StorageError as second:
         # The key was taken when the server refused; report that.
         refusal.add_note(f"What is stored under the key is unknown: {second}")
         raise refusal from second
-    if head.upload_marker != str(marker):
+    if head.upload_marker != marked[MARKER_HEADER]:
         raise refusal
-    return StoreResult(head.file.etag, head.file.version_id, {})
+    return head

@@ -5,20 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from careflow_storage._s3.headers.objects import StoreResult
+from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
 from careflow_storage._transfer.bodies.sources import Source, UploadBody, open_source
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.part_reader import PartReader
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
-from careflow_storage._transfer.upload.existing import existing_result, refuse_existing
+from careflow_storage._transfer.upload.existing import (
+    existing_result,
+    find_existing,
+    is_cut_off,
+    may_be_cut_off,
+    refuse_existing,
+    result_or_refuse,
+)
 from careflow_storage._transfer.upload.multipart import MultipartUpload
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage._transfer.upload.result import upload_result
 from careflow_storage._transfer.upload.resume import ResumableUpload
 from careflow_storage._transfer.upload.scheduler import send_all
-from careflow_storage._transfer.upload.single_put import put_new_object, put_object
+from careflow_storage._transfer.upload.single_put import (
+    put_new_object,
+    put_object,
+    replace_cut_off,
+)
 from careflow_storage.content_types import HEAD_BYTES, detect_content_type
 from careflow_storage.errors import (
     InvalidInputError,
@@ -41,22 +52,27 @@ async def upload(
     name: str,
     progress: ProgressCallback | None,
     is_new: bool = False,
+    cut_off: ObjectHead | None = None,
     kept: Mapping[str, str] | None = None,
 ) -> UploadResult:
     """Upload ``body`` to ``key``. The ending of ``name`` may decide the content type.
 
-    ``is_new``: the caller has looked the key up, and it does not exist. ``kept``: headers of the
-    object whose next version this is.
+    ``is_new``: the caller has looked the key up, and it does not exist, or ``cut_off`` is its
+    object, which may be cut off. ``kept``: headers of the object whose next version this is.
     """
     headers = {**(kept or {}), **options.headers(context.settings.endpoint)}
     if not options.return_existing:
         return await _upload(context, key, body, options, headers, name, progress, is_new=is_new)
-    if not is_new and (existing := await existing_result(context, key, headers)):
-        return existing
+    if not is_new:
+        cut_off = await find_existing(context, key, headers)
+        if cut_off is not None and not may_be_cut_off(cut_off):
+            return result_or_refuse(context, cut_off)
     try:
-        return await _upload(context, key, body, options, headers, name, progress, is_new=True)
+        return await _upload(
+            context, key, body, options, headers, name, progress, is_new=True, cut_off=cut_off
+        )
     except PreconditionFailedError:
-        # Another writer was faster.
+        # Another writer was faster, or the object is not cut off.
         existing = await existing_result(context, key, headers)
         if existing is None:
             raise
@@ -73,6 +89,7 @@ async def _upload(
     progress: ProgressCallback | None,
     *,
     is_new: bool,
+    cut_off: ObjectHead | None = None,
 ) -> UploadResult:
     async with open_source(
         body, context.threads, size=options.size, limits=options.limits
@@ -82,13 +99,19 @@ async def _upload(
         run: _Upload | None = None
         try:
             async with metered(progress, source.size) as meter:
-                run = _Upload(context, key, options, headers, name, source, meter, is_new)
+                run = _Upload(context, key, options, headers, name, source, meter, is_new, cut_off)
                 return await run.run()
         except BaseException as error:
             # The upload itself saw a cancellation when a progress callback raised this.
             if run is not None:
                 run.note_unfinished(error)
             raise
+
+
+def _taken(key: str) -> PreconditionFailedError:
+    return PreconditionFailedError(
+        "The key exists already.", operation="HeadObject", key=key, status=412
+    )
 
 
 def _check_resumable(source: Source) -> None:
@@ -113,6 +136,7 @@ class _Upload:
         source: Source,
         meter: Meter,
         is_new: bool,
+        cut_off: ObjectHead | None,
     ) -> None:
         self._context = context
         self._key = key
@@ -123,6 +147,8 @@ class _Upload:
         self._meter = meter
         self._upload: MultipartUpload | None = None
         self._is_new = is_new
+        # The object under the key, which this upload replaces if it is the beginning of the body.
+        self._cut_off = cut_off
         # Whether the last attempt ended while it looked the key up.
         self._checking_key = False
         # B2 responds with 501 to If-None-Match: there only a HEAD before the upload is possible.
@@ -172,6 +198,9 @@ class _Upload:
     async def _attempt(self) -> UploadResult:
         context, settings, size = self._context, self._context.settings, self._source.size
         in_parts = size is not None and size > settings.multipart_threshold
+        if in_parts and self._cut_off is not None:
+            # It was stored with one PUT, so it is not the beginning of this body.
+            raise _taken(self._key)
         if size is not None and in_parts and self._options.resume:
             return await self._resume(size)
         is_new, self._is_new = self._is_new, False
@@ -189,6 +218,9 @@ class _Upload:
         first = await reader.read(sizes.size_of(1))
         if size is None and first.size < sizes.size_of(1):
             return await self._put(first)
+        if self._cut_off is not None:
+            await first.release()
+            raise _taken(self._key)
         return await self._send_in_parts(first, reader, sizes)
 
     async def _resume(self, size: int) -> UploadResult:
@@ -257,6 +289,10 @@ class _Upload:
             if isinstance(part.body, FileBody):
                 await self._source.check_unchanged()
             put = put_new_object if self._conditional else put_object
+            if self._cut_off is not None:
+                if not await is_cut_off(self._cut_off, part, self._context.threads):
+                    raise _taken(self._key)
+                put = replace_cut_off
             stored = await put(
                 self._context, self._key, part, headers, self._meter, payload_hash=payload_hash
             )
