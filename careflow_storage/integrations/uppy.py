@@ -31,7 +31,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.integrations.problems import problem_for
-from careflow_storage.models import SignedRequest
+from careflow_storage.models import SignedRequest, UploadResult
 
 try:
     from fastapi import APIRouter
@@ -54,11 +54,18 @@ Authorize = Callable[[Request], "str | Awaitable[str]"]
 CallIdOf = Callable[[Request, Mapping[str, str]], "str | Awaitable[str]"]
 """Returns the call that a new upload belongs to, from the file's metadata, or raises."""
 
+OnComplete = Callable[[UploadResult, str], Awaitable[None]]
+"""Called with a completed upload and its subject."""
+
 _Handler = Callable[[Request, str], Awaitable[Any]]
 
 
 def uppy_router(
-    broker: BrowserUploads, *, authorize: Authorize, call_id_of: CallIdOf | None = None
+    broker: BrowserUploads,
+    *,
+    authorize: Authorize,
+    call_id_of: CallIdOf | None = None,
+    on_complete: OnComplete | None = None,
 ) -> APIRouter:
     """Return the routes, for ``FastAPI.include_router`` or a ``Mount`` of Starlette.
 
@@ -84,8 +91,16 @@ def uppy_router(
         call_id_of: Returns the call of a new upload and checks that the subject may add to
             it. By default it is ``call_id`` in the file's metadata, unchecked: pass a function
             unless all subjects may upload to all calls. Raises like ``authorize``.
+        on_complete: Awaited with the result and the subject when an upload is complete, before
+            the page gets its response; for example to record the file in a database. If it
+            raises, the file stays stored and the page gets an error: the status of an
+            ``HTTPException`` or of a `StorageError`, else 500 and a traceback in the log. A page
+            that then completes the upload again causes another call, as does one whose response
+            was lost, so do nothing twice: ``key`` and ``version_id`` identify the file. The next
+            completion finds only the version that the page has sent: a function that replaces
+            it, as `make_seekable` does, does that last and handles its own errors.
     """
-    routes = _Routes(broker, authorize, call_id_of or _call_id_in_metadata)
+    routes = _Routes(broker, authorize, call_id_of or _call_id_in_metadata, on_complete)
     router = APIRouter()
     for method, path, handler in (
         ("POST", "/create", routes.create),
@@ -105,10 +120,17 @@ def uppy_router(
 class _Routes:
     """The handlers; each returns the content of a JSON response."""
 
-    def __init__(self, broker: BrowserUploads, authorize: Authorize, call_id_of: CallIdOf) -> None:
+    def __init__(
+        self,
+        broker: BrowserUploads,
+        authorize: Authorize,
+        call_id_of: CallIdOf,
+        on_complete: OnComplete | None,
+    ) -> None:
         self._broker = broker
         self._authorize = authorize
         self._call_id_of = call_id_of
+        self._on_complete = on_complete
 
     def endpoint(self, handler: _Handler) -> Callable[[Request], Awaitable[JSONResponse]]:
         async def respond(request: Request) -> JSONResponse:
@@ -205,6 +227,8 @@ class _Routes:
         result = await self._broker.complete(
             request.path_params["ticket"], _reported(body.get("parts")), subject=subject
         )
+        if self._on_complete is not None:
+            await _completed(self._on_complete, result, subject)
         return {
             "location": result.url,
             "bucket": result.bucket,
@@ -253,6 +277,17 @@ async def _allowed(function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except PermissionError as error:
         raise HTTPException(403, "You may not upload this file.") from error
+
+
+async def _completed(function: OnComplete, result: UploadResult, subject: str) -> None:
+    """Call the function of the application; an error of its own is a response 500."""
+    try:
+        await function(result, subject)
+    except (HTTPException, StorageError):
+        raise
+    except Exception as error:
+        logger.exception("on_complete failed after the upload of %s.", result.key)
+        raise HTTPException(500, "The file is stored, but the server made an error.") from error
 
 
 def _call_id_in_metadata(request: Request, metadata: Mapping[str, str]) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from starlette.staticfiles import StaticFiles
 
-from careflow_storage import BackblazeStorage, StorageSettings
+from careflow_storage import BackblazeStorage, StorageSettings, UploadResult
 from careflow_storage.browser import BrowserUploads, UploadPolicy
 from careflow_storage.integrations.fastapi import install_error_handlers, uppy_router
 
 from . import accounts, details, live, recordings, usage
 from .config import AppSettings, MiB
+from .index import add_index
 from .protection import ProtectPages
 from .twilio import Twilio
 
@@ -61,7 +62,13 @@ def _uploads(storage: BackblazeStorage, settings: AppSettings) -> APIRouter:
         part_size=5 * MiB,
     )
     broker = BrowserUploads(storage, secret=settings.secret.get_secret_value(), policy=policy)
-    return uppy_router(broker, authorize=_uploader, call_id_of=_call_of_upload)
+
+    async def on_complete(stored: UploadResult, user: str) -> None:
+        await add_index(storage, stored)
+
+    return uppy_router(
+        broker, authorize=_uploader, call_id_of=_call_of_upload, on_complete=on_complete
+    )
 
 
 def _uploader(request: Request) -> str:

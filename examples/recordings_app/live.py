@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-
 from fastapi import APIRouter, WebSocket
 
-from careflow_storage import BackblazeStorage, StorageError, UploadResult
 from careflow_storage.integrations.fastapi import websocket_audio
-from careflow_storage.media import make_seekable
 
 from .accounts import CurrentUser, call_id_of
 from .dependencies import Storage
+from .index import add_index
 
-logger = logging.getLogger(__name__)
 router = APIRouter()
 
 # In seconds. The page may pause its recorder, which then sends nothing.
@@ -46,17 +42,6 @@ async def record(
         await websocket.send_json({"name": writer.key.rpartition("/")[2]})
         async for chunk in websocket_audio(websocket, max_size=limit, read_timeout=_LONGEST_PAUSE):
             await writer.write(chunk)
-    await _index(storage, writer.result)
+    await add_index(storage, writer.result)
     await websocket.send_json({"stored": True})
     await websocket.close()
-
-
-async def _index(storage: BackblazeStorage, stored: UploadResult) -> None:
-    """Give the recording its duration and its index, and erase the version without them."""
-    try:
-        indexed = await make_seekable(storage, stored.key)
-        if stored.version_id is not None and indexed.version_id != stored.version_id:
-            await storage.delete_file(stored.key, version_id=stored.version_id)
-    except StorageError as error:
-        # The recording is stored, and can be played from its beginning.
-        logger.warning("A recording has no index: %s", error)

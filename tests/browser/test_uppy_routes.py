@@ -15,7 +15,7 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from careflow_storage import BackblazeStorage
+from careflow_storage import BackblazeStorage, ServiceUnavailableError, UploadResult
 from careflow_storage.browser import BrowserUploads, UploadPolicy
 from careflow_storage.integrations.uppy import uppy_router
 from careflow_storage.testing import B2Server
@@ -385,3 +385,54 @@ def test_without_fastapi_the_error_names_the_extra() -> None:
     code = "import sys; sys.modules['fastapi'] = None; import careflow_storage.integrations.uppy"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'pip install "careflow-storage[fastapi]"' in done.stderr
+
+
+# --- what the app does with a completed upload ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ValueError("secret details"), 500, "The file is stored, but the server made an error."),
+        (HTTPException(507, "The database is full."), 507, "The database is full."),
+        (ServiceUnavailableError("secret details"), 503, "The storage is not available. Try"),
+    ],
+)
+async def test_the_app_is_called_with_each_completed_upload(
+    emulated: BackblazeStorage,
+    error: Exception,
+    status: int,
+    message: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[tuple[UploadResult, str]] = []
+    errors = [error]
+
+    async def on_complete(result: UploadResult, subject: str) -> None:
+        seen.append((result, subject))
+        if errors:
+            raise errors.pop()
+
+    broker = BrowserUploads(emulated, secret=SECRET)
+    app = FastAPI()
+    app.include_router(uppy_router(broker, authorize=user, on_complete=on_complete))
+    async with (
+        served(app) as url,
+        httpx.AsyncClient(base_url=url, headers={"x-user": "user 1"}) as page,
+    ):
+        query = {"filename": "a.webm", "type": "audio/webm", "metadata[size]": "4"}
+        signed = (await page.get("s3/params", params={**query, "metadata[call_id]": "CA1"})).json()
+        at = f"s3/multipart/{signed['ticket']}/complete"
+        assert (await page.post(at, json={})).status_code == 409
+        assert seen == []
+        await page.put(signed["url"], headers=signed["headers"], content=b"call")
+        failed = await page.post(at, json={})
+        assert failed.status_code == status
+        assert failed.json()["message"].startswith(message)
+        assert (await page.post(at, json={})).status_code == 200
+    assert await emulated.get_file(signed["fields"]["key"]) == b"call"
+    assert [(each.key, subject) for each, subject in seen] == [
+        (signed["fields"]["key"], "user 1")
+    ] * 2
+    assert seen[0][0].version_id == seen[1][0].version_id
+    assert ("on_complete failed" in caplog.text) == isinstance(error, ValueError)

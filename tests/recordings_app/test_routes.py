@@ -12,11 +12,14 @@ import pytest
 from pydantic import ValidationError
 
 from careflow_storage import BackblazeStorage
+from careflow_storage.media import probe
 from examples.recordings_app import AppSettings
+from tests.support.behind_proxy import versions
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
 ROOT = Path(__file__).parents[2] / "examples/recordings_app/static"
+RECORDED = Path(__file__).parents[1] / "data/mediarecorder/recorded.webm"
 AUDIO = bytes(range(256)) * 40
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -229,6 +232,27 @@ async def test_a_page_uploads_to_the_user_s_own_call(
     assert done.json()["key"].startswith("recordings/anna.CA9/")
     (recording,) = await listed(anna)
     assert (recording["call"], recording["title"]) == ("CA9", "a.webm")
+    assert await versions(emulated, done.json()["key"]) == (1, 0)
+
+
+async def test_an_uploaded_recording_gets_its_duration_at_once(
+    emulated: BackblazeStorage, anna: httpx.AsyncClient
+) -> None:
+    recorded = RECORDED.read_bytes()  # by a browser's MediaRecorder
+    file = {"filename": "a.webm", "type": "audio/webm", "size": len(recorded)}
+    created = await anna.post("/api/uploads/create", json={**file, "metadata": {"call_id": "CA9"}})
+    ticket = created.json()["ticket"]
+    request = {"ticket": ticket, "method": "PUT"}
+    signed = (await anna.post("/api/uploads/s3/presign", json=request)).json()
+    async with httpx.AsyncClient(trust_env=False) as bucket:
+        await bucket.put(signed["url"], headers=signed["headers"], content=recorded)
+    done = await anna.post(f"/api/uploads/s3/multipart/{ticket}/complete", json={})
+    assert done.status_code == 200, done.text
+    info = await probe(emulated, done.json()["key"])
+    assert info.seekable
+    assert info.duration is not None
+    # The version without an index is gone.
+    assert await versions(emulated, done.json()["key"]) == (1, 0)
 
 
 # --- the page ---------------------------------------------------------------------------

@@ -122,7 +122,7 @@ from careflow_storage.integrations.twilio import (
     recording_router,
     verify_signature,
 )
-from careflow_storage.integrations.uppy import Authorize, CallIdOf
+from careflow_storage.integrations.uppy import Authorize, CallIdOf, OnComplete
 from careflow_storage.keys import (
     CAPABILITIES,
     PRESETS,
@@ -363,11 +363,16 @@ async def call_of(request: Request, metadata: Mapping[str, str]) -> str:
 
 
 def uppy(storage: BackblazeStorage, app: FastAPI) -> None:
+    async def record(result: UploadResult, subject: str) -> None:
+        print(subject, result.key)
+
+    on_complete: OnComplete = record
     authorize: Authorize = user_of
     call_id_of: CallIdOf = call_of
     broker = BrowserUploads(storage, secret="a secret of sixteen bytes")
     app.include_router(
-        uppy_router(broker, authorize=authorize, call_id_of=call_id_of), prefix="/uploads"
+        uppy_router(broker, authorize=authorize, call_id_of=call_id_of, on_complete=on_complete),
+        prefix="/uploads",
     )
 
 
