@@ -174,7 +174,7 @@ async def seek_to_the_middle_and_play(page: Page) -> None:
     assert 0.45 < float(await page.evaluate(played)) < 0.55
     await page.evaluate(NOTE_WHAT_IS_PLAYED)
     await wave.press("Space")
-    await page.wait_for_function("furthest > 0.6 && seen.at(-1) === 'paused'")
+    await page.wait_for_function("() => furthest > 0.6 && seen.at(-1) === 'paused'")
     assert "playing" in await page.evaluate("seen")
     assert await page.get_attribute(".wave", "aria-valuenow") == "0"
 
