@@ -36,7 +36,7 @@ from careflow_storage.models import SignedRequest, UploadResult
 try:
     from fastapi import APIRouter
     from starlette.exceptions import HTTPException
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse
 except ImportError as error:
     raise MissingExtraError("fastapi") from error
@@ -144,6 +144,9 @@ class _Routes:
                 return JSONResponse({"message": str(error.detail)}, error.status_code, headers)
             except StorageError as error:
                 return _failure(error)
+            except ClientDisconnect:
+                # No client reads it.
+                return JSONResponse({"message": "The request is incomplete."}, 400)
             return JSONResponse(content, headers=_NO_STORE)
 
         return respond

@@ -21,6 +21,7 @@ from careflow_storage.integrations.uppy import uppy_router
 from careflow_storage.testing import B2Server
 from tests.support.bodies import noise
 from tests.support.served import served
+from tests.support.web import site
 
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
@@ -215,6 +216,17 @@ async def test_an_upload_whose_page_has_left_meanwhile_is_aborted(
         leaving.cancel()
         await aborted.wait()
     assert await emulated.list_incomplete_uploads() == []
+
+
+async def test_a_page_that_leaves_in_its_request_is_no_error(emulated: BackblazeStorage) -> None:
+    broker = BrowserUploads(emulated, secret=SECRET)
+    router = uppy_router(broker, authorize=lambda request: "me")
+    async with site(Starlette(routes=router.routes)) as running:
+        _, writer = await running.connect()
+        head = "POST /create HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f'{head}Content-Length: 100\r\n\r\n{{"filename": '.encode())
+        writer.close()
+        assert await running.ended() is None
 
 
 @pytest.mark.parametrize("storage", ["emulator"], indirect=True)

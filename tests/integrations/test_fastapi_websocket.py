@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pytest
 from fastapi import FastAPI, WebSocket
+from wsproto.frame_protocol import CloseReason
 
 from careflow_storage import BackblazeStorage, FileMetadata, InvalidInputError
 from careflow_storage.integrations.fastapi import install_error_handlers, websocket_audio
@@ -80,6 +81,8 @@ async def say_end(client: WebSocketClient) -> None:
 COMPLETE: dict[str, End] = {"end message": say_end, "code 1000": closed(1000)}
 CUT_OFF: dict[str, End] = {
     "connection lost": abort,
+    # What `socket.close()` sends in a page.
+    "no code": closed(CloseReason.NO_STATUS_RCVD),
     "code 1001": closed(1001),
     "code 1011": closed(1011),
     "code 1012": closed(1012),

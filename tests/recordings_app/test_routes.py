@@ -109,6 +109,10 @@ async def test_the_page_of_another_site_can_change_nothing(
     emulated: BackblazeStorage, anna: httpx.AsyncClient
 ) -> None:
     path = await stored(emulated)
+    own = str(anna.base_url).rstrip("/")
+    for origin in ("null", "http://[", f"{own}.evil.example", f"{own}@evil.example"):
+        refused = await anna.delete(path, headers={"Origin": origin})
+        assert refused.status_code == 403, origin
     foreign = {"Origin": "http://evil.example"}
     for method, address in (
         ("DELETE", path),
@@ -118,8 +122,7 @@ async def test_the_page_of_another_site_can_change_nothing(
     ):
         refused = await anna.request(method, address, headers=foreign)
         assert refused.status_code == 403, (method, address)
-    own = {"Origin": str(anna.base_url).rstrip("/")}
-    assert (await anna.delete(path, headers=own)).status_code == 200
+    assert (await anna.delete(path, headers={"Origin": own})).status_code == 200
 
 
 @pytest.mark.parametrize(

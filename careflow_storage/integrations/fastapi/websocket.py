@@ -37,9 +37,10 @@ def websocket_audio(
             await websocket.send_json({"key": recording.key})
             await websocket.close()
 
-    The page is done when it sends the text message ``end``, or closes with code 1000. Any other
-    end raises `RecordingCutOff`, which makes the recording partial, with the reason in its
-    metadata. With ``on_error="abort"``, or as the body of ``upload_recording``, nothing is stored.
+    The page is done when it sends the text message ``end``, or closes with code 1000:
+    ``socket.close(1000)``, since ``socket.close()`` sends no code. Any other end raises
+    `RecordingCutOff`, which makes the recording partial, with the reason in its metadata. With
+    ``on_error="abort"``, or as the body of ``upload_recording``, nothing is stored.
 
     The WebSocket is accepted, unless it is already. After ``end`` it stays open for your
     response. Whatever breaks the limits closes it: with code 1003 for other text messages, 1009
