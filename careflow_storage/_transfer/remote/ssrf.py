@@ -74,7 +74,8 @@ def parse_url(text: str) -> URL:
     # Quoting again could change bytes that a signature in the query covers.
     try:
         url = URL(text, encoded=text.isascii())
-        host, port = url.raw_host or "", url.port
+        # Connecting decodes the host, which an invalid xn-- label makes an error.
+        host, port, _ = url.raw_host or "", url.port, url.host
     except ValueError:
         raise ValueError("it is malformed") from None
     if url.scheme not in ("http", "https"):

@@ -301,6 +301,15 @@ async def test_invalid_arguments_are_refused_before_any_request(
     await assert_nothing_stored(storage)
 
 
+@pytest.mark.parametrize("host", ["xn--", "xn--a", "xn--zzzzzzzzzzz.example.com"])
+async def test_a_host_that_cannot_be_decoded_is_a_malformed_url(
+    storage: BackblazeStorage, host: str
+) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be used: it is malformed") as caught:
+        await store(storage, f"https://{host}/call?token=hidden")
+    assert "hidden" not in str(caught.value)
+
+
 # --- secrets ----------------------------------------------------------------------------
 
 
