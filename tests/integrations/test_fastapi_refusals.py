@@ -157,7 +157,7 @@ REQUESTS: dict[str, list[Case]] = {
         posting([("other", ("a.webm", b"call"))]),
     ],
     "a form with two files": [posting([FILE, FILE])],
-    "an empty file": [posting([("file", ("a.webm", b""))])],
+    "a form with an empty file": [posting([("file", ("a.webm", b""))])],
     "a file name with a folder, or that is no valid name": [
         posting([("file", ("../a.webm", b"call"))]),
         posting([("file", ("a\u202e.webm", b"call"))]),

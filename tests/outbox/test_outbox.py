@@ -677,7 +677,11 @@ def test_the_package_is_imported_only_when_it_is_wanted() -> None:
 
 
 def test_without_aiosqlite_the_error_names_the_extra() -> None:
-    program = "import sys; sys.modules['aiosqlite'] = None; import careflow_storage.outbox"
+    program = (
+        "import sys; sys.modules['aiosqlite'] = None\n"
+        "from careflow_storage.outbox import OutboxFullError\n"
+        "from careflow_storage.outbox import Outbox"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
