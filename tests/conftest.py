@@ -7,6 +7,7 @@ import functools
 import gc
 import inspect
 import os
+import signal
 import tempfile
 import uuid
 import weakref
@@ -47,6 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("CAREFLOW_TEST_LOOP", "asyncio"),
         help="the event loop that tests run on (or the variable CAREFLOW_TEST_LOOP)",
     )
+
+
+def pytest_configure() -> None:
+    # Shells let background programs ignore Ctrl-C, which tests send to the programs they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(
