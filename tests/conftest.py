@@ -8,6 +8,7 @@ import gc
 import inspect
 import os
 import signal
+import sys
 import tempfile
 import uuid
 import weakref
@@ -51,9 +52,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    # Shells let background programs ignore Ctrl-C, which tests send to the programs they start.
+    # Shells and nohup let programs ignore signals that tests send to the programs they start. What
+    # has a handler here has its default there.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda _number, _frame: None)
 
 
 def pytest_asyncio_loop_factories(

