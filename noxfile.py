@@ -36,10 +36,11 @@ SAMPLE = (
 )
 # What depends on aiobotocore: the calls of its client, and the transfers that use them.
 BOTO = ("tests/admin", "tests/s3", "tests/transfer/upload")
-# What depends on the other dependencies: typer, FastAPI, b2sdk, PyAV, matplotlib.
+# What depends on the others: typer, FastAPI, b2sdk, PyAV, matplotlib, aiosqlite, moto, pydantic.
 OTHERS = (
     *("tests/browser", "tests/cli/test_files.py", "tests/integrations"),
-    *("tests/keys", "tests/media/test_probe.py", "tests/usage"),
+    *("tests/keys", "tests/media/test_probe.py", "tests/outbox"),
+    *("tests/testing", "tests/test_errors.py", "tests/test_settings.py", "tests/usage"),
 )
 # What reads files of the repository, which the sdist could lack.
 READERS = (
@@ -180,7 +181,7 @@ def lowest(session: nox.Session) -> None:
     )
     install(session, "test", arguments=("--constraint", str(bounds)))
     session.run("uv", "pip", "list", external=True)
-    chosen = session.posargs or dict.fromkeys((*SAMPLE, *BOTO, *OTHERS))
+    chosen = session.posargs or (*BOTO, *OTHERS)
     session.run("pytest", *IN_PARALLEL, "-m", FAST, *chosen)
 
 

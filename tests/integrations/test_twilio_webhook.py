@@ -332,7 +332,7 @@ async def test_a_route_of_your_own_reads_the_callback(
     seen: list[RecordingCallback] = []
     app = FastAPI()
 
-    @app.post("/twilio/recording", status_code=204)
+    @app.post("/twilio/recording", status_code=204, response_model=None)
     async def recording(request: Request) -> None:
         callback = await read_callback(request, auth_token=AUTH_TOKEN, public_url=PUBLIC)
         seen.append(callback)
