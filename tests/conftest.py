@@ -134,7 +134,7 @@ def quick_clients() -> Iterator[None]:
     create_loader = functools.cache(botocore.session.create_loader)
     inspected: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
     names: dict[str, str] = {}
-    rules: dict[tuple[int, int], Any] = {}
+    rules: dict[tuple[int, int, str], Any] = {}
 
     def accepts_kwargs(handler: Any) -> bool:
         if not inspect.isfunction(handler):
@@ -148,11 +148,13 @@ def quick_clients() -> Iterator[None]:
             names[name] = find_alias(aliaser, name)
         return names[name]
 
-    def endpoint_rules(ruleset_data: Any, partition_data: Any) -> Any:
+    def endpoint_rules(ruleset_data: Any, partition_data: Any, **others: Any) -> Any:
         # The loader returns the same objects each time.
-        found = id(ruleset_data), id(partition_data)
+        found = id(ruleset_data), id(partition_data), repr(others)
         if found not in rules:
-            rules[found] = provider(ruleset_data=ruleset_data, partition_data=partition_data)
+            rules[found] = provider(
+                ruleset_data=ruleset_data, partition_data=partition_data, **others
+            )
         return rules[found]
 
     inspect_handler = botocore.hooks.accepts_kwargs
