@@ -1,4 +1,4 @@
-"""The webhook: checked, queued once, and answered without a request to anyone."""
+"""The webhook: it checks a request, queues it once, and responds without waiting for Twilio."""
 
 from __future__ import annotations
 
