@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._method_call import MethodCall
+from careflow_storage._s3.request_counter import RequestCounter
 from careflow_storage._s3.requests.control_plane import ControlPlane
 from careflow_storage._s3.requests.multipart import MultipartRequests
 from careflow_storage._s3.requests.objects import S3Requests
@@ -41,6 +42,7 @@ class Runtime:
         self._opening = asyncio.Lock()
         self._closing: Closing | None = None
         self.in_flight: InFlight = InFlight()
+        self.counter: RequestCounter = RequestCounter()
 
     @property
     def state(self) -> str:
@@ -69,7 +71,7 @@ class Runtime:
         if self.missing:
             raise NotConfiguredError(self.missing)
         settings = self.settings
-        session = S3Session(settings, self._given, self.in_flight)
+        session = S3Session(settings, self._given, self.in_flight, self.counter)
         await session.open()
         if self._closed:
             await session.close()

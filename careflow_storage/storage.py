@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
@@ -181,7 +183,24 @@ class BackblazeStorage:
     def request_counts(self) -> dict[str, int]:
         """Return the number of requests sent so far, by S3 operation, retries included."""
         with self._call("request_counts"):
-            return dict(self._context().session.requests_sent)
+            return dict(self._context().session.counter.sent)
+
+    def count_requests(self) -> AbstractContextManager[Counter[str]]:
+        """Count the requests of the calls made within a ``with`` block, by S3 operation.
+
+        ::
+
+            with storage.count_requests() as requests:
+                await storage.upload_recording("CA123", body, "recording.webm")
+            print(requests.total(), requests["PutObject"])
+
+        Every attempt counts, retries included, of the aioboto3 client too. The counts are up to
+        date at any moment. They include the requests of tasks that are started within, and
+        those that are sent after the block, such as the clean-up of a cancelled upload. The
+        requests of an open recording count where its first bytes are written. Blocks of
+        concurrent tasks are apart; a nested block counts in the outer one, too.
+        """
+        return self._runtime.counter.scope()
 
     async def client(self) -> S3Client:
         """Return the aioboto3 S3 client of this storage, for calls that have no method here.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -22,6 +21,7 @@ from careflow_storage._http.proxy import Proxy
 from careflow_storage._in_flight import InFlight
 from careflow_storage._s3.limiter import Limiter
 from careflow_storage._s3.redaction import guard_logs
+from careflow_storage._s3.request_counter import RequestCounter
 from careflow_storage._s3.signing.signer import Credentials, Signer, host_header
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
@@ -96,6 +96,7 @@ class S3Session:
         settings: StorageSettings,
         session: GivenSession | None = None,
         in_flight: InFlight | None = None,
+        counter: RequestCounter | None = None,
     ) -> None:
         if not settings.endpoint or not settings.region or not settings.bucket_name:
             raise NotConfiguredError(missing_settings(settings, session))
@@ -104,8 +105,7 @@ class S3Session:
         self.origin: str = settings.endpoint.rstrip("/")
         self.host: str = host_header(self.origin)
         self.signer: Signer = Signer(settings.region)
-        # Every attempt that is sent, by S3 operation: the server counts retries, too.
-        self.requests_sent: Counter[str] = Counter()
+        self.counter: RequestCounter = counter if counter is not None else RequestCounter()
         self.in_flight: InFlight = in_flight if in_flight is not None else InFlight()
         self.limiter: Limiter = Limiter(settings.max_connections, settings.pool_timeout)
         self._given = session
@@ -299,7 +299,7 @@ class S3Session:
         return client
 
     def _count(self, operation_name: str, **_: Any) -> None:
-        self.requests_sent[operation_name] += 1
+        self.counter.count(operation_name)
 
 
 @asynccontextmanager

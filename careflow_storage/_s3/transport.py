@@ -225,7 +225,7 @@ class Transport:
     ) -> tuple[Connection, ResponseHead]:
         """Send the request; return the connection and the head of the response."""
         session, pool, body = self.session, self._pool, request.body
-        session.requests_sent[request.operation] += 1
+        session.counter.count(request.operation)
         length = body if body is None else len(body) if isinstance(body, bytes) else body.size
         head = request_head(
             request.method, pool.target_prefix + target, session.fixed_headers, headers, length

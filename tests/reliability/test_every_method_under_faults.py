@@ -103,7 +103,7 @@ UNSEEN = {
 }
 NO_REQUEST = {
     *("client", "close", "initialize", "is_configured", "get_signed_url", "get_signed_urls"),
-    *("request_counts", "sign_upload"),
+    *("count_requests", "request_counts", "sign_upload"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -242,6 +243,8 @@ async def uploads(storage: BackblazeStorage, folder: Path) -> None:
     assert_type(storage.is_configured(), bool)
     assert_type(await storage.initialize(), bool)
     assert_type(storage.request_counts(), dict[str, int])
+    with storage.count_requests() as requests:
+        assert_type(requests, Counter[str])
     encryption: Encryption = CustomerKey.generate()
     mode: RetentionMode = "governance"
     retention = Retention(mode=mode, retain_until=datetime.now(UTC) + timedelta(days=1))
