@@ -43,6 +43,9 @@ async function isSaved() {
   database.close();
   return files.length === 1 && state.includes("s3Multipart");
 }
+async function saved() {
+  while (!(await isSaved())) await new Promise((resolve) => setTimeout(resolve, 50));
+}
 """
 
 
@@ -96,7 +99,8 @@ async def test_a_reloaded_page_goes_on_where_it_stopped(
     await begin(tab)
     await gate.reached.wait()
     await parts_sent(tab, sent)
-    await tab.wait_for_function("isSaved()")
+    # `wait_for_function` would take the promise itself for the result.
+    await tab.evaluate("saved()")
     await tab.reload()
     gate.opened.set()
     await tab.wait_for_function("uppy.getState().recoveredState")
