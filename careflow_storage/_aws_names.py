@@ -52,7 +52,8 @@ def is_temporary_key_id(key_id: str) -> bool:
 class AwsNamesSource(PydanticBaseSettingsSource):
     """Reads a group of ``AWS_*`` variables if no earlier source sets any field of the group.
 
-    Looks in the environment, then in the ``.env`` file, then in the secrets directory.
+    Looks in the environment (unless ``environment`` is False), then in the ``.env`` file, then in
+    the secrets directory.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class AwsNamesSource(PydanticBaseSettingsSource):
         *,
         env_file: Path | str | Sequence[Path | str] | None,
         secrets_dir: Path | str | Sequence[Path | str] | None,
+        environment: bool = True,
     ) -> None:
         super().__init__(settings_cls)
+        self._environment = environment
         self._env_file = env_file
         self._secrets_dir = secrets_dir
 
@@ -104,10 +107,10 @@ class AwsNamesSource(PydanticBaseSettingsSource):
         return found
 
     def _sources(self) -> list[Mapping[str, Any]]:
-        sources: list[PydanticBaseSettingsSource] = [
-            EnvSettingsSource(AwsVariables),
-            DotEnvSettingsSource(AwsVariables, env_file=self._env_file),
-        ]
+        sources: list[PydanticBaseSettingsSource] = []
+        if self._environment:
+            sources.append(EnvSettingsSource(AwsVariables))
+        sources.append(DotEnvSettingsSource(AwsVariables, env_file=self._env_file))
         if self._secrets_dir is not None:
             sources.append(SecretsSettingsSource(AwsVariables, secrets_dir=self._secrets_dir))
         fields = {alias: name for name, alias in AWS_NAMES.items()}

@@ -28,6 +28,7 @@ SUBJECTS = {
     "integrations": "web frameworks",
     "browser": "uploads from pages",
     "media": "formats, waveforms",
+    "jobs": "bulk work",
     "cli": "the command",
     "local": "embedded S3 server",
     "testing": "B2 emulator, fault proxy",

@@ -1,0 +1,256 @@
+"""Jobs as data: what is done to which keys. Frozen, JSON in both directions, without secrets."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.jobs._locations import settings_of
+from careflow_storage.models import Model
+from careflow_storage.options import IfExists
+from careflow_storage.protection import Retention, RetentionMode
+from careflow_storage.settings import StorageSettings
+
+_JOB_ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_GIB = 1024 * 1024 * 1024
+
+
+def new_job_id() -> str:
+    """Return a unique ID. IDs sort by the second in which they were made."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _checked_job_id(job_id: str) -> str:
+    if not _JOB_ID.fullmatch(job_id):
+        raise ValueError("must look like 20260131T235959-0123abcd; leave it out for a new one")
+    return job_id
+
+
+def _checked_prefix(prefix: str) -> str:
+    if len(prefix.encode("utf-8", "surrogatepass")) > 1024 or not prefix.isprintable():
+        raise ValueError("must be at most 1024 bytes of UTF-8 without control characters")
+    return prefix
+
+
+JobId = Annotated[str, AfterValidator(_checked_job_id)]
+_Prefix = Annotated[str, AfterValidator(_checked_prefix)]
+
+
+class JobModel(Model):
+    """A model that reports bad values as `InvalidInputError`."""
+
+    # Hidden from type checkers, which derive the signature from the fields.
+    if not TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise refused(type(self).__name__, error) from None
+
+
+def refused(name: str, error: ValidationError) -> InvalidInputError:
+    """Return the typed error for what pydantic refused."""
+    problems = []
+    for line in error.errors(include_url=False, include_input=False):
+        text = str(line["ctx"]["error"]) if line["type"] == "value_error" else line["msg"]
+        where = ".".join(str(part) for part in line["loc"])
+        problems.append(f"{where}: {text}" if where else text)
+    return InvalidInputError(f"{name}: {'; '.join(problems)}.")
+
+
+class Location(JobModel):
+    """A bucket and where each worker finds its credentials. Never holds a secret.
+
+    Attributes:
+        env_file: A file of ``BACKBLAZE_*`` variables (or the ``AWS_*`` ones that
+            `StorageSettings` reads). Only the file counts: variables of the environment are
+            ignored, so that two locations never mix. Each worker reads the file on its own
+            machine. None: the worker's environment and its ``.env``.
+        bucket: Another bucket for the same application key.
+    """
+
+    env_file: Path | None = None
+    bucket: str | None = Field(default=None, min_length=1)
+
+    def settings(self) -> StorageSettings:
+        """Read the settings. Blocks: call it in a thread.
+
+        Raises:
+            InvalidInputError: The file does not exist, or a value is malformed.
+            NotConfiguredError: A required value is missing. The hint names the file.
+        """
+        return settings_of(self.env_file, self.bucket)
+
+    def __str__(self) -> str:
+        where = "the environment" if self.env_file is None else str(self.env_file)
+        return where if self.bucket is None else f"{where} (bucket {self.bucket})"
+
+
+class KeyRange(Model):
+    """The keys in ``(after, until]``, in the order of their UTF-8 bytes; None is an open end."""
+
+    after: str | None = None
+    until: str | None = None
+
+
+class _Job(JobModel):
+    """What all jobs have.
+
+    Attributes:
+        job_id: Names the job's records, ``jobs/{job_id}/`` in the bucket. IDs sort by time.
+        prefix: Only objects whose keys begin with it.
+        keys_file: Only the keys in this file, one on each line, or JSON lines with a ``key``, such
+            as the file of errors of another job. Read once, when the job begins.
+        shard_keys: The most keys of one shard. Fewer than 1000 cost more listings.
+        shard_bytes: A shard that has moved this many bytes hands back the rest of its range.
+        rate: The most requests per second at each location, of all workers together. None: no
+            limit.
+    """
+
+    version: Literal[1] = 1
+    job_id: JobId = Field(default_factory=new_job_id)
+    prefix: _Prefix = ""
+    keys_file: Path | None = None
+    shard_keys: int = Field(default=1000, ge=1, le=100_000)
+    shard_bytes: PositiveInt = _GIB
+    rate: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+
+
+class _OneLocation(_Job):
+    """A job that works in one bucket.
+
+    Attributes:
+        location: The bucket, which also keeps the job's records.
+    """
+
+    location: Location = Location()
+
+
+class CopyJob(_Job):
+    """Copies objects from one bucket to another; what is there already is skipped.
+
+    An object is there if the target's has the same size and the same ETag, or says in its
+    metadata (``careflow-source-etag``) that it is a copy of this source.
+
+    Attributes:
+        source: Where the objects are.
+        target: Where they go. It also keeps the job's records.
+        target_prefix: Replaces ``prefix`` in the keys of the copies. None keeps the keys.
+        if_exists: What to do about a different object under the target's key: ``"replace"`` it
+            (the older one stays as a version), report an ``"error"``, or keep it (``"return"``).
+        metadata: The user's metadata of the copies; None keeps that of the source.
+        content_type: None keeps that of the source.
+        cache_control: None keeps that of the source.
+        content_disposition: None keeps that of the source.
+        encryption: ``"SSE-B2"``, or None for the default of the target's bucket.
+        retention: The lock of the copies: ``"keep"`` that of the source, a `Retention`, or None.
+        legal_hold: ``"keep"`` that of the source, True, or False.
+    """
+
+    kind: Literal["copy"] = "copy"
+    source: Location
+    target: Location
+    target_prefix: _Prefix | None = None
+    if_exists: IfExists = "replace"
+    metadata: dict[str, str] | None = None
+    content_type: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    encryption: Literal["SSE-B2"] | None = None
+    retention: Retention | Literal["keep"] | None = None
+    legal_hold: bool | Literal["keep"] = False
+
+
+class VerifyJob(_Job):
+    """Compares the objects of two buckets and reports those that are missing or differ.
+
+    Compares sizes and ETags, at 1 request per 1000 keys on each side. The ETag of a multipart
+    upload depends on the sizes of its parts: where it proves nothing, the metadata
+    ``careflow-source-etag`` of the target decides (1 request), or ``deep``.
+
+    Attributes:
+        source: Where the objects are.
+        target: Where their copies should be. It also keeps the job's records.
+        target_prefix: Replaces ``prefix`` in the keys of the copies.
+        deep: Whether to read and compare the bytes of every object on both sides.
+    """
+
+    kind: Literal["verify"] = "verify"
+    source: Location
+    target: Location
+    target_prefix: _Prefix | None = None
+    deep: bool = False
+
+
+class PurgeJob(_OneLocation):
+    """Erases objects, old versions or both. This cannot be undone.
+
+    Attributes:
+        older_than: Only versions of at least this age, by the server's clock.
+        versions: ``"all"`` versions and delete markers of each key, only ``"noncurrent"`` ones,
+            or only the ``"current"`` ones.
+    """
+
+    kind: Literal["purge"] = "purge"
+    older_than: timedelta | None = None
+    versions: Literal["all", "noncurrent", "current"] = "all"
+
+
+class RetainJob(_OneLocation):
+    """Sets retention or a legal hold on the current version of each object.
+
+    Attributes:
+        mode: The mode of the retention.
+        until: The time until which the versions are locked. Extends a retention, never shortens
+            it without ``bypass_governance``.
+        days: The same, as days from each version's upload.
+        legal_hold: Sets the hold (True) or removes it (False); None leaves it.
+        bypass_governance: Whether to shorten a governance retention, too.
+    """
+
+    kind: Literal["retain"] = "retain"
+    mode: RetentionMode = "governance"
+    until: datetime | None = None
+    days: NonNegativeInt | None = None
+    legal_hold: bool | None = None
+    bypass_governance: bool = False
+
+
+class MapJob(_OneLocation):
+    """Calls an async function of yours for each object.
+
+    The function takes the open storage of the worker and the `FileInfo` of the object; what it
+    returns is counted and dropped.
+
+    Attributes:
+        function: ``"package.module:function"``. Each worker imports it.
+    """
+
+    kind: Literal["map"] = "map"
+    function: str
+
+    @model_validator(mode="after")
+    def _check_function(self) -> Self:
+        if not _FUNCTION.fullmatch(self.function):
+            raise ValueError("function: must look like 'package.module:function'")
+        return self
+
+
+AnyJob = Annotated[CopyJob | VerifyJob | PurgeJob | RetainJob | MapJob, Field(discriminator="kind")]
+"""Any job: ``kind`` names which."""

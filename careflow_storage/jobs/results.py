@@ -1,0 +1,117 @@
+"""What an engine is given and returns, and what a caller sees: progress and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from careflow_storage.jobs.models import AnyJob, JobId, KeyRange
+from careflow_storage.models import Model
+
+Requests = dict[str, dict[str, int]]
+"""Requests by location (``source``, ``target``, ``location``) and by S3 operation."""
+
+
+class ShardTask(Model):
+    """A part of a job for one worker: a range of keys, or some of the keys of a file in it.
+
+    ``rate`` is the worker's share of the job's rate, in requests per second. A ``dry_run`` counts
+    what would be done, and changes and records nothing.
+    """
+
+    job: AnyJob
+    range: KeyRange = KeyRange()
+    keys: tuple[str, ...] | None = None
+    rate: float | None = None
+    dry_run: bool = False
+
+
+class ObjectError(Model):
+    """What happened to one object that could not be worked on, or that differs.
+
+    ``kind`` is the name of the error's class, such as ``AccessDeniedError``, or a difference that
+    a `VerifyJob` found: ``MissingOnTarget``, ``MissingOnSource``, ``SizeDiffers``,
+    ``ContentDiffers`` or ``NotComparable``. ``message`` contains no secrets. ``retryable`` shows
+    whether the same may succeed later.
+    """
+
+    key: str
+    kind: str
+    code: str | None = None
+    status: int | None = None
+    message: str
+    retryable: bool = False
+
+
+class ShardResult(Model):
+    """What one shard has done.
+
+    ``finished`` are the keys that it is done with, those with errors included; ``rest`` are those
+    of its range that it did not reach. ``objects`` were worked on (copied, compared, erased,
+    locked, mapped) and hold ``bytes``; ``skipped`` needed nothing. ``details`` counts what only
+    one kind of job has, such as ``versions``. ``error_file`` is the key of the object with all
+    errors, if there are any; ``errors`` is empty where that file was written.
+    """
+
+    version: Literal[1] = 1
+    job_id: JobId
+    finished: KeyRange
+    rest: KeyRange | None = None
+    objects: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    details: dict[str, int] = Field(default_factory=dict)
+    error_kinds: dict[str, int] = Field(default_factory=dict)
+    errors: list[ObjectError] = Field(default_factory=list)
+    error_file: str | None = None
+    requests: Requests = Field(default_factory=dict)
+    seconds: float = 0.0
+    worker: str = ""
+
+
+class JobProgress(Model):
+    """How far a job is. ``seconds`` counts from the start or the last resume."""
+
+    job_id: JobId
+    objects: int
+    bytes: int
+    skipped: int
+    errors: int
+    shards_finished: int
+    shards_running: int
+    shards_waiting: int
+    seconds: float
+
+
+JobProgressCallback = Callable[[JobProgress], Awaitable[None] | None]
+"""Called with each `JobProgress`; may be async."""
+
+JobState = Literal["planned", "running", "stopped", "finished"]
+
+
+class JobReport(Model):
+    """What a job has done so far, all of its runs together.
+
+    ``state`` is ``finished`` when every key was visited, also if some have errors, and
+    ``stopped`` when a resume has more to do. ``planned`` is that of a dry run. ``error_kinds``
+    counts the errors by kind; ``error_files`` are keys in the bucket of the job's records, each
+    with one JSON line per key: a valid ``keys_file`` of another job.
+    """
+
+    version: Literal[1] = 1
+    job: AnyJob
+    state: JobState
+    objects: int
+    bytes: int
+    skipped: int
+    details: dict[str, int]
+    errors: int
+    error_kinds: dict[str, int]
+    error_files: list[str]
+    requests: Requests
+    shards: int
+    seconds: float
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None
