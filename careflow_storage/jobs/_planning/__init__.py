@@ -1,0 +1,1 @@
+"""Planning of key ranges: pure, without requests of its own."""
