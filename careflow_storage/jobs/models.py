@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     Field,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -199,51 +199,119 @@ class VerifyJob(_Job):
 
 
 class PurgeJob(_OneLocation):
-    """Erases objects, old versions or both. This cannot be undone.
+    """Erases versions of objects permanently. A dry run shows what it would erase.
+
+    Only versions that are listed are erased, by their IDs: what is stored under the same keys
+    meanwhile stays. A version that is locked is reported, and stays. Unfinished uploads stay, too.
+    Costs 2 requests per 1000 versions, and 1 for each version that the server refuses to erase;
+    with ``keys_file`` another one for each key.
 
     Attributes:
-        older_than: Only versions of at least this age, by the server's clock.
-        versions: ``"all"`` versions and delete markers of each key, only ``"noncurrent"`` ones,
-            or only the ``"current"`` ones.
+        older_than: Only versions that were stored at least this long before the job began, by the
+            server's clock.
+        before: Only versions that were stored until this time. A job with ``older_than`` gets it
+            when it begins, so that a resumed job erases no more than it would have.
+        versions: ``"all"`` versions and delete markers; only the ``"noncurrent"`` ones, which
+            keeps the newest of each key; or only the ``"current"`` ones: then an older version
+            that is left becomes current. Hidden files have no current version.
     """
 
     kind: Literal["purge"] = "purge"
     older_than: timedelta | None = None
+    before: AwareDatetime | None = None
     versions: Literal["all", "noncurrent", "current"] = "all"
+
+    @model_validator(mode="after")
+    def _check_age(self) -> Self:
+        if self.older_than is not None and self.older_than < timedelta():
+            raise ValueError("older_than must not be negative")
+        return self
 
 
 class RetainJob(_OneLocation):
-    """Sets retention or a legal hold on the current version of each object.
+    """Sets the retention or the legal hold of the current version of each object.
+
+    A version that is locked as asked for, or for longer, is skipped. 1 request per object, and 1
+    or 2 for each change. Needs readFileRetentions and readFileLegalHolds to see what is set
+    already, and writeFileRetentions or writeFileLegalHolds.
 
     Attributes:
-        mode: The mode of the retention.
-        until: The time until which the versions are locked. Extends a retention, never shortens
-            it without ``bypass_governance``.
-        days: The same, as days from each version's upload.
+        mode: The mode of the retention. A governance retention becomes one of mode compliance
+            with ``"compliance"``, and keeps its end if that is later.
+        until: The end of the retention.
+        days: The same as days after each version was stored, as in the default retention of a
+            bucket. Versions for which it has passed get none.
         legal_hold: Sets the hold (True) or removes it (False); None leaves it.
-        bypass_governance: Whether to shorten a governance retention, too.
+        bypass_governance: Whether to shorten governance retentions, too. Needs bypassGovernance.
     """
 
     kind: Literal["retain"] = "retain"
     mode: RetentionMode = "governance"
-    until: datetime | None = None
-    days: NonNegativeInt | None = None
+    until: AwareDatetime | None = None
+    days: int | None = Field(default=None, ge=1, le=36_500)
     legal_hold: bool | None = None
     bypass_governance: bool = False
+
+    @model_validator(mode="after")
+    def _check_lock(self) -> Self:
+        if self.until is not None and self.days is not None:
+            raise ValueError("only one of until and days can be set")
+        if self.until is None and self.days is None:
+            if self.legal_hold is None:
+                raise ValueError("one of until, days and legal_hold must be set")
+            if self.bypass_governance:
+                raise ValueError("bypass_governance needs until or days")
+        return self
 
 
 class MapJob(_OneLocation):
     """Calls an async function of yours for each object.
 
-    The function takes the open storage of the worker and the `FileInfo` of the object; what it
-    returns is counted and dropped.
+    ::
+
+        async def function(storage: BackblazeStorage, file: FileInfo) -> object: ...
+
+    The function gets the open storage of the worker. If its second parameter is a ``str``, as that
+    of `careflow_storage.media.make_seekable`, it gets the key. It may run again for an object,
+    after a worker died, so it should do no harm then. What it returns, as JSON or a pydantic
+    model, is stored beside the job's records (``value_files`` of the report); None is not.
+
+    Args:
+        function: ``"package.module:function"``. Each worker imports it.
 
     Attributes:
-        function: ``"package.module:function"``. Each worker imports it.
+        concurrency: The most calls at once in each shard.
+        timeout: The most seconds for each object.
     """
 
     kind: Literal["map"] = "map"
     function: str
+    concurrency: int = Field(default=8, ge=1, le=1000)
+    timeout: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            function: str,
+            *,
+            location: Location = ...,
+            prefix: str = ...,
+            keys_file: Path | None = ...,
+            concurrency: int = ...,
+            timeout: float | None = ...,
+            shard_keys: int = ...,
+            shard_bytes: int = ...,
+            rate: float | None = ...,
+            job_id: str = ...,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *function: str, **values: Any) -> None:
+            if function:
+                [values["function"]] = function
+            super().__init__(**values)
 
     @model_validator(mode="after")
     def _check_function(self) -> Self:

@@ -51,8 +51,11 @@ class ShardResult(Model):
     ``finished`` are the keys that it is done with, those with errors included; ``rest`` are those
     of its range that it did not reach. ``objects`` were worked on (copied, compared, erased,
     locked, mapped) and hold ``bytes``; ``skipped`` needed nothing. ``details`` counts what only
-    one kind of job has, such as ``versions``. ``error_file`` is the key of the object with all
-    errors, if there are any; ``errors`` is empty where that file was written.
+    one kind of job has, such as ``versions``. ``oldest`` and ``newest`` are the times at which the
+    objects that were worked on had been stored. ``notes`` are sentences about what went well, but
+    not as it should, such as a function that blocked the event loop. ``error_file`` is the key of
+    the object with all errors, if there are any; ``errors`` is empty where that file was written.
+    ``value_file`` is the key of the object with what the function of a `MapJob` returned.
     """
 
     version: Literal[1] = 1
@@ -63,9 +66,13 @@ class ShardResult(Model):
     bytes: int = 0
     skipped: int = 0
     details: dict[str, int] = Field(default_factory=dict)
+    oldest: AwareDatetime | None = None
+    newest: AwareDatetime | None = None
+    notes: list[str] = Field(default_factory=list)
     error_kinds: dict[str, int] = Field(default_factory=dict)
     errors: list[ObjectError] = Field(default_factory=list)
     error_file: str | None = None
+    value_file: str | None = None
     requests: Requests = Field(default_factory=dict)
     seconds: float = 0.0
     worker: str = ""
