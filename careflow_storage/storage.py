@@ -15,6 +15,7 @@ from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.requests.deletion import delete_keys
+from careflow_storage._s3.requests.key_range import checked_range
 from careflow_storage._s3.requests.listing import FileListing, FolderListing
 from careflow_storage._s3.requests.presign import Grant, SignedMethod, presign
 from careflow_storage._s3.session import check_session
@@ -856,16 +857,40 @@ class BackblazeStorage:
             return await purge_key(self._context(), existing_key(key))
 
     def list_files(
-        self, prefix: str = "", max_keys: int | None = None, *, timeout: float | None = None
+        self,
+        prefix: str = "",
+        max_keys: int | None = None,
+        *,
+        start_after: str | None = None,
+        until: str | None = None,
+        timeout: float | None = None,
     ) -> FileListing:
         """List the files whose keys begin with ``prefix``: await it, or iterate over it.
 
-        See `FileListing`. Hidden files are not listed. ``max_keys`` is the most files to list,
-        also above 1000; None lists all. ``timeout`` is the most seconds from the first request
-        to the last page.
+        See `FileListing`. Hidden files are not listed.
+
+        Args:
+            max_keys: The most files to list, also above 1000; None lists all.
+            start_after: List only keys that come after this one, which need not exist, in UTF-8
+                byte order. The keys before it cost no requests.
+            until: List no keys that come after this one. It is listed itself if it exists. Equal
+                to ``start_after``, nothing is listed; a range outside of ``prefix`` is empty, too,
+                and neither costs a request.
+            timeout: The most seconds from the first request to the last page.
+
+        Raises:
+            InvalidInputError: An argument is invalid, or ``until`` comes before ``start_after``.
+                Listing raises `StorageError`; a range raises `ServerResponseError` on a server
+                that lists in another order, as SeaweedFS may.
         """
         with self._call("list_files"):
-            return FileListing(self._requests_of("list_files"), prefix, max_keys, timeout)
+            return FileListing(
+                self._requests_of("list_files"),
+                prefix,
+                max_keys,
+                timeout,
+                key_range=checked_range(start_after, until),
+            )
 
     def list_folder(
         self, prefix: str = "", *, delimiter: str = "/", timeout: float | None = None

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
+from careflow_storage._s3.requests.key_range import KeyRange
 from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.paging import checked_limit
@@ -20,6 +21,9 @@ class VersionListing(Pages[FileVersion]):
     In the order of their keys: UTF-8 byte order on B2 and AWS S3, another one on SeaweedFS, the
     embedded server. Within a key the newest comes first. Costs one request per 1000 versions
     (class C on B2), sent when they are needed. Every iteration begins a new listing.
+
+    A range of keys has all versions of each of its keys. As for
+    `careflow_storage.FileListing`, it needs a server that lists in UTF-8 byte order.
     """
 
     def __init__(
@@ -28,16 +32,21 @@ class VersionListing(Pages[FileVersion]):
         prefix: str,
         max_versions: int | None,
         timeout: float | None = None,
+        *,
+        key_range: KeyRange | None = None,
     ) -> None:
         self._requests = requests
         self._prefix = checked_prefix(prefix)
         self._max_versions = checked_limit(max_versions, "max_versions", "versions")
+        self._range = key_range
         self._timeout = Deadline(timeout).timeout
 
     async def pages(self) -> AsyncIterator[list[FileVersion]]:
         """Yield lists of up to 1000 versions; none for an empty listing."""
         requests = self._requests()
-        pages = version_pages(requests, self._prefix, limit=self._max_versions)
+        pages = version_pages(
+            requests, self._prefix, limit=self._max_versions, key_range=self._range
+        )
         deadline = requests.deadline("list_file_versions", self._timeout)
         async with aclosing(pages):
             while (page := await deadline.wait(anext(pages, None))) is not None:

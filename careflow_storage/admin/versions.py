@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.error_codes import error_from_response
 from careflow_storage._s3.requests.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.requests.key_range import checked_range
 from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.versions import checked_version_id, versions_of_key
@@ -42,11 +43,22 @@ class VersionMethods(AdminMethods):
     """The versions of files: list, erase, restore, purge."""
 
     def list_file_versions(
-        self, prefix: str = "", max_versions: int | None = None, *, timeout: float | None = None
+        self,
+        prefix: str = "",
+        max_versions: int | None = None,
+        *,
+        start_after: str | None = None,
+        until: str | None = None,
+        timeout: float | None = None,
     ) -> VersionListing:
         """List all versions and delete markers. Await the result, or iterate over it.
 
         Sorted by key; within a key the newest comes first. Needs listFiles. 1 request per 1000.
+
+        Args:
+            start_after: List only keys that come after this one; no version of it is listed.
+            until: List no keys that come after this one; all versions of it are listed. The
+                range is as for ``storage.list_files``.
         """
 
         def requests() -> S3Requests:
@@ -54,7 +66,13 @@ class VersionMethods(AdminMethods):
                 return self._context().requests
 
         with self._call("list_file_versions"):
-            return VersionListing(requests, prefix, max_versions, timeout)
+            return VersionListing(
+                requests,
+                prefix,
+                max_versions,
+                timeout,
+                key_range=checked_range(start_after, until),
+            )
 
     async def delete_file_version(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
+from careflow_storage._s3.requests.key_range import KeyRange, RangeReader
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.paging import LoopDetector, checked_limit
 from careflow_storage._s3.xml.documents import ListPage
@@ -20,8 +21,9 @@ PAGE_KEYS = 1000
 class FileListing(Pages[FileInfo]):
     """The files below a prefix, in the server's order.
 
-    B2 and AWS S3 list keys in UTF-8 byte order. SeaweedFS, the embedded server, does not: there
-    ``é`` comes before ``z``.
+    B2 and AWS S3 list keys in UTF-8 byte order. SeaweedFS, the embedded server, does not: a page
+    of its listing has ``é`` before ``z``, and the pages follow its folders, where ``a/b`` comes
+    before ``a-b``.
 
     ::
 
@@ -33,6 +35,9 @@ class FileListing(Pages[FileInfo]):
 
     Costs one request per 1000 keys (class C on B2), sent when they are needed. Every iteration
     begins a new listing.
+
+    A range, ``(start_after, until]``, is read from its beginning and to its end only. It needs a
+    server that lists in UTF-8 byte order: any page in another order raises `ServerResponseError`.
     """
 
     def __init__(
@@ -41,17 +46,21 @@ class FileListing(Pages[FileInfo]):
         prefix: str,
         max_keys: int | None,
         timeout: float | None = None,
+        *,
+        key_range: KeyRange | None = None,
     ) -> None:
         self._requests = requests
         self._prefix = checked_prefix(prefix)
         self._max_keys = checked_limit(max_keys, "max_keys", "files")
+        self._range = key_range
         self._timeout = Deadline(timeout).timeout
 
     async def pages(self) -> AsyncIterator[list[FileInfo]]:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
         deadline = requests.deadline("list_files", self._timeout)
-        async with aclosing(_pages(requests, self._prefix, max_keys=self._max_keys)) as pages:
+        found = _pages(requests, self._prefix, max_keys=self._max_keys, key_range=self._range)
+        async with aclosing(found) as pages:
             while (page := await deadline.wait(anext(pages, None))) is not None:
                 if page.files:
                     yield page.files
@@ -120,25 +129,36 @@ async def _pages(
     *,
     delimiter: str | None = None,
     max_keys: int | None = None,
+    key_range: KeyRange | None = None,
 ) -> AsyncGenerator[ListPage]:
     """Request one page after another, and yield each that is correct."""
-    left, token = max_keys, None
+    left, token, start_after, reader = max_keys, None, None, None
+    if key_range is not None:
+        key_range = key_range.within(prefix)
+        if key_range is None:
+            return
+        start_after = key_range.after
+        reader = RangeReader(key_range, "ListObjectsV2")
     loops = LoopDetector("ListObjectsV2", requests.bucket)
     while True:
         wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)
         page = await requests.list_objects(
-            prefix, delimiter=delimiter, max_keys=wanted, token=token
+            prefix, delimiter=delimiter, max_keys=wanted, token=token, start_after=start_after
         )
         _check_page(page, prefix, delimiter)
         last = page.files[-1].key if page.files else None
         folder = page.common_prefixes[-1] if page.common_prefixes else None
+        if reader is not None:
+            page.files[:] = page.files[reader.take([file.key for file in page.files])]
         if left is not None:
             left -= len(page.files)
             del page.files[wanted:]
         yield page
         if page.next_token is None or (left is not None and left <= 0):
             return
-        token = page.next_token
+        if reader is not None and reader.ended:
+            return
+        token, start_after = page.next_token, None
         loops.check(token, last, folder)
 
 

@@ -376,8 +376,12 @@ class S3Requests:
         delimiter: str | None = None,
         max_keys: int = 1000,
         token: str | None = None,
+        start_after: str | None = None,
     ) -> documents.ListPage:
-        """List one page of at most 1000 keys and common prefixes, each in UTF-8 byte order."""
+        """List one page of at most 1000 keys and common prefixes, each in UTF-8 byte order.
+
+        ``start_after`` is for the first page, ``token`` for all others.
+        """
         params = {
             "encoding-type": "url",
             "list-type": "2",
@@ -388,6 +392,8 @@ class S3Requests:
             params["delimiter"] = delimiter
         if token is not None:
             params["continuation-token"] = token
+        if start_after is not None:
+            params["start-after"] = start_after
         page = await self._transport.send(
             Request("ListObjectsV2", "GET", None, canonical_query(params)),
             lambda response: documents.parse_listing(response.body),
@@ -401,7 +407,7 @@ class S3Requests:
         """List one page of at most 1000 versions and delete markers.
 
         By key in UTF-8 byte order, within a key the newest first. ``after`` is the
-        ``next_position`` of the page before.
+        ``next_position`` of the page before, or a key without a version to start after.
         """
         params = {
             "encoding-type": "url",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from careflow_storage._s3.requests.key_range import KeyRange, RangeReader
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.paging import LoopDetector
 from careflow_storage.errors import InvalidInputError, ServerResponseError
@@ -16,7 +17,11 @@ _LONGEST_VERSION_ID = 1024
 
 
 async def version_pages(
-    requests: S3Requests, prefix: str, *, limit: int | None = None
+    requests: S3Requests,
+    prefix: str,
+    *,
+    limit: int | None = None,
+    key_range: KeyRange | None = None,
 ) -> AsyncGenerator[list[FileVersion]]:
     """Yield the versions and delete markers of all keys with this prefix, in lists of up to 1000.
 
@@ -25,28 +30,40 @@ async def version_pages(
 
     Args:
         limit: The most to list; None for all.
+        key_range: Lists all versions of the keys in this range.
 
     Raises:
         ServerResponseError: A page is malformed, leads in a circle, or has other keys than
-            were asked for.
+            were asked for; or a range is asked for, and the keys are not in order.
     """
     left = limit
     position: tuple[str, str | None] | None = None
+    reader: RangeReader | None = None
+    if key_range is not None:
+        key_range = key_range.within(prefix)
+        if key_range is None:
+            return
+        # Without a version, it stands for all versions of this key.
+        position = None if key_range.after is None else (key_range.after, None)
+        reader = RangeReader(key_range, "ListObjectVersions", inclusive=True, repeated=True)
     loops = LoopDetector("ListObjectVersions", requests.bucket)
     while left is None or left > 0:
         wanted = PAGE_VERSIONS if left is None else min(PAGE_VERSIONS, left)
         page = await requests.list_versions(prefix, max_keys=wanted, after=position)
-        found = page.versions[:wanted]
         # A caller that erases what is listed must not get keys outside the prefix.
-        for version in found:
+        for version in page.versions:
             if not version.key.startswith(prefix):
                 raise _malformed("it lists keys that do not begin with the prefix", version.key)
+        found = page.versions
+        if reader is not None:
+            found = found[reader.take([version.key for version in found])]
+        found = found[:wanted]
         last = (page.versions[-1].key, page.versions[-1].version_id) if page.versions else None
         if found:
             yield found
         if left is not None:
             left -= len(found)
-        if page.next_position is None:
+        if page.next_position is None or (reader is not None and reader.ended):
             return
         position = page.next_position
         loops.check(position, last)

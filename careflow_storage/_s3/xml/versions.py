@@ -65,8 +65,9 @@ class VersionPage:
 def parse_versions(data: bytes) -> VersionPage:
     """Read the response to ListObjectVersions; 1000 versions take about 3 ms.
 
-    Versions and delete markers come in the order of the document. Servers that write all
-    versions before all delete markers lose the order between them: then it is made anew.
+    Versions and delete markers come in the order of the document. Servers that write all of one
+    kind before all of the other lose the order between them: then it is made anew. The example of
+    B2's "S3 List Object Versions" has the delete markers first.
 
     Raises:
         ServerResponseError: The document is no complete, well-formed listing.
@@ -185,9 +186,12 @@ def _next_position(document: Document, url_encoded: bool) -> Position | None:
 
 
 def _in_order(versions: list[FileVersion]) -> list[FileVersion]:
-    """Merge the delete markers into the versions, if they come after all of them."""
-    first = next((at for at, each in enumerate(versions) if each.delete_marker), 0)
-    if first == 0 or not all(each.delete_marker for each in versions[first:]):
+    """Merge versions and delete markers, if all of one kind come before all of the other."""
+    kinds = [each.delete_marker for each in versions]
+    if all(kinds) or not any(kinds):
+        return versions
+    first = kinds.index(not kinds[0])
+    if kinds[0] in kinds[first:]:
         return versions
     if _place(versions[first - 1]) <= _place(versions[first]):
         return versions

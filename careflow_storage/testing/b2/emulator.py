@@ -82,6 +82,8 @@ class Emulator:
             "UploadPartCopy": self._copy,
             "CompleteMultipartUpload": self._complete,
             "AbortMultipartUpload": self._ask,
+            "ListObjectsV2": self._list_objects,
+            "ListObjectVersions": self._list_versions,
             "ListParts": self._list_parts,
             "ListMultipartUploads": self._list_uploads,
             "GetObjectTagging": lambda _: Response(200, _XML, listings.NO_TAGS),
@@ -318,6 +320,16 @@ class Emulator:
                 400, "InvalidPartOrder", "The list of parts was not in ascending order."
             )
         return self._ask(call)
+
+    def _list_objects(self, call: _Call) -> Response:
+        response = self._ask(call)
+        return replace(response, body=listings.encode_start(response.body, call.target.query))
+
+    def _list_versions(self, call: _Call) -> Response:
+        bucket, query = call.target.bucket, call.target.query
+        if query.get("delimiter"):
+            return self._ask(call)
+        return Response(200, _XML, listings.versions(self._store.stored(bucket), bucket, query))
 
     def _list_parts(self, call: _Call) -> Response:
         body = listings.parts(self._upload(call), call.target.bucket, call.target.query)

@@ -1,15 +1,19 @@
-"""The two listings that moto does not page, or dates incorrectly."""
+"""The listings that moto does not page, or dates, orders or encodes incorrectly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+from xml.sax.saxutils import unescape
 
 from careflow_storage.testing.b2.xml import document, element
 
 if TYPE_CHECKING:
     # This imports moto, which only a started server needs.
     from careflow_storage.testing.b2.store import Upload
+    from careflow_storage.testing.b2.stored import MotoVersion
 
 _MAX_ENTRIES = 1000
 
@@ -60,6 +64,63 @@ def uploads(found: Sequence[Upload], bucket: str, query: Mapping[str, str]) -> b
             f"{element('Initiated', initiated)}</Upload>"
         )
     return document("ListMultipartUploadsResult", content)
+
+
+def versions(found: Iterable[MotoVersion], bucket: str, query: Mapping[str, str]) -> bytes:
+    """Return the body of ListObjectVersions without a delimiter; ``found`` is in its order."""
+    prefix, marker = query.get("prefix", ""), query.get("key-marker", "")
+    version_marker = query.get("version-id-marker", "")
+    limit = min(_number(query.get("max-keys"), _MAX_ENTRIES), _MAX_ENTRIES)
+    encoded = _encoding(query)
+    left = [each for each in found if each.version.name.startswith(prefix)]
+    left = _behind_version(left, marker, version_marker) if marker else left
+    shown, truncated = left[:limit], len(left) > limit
+    content = "".join(_version(each, encoded) for each in shown)
+    if query.get("encoding-type") == "url":
+        content += element("EncodingType", "url")
+    content += element("IsTruncated", str(truncated).lower())
+    content += element("KeyMarker", encoded(marker)) + element("MaxKeys", limit)
+    content += element("Name", bucket)
+    if truncated and shown:
+        content += element("NextKeyMarker", encoded(shown[-1].version.name))
+        content += element("NextVersionIdMarker", shown[-1].version.version_id)
+    content += element("Prefix", encoded(prefix))
+    content += element("VersionIdMarker", version_marker)
+    return document("ListVersionsResult", content)
+
+
+def _version(found: MotoVersion, encoded: Callable[[str], str]) -> str:
+    version, is_latest, is_marker = found
+    name = "DeleteMarker" if is_marker else "Version"
+    content = "" if is_marker else element("ETag", version.etag)
+    content += element("IsLatest", str(is_latest).lower()) + element("Key", encoded(version.name))
+    content += element("LastModified", version.last_modified_ISO8601)
+    if not is_marker:
+        content += element("Size", version.size) + element("StorageClass", "STANDARD")
+    return f"<{name}>{content}{element('VersionId', version.version_id)}</{name}>"
+
+
+def _behind_version(found: list[MotoVersion], key: str, version_id: str) -> list[MotoVersion]:
+    """Leave out what comes before a version, or before and with all versions of a key."""
+    ids = [(version.name, version.version_id) for version, _, _ in found]
+    if version_id and (key, version_id) in ids:
+        return found[ids.index((key, version_id)) + 1 :]
+    return [each for each in found if each.version.name.encode() > key.encode()]
+
+
+def encode_start(body: bytes, query: Mapping[str, str]) -> bytes:
+    """Percent-encode the key that ListObjectsV2 repeats, which XML may not be able to carry."""
+    if not query.get("start-after") or query.get("encoding-type") != "url":
+        return body
+    return re.sub(
+        "(?s)(?<=<StartAfter>).*?(?=</StartAfter>)",
+        lambda found: quote(unescape(found[0])),
+        body.decode(),
+    ).encode()
+
+
+def _encoding(query: Mapping[str, str]) -> Callable[[str], str]:
+    return quote if query.get("encoding-type") == "url" else str
 
 
 def _behind(found: Sequence[Upload], key: str, upload_id: str) -> list[Upload]:

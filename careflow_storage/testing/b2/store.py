@@ -20,7 +20,7 @@ from moto.s3 import models, responses
 from moto.s3.exceptions import S3ClientError
 
 from careflow_storage.testing.b2.errors import RefusedError, Response
-from careflow_storage.testing.b2.stored import StoredUpload, StoredVersion
+from careflow_storage.testing.b2.stored import MotoVersion, StoredUpload, StoredVersion
 from careflow_storage.testing.proxy.operations import Target
 
 if not hasattr(Request, "from_primitives"):
@@ -245,16 +245,20 @@ class MotoStore:
         }
         return Response(status, kept, content)
 
-    def versions(self, bucket: str, key: str | None) -> list[StoredVersion]:
-        """Describe all versions, by key and then newest first."""
-        found: list[StoredVersion] = []
+    def stored(self, bucket: str) -> Iterator[MotoVersion]:
+        """Yield all versions and delete markers, by key and then newest first."""
         keys = self.backend.get_bucket(bucket).keys
         for name in sorted(keys, key=str.encode):
-            if key in (None, name):
-                newest, *older = reversed(keys.getlist(name))
-                found.append(_described(newest, is_latest=True))
-                found += [_described(version, is_latest=False) for version in older]
-        return found
+            for at, version in enumerate(reversed(keys.getlist(name))):
+                yield MotoVersion(version, at == 0, self.is_marker(version))
+
+    def versions(self, bucket: str, key: str | None) -> list[StoredVersion]:
+        """Describe all versions, by key and then newest first."""
+        return [
+            _described(version, is_latest=is_latest)
+            for version, is_latest, _ in self.stored(bucket)
+            if key in (None, version.name)
+        ]
 
     def described_uploads(self, bucket: str | None) -> list[StoredUpload]:
         """Describe the unfinished multipart uploads, of one bucket or of all."""

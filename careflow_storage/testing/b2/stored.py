@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,14 @@ class StoredVersion:
     body: bytes = field(default=b"", repr=False)
     etag: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
+
+
+class MotoVersion(NamedTuple):
+    """moto's object or delete marker, and its place among the versions of its key."""
+
+    version: Any
+    is_latest: bool
+    is_marker: bool
 
 
 @dataclass(frozen=True, slots=True)
