@@ -151,6 +151,16 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site, strictly; ``nox -s docs -- serve`` shows it while you write."""
+    install(session, "docs")
+    folder = Path(session.create_tmp()).resolve() / "site"
+    command = session.posargs or ("build", "--site-dir", str(folder))
+    # The banner of the theme on the future of mkdocs.
+    session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def stubs(session: nox.Session) -> None:
     """The same program where types-aiobotocore is installed, which types `storage.client()`."""
     install(session, "dev")

@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from careflow_storage.protection import Retention
 
 ChecksumAlgorithm = Literal["md5", "crc32", "sha256"]
+"""An algorithm by which the server checks what it receives."""
 
 
 class Model(BaseModel):

@@ -15,6 +15,7 @@ from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage.errors import InvalidInputError
 
 RetentionMode = Literal["governance", "compliance"]
+"""A key with bypassGovernance can shorten a retention in governance mode, none in compliance."""
 
 
 class CustomerKey:

@@ -12,6 +12,7 @@ from careflow_storage._transfer.tasks import cancellation_as_failure, task_group
 from careflow_storage.models import Progress
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
+"""Called with the progress of a transfer; a function or a coroutine function."""
 
 
 class Meter:

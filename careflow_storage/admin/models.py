@@ -10,7 +10,9 @@ from careflow_storage.models import Model
 from careflow_storage.protection import RetentionMode
 
 CorsMethod: TypeAlias = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+"""A method that a CORS rule can allow."""
 CorsPreset: TypeAlias = Literal["put", "multipart"]
+"""What browsers may do: one PUT for each file, or multipart uploads, too."""
 
 
 class BucketInfo(Model):

@@ -18,6 +18,7 @@ from careflow_storage.storage import BackblazeStorage
 _LONGEST_UPLOAD_ID = 1024
 
 RequestMethod = Literal["PUT", "POST", "GET", "DELETE"]
+"""A method of the S3 requests that a browser sends."""
 
 
 class UploadRequests:

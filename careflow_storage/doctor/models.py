@@ -10,7 +10,9 @@ from pydantic import computed_field
 from careflow_storage.models import Model
 
 Verdict = Literal["pass", "warn", "fail", "skip"]
+"""The result of one check."""
 Group = Literal["settings", "network", "access", "bucket", "live", "end"]
+"""The part of the diagnosis that a check belongs to."""
 
 
 class Finding(Model):

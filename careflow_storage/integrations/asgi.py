@@ -24,8 +24,11 @@ from careflow_storage.errors import InvalidInputError
 
 # Each framework has its own types for these.
 Message = MutableMapping[str, Any]
+"""A message of ASGI's interface."""
 Receive = Callable[[], Awaitable[Any]]
+"""Returns the next ASGI message from the client."""
 Send = Callable[[Any], Awaitable[None]]
+"""Sends an ASGI message to the client."""
 
 _KEY: Final = "careflow_storage.body"
 

@@ -72,6 +72,7 @@ from careflow_storage.outbox.errors import (
 )
 
 MEDIA_TYPE: Final = "application/problem+json"
+"""The media type of problem details (RFC 9457)."""
 
 # Each class of the package is listed. A class of the app's own has the status of its nearest base
 # class. Only the operator can fix the causes of a 5xx. A refused key is the app's, not its

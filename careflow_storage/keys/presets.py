@@ -12,6 +12,7 @@ from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage.errors import InvalidInputError
 
 Preset = Literal["uploader", "analytics", "app", "admin"]
+"""A named set of capabilities for an application key."""
 
 CAPABILITIES: Final = frozenset(
     {

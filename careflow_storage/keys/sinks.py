@@ -18,6 +18,7 @@ from careflow_storage.keys.models import CreatedKey
 T = TypeVar("T")
 
 Deliver = Callable[[CreatedKey], Awaitable[None] | None]
+"""Receives a new application key, and stores it where the applications read it."""
 
 _KEY_ID = "BACKBLAZE_KEY_ID"
 _APPLICATION_KEY = "BACKBLAZE_APPLICATION_KEY"

@@ -15,6 +15,7 @@ from careflow_storage.usage.prices import B2_TODAY, Prices
 from careflow_storage.usage.sizes import decimal_size, money
 
 Watched = Literal["bytes", "monthly_cost", "unfinished_bytes", "hidden_share"]
+"""A figure that `Thresholds` can limit."""
 
 
 class Thresholds(Model):

@@ -18,6 +18,8 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Model
 
 CallClass = Literal["A", "B", "C", "D"]
+"""A class of API calls in Backblaze's price list."""
+
 CALL_CLASSES: tuple[CallClass, ...] = ("A", "B", "C", "D")
 
 

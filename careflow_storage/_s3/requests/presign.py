@@ -25,6 +25,7 @@ _URLS_PER_TURN = 500
 _LONGEST_ROLE = timedelta(hours=12)
 
 SignedMethod = Literal["GET", "PUT", "HEAD", "DELETE"]
+"""A method that a presigned URL can allow."""
 
 
 @dataclass(frozen=True, slots=True)

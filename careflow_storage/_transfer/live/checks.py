@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 OnError = Literal["abort", "keep"]
+"""What happens to a recording that an error cut off: abort the upload, or keep what arrived."""
 
 
 def check_modes(on_error: str, flush_interval: float | None, live_read: bool) -> None:
