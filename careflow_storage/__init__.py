@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     )
     from careflow_storage.options import CommonOptions, IfExists, ObjectOptions
     from careflow_storage.protection import CustomerKey, Encryption, Retention, RetentionMode
+    from careflow_storage.rate_limit import RateLimit
     from careflow_storage.settings import StorageSettings
     from careflow_storage.storage import BackblazeStorage
 else:
@@ -103,6 +104,7 @@ else:
                 "Retention",
                 "RetentionMode",
             ),
+            "careflow_storage.rate_limit": ("RateLimit",),
             "careflow_storage.settings": ("StorageSettings",),
             "careflow_storage.storage": ("BackblazeStorage",),
         },
@@ -157,6 +159,7 @@ __all__ = [
     "Progress",
     "ProgressCallback",
     "PurgeResult",
+    "RateLimit",
     "RecordingCutOff",
     "RecordingWriter",
     "Retention",

@@ -21,6 +21,7 @@ from careflow_storage._transfer.bodies.spool import SharedSpool
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
+from careflow_storage.rate_limit import RateLimit
 
 if TYPE_CHECKING:
     from careflow_storage._s3.session import GivenSession
@@ -32,8 +33,16 @@ logger = logging.getLogger("careflow_storage")
 class Runtime:
     """Opens and closes the resources of a storage, and checks each use of them."""
 
-    def __init__(self, settings: StorageSettings, session: GivenSession | None) -> None:
+    def __init__(
+        self,
+        settings: StorageSettings,
+        session: GivenSession | None,
+        rate: RateLimit | None = None,
+    ) -> None:
+        if rate is None and settings.rate_limit is not None:
+            rate = RateLimit(settings.rate_limit)
         self.settings = settings
+        self._rate = rate
         self._given = session
         self._context: TransferContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -71,13 +80,16 @@ class Runtime:
         if self.missing:
             raise NotConfiguredError(self.missing)
         settings = self.settings
-        session = S3Session(settings, self._given, self.in_flight, self.counter)
+        session = S3Session(settings, self._given, self.in_flight, self.counter, self._rate)
         await session.open()
         if self._closed:
             await session.close()
             raise StorageClosedError("The storage was closed while it was being opened.")
         retry = RetryPolicy(
-            settings.retry_attempts, settings.retry_base_delay, settings.retry_max_delay
+            settings.retry_attempts,
+            settings.retry_base_delay,
+            settings.retry_max_delay,
+            self._rate,
         )
         transport = Transport(session, retry)
         threads = Threads()

@@ -176,6 +176,10 @@ class StorageSettings(BaseSettings):
     """The most seconds before any retry. If the server requests more (``Retry-After``), the error
     is raised at once, with ``retry_after`` set."""
 
+    rate_limit: float | None = Field(default=None, gt=0, le=100_000, allow_inf_nan=False)
+    """The most requests per second, see `RateLimit`. None sends them as fast as the server
+    responds."""
+
     checksum: Literal["md5", "crc32", "sha256"] = "md5"
     """The checksum of every upload, which the server verifies."""
 

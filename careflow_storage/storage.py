@@ -50,6 +50,7 @@ from careflow_storage.models import (
 )
 from careflow_storage.options import CommonOptions, IfExists, ObjectOptions, check_options
 from careflow_storage.protection import check_customer_key, check_encryption
+from careflow_storage.rate_limit import RateLimit
 from careflow_storage.recordings import (
     DEFAULT_MAX_SIZE,
     RecordingClock,
@@ -90,9 +91,11 @@ class BackblazeStorage:
         settings: The bucket and its application key. Default: read from ``BACKBLAZE_*``.
         session: An aioboto3 or aiobotocore session. Its credentials, which may be refreshable,
             replace those of the settings.
+        rate_limit: The most requests per second. Default: ``settings.rate_limit``, by default
+            no limit.
 
     Raises:
-        InvalidInputError: A setting is malformed, or ``session`` has another type. (A boto3
+        InvalidInputError: A setting is malformed, or an argument has another type. (A boto3
             session would block the event loop.)
     """
 
@@ -101,12 +104,18 @@ class BackblazeStorage:
         settings: StorageSettings | None = None,
         *,
         session: GivenSession | None = None,
+        rate_limit: RateLimit | None = None,
     ) -> None:
         check_session(session)
+        if rate_limit is not None and not isinstance(rate_limit, RateLimit):
+            raise InvalidInputError(
+                f"rate_limit must be a RateLimit, not {type(rate_limit).__name__}.",
+                hint="Write rate_limit=RateLimit(per_second=400).",
+            )
         self.settings: StorageSettings = (
             settings if settings is not None else settings_from_environment()
         )
-        self._runtime = Runtime(self.settings, session)
+        self._runtime = Runtime(self.settings, session, rate_limit)
         self._call = self._runtime.call
         self._context = self._runtime.context
         self._clock = RecordingClock()

@@ -1,4 +1,4 @@
-"""Limits the number of requests in flight."""
+"""Limits the number of requests in flight, and those per second."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from careflow_storage.errors import PoolTimeoutError
+from careflow_storage.rate_limit import RateLimit
 
 # A reader that pauses for longer is slower than the connection.
 PAUSE_SECONDS: Final = 0.5
@@ -43,10 +44,13 @@ class Limiter:
     A holder reports that its reader pauses with `pause`. The limiter takes its slot back after
     0.5 s if a request waits for one, the longest pause first, and after 30 s in any case. The
     more requests wait, the sooner it takes slots back.
+
+    With a ``rate``, a request takes its turn there before it waits for a slot.
     """
 
-    def __init__(self, limit: int, timeout: float) -> None:
+    def __init__(self, limit: int, timeout: float, rate: RateLimit | None = None) -> None:
         self.free: int = limit
+        self._rate = rate
         self._limit = limit
         self._timeout = timeout
         # How many more bodies may be in transfer.
@@ -59,14 +63,33 @@ class Limiter:
         self._paused: dict[HolderReference, float] = {}
         self._pause_timer: asyncio.TimerHandle | None = None
 
-    async def acquire(self, *, body: bool = False) -> None:
+    async def acquire(self, *, body: bool = False, first: bool = False) -> None:
         """Wait for a slot and take it; `release` returns it.
 
-        ``body`` is whether a body of any length is transferred meanwhile.
+        ``body`` is whether a body of any length is transferred meanwhile. ``first`` goes ahead
+        of the requests that wait for the rate.
         """
-        if self.free and (self._free_for_bodies or not body):
+        if self._rate is not None:
+            await self._acquire_at_rate(self._rate, body, first)
+        elif self.free and (self._free_for_bodies or not body):
             self._take(body)
-            return
+        else:
+            await self._wait(body)
+
+    async def _acquire_at_rate(self, rate: RateLimit, body: bool, first: bool) -> None:
+        await rate.acquire(first=first)
+        while True:
+            if self.free and (self._free_for_bodies or not body):
+                self._take(body)
+            else:
+                await self._wait(body)
+            if not rate.is_paused:
+                return
+            # The server asked for a pause while this request waited for its slot.
+            self.release(body=body)
+            await rate.resume()
+
+    async def _wait(self, body: bool) -> None:
         loop = asyncio.get_running_loop()
         granted = loop.create_future()
         waiting = self._bodies if body else self._others

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from careflow_storage.errors import ConnectionFailedError, PoolTimeoutError, StorageError
+from careflow_storage.rate_limit import RateLimit
 
 logger = logging.getLogger("careflow_storage")
 
 T = TypeVar("T")
+
+# A server that asks for more will not respond in the time of any job.
+_LONGEST_PAUSE = 3600.0
 
 
 @dataclass(slots=True)
@@ -39,11 +43,14 @@ class RetryPolicy:
         attempts: The most times that a request is sent, the first one included.
         base_delay: The upper bound of the first pause, in seconds.
         max_delay: The upper bound of every pause, in seconds.
+        rate: The rate limit to inform of refusals. A ``Retry-After`` that exceeds ``max_delay``
+            pauses all requests under it, and the refused one is sent again after that.
     """
 
     attempts: int
     base_delay: float
     max_delay: float
+    rate: RateLimit | None = None
 
     async def run(
         self, attempt: Callable[[bool], Awaitable[T]], failures: Failures | None = None
@@ -62,6 +69,9 @@ class RetryPolicy:
                 failures = failures or Failures()
                 failures.count += 1
                 pause = self.pause_after(error, failures.count)
+                if self.rate is not None and self._slow_down(self.rate, error):
+                    # The rate limit holds the next attempt.
+                    pause = None if failures.count >= self.attempts else 0.0
                 if pause is None:
                     raise
                 logger.debug(
@@ -91,3 +101,17 @@ class RetryPolicy:
             return 0.0
         ceiling = min(self.max_delay, self.base_delay * 2.0 ** (number - 1))
         return max(asked, random.uniform(0.0, ceiling))  # noqa: S311 - jitter, not a secret
+
+    def _slow_down(self, rate: RateLimit, error: StorageError) -> bool:
+        """Report a refusal to the rate limit; return whether all requests now pause."""
+        if not error.retryable:
+            return False
+        # B2's 503 "no tomes available" has another code: one vault is busy, at any rate. The
+        # response to HEAD has no code.
+        if error.status == 429 or (error.status == 503 and error.code in (None, "SlowDown")):
+            rate.slow_down()
+        asked = error.retry_after or 0.0
+        if not self.max_delay < asked <= _LONGEST_PAUSE:
+            return False
+        rate.pause(asked)
+        return True

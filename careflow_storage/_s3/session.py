@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client as S3Client
 
+    from careflow_storage.rate_limit import RateLimit
     from careflow_storage.settings import StorageSettings
 
     # In quotes: else pyright, looking for incomplete types, finds an unknown one here.
@@ -97,6 +98,7 @@ class S3Session:
         session: GivenSession | None = None,
         in_flight: InFlight | None = None,
         counter: RequestCounter | None = None,
+        rate: RateLimit | None = None,
     ) -> None:
         if not settings.endpoint or not settings.region or not settings.bucket_name:
             raise NotConfiguredError(missing_settings(settings, session))
@@ -107,7 +109,8 @@ class S3Session:
         self.signer: Signer = Signer(settings.region)
         self.counter: RequestCounter = counter if counter is not None else RequestCounter()
         self.in_flight: InFlight = in_flight if in_flight is not None else InFlight()
-        self.limiter: Limiter = Limiter(settings.max_connections, settings.pool_timeout)
+        self.rate: RateLimit | None = rate
+        self.limiter: Limiter = Limiter(settings.max_connections, settings.pool_timeout, rate)
         self._given = session
         # The credentials of the settings; None if a session provides them.
         self.static_credentials: Credentials | None = (
@@ -293,7 +296,7 @@ class S3Session:
             return await context.__aenter__()
 
         client = asyncio.run(enter())
-        guard_client(client)
+        guard_client(client, self.rate)
         client.meta.events.register("request-created.s3", self._count)
         guard_logs()
         return client

@@ -42,6 +42,7 @@ class Request:
             lost or unreadable, or the server failed while it worked.
         expects: The status of success, for `Transport.send`.
         may_be_unmodified: Whether `Transport.open` also returns a 304, which has no body.
+        urgent: Whether `Transport.send` sends it before all that waits for the rate limit.
     """
 
     operation: str
@@ -57,6 +58,7 @@ class Request:
     unsettled: bool = False
     expects: int = 200
     may_be_unmodified: bool = False
+    urgent: bool = False
 
     @property
     def has_long_body(self) -> bool:
@@ -141,7 +143,7 @@ class Transport:
         before, response, refused = request.attempts, None, False
         try:
             limiter, has_body = self.session.limiter, request.has_long_body
-            await limiter.acquire(body=has_body)
+            await limiter.acquire(body=has_body, first=request.urgent)
             try:
                 target, headers = await self._signed(request)
                 response = await self._round_trip(request, target, headers, fresh)

@@ -10,6 +10,7 @@ from unittest import mock
 
 import moto.s3.models
 
+from careflow_storage.rate_limit import RateLimit
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy.proxy import FaultProxy
@@ -22,7 +23,9 @@ PART = 300 * 1024  # more than one slice of a request body
 async def storage_behind(
     proxy: FaultProxy, settings: StorageSettings, **changes: Any
 ) -> AsyncIterator[BackblazeStorage]:
-    """Open a storage that talks to ``proxy``, with settings changed; two parts move at once."""
+    """Open a storage that talks to ``proxy``, with settings changed; two parts move at once.
+
+    ``limit`` is its `RateLimit`."""
     fields: dict[str, Any] = {
         "endpoint": proxy.url,
         "multipart_threshold": PART,
@@ -30,12 +33,13 @@ async def storage_behind(
         "idle_timeout": 5.0,
         **changes,
     }
+    limit: RateLimit | None = fields.pop("limit", None)
     memory_budget = fields.pop("memory_budget", 4 * PART)
     copy = settings.model_copy(update=fields)
     # Past validation, which knows what real servers allow.
     copy.__dict__.update(part_size=PART, memory_budget=memory_budget)
     with mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1):
-        async with BackblazeStorage(copy) as storage:
+        async with BackblazeStorage(copy, rate_limit=limit) as storage:
             yield storage
 
 

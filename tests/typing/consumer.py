@@ -36,6 +36,7 @@ from careflow_storage import (
     Progress,
     ProgressCallback,
     PurgeResult,
+    RateLimit,
     RecordingCutOff,
     RecordingWriter,
     Retention,
@@ -243,6 +244,17 @@ async def uploads(storage: BackblazeStorage, folder: Path) -> None:
     assert_type(storage.is_configured(), bool)
     assert_type(await storage.initialize(), bool)
     assert_type(storage.request_counts(), dict[str, int])
+    rate_limit = RateLimit(per_second=400, burst=10)
+    rate_limit.per_second = 200.0
+    assert_type(rate_limit.per_second, float)
+    assert_type(rate_limit.burst, int)
+    assert_type(rate_limit.current_per_second, float)
+    assert_type(rate_limit.is_paused, bool)
+    await rate_limit.acquire(first=True)
+    rate_limit.slow_down()
+    rate_limit.pause(1.0)
+    await rate_limit.resume()
+    BackblazeStorage(rate_limit=rate_limit)
     with storage.count_requests() as requests:
         assert_type(requests, Counter[str])
     encryption: Encryption = CustomerKey.generate()

@@ -25,6 +25,7 @@ from careflow_storage.errors import ServerResponseError, StorageError
 
 if TYPE_CHECKING:
     from careflow_storage._http.proxy import Proxy
+    from careflow_storage.rate_limit import RateLimit
     from careflow_storage.settings import StorageSettings
 
 # 10,000 buckets have 8 tags each; each element costs botocore about 200 bytes and more.
@@ -139,21 +140,26 @@ class NoRedirects:
         return await self._http.request(method, **options, allow_redirects=False)
 
 
-def guard_client(client: Any) -> None:
-    """Register what must happen around each call of an aioboto3 S3 client."""
+def guard_client(client: Any, rate: RateLimit | None = None) -> None:
+    """Register what must happen around each call of an aioboto3 S3 client.
+
+    Calls of its user take their turn in ``rate``; the control plane's own have taken theirs.
+    """
     events = client.meta.events
     # With Expect a silent server is waited for without any timeout.
     events.register_last("before-call.s3", _drop_expect)
     events.register_last("before-parameter-build.s3", _stay_in_region)
     events.register_first("before-parse.s3.*", check_success)
-    _scrub_refusals(client)
+    _scrub_refusals(client, rate)
 
 
-def _scrub_refusals(client: Any) -> None:
+def _scrub_refusals(client: Any, rate: RateLimit | None) -> None:
     """Let what is refused in here leave the client without the request in its traceback."""
     call = client._make_api_call
 
     async def scrubbed(operation_name: str, arguments: dict[str, Any]) -> Any:
+        if rate is not None and not is_own_call():
+            await rate.acquire()
         try:
             return await call(operation_name, arguments)
         except StorageError as error:

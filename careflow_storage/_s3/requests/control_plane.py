@@ -59,7 +59,7 @@ class ControlPlane:
         self._retry = retry
         self._idle_timeout = session.settings.idle_timeout
         limit = min(_CALLS_AT_ONCE, session.settings.max_connections)
-        self._limiter = Limiter(limit, session.settings.pool_timeout)
+        self._limiter = Limiter(limit, session.settings.pool_timeout, session.rate)
 
     async def prepare(self) -> None:
         """Load the client, which takes a second the first time; no request is sent."""

@@ -139,7 +139,7 @@ class MultipartRequests:
         """Drop a multipart upload and the parts stored so far."""
         query = canonical_query({"uploadId": upload_id})
         await self._transport.send(
-            Request("AbortMultipartUpload", "DELETE", key, query, expects=204),
+            Request("AbortMultipartUpload", "DELETE", key, query, expects=204, urgent=True),
             lambda response: None,
         )
 
