@@ -17,6 +17,7 @@ from careflow_storage._lazy import lazy_exports
 from careflow_storage.jobs.errors import JobError, JobVersionError, NoSuchJobError, WorkerLostError
 
 if TYPE_CHECKING:
+    from careflow_storage.jobs.engines.local import LocalEngine
     from careflow_storage.jobs.engines.protocol import Engine
     from careflow_storage.jobs.models import (
         AnyJob,
@@ -31,24 +32,30 @@ if TYPE_CHECKING:
     from careflow_storage.jobs.results import (
         JobProgress,
         JobProgressCallback,
+        JobRecord,
         JobReport,
         ObjectError,
         ShardResult,
         ShardTask,
     )
+    from careflow_storage.jobs.run import plan_job, resume_job, run_job
+    from careflow_storage.jobs.stored import list_jobs, show_job
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            f"{__name__}.engines.local": ("LocalEngine",),
             f"{__name__}.engines.protocol": ("Engine",),
             f"{__name__}.models": (
                 *("AnyJob", "CopyJob", "KeyRange", "Location", "MapJob", "PurgeJob"),
                 *("RetainJob", "VerifyJob"),
             ),
             f"{__name__}.results": (
-                *("JobProgress", "JobProgressCallback", "JobReport", "ObjectError"),
-                *("ShardResult", "ShardTask"),
+                *("JobProgress", "JobProgressCallback", "JobRecord", "JobReport"),
+                *("ObjectError", "ShardResult", "ShardTask"),
             ),
+            f"{__name__}.run": ("plan_job", "resume_job", "run_job"),
+            f"{__name__}.stored": ("list_jobs", "show_job"),
         },
     )
 
@@ -59,9 +66,11 @@ __all__ = [
     "JobError",
     "JobProgress",
     "JobProgressCallback",
+    "JobRecord",
     "JobReport",
     "JobVersionError",
     "KeyRange",
+    "LocalEngine",
     "Location",
     "MapJob",
     "NoSuchJobError",
@@ -72,4 +81,9 @@ __all__ = [
     "ShardTask",
     "VerifyJob",
     "WorkerLostError",
+    "list_jobs",
+    "plan_job",
+    "resume_job",
+    "run_job",
+    "show_job",
 ]

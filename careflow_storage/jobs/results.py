@@ -18,7 +18,8 @@ class ShardTask(Model):
     """A part of a job for one worker: a range of keys, or some of the keys of a file in it.
 
     ``rate`` is the worker's share of the job's rate, in requests per second. A ``dry_run`` counts
-    what would be done, and changes and records nothing.
+    what would be done, and changes and records nothing. ``retry_of`` is the ID of a shard whose
+    objects with errors these ``keys`` are.
     """
 
     job: AnyJob
@@ -26,6 +27,7 @@ class ShardTask(Model):
     keys: tuple[str, ...] | None = None
     rate: float | None = None
     dry_run: bool = False
+    retry_of: str | None = None
 
 
 class ObjectError(Model):
@@ -54,12 +56,15 @@ class ShardResult(Model):
     one kind of job has, such as ``versions``. ``oldest`` and ``newest`` are the times at which the
     objects that were worked on had been stored. ``notes`` are sentences about what went well, but
     not as it should, such as a function that blocked the event loop. ``error_file`` is the key of
-    the object with all errors, if there are any; ``errors`` is empty where that file was written.
+    the record with all ``errors``, which the record of the result itself does not repeat.
     ``value_file`` is the key of the object with what the function of a `MapJob` returned.
+    ``retry_of`` is the ID of the shard whose errors this one has tried again.
     """
 
     version: Literal[1] = 1
     job_id: JobId
+    shard_id: str
+    retry_of: str | None = None
     finished: KeyRange
     rest: KeyRange | None = None
     objects: int = 0
@@ -95,21 +100,24 @@ class JobProgress(Model):
 JobProgressCallback = Callable[[JobProgress], Awaitable[None] | None]
 """Called with each `JobProgress`; may be async."""
 
-JobState = Literal["planned", "running", "stopped", "finished"]
+JobState = Literal["planned", "unfinished", "stopped", "finished"]
 
 
 class JobReport(Model):
     """What a job has done so far, all of its runs together.
 
-    ``state`` is ``finished`` when every key was visited, also if some have errors, and
-    ``stopped`` when a resume has more to do. ``planned`` is that of a dry run. ``error_kinds``
-    counts the errors by kind; ``error_files`` are keys in the bucket of the job's records, each
-    with one JSON line per key: a valid ``keys_file`` of another job.
+    ``state`` is ``finished`` when every key was visited, also if some have errors; ``stopped`` when
+    the job ended before, by an error (``stopped_by``) or a cancellation; ``unfinished`` when it is
+    still running or was killed; ``planned`` after a dry run. `resume_job` goes on, and tries
+    objects with errors again. ``error_kinds`` counts the errors by kind; ``error_files`` are keys
+    in the bucket of the job's records, each with one JSON line per key: a valid ``keys_file`` of
+    another job.
     """
 
     version: Literal[1] = 1
     job: AnyJob
     state: JobState
+    stopped_by: str | None = None
     objects: int
     bytes: int
     skipped: int
@@ -122,3 +130,15 @@ class JobReport(Model):
     seconds: float
     started_at: AwareDatetime
     ended_at: AwareDatetime | None
+
+
+class JobRecord(Model):
+    """A job that a bucket has records of.
+
+    ``job`` is None if another version of this package wrote it. ``report`` is None if the job is
+    still running or was killed.
+    """
+
+    job_id: JobId
+    job: AnyJob | None
+    report: JobReport | None

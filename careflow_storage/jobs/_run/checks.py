@@ -1,0 +1,63 @@
+"""Refuses jobs that would harm or make no sense, before the first object."""
+
+from __future__ import annotations
+
+from careflow_storage._endpoint import host_of
+from careflow_storage.errors import AccessDeniedError, InvalidInputError
+from careflow_storage.jobs._records.keys import JOBS_PREFIX, folder_of, is_record
+from careflow_storage.jobs.models import AnyJob, CopyJob, VerifyJob
+from careflow_storage.storage import BackblazeStorage
+
+
+def check_job(job: AnyJob, source: BackblazeStorage, target: BackblazeStorage) -> None:
+    """Check the prefixes of a job. Sends no request.
+
+    Raises:
+        InvalidInputError: The prefix is within the records of a job, or the source and the target
+            overlap.
+    """
+    for prefix in (job.prefix, getattr(job, "target_prefix", None)):
+        if prefix is not None and is_record(prefix):
+            raise InvalidInputError(
+                f"The prefix {prefix!r} is within the records of a job, on which no job works.",
+                hint=f"Choose a prefix that does not begin with {JOBS_PREFIX!r} and a job's ID.",
+            )
+    if isinstance(job, CopyJob | VerifyJob) and _place(source) == _place(target):
+        _check_same_bucket(job)
+
+
+def _place(storage: BackblazeStorage) -> tuple[str, str | None]:
+    return host_of(storage.settings.endpoint or "").lower(), storage.settings.bucket_name
+
+
+def _check_same_bucket(job: CopyJob | VerifyJob) -> None:
+    source, target = job.prefix, job.prefix if job.target_prefix is None else job.target_prefix
+    if source == target:
+        raise InvalidInputError(
+            "The source equals the target: the same bucket and the same prefix.",
+            hint="Pass another location as the target, or a target_prefix.",
+        )
+    if isinstance(job, CopyJob) and (source.startswith(target) or target.startswith(source)):
+        raise InvalidInputError(
+            f"The target {target!r} and the source {source!r} overlap in the same bucket, so the "
+            "job would copy its own copies.",
+            hint="Choose prefixes of which none begins with the other.",
+        )
+
+
+async def check_apart(job: AnyJob, source: BackblazeStorage, target: BackblazeStorage) -> None:
+    """Check that two locations are two buckets, under whatever names. 1 or 2 requests.
+
+    The target holds the job's records by now. If the source does, too, it is the same bucket.
+
+    Raises:
+        InvalidInputError: They are one bucket, and the prefixes overlap.
+    """
+    if not isinstance(job, CopyJob | VerifyJob) or _place(source) == _place(target):
+        return
+    try:
+        same = await source.file_exists(f"{folder_of(job.job_id)}job.json")
+    except AccessDeniedError:
+        return  # a key that may not see the records cannot see the target's bucket
+    if same:
+        _check_same_bucket(job)

@@ -1,0 +1,147 @@
+"""One run of a job, from its first shard to its report."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Sequence
+
+from careflow_storage._uninterrupted import clean_up_to_end
+from careflow_storage.errors import StorageError
+from careflow_storage.jobs._records.records import JobRecords
+from careflow_storage.jobs._run.queue import ShardQueue
+from careflow_storage.jobs._run.ranges import KeySpace, tasks_of_keys, tasks_of_ranges
+from careflow_storage.jobs._run.totals import Totals
+from careflow_storage.jobs._shard.storages import Role
+from careflow_storage.jobs.engines.protocol import Engine
+from careflow_storage.jobs.errors import JobError
+from careflow_storage.jobs.models import AnyJob, KeyRange
+from careflow_storage.jobs.results import JobProgressCallback, JobReport, ShardResult, ShardTask
+from careflow_storage.storage import BackblazeStorage
+
+logger = logging.getLogger("careflow_storage")
+
+_SECONDS_TO_STOP = 5.0
+# This many shards in succession in which the server has refused every object stop the job.
+_REFUSED_SHARDS = 3
+_REFUSED_OBJECTS = 20
+
+
+class JobRun:
+    """Runs what is left of a job on an engine, and keeps its totals.
+
+    Args:
+        totals: What earlier runs have done.
+        keys: The sorted keys of the job's ``keys_file``, if it has one.
+    """
+
+    def __init__(
+        self,
+        job: AnyJob,
+        engine: Engine,
+        totals: Totals,
+        storages: dict[Role, BackblazeStorage],
+        *,
+        keys: Sequence[str] | None,
+        progress: JobProgressCallback | None,
+    ) -> None:
+        self.records = JobRecords(list(storages.values())[-1], job.job_id)
+        self._job = job
+        self._engine = engine
+        self._totals = totals
+        self._keys = keys
+        self._progress = progress
+        self._refused_shards = 0
+        self._space = KeySpace(next(iter(storages.values())), job)
+        self._queue = ShardQueue(
+            engine,
+            job.rate,
+            self._space.split,
+            on_result=self._add,
+            on_progress=self._report_progress,
+        )
+
+    async def plan(self) -> JobReport:
+        """Count what the job would do. Changes and records nothing."""
+        await self._run_shards(dry_run=True)
+        return self._totals.report("planned")
+
+    async def run(self) -> JobReport:
+        """Run to the end; store the report.
+
+        Raises:
+            StorageError: Something that concerns all objects. The report says that the job has
+                stopped.
+        """
+        try:
+            await self._run_shards(dry_run=False)
+        except BaseException as error:
+            error.add_note(f"The job {self._job.job_id} has stopped; resume_job continues it.")
+            await clean_up_to_end(self._save_stopped(error))
+            raise
+        report = self._totals.report("finished")
+        await self.records.save_report(report)
+        return report
+
+    async def _run_shards(self, *, dry_run: bool) -> None:
+        async with self._engine:
+            tasks = await self._tasks()
+            await self._queue.run(task.model_copy(update={"dry_run": dry_run}) for task in tasks)
+            await self._report_progress()
+
+    async def _tasks(self) -> list[ShardTask]:
+        parts = self._totals.unfinished(KeyRange())
+        if self._keys is not None:
+            tasks = tasks_of_keys(self._job, self._keys, parts)
+        else:
+            parts = await self._space.first_parts(parts, self._engine.capacity)
+            tasks = tasks_of_ranges(self._job, parts)
+        for shard_id, result in self._totals.to_retry.items():
+            if result.error_file is not None:
+                keys = [error.key for error in await self.records.load_errors(result.error_file)]
+                tasks.append(
+                    ShardTask(
+                        job=self._job,
+                        range=result.finished,
+                        keys=tuple(sorted(set(keys))),
+                        retry_of=shard_id,
+                    )
+                )
+        return tasks
+
+    def _add(self, result: ShardResult) -> None:
+        self._totals.add(result)
+        refused = (
+            len(result.errors) >= _REFUSED_OBJECTS
+            and result.objects == result.skipped == 0
+            and all(error.status is not None or error.retryable for error in result.errors)
+        )
+        self._refused_shards = self._refused_shards + 1 if refused else 0
+        if self._refused_shards == _REFUSED_SHARDS:
+            last = result.errors[-1]
+            raise JobError(
+                f"The server has refused every object of {_REFUSED_SHARDS} shards in succession. "
+                f"The last error was {last.kind}: {last.message}",
+                key=last.key,
+                code=last.code,
+                status=last.status,
+                retryable=last.retryable,
+                hint="Remove the cause, then resume the job: it tries these objects again.",
+            )
+
+    async def _report_progress(self) -> None:
+        if self._progress is None:
+            return
+        progress = self._totals.progress(self._queue.running, len(self._queue.waiting))
+        result = self._progress(progress)
+        if inspect.isawaitable(result):
+            await result
+
+    async def _save_stopped(self, error: BaseException) -> None:
+        report = self._totals.report("stopped", error)
+        try:
+            async with asyncio.timeout(_SECONDS_TO_STOP):
+                await self.records.save_report(report)
+        except (StorageError, TimeoutError) as second:
+            logger.warning("The report of the job %s was not stored: %s", self._job.job_id, second)

@@ -1,0 +1,84 @@
+"""Divides a job into its first shards, where its keys are."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import islice
+
+from careflow_storage.jobs._planning.splitting import split_rest
+from careflow_storage.jobs._records.keys import folder_of, is_record, job_id_at
+from careflow_storage.jobs._shard.listing import within
+from careflow_storage.jobs.models import AnyJob, KeyRange
+from careflow_storage.jobs.results import ShardTask
+from careflow_storage.storage import BackblazeStorage
+
+# Behind all keys of a folder that a job writes.
+_LAST = "\U0010ffff"
+
+
+class KeySpace:
+    """The keys that a job works on, in the bucket that it lists first."""
+
+    def __init__(self, storage: BackblazeStorage, job: AnyJob) -> None:
+        self._storage = storage
+        self._job = job
+
+    async def split(self, keys: KeyRange, parts: int) -> list[KeyRange]:
+        """Split a range into at most ``parts``, by one-key probes. None is empty."""
+        clipped = within(keys, self._job.prefix)
+        if clipped is None or parts < 2:
+            return [keys]
+        found = await split_rest(clipped, self._first_after, parts)
+        # The ends that the prefix has cut off belong to the first and the last part.
+        found[0] = KeyRange(after=keys.after, until=found[0].until)
+        found[-1] = KeyRange(after=found[-1].after, until=keys.until)
+        return found
+
+    async def first_parts(self, parts: Sequence[KeyRange], wanted: int) -> list[KeyRange]:
+        """Split ranges until each of ``wanted`` workers has one. A small range stays whole."""
+        if not parts or len(parts) >= wanted:
+            return list(parts)
+        each = wanted // len(parts)
+        return [piece for part in parts for piece in await self._divide(part, each)]
+
+    async def _divide(self, part: KeyRange, pieces: int) -> list[KeyRange]:
+        keys = within(part, self._job.prefix)
+        if keys is None or pieces < 2:
+            return [part]
+        limit = min(self._job.shard_keys, 1000)
+        page = await self._storage.list_files(
+            self._job.prefix, limit, start_after=keys.after or "", until=keys.until
+        )
+        return [part] if len(page) < limit else await self.split(part, pieces)
+
+    async def _first_after(self, key: str | None) -> str | None:
+        """Return the first key after another one, but for records of jobs."""
+        after = key or ""
+        while True:
+            found = await self._storage.list_files(self._job.prefix, 1, start_after=after)
+            if not found:
+                return None
+            if not is_record(found[0].key):
+                return found[0].key
+            after = folder_of(job_id_at(found[0].key)) + _LAST
+
+
+def tasks_of_ranges(job: AnyJob, ranges: Sequence[KeyRange]) -> list[ShardTask]:
+    """Return a task for each range."""
+    return [ShardTask(job=job, range=each) for each in ranges]
+
+
+def tasks_of_keys(job: AnyJob, keys: Sequence[str], ranges: Sequence[KeyRange]) -> list[ShardTask]:
+    """Return tasks for the sorted ``keys`` that are in one of the ranges."""
+    tasks: list[ShardTask] = []
+    for each in ranges:
+        first = 0 if each.after is None else bisect_right(keys, each.after)
+        end = len(keys) if each.until is None else bisect_right(keys, each.until)
+        inside, after = iter(keys[first:end]), each.after
+        while chunk := tuple(islice(inside, job.shard_keys)):
+            tasks.append(
+                ShardTask(job=job, range=KeyRange(after=after, until=chunk[-1]), keys=chunk)
+            )
+            after = chunk[-1]
+    return tasks

@@ -1,0 +1,72 @@
+"""What the work on one shard has at hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from careflow_storage._transfer.tasks import task_group
+from careflow_storage.errors import StorageError
+from careflow_storage.jobs._shard.failures import ends_job
+from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.storages import Role
+from careflow_storage.jobs.models import KeyRange
+from careflow_storage.jobs.results import ShardTask
+from careflow_storage.storage import BackblazeStorage
+
+T = TypeVar("T")
+
+
+class Span(NamedTuple):
+    """The keys that a shard is done with, and those of its range that it did not reach."""
+
+    finished: KeyRange
+    rest: KeyRange | None
+
+    @classmethod
+    def up_to(cls, whole: KeyRange, key: str) -> Span:
+        """The shard has ended behind ``key``."""
+        return cls(KeyRange(after=whole.after, until=key), KeyRange(after=key, until=whole.until))
+
+
+@dataclass(frozen=True, slots=True)
+class ShardContext:
+    """A shard's task and ID, the open storages by role, and what was done."""
+
+    task: ShardTask
+    shard_id: str
+    storages: Mapping[Role, BackblazeStorage]
+    slots: asyncio.Semaphore
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def add_error(self, key: str, error: StorageError) -> None:
+        """Add the error of an object to the outcome.
+
+        Raises:
+            StorageError: The same error, if it concerns all objects.
+        """
+        if ends_job(error, any_done=True):
+            raise error
+        self.outcome.add_error(key, error)
+
+    async def for_each(
+        self, items: AsyncGenerator[T], work: Callable[[T], Awaitable[None]]
+    ) -> None:
+        """Call ``work`` with each item, several at once within the worker's limit.
+
+        The first exception ends all. ``items`` is read only as far as the work gets.
+        """
+
+        async def run(item: T) -> None:
+            try:
+                await work(item)
+            finally:
+                self.slots.release()
+
+        async with aclosing(items), task_group() as group:
+            async for item in items:
+                await self.slots.acquire()
+                group.create_task(run(item))

@@ -1,0 +1,147 @@
+"""Copies the objects of a shard that the target lacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+from careflow_storage.errors import PreconditionFailedError, StorageError
+from careflow_storage.jobs._shard.comparison import (
+    SOURCE_ETAG,
+    Likeness,
+    compare,
+    is_plain,
+    is_stamped,
+)
+from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.given_keys import each_of, pair_of
+from careflow_storage.jobs._shard.listing import KeyMap, Pair, side_by_side
+from careflow_storage.jobs.models import CopyJob
+from careflow_storage.jobs.results import ObjectError
+from careflow_storage.models import FileInfo, FileMetadata
+from careflow_storage.protection import Retention
+
+
+async def copy_shard(context: ShardContext) -> Span:
+    """Copy what is missing on the target or differs; count what is there."""
+    job, whole = context.task.job, context.task.range
+    assert isinstance(job, CopyJob)  # noqa: S101 - for type checkers
+    copier = _Copier(context, job)
+    if context.task.keys is not None:
+        await context.for_each(each_of(context.task.keys), copier.copy_key)
+        return Span(whole, None)
+    await context.for_each(copier.pairs_to_copy(), copier.copy_pair)
+    return Span(whole, None) if copier.last is None else Span.up_to(whole, copier.last)
+
+
+class _Copier:
+    """Copies one object after another.
+
+    Attributes:
+        last: The last key, if the shard has reached its limit before the end of its range.
+    """
+
+    def __init__(self, context: ShardContext, job: CopyJob) -> None:
+        self.last: str | None = None
+        self._context = context
+        self._outcome = context.outcome
+        self._names = KeyMap.of(job)
+        self._job = job
+        self._source = context.storages["source"]
+        self._target = context.storages["target"]
+
+    async def pairs_to_copy(self) -> AsyncGenerator[Pair]:
+        """Yield the pairs that a listing does not show to be equal; count the others."""
+        keys = size = 0
+        async with aclosing(side_by_side(self._context, source_only=True)) as pairs:
+            async for pair in pairs:
+                if not self._is_there(pair):
+                    yield pair
+                    size += 0 if pair.source is None else pair.source.size
+                keys += 1
+                if keys == self._job.shard_keys or size >= self._job.shard_bytes:
+                    self.last = pair.key
+                    return
+
+    async def copy_key(self, key: str) -> None:
+        """Copy a given key, unless it is there."""
+        try:
+            pair = await pair_of(self._context, self._names, key)
+        except StorageError as error:
+            self._context.add_error(key, error)
+            return
+        if pair.source is None:
+            text = "The source has no object with this key."
+            self._outcome.errors.append(ObjectError(key=key, kind="NoSuchKeyError", message=text))
+        elif not self._is_there(pair):
+            await self.copy_pair(pair)
+
+    async def copy_pair(self, pair: Pair) -> None:
+        """Copy an object, unless the target's metadata say that it is a copy already."""
+        assert pair.source is not None  # noqa: S101 - pairs of the source only
+        try:
+            if pair.target is not None and not await self._is_wanted(pair, pair.target):
+                self._outcome.skipped += 1
+                return
+            size = pair.source.size if self._context.task.dry_run else await self._copy(pair)
+        except StorageError as error:
+            self._context.add_error(pair.key, error)
+        else:
+            self._outcome.objects += 1
+            self._outcome.bytes += size
+
+    def _is_there(self, pair: Pair) -> bool:
+        if pair.source is None or pair.target is None:
+            return False
+        if compare(pair.source, pair.target) is not Likeness.SAME:
+            return False
+        self._outcome.skipped += 1
+        return True
+
+    async def _is_wanted(self, pair: Pair, target: FileInfo) -> bool:
+        """Whether to replace an object of the target that differs in size or ETag."""
+        assert pair.source is not None  # noqa: S101 - pairs of the source only
+        if pair.source.size == target.size and await is_stamped(
+            self._target, pair.to_key, pair.source
+        ):
+            return False
+        if self._job.if_exists == "error":
+            raise PreconditionFailedError(
+                "The target has a different object under this key.", key=pair.to_key
+            )
+        return self._job.if_exists == "replace"
+
+    async def _copy(self, pair: Pair) -> int:
+        """Copy an object; return its size. 1 GET and 1 PUT, or more for a large object."""
+        job = self._job
+        async with self._source.stream_file(pair.key) as stream:
+            found = stream.metadata
+            await self._target.upload_file(
+                pair.to_key,
+                stream,
+                job.content_type or found.content_type,
+                size=found.size,
+                metadata=self._metadata_of(found),
+                cache_control=job.cache_control or found.cache_control,
+                content_disposition=job.content_disposition or found.content_disposition,
+                encryption=job.encryption,
+                retention=self._retention_of(found),
+                legal_hold=found.legal_hold if job.legal_hold == "keep" else job.legal_hold,
+            )
+        return found.size
+
+    def _metadata_of(self, found: FileMetadata) -> dict[str, str]:
+        metadata = dict(found.metadata if self._job.metadata is None else self._job.metadata)
+        # The ETag of a copy in parts depends on the sizes of its parts.
+        is_large = found.size >= self._target.settings.multipart_threshold
+        if is_large or not is_plain(found.etag):
+            metadata[SOURCE_ETAG] = found.etag
+        return metadata
+
+    def _retention_of(self, found: FileMetadata) -> Retention | None:
+        if self._job.retention != "keep":
+            return self._job.retention
+        retention = found.retention
+        ended = retention is None or retention.retain_until <= datetime.now(UTC)
+        return None if ended else retention

@@ -1,0 +1,155 @@
+"""Runs, plans and resumes jobs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from careflow_storage._executor import in_thread
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.jobs._records.key_files import read_keys
+from careflow_storage.jobs._records.keys import is_record
+from careflow_storage.jobs._records.records import JobRecords
+from careflow_storage.jobs._run.checks import check_apart, check_job
+from careflow_storage.jobs._run.job_run import JobRun
+from careflow_storage.jobs._run.totals import Totals
+from careflow_storage.jobs._shard.storages import Storages
+from careflow_storage.jobs.engines.local import LocalEngine
+from careflow_storage.jobs.engines.protocol import Engine
+from careflow_storage.jobs.models import AnyJob, CopyJob, Location, VerifyJob
+from careflow_storage.jobs.results import JobProgressCallback, JobReport
+from careflow_storage.storage import BackblazeStorage
+
+
+async def run_job(
+    job: AnyJob,
+    *,
+    engine: Engine | None = None,
+    progress: JobProgressCallback | None = None,
+) -> JobReport:
+    """Run a job to its end, and return its report.
+
+    Each shard of about 1000 keys is recorded under ``jobs/{job_id}/`` when it is done. Whatever
+    ends this call, `resume_job` goes on from there: nothing is lost, and nothing is done twice
+    that can be seen to be done. Errors of single objects are in the report, and stop nothing.
+
+    Costs 1 request per 1000 keys to list each location, 1 per shard to record it, what each object
+    needs, and about 10 for the job. Memory does not grow with the number of objects, but for the
+    keys of a ``keys_file``.
+
+    Args:
+        engine: Where the shards run. Default: `LocalEngine`, in this process.
+        progress: Called with `JobProgress` after each shard, and once a second; may be async. An
+            exception that it raises stops the job.
+
+    Raises:
+        InvalidInputError: The job makes no sense, such as a copy onto itself. Nothing was done.
+        NotConfiguredError: Credentials of a location are missing.
+        JobError: The bucket has a job with this ID, or the server refuses all objects.
+        StorageError: Something that concerns all objects, such as wrong credentials. The job has
+            stopped, and can be resumed.
+    """
+    async with Storages() as storages:
+        opened = dict(await storages.of_job(job, job.rate))
+        source, target = next(iter(opened.values())), list(opened.values())[-1]
+        check_job(job, source, target)
+        keys = await _keys_of(job)
+        totals = Totals(job, datetime.now(UTC))
+        with totals.counting(opened):
+            await _begin(job, source, target, keys)
+            run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
+            return await run.run()
+
+
+async def plan_job(
+    job: AnyJob,
+    *,
+    engine: Engine | None = None,
+    progress: JobProgressCallback | None = None,
+) -> JobReport:
+    """Count what a job would do: a dry run, which changes and records nothing.
+
+    ``objects`` and ``bytes`` of the report are those that it would work on. Lists everything that
+    the job would list, at 1 request per 1000 keys. Raises what `run_job` raises.
+    """
+    async with Storages() as storages:
+        opened = dict(await storages.of_job(job, job.rate))
+        check_job(job, next(iter(opened.values())), list(opened.values())[-1])
+        keys = await _keys_of(job)
+        totals = Totals(job, datetime.now(UTC))
+        with totals.counting(opened):
+            run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
+            return await run.plan()
+
+
+async def resume_job(
+    job_id: str,
+    location: Location,
+    *,
+    source: Location | None = None,
+    engine: Engine | None = None,
+    progress: JobProgressCallback | None = None,
+) -> JobReport:
+    """Run what is left of a job, and try its objects with errors again.
+
+    Costs 1 request per shard that is recorded, and what is left of the job. Make sure that no
+    other process still runs the job: both would do the same work.
+
+    Args:
+        location: The bucket with the job's records, which is the target of a copy.
+        source: Replaces the source of a copy or verification, for example because its file of
+            credentials has moved.
+
+    Raises:
+        NoSuchJobError: The bucket has no such job.
+        JobVersionError: Another version of this package has begun it.
+    """
+    async with Storages() as storages:
+        records = JobRecords(await storages.of_records(location), job_id)
+        job, started_at = await records.load_job()
+        job = _moved(job, location, source)
+        opened = dict(await storages.of_job(job, job.rate))
+        check_job(job, next(iter(opened.values())), list(opened.values())[-1])
+        totals = Totals(job, started_at)
+        async for result in records.shards():
+            totals.add(result)
+        totals.continue_from(await records.load_report())
+        with totals.counting(opened):
+            keys = None if job.keys_file is None else await records.load_keys()
+            await records.erase_report()
+            run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
+            return await run.run()
+
+
+async def _begin(
+    job: AnyJob, source: BackblazeStorage, target: BackblazeStorage, keys: list[str] | None
+) -> None:
+    """Record the job, unless it makes no sense."""
+    records = JobRecords(target, job.job_id)
+    await records.save_job(job)
+    try:
+        await check_apart(job, source, target)
+        if keys is not None:
+            await records.save_keys(keys)
+    except BaseException:
+        await records.erase_job()
+        raise
+
+
+async def _keys_of(job: AnyJob) -> list[str] | None:
+    if job.keys_file is None:
+        return None
+    keys = await in_thread(read_keys, job.keys_file)
+    for key in keys:
+        if not key.startswith(job.prefix):
+            raise InvalidInputError(
+                f"keys_file: the key {key!r} does not begin with the prefix {job.prefix!r}."
+            )
+    return [key for key in keys if not is_record(key)]
+
+
+def _moved(job: AnyJob, location: Location, source: Location | None) -> AnyJob:
+    if isinstance(job, CopyJob | VerifyJob):
+        return job.model_copy(update={"target": location, "source": source or job.source})
+    if source is not None:
+        raise InvalidInputError(f"A {job.kind} job has no source.")
+    return job.model_copy(update={"location": location})

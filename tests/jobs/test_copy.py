@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from careflow_storage.jobs import run_job
+from tests.jobs.conftest import MakeEngine
+from tests.support.jobs import Buckets, fill, numbered
+
+
+async def test_copies_everything_below_the_prefix_and_says_how_much(
+    buckets: Buckets, make_engine: MakeEngine
+) -> None:
+    bodies = numbered(23)
+    await fill(buckets.source_storage, bodies | {"other/file": b"stays"})
+
+    report = await run_job(buckets.copy(), engine=make_engine())
+
+    records = await buckets.copies("jobs/")
+    assert await buckets.copies("") == bodies | records
+    assert report.state == "finished"
+    assert (report.objects, report.skipped, report.errors) == (23, 0, 0)
+    assert report.bytes == sum(map(len, bodies.values()))
+    assert report.requests["source"]["GetObject"] == 23
+
+
+async def test_keeps_type_metadata_and_headers_of_downloads(buckets: Buckets) -> None:
+    await buckets.source_storage.upload_file(
+        "recordings/a",
+        b"body",
+        "audio/webm",
+        metadata={"agent": "Zoë", "call": "7"},
+        cache_control="no-store",
+        content_disposition="attachment",
+    )
+
+    await run_job(buckets.copy())
+
+    found = await buckets.target_storage.get_file_metadata("recordings/a")
+    assert found.content_type == "audio/webm"
+    assert found.metadata == {"agent": "Zoë", "call": "7"}
+    assert (found.cache_control, found.content_disposition) == ("no-store", "attachment")
+
+
+async def test_sets_what_the_job_says_in_place_of_what_the_source_has(buckets: Buckets) -> None:
+    await buckets.source_storage.upload_file(
+        "recordings/a", b"body", "audio/webm", metadata={"agent": "Zoë"}, cache_control="no-store"
+    )
+
+    await run_job(
+        buckets.copy(
+            metadata={"moved": "yes"},
+            content_type="audio/ogg",
+            cache_control="private",
+            content_disposition="inline",
+            encryption="SSE-B2",
+        )
+    )
+
+    found = await buckets.target_storage.get_file_metadata("recordings/a")
+    assert (found.content_type, found.metadata) == ("audio/ogg", {"moved": "yes"})
+    assert (found.cache_control, found.content_disposition) == ("private", "inline")
+    assert found.encryption == "SSE-B2"
+
+
+async def test_a_second_job_skips_everything_for_one_listing_of_each_side(buckets: Buckets) -> None:
+    await fill(buckets.source_storage, numbered(40))
+    await run_job(buckets.copy(shard_keys=1000))
+
+    report = await run_job(buckets.copy(shard_keys=1000))
+
+    assert (report.objects, report.skipped) == (0, 40)
+    # One listing of the source finds out whether the keys fit one shard.
+    assert report.requests["source"]["ListObjectsV2"] == 2
+    assert report.requests["target"]["ListObjectsV2"] == 1
+    assert "GetObject" not in report.requests["source"]
