@@ -71,7 +71,7 @@ async def abort_stale(
     ``transfer_concurrency`` at once. An upload that is completed meanwhile is not in the result.
     After a failure the other uploads are still aborted; then the first error is raised.
     """
-    older_than = _checked_age(older_than)
+    older_than = checked_age(older_than)
     prefix = checked_prefix(prefix)
     await context.control.prepare()
     old: list[tuple[IncompleteUpload, datetime]] = []
@@ -222,7 +222,8 @@ def _sent(part: ListedPart) -> SentPart:
     return SentPart(part.size, part.etag, bytes.fromhex(part.etag) if is_md5 else b"")
 
 
-def _checked_age(age: object) -> timedelta:
+def checked_age(age: object) -> timedelta:
+    """Return ``age``; raise `InvalidInputError` unless it is a positive `timedelta`."""
     if not isinstance(age, timedelta) or age <= timedelta():
         raise InvalidInputError(
             f"older_than must be a positive timedelta, not {age!r}.",

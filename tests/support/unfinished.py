@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
-from careflow_storage import StorageSettings
+from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.local.client import SyncClient
 
@@ -23,3 +23,9 @@ async def unfinished_uploads(settings: StorageSettings) -> list[str]:
     )
     assert response.status == 200, response
     return re.findall(r"<UploadId>([^<]+)</UploadId>", response.body.decode())
+
+
+async def begin_upload(storage: BackblazeStorage, key: str) -> None:
+    """Begin a multipart upload and leave it so, as a process that dies does."""
+    client = await storage.client()
+    await client.create_multipart_upload(Bucket=storage.settings.bucket_name, Key=key)
