@@ -1,4 +1,4 @@
-"""Commands that need no account: demo, serve-local."""
+"""Commands that need no account: demo, sample, serve-local."""
 
 from __future__ import annotations
 
@@ -89,6 +89,31 @@ def demo(
         from careflow_storage.cli.actions.demo import run_demo
 
         await run_demo(output, recording=recording, size=size, data_dir=data_dir, local=local)
+
+    run(main, as_json=as_json)
+
+
+@commands.add(
+    section=LOCAL,
+    examples=("careflow-storage sample", "careflow-storage sample call.ogg"),
+)
+def sample(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="The file to write: its name ends in .webm or .ogg."),
+    ] = Path("recording.webm"),
+    as_json: Json = False,
+) -> None:
+    """Write a recording of a few seconds, to try things with.
+
+    Never replaces a file.
+    """
+    from careflow_storage.cli.run import run
+
+    async def main(output: Output) -> None:
+        from careflow_storage.cli.actions.sample import write_sample
+
+        await write_sample(output, path)
 
     run(main, as_json=as_json)
 
