@@ -47,6 +47,12 @@ def _checked_prefix(prefix: str) -> str:
     return prefix
 
 
+def check_job_id(job_id: str) -> None:
+    """Raise `InvalidInputError` unless this is the ID of a job."""
+    if type(job_id) is not str or not _JOB_ID.fullmatch(job_id):
+        raise InvalidInputError(f"job_id must look like 20260131T235959-0123abcd, not {job_id!r}.")
+
+
 JobId = Annotated[str, AfterValidator(_checked_job_id)]
 _Prefix = Annotated[str, AfterValidator(_checked_prefix)]
 

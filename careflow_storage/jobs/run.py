@@ -15,7 +15,7 @@ from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.engines.local import LocalEngine
 from careflow_storage.jobs.engines.protocol import Engine
-from careflow_storage.jobs.models import AnyJob, CopyJob, Location, VerifyJob
+from careflow_storage.jobs.models import AnyJob, CopyJob, Location, VerifyJob, check_job_id
 from careflow_storage.jobs.results import JobProgressCallback, JobReport
 from careflow_storage.storage import BackblazeStorage
 
@@ -103,6 +103,7 @@ async def resume_job(
         NoSuchJobError: The bucket has no such job.
         JobVersionError: Another version of this package has begun it.
     """
+    check_job_id(job_id)
     async with Storages() as storages:
         records = JobRecords(await storages.of_records(location), job_id)
         job, started_at = await records.load_job()

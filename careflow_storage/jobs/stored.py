@@ -10,7 +10,7 @@ from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.concurrently import gather_some
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.errors import JobVersionError, NoSuchJobError
-from careflow_storage.jobs.models import Location
+from careflow_storage.jobs.models import Location, check_job_id
 from careflow_storage.jobs.results import JobRecord, JobReport
 
 
@@ -49,6 +49,7 @@ async def show_job(job_id: str, location: Location) -> JobReport:
         NoSuchJobError: The bucket has no such job.
         JobVersionError: Another version of this package has begun it.
     """
+    check_job_id(job_id)
     async with Storages() as storages:
         records = JobRecords(await storages.of_records(location), job_id)
         job, started_at = await records.load_job()

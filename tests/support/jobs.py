@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from careflow_storage import BackblazeStorage, StorageSettings
-from careflow_storage.jobs import CopyJob, Location, VerifyJob
+from careflow_storage.jobs import CopyJob, JobReport, Location, ObjectError, VerifyJob
 
 
 def location_of(settings: StorageSettings, file: Path) -> Location:
@@ -60,3 +60,11 @@ class Buckets:
         """Return what the target holds below a prefix."""
         files = await self.target_storage.list_files(prefix)
         return {file.key: await self.target_storage.get_file(file.key) for file in files}
+
+
+async def errors_of(storage: BackblazeStorage, report: JobReport) -> list[ObjectError]:
+    """Return the errors in the files of a report, by key."""
+    lines = [
+        line for file in report.error_files for line in (await storage.get_file(file)).splitlines()
+    ]
+    return sorted(map(ObjectError.model_validate_json, lines), key=lambda error: error.key)

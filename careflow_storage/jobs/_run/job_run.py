@@ -23,9 +23,8 @@ from careflow_storage.storage import BackblazeStorage
 logger = logging.getLogger("careflow_storage")
 
 _SECONDS_TO_STOP = 5.0
-# This many shards in succession in which the server has refused every object stop the job.
+# A job stops when the objects of this many shards are refused in succession.
 _REFUSED_SHARDS = 3
-_REFUSED_OBJECTS = 20
 
 
 class JobRun:
@@ -52,7 +51,7 @@ class JobRun:
         self._totals = totals
         self._keys = keys
         self._progress = progress
-        self._refused_shards = 0
+        self._refused = 0
         self._space = KeySpace(next(iter(storages.values())), job)
         self._queue = ShardQueue(
             engine,
@@ -112,16 +111,14 @@ class JobRun:
 
     def _add(self, result: ShardResult) -> None:
         self._totals.add(result)
-        refused = (
-            len(result.errors) >= _REFUSED_OBJECTS
-            and result.objects == result.skipped == 0
-            and all(error.status is not None or error.retryable for error in result.errors)
+        refused = result.objects == result.skipped == 0 and all(
+            error.status is not None or error.retryable for error in result.errors
         )
-        self._refused_shards = self._refused_shards + 1 if refused else 0
-        if self._refused_shards == _REFUSED_SHARDS:
+        self._refused = self._refused + len(result.errors) if refused else 0
+        if self._refused >= _REFUSED_SHARDS * self._job.shard_keys:
             last = result.errors[-1]
             raise JobError(
-                f"The server has refused every object of {_REFUSED_SHARDS} shards in succession. "
+                f"The server has refused {self._refused} objects in succession. "
                 f"The last error was {last.kind}: {last.message}",
                 key=last.key,
                 code=last.code,
