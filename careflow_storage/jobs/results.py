@@ -7,8 +7,12 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
+from careflow_storage.errors import InvalidInputError
+from careflow_storage.jobs._cost import calls_of, cost_of
 from careflow_storage.jobs.models import AnyJob, JobId, KeyRange
 from careflow_storage.models import Model
+from careflow_storage.usage.cost import CostEstimate
+from careflow_storage.usage.prices import B2_TODAY, CallClass, Prices
 
 Requests = dict[str, dict[str, int]]
 """Requests by location (``source``, ``target``, ``location``) and by S3 operation."""
@@ -111,7 +115,15 @@ class JobReport(Model):
     still running or was killed; ``planned`` after a dry run. `resume_job` goes on, and tries
     objects with errors again. ``error_kinds`` counts the errors by kind; ``error_files`` are keys
     in the bucket of the job's records, each with one JSON line per key: a valid ``keys_file`` of
-    another job.
+    another job. ``value_files`` are those with what the function of a `MapJob` returned, as
+    ``key`` and ``value``.
+
+    ``details`` counts what only one kind of job has: ``versions``, ``delete_markers``,
+    ``delete_markers_kept`` and ``locked_versions`` of a purge; ``retentions_set``,
+    ``legal_holds_set`` and ``legal_holds_removed``; ``blocked_loop``, the objects at which a
+    function blocked the event loop. ``oldest`` and ``newest`` are the times at which the objects
+    that were worked on had been stored. ``notes`` are sentences for the reader, at most 20.
+    ``lost`` are the keys of shards that ended several workers, and were left out.
     """
 
     version: Literal[1] = 1
@@ -123,13 +135,48 @@ class JobReport(Model):
     skipped: int
     details: dict[str, int]
     errors: int
+    oldest: AwareDatetime | None = None
+    newest: AwareDatetime | None = None
+    notes: list[str] = Field(default_factory=list)
+    lost: list[KeyRange] = Field(default_factory=list)
     error_kinds: dict[str, int]
     error_files: list[str]
+    value_files: list[str] = Field(default_factory=list)
     requests: Requests
     shards: int
     seconds: float
     started_at: AwareDatetime
     ended_at: AwareDatetime | None
+
+    @property
+    def objects_per_second(self) -> float:
+        """The objects that were worked on, per second."""
+        return self.objects / self.seconds if self.seconds else 0.0
+
+    @property
+    def bytes_per_second(self) -> float:
+        """The bytes that were worked on, per second."""
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    def calls(self) -> dict[CallClass, int]:
+        """Add up the requests at all locations by the classes of Backblaze's prices."""
+        return calls_of(self.requests)
+
+    def cost(self, role: str, prices: Prices = B2_TODAY) -> CostEstimate:
+        """Estimate what the requests and downloads at one location cost, without what is stored.
+
+        Args:
+            role: ``"source"``, ``"target"`` or ``"location"``.
+
+        Raises:
+            InvalidInputError: The job has no such location, or a price is invalid.
+        """
+        roles = ("source", "target") if hasattr(self.job, "source") else ("location",)
+        if role not in roles:
+            raise InvalidInputError(f"role must be one of {', '.join(roles)}, not {role!r}.")
+        reads = self.job.kind == "copy" or (self.job.kind == "verify" and self.job.deep)
+        downloads = reads and (role == "source" or self.job.kind == "verify")
+        return cost_of(self.requests.get(role, {}), self.bytes if downloads else 0, prices)
 
 
 class JobRecord(Model):

@@ -11,6 +11,7 @@ from careflow_storage.jobs._records.keys import is_record
 from careflow_storage.jobs._records.records import JobRecords
 from careflow_storage.jobs._run.checks import check_apart, check_job
 from careflow_storage.jobs._run.job_run import JobRun
+from careflow_storage.jobs._run.prepare import prepared
 from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.engines.local import LocalEngine
@@ -55,6 +56,7 @@ async def run_job(
         keys = await _keys_of(job)
         totals = Totals(job, datetime.now(UTC))
         with totals.counting(opened):
+            job = await prepared(job, target, totals)
             await _begin(job, source, target, keys)
             run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
             return await run.run()
@@ -77,6 +79,7 @@ async def plan_job(
         keys = await _keys_of(job)
         totals = Totals(job, datetime.now(UTC))
         with totals.counting(opened):
+            job = await prepared(job, list(opened.values())[-1], totals)
             run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
             return await run.plan()
 

@@ -14,7 +14,7 @@ from typing import Self
 import hypothesis.strategies as st
 from hypothesis import given
 
-from careflow_storage.jobs import KeyRange, PurgeJob, ShardResult, ShardTask
+from careflow_storage.jobs import KeyRange, PurgeJob, ShardResult, ShardTask, WorkerLostError
 from careflow_storage.jobs._planning.splitting import split_rest
 from careflow_storage.jobs._run.queue import ShardQueue
 from careflow_storage.jobs._run.ranges import tasks_of_keys
@@ -85,8 +85,16 @@ def run(engine: MemoryEngine, tasks: list[ShardTask]) -> None:
     async def no_progress() -> None:
         pass
 
+    async def no_loss(task: ShardTask, error: WorkerLostError) -> list[ShardTask]:
+        raise error
+
     async def main() -> None:
-        queue = ShardQueue(engine, None, split, on_result=lambda _: None, on_progress=no_progress)
+        queue = ShardQueue(
+            *(engine, None, split),
+            on_result=lambda _: None,
+            on_lost=no_loss,
+            on_progress=no_progress,
+        )
         await queue.run(tasks)
 
     try:

@@ -16,7 +16,7 @@ def location_of(settings: StorageSettings, file: Path) -> Location:
     values = settings.model_dump(include=settings.model_fields_set)
     if settings.application_key is not None:
         values["application_key"] = settings.application_key.get_secret_value()
-    lines = [f"BACKBLAZE_{name.upper()}={value}\n" for name, value in values.items()]
+    lines = [f"BACKBLAZE_{name.upper()}={value}\n" for name, value in values.items() if value]
     file.write_text("".join(lines))
     return Location(env_file=file)
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 from pydantic import TypeAdapter
@@ -44,6 +44,7 @@ class JobRecords:
         jobs/{job_id}/keys.json            the keys of its `keys_file`
         jobs/{job_id}/shards/{id}.json     the result of a finished shard
         jobs/{job_id}/errors/{id}.jsonl    the errors of its objects, one on each line
+        jobs/{job_id}/values/{id}.jsonl    what the function of a `MapJob` returned, by key
         jobs/{job_id}/uploads/{id}.json    the keys whose multipart uploads a shard may have begun
         jobs/{job_id}/report.json          the report, when the job has stopped
     """
@@ -114,6 +115,11 @@ class JobRecords:
         """Return the errors in a file of errors."""
         lines = (await self._storage.get_file(key)).splitlines()
         return [parsed(key, _ERROR, line) for line in lines]
+
+    async def save_values(self, shard_id: str, values: Mapping[str, str]) -> str:
+        """Store what a function has returned, JSON by key; return the key of the record."""
+        lines = (f'{{"key":{json.dumps(key)},"value":{value}}}\n' for key, value in values.items())
+        return await self._save(f"values/{shard_id}.jsonl", "".join(lines).encode(), _JSON_LINES)
 
     async def save_shard(self, result: ShardResult) -> None:
         """Store the result of a finished shard."""

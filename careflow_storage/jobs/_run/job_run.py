@@ -8,16 +8,22 @@ import logging
 from collections.abc import Sequence
 
 from careflow_storage._uninterrupted import clean_up_to_end
-from careflow_storage.errors import StorageError
+from careflow_storage.errors import FileLockedError, NoSuchKeyError, StorageError
 from careflow_storage.jobs._records.records import JobRecords
 from careflow_storage.jobs._run.queue import ShardQueue
 from careflow_storage.jobs._run.ranges import KeySpace, tasks_of_keys, tasks_of_ranges
 from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.storages import Role
 from careflow_storage.jobs.engines.protocol import Engine
-from careflow_storage.jobs.errors import JobError
+from careflow_storage.jobs.errors import JobError, WorkerLostError
 from careflow_storage.jobs.models import AnyJob, KeyRange
-from careflow_storage.jobs.results import JobProgressCallback, JobReport, ShardResult, ShardTask
+from careflow_storage.jobs.results import (
+    JobProgressCallback,
+    JobReport,
+    ObjectError,
+    ShardResult,
+    ShardTask,
+)
 from careflow_storage.storage import BackblazeStorage
 
 logger = logging.getLogger("careflow_storage")
@@ -25,6 +31,8 @@ logger = logging.getLogger("careflow_storage")
 _SECONDS_TO_STOP = 5.0
 # A job stops when the objects of this many shards are refused in succession.
 _REFUSED_SHARDS = 3
+# The number of shards in succession, in which workers have died, that stops it, too.
+_LOST_SHARDS = 3
 
 
 class JobRun:
@@ -52,12 +60,15 @@ class JobRun:
         self._keys = keys
         self._progress = progress
         self._refused = 0
+        self._lost: WorkerLostError | None = None
+        self._lost_shards = 0
         self._space = KeySpace(next(iter(storages.values())), job)
         self._queue = ShardQueue(
             engine,
             job.rate,
             self._space.split,
             on_result=self._add,
+            on_lost=self._leave_out,
             on_progress=self._report_progress,
         )
 
@@ -79,7 +90,7 @@ class JobRun:
             error.add_note(f"The job {self._job.job_id} has stopped; resume_job continues it.")
             await clean_up_to_end(self._save_stopped(error))
             raise
-        report = self._totals.report("finished")
+        report = self._totals.report("stopped" if self._lost else "finished", self._lost)
         await self.records.save_report(report)
         return report
 
@@ -109,11 +120,29 @@ class JobRun:
                 )
         return tasks
 
+    async def _leave_out(self, task: ShardTask, error: WorkerLostError) -> list[ShardTask]:
+        """Leave out a shard that no worker survives; return what comes behind it.
+
+        Raises:
+            WorkerLostError: No shard has succeeded in between: the shards are not to blame.
+        """
+        self._lost_shards += 1
+        if self._lost_shards == _LOST_SHARDS:
+            raise error
+        end = None if task.keys is not None else await self._space.end_of_shard(task.range)
+        keys = task.range if end is None else KeyRange(after=task.range.after, until=end)
+        self._lost = error
+        self._totals.add_lost(keys)
+        logger.warning("job %s: a shard is left out: %s", self._job.job_id, error)
+        if end is None:
+            return []
+        rest = KeyRange(after=end, until=task.range.until)
+        return [task.model_copy(update={"range": rest})]
+
     def _add(self, result: ShardResult) -> None:
+        self._lost_shards = 0
         self._totals.add(result)
-        refused = result.objects == result.skipped == 0 and all(
-            error.status is not None or error.retryable for error in result.errors
-        )
+        refused = result.objects == result.skipped == 0 and all(map(_is_refusal, result.errors))
         self._refused = self._refused + len(result.errors) if refused else 0
         if self._refused >= _REFUSED_SHARDS * self._job.shard_keys:
             last = result.errors[-1]
@@ -142,3 +171,10 @@ class JobRun:
                 await self.records.save_report(report)
         except (StorageError, TimeoutError) as second:
             logger.warning("The report of the job %s was not stored: %s", self._job.job_id, second)
+
+
+def _is_refusal(error: ObjectError) -> bool:
+    """Whether the server may refuse all objects for the same reason."""
+    if error.kind in (FileLockedError.__name__, NoSuchKeyError.__name__):
+        return False
+    return error.status is not None or error.retryable

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.jobs.engines.protocol import Engine
+from careflow_storage.jobs.errors import WorkerLostError
 from careflow_storage.jobs.models import KeyRange
 from careflow_storage.jobs.results import ShardResult, ShardTask
 
@@ -27,6 +28,7 @@ class ShardQueue:
     Args:
         rate: The most requests per second at each location, shared among the workers.
         on_result: Called with the result of each shard.
+        on_lost: Called with a shard that no worker survives; returns what is to run in its place.
         on_progress: Called after each result, and once a second.
 
     Attributes:
@@ -41,6 +43,7 @@ class ShardQueue:
         split: Split,
         *,
         on_result: Callable[[ShardResult], None],
+        on_lost: Callable[[ShardTask, WorkerLostError], Awaitable[list[ShardTask]]],
         on_progress: Callable[[], Awaitable[None]],
     ) -> None:
         self.waiting: deque[ShardTask] = deque()
@@ -49,6 +52,7 @@ class ShardQueue:
         self._rate = rate
         self._split = split
         self._on_result = on_result
+        self._on_lost = on_lost
         self._on_progress = on_progress
         # Each ends with the shards that it adds.
         self._tasks: set[asyncio.Task[list[ShardTask]]] = set()
@@ -82,6 +86,8 @@ class ShardQueue:
         rate = None if self._rate is None else self._rate / max(1, self._engine.workers)
         try:
             result = await self._engine.run(task.model_copy(update={"rate": rate}))
+        except WorkerLostError as error:
+            return await self._on_lost(task, error)
         finally:
             self.running -= 1
         self._on_result(result)

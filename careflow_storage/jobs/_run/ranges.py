@@ -35,6 +35,14 @@ class KeySpace:
         found[-1] = KeyRange(after=found[-1].after, until=keys.until)
         return found
 
+    async def end_of_shard(self, keys: KeyRange) -> str | None:
+        """Return the last key of a shard at the beginning of a range; None if it has them all."""
+        limit = self._job.shard_keys
+        page = await self._storage.list_files(
+            self._job.prefix, limit, start_after=keys.after or "", until=keys.until
+        )
+        return page[-1].key if len(page) == limit else None
+
     async def first_parts(self, parts: Sequence[KeyRange], wanted: int) -> list[KeyRange]:
         """Split ranges until each of ``wanted`` workers has one. A small range stays whole."""
         if not parts or len(parts) >= wanted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from careflow_storage.jobs.results import JobProgress, JobReport, JobState, Shar
 from careflow_storage.storage import BackblazeStorage
 
 _SPANS_UNMERGED = 1000
+_MOST_NOTES = 20
 
 
 class Totals:
@@ -26,7 +27,7 @@ class Totals:
 
     def __init__(self, job: AnyJob, started_at: datetime) -> None:
         self.to_retry: dict[str, ShardResult] = {}
-        self._job = job
+        self.job = job
         self._started_at = started_at
         self._spans: list[KeyRange] = []
         self._starts: set[str | None] = set()
@@ -36,6 +37,11 @@ class Totals:
         self._details: Counter[str] = Counter()
         self._requests: dict[Role, Counter[str]] = {}
         self._own_requests: dict[Role, Counter[str]] = {}
+        self._oldest: datetime | None = None
+        self._newest: datetime | None = None
+        self._notes: dict[str, None] = {}
+        self._lost: list[KeyRange] = []
+        self._value_files: list[str] = []
         self._started = time.monotonic()
 
     def add(self, result: ShardResult) -> None:
@@ -60,6 +66,11 @@ class Totals:
         self._bytes += result.bytes
         self._skipped += result.skipped
         self._details.update(result.details)
+        self._oldest = _chosen(self._oldest, result.oldest, min)
+        self._newest = _chosen(self._newest, result.newest, max)
+        self.add_notes(result.notes)
+        if result.value_file is not None:
+            self._value_files.append(result.value_file)
         if result.error_kinds and result.shard_id not in self._retried:
             self.to_retry[result.shard_id] = result.model_copy(update={"errors": []})
 
@@ -71,10 +82,21 @@ class Totals:
                 self._own_requests[role] = scopes.enter_context(storage.count_requests())
             yield
 
+    def add_notes(self, notes: Iterable[str]) -> None:
+        """Add notes to the report, each once."""
+        for note in notes:
+            if len(self._notes) < _MOST_NOTES:
+                self._notes[note] = None
+
+    def add_lost(self, keys: KeyRange) -> None:
+        """Add the keys of a shard that no worker has survived."""
+        self._lost.append(keys)
+
     def continue_from(self, report: JobReport | None) -> None:
         """Take over what only the report of an earlier run has: its time and its requests."""
         if report is not None:
             self._seconds_before = report.seconds
+            self.add_notes(report.notes)
             for role, counts in report.requests.items():
                 self._requests[role] = self._requests.get(role, Counter()) | Counter(counts)
 
@@ -85,7 +107,7 @@ class Totals:
     def progress(self, running: int, waiting: int) -> JobProgress:
         """Return how far the job is."""
         return JobProgress(
-            job_id=self._job.job_id,
+            job_id=self.job.job_id,
             objects=self._objects,
             bytes=self._bytes,
             skipped=self._skipped,
@@ -103,10 +125,10 @@ class Totals:
             role: dict(
                 self._requests.get(role, Counter()) + self._own_requests.get(role, Counter())
             )
-            for role in locations_of(self._job)
+            for role in locations_of(self.job)
         }
         return JobReport(
-            job=self._job,
+            job=self.job,
             state=state,
             stopped_by=None if stopped_by is None else _reason(stopped_by),
             objects=self._objects,
@@ -114,8 +136,13 @@ class Totals:
             skipped=self._skipped,
             details=dict(self._details),
             errors=kinds.total(),
+            oldest=self._oldest,
+            newest=self._newest,
+            notes=list(self._notes),
+            lost=self._lost,
             error_kinds=dict(kinds),
             error_files=[each.error_file for each in self.to_retry.values() if each.error_file],
+            value_files=self._value_files,
             requests=requests,
             shards=self._shards,
             seconds=self._seconds_before + time.monotonic() - self._started,
@@ -133,6 +160,15 @@ class Totals:
         self._spans.append(span)
         if len(self._spans) % _SPANS_UNMERGED == 0:
             self._spans = merge(self._spans)
+
+
+def _chosen(
+    one: datetime | None, other: datetime | None, choose: Callable[[datetime, datetime], datetime]
+) -> datetime | None:
+    """Choose one of two times; None is no time."""
+    if one is None or other is None:
+        return one or other
+    return choose(one, other)
 
 
 def _reason(error: BaseException) -> str:

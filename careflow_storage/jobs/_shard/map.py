@@ -8,43 +8,63 @@ from functools import partial
 from typing import Final
 
 from careflow_storage.errors import StorageError
+from careflow_storage.jobs._records.records import JobRecords
 from careflow_storage.jobs._shard.concurrently import gather_some
-from careflow_storage.jobs._shard.failures import ends_job
-from careflow_storage.jobs._shard.map_functions import MapFunction, as_json, describe
-from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.files import FilesOfShard
+from careflow_storage.jobs._shard.map_functions import MapFunction, as_json, describe, load_function
 from careflow_storage.jobs.models import MapJob
 from careflow_storage.jobs.results import ObjectError
 from careflow_storage.models import FileInfo
-from careflow_storage.storage import BackblazeStorage
 
 BLOCKING_SECONDS: Final = 1.0
 """A function that holds the event loop for longer is noted."""
 
 
-class Mapping:
-    """Calls a function for objects, ``job.concurrency`` at once, and counts.
+async def map_shard(context: ShardContext) -> Span:
+    """Call the job's function for the objects of a shard, and store what it returns."""
+    task, job = context.task, context.task.job
+    assert isinstance(job, MapJob)  # noqa: S101 - for type checkers
+    storage = context.storages["location"]
+    function = await storage._context().threads.run(load_function, job.function)
+    files = FilesOfShard(context)
+    mapping = _Mapping(context, job, function)
+    async for page in files.pages():
+        if task.dry_run:
+            mapping.count(page)
+        else:
+            await gather_some((partial(mapping.call, file) for file in page), job.concurrency)
+    if mapping.values:
+        records = JobRecords(storage, job.job_id)
+        context.outcome.value_file = await records.save_values(context.shard_id, mapping.values)
+    return files.span
+
+
+class _Mapping:
+    """Calls a function for objects, and counts.
 
     Attributes:
         values: What the function returned, as JSON, by key; nothing where it returned None.
     """
 
-    def __init__(
-        self, storage: BackblazeStorage, job: MapJob, function: MapFunction, outcome: Outcome
-    ) -> None:
-        self._storage = storage
+    def __init__(self, context: ShardContext, job: MapJob, function: MapFunction) -> None:
+        self._storage = context.storages["location"]
         self._job = job
         self._function = function
-        self._outcome = outcome
-        self._any_done = False
+        self._context = context
+        self._outcome = context.outcome
         self._slowest = 0.0
         self.values: dict[str, str] = {}
 
-    async def add(self, files: Sequence[FileInfo]) -> None:
-        """Call the function for these objects, and wait for all of them."""
-        work = (partial(self._call, file) for file in files)
-        await gather_some(work, at_once=self._job.concurrency)
+    def count(self, files: Sequence[FileInfo]) -> None:
+        """Count objects as done."""
+        for file in files:
+            self._outcome.objects += 1
+            self._outcome.bytes += file.size
+            self._outcome.note_time(file.last_modified)
 
-    async def _call(self, file: FileInfo) -> None:
+    async def call(self, file: FileInfo) -> None:
+        """Call the function for one object; report what it raises."""
         call = self._function.start(self._storage, file)
         scope = asyncio.timeout(self._job.timeout)
         try:
@@ -53,9 +73,7 @@ class Mapping:
             if value is not None:
                 self.values[file.key] = as_json(value)
         except StorageError as error:
-            if ends_job(error, any_done=self._any_done):
-                raise
-            self._outcome.add_error(file.key, error)
+            self._context.add_error(file.key, error)
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
@@ -64,9 +82,7 @@ class Mapping:
         except (Exception, SystemExit) as error:  # noqa: BLE001
             self._fail(file.key, self._timed_out() if scope.expired() else error)
         else:
-            self._any_done = True
-            self._outcome.objects += 1
-            self._outcome.bytes += file.size
+            self.count([file])
         finally:
             self._note(file.key, call.longest)
 

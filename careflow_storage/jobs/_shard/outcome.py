@@ -20,6 +20,7 @@ class Outcome:
     details: dict[str, int] = field(default_factory=dict)
     errors: list[ObjectError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    value_file: str | None = None
     oldest: datetime | None = None
     newest: datetime | None = None
 

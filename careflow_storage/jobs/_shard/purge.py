@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from careflow_storage._s3.error_codes import error_from_response
-from careflow_storage._s3.requests.deletion import NULL_VERSION, delete_targets, explain_denial
+from careflow_storage._s3.requests.deletion import NULL_VERSION, explain_denial
 from careflow_storage.errors import (
     AccessDeniedError,
     FileLockedError,
@@ -19,13 +19,34 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.jobs._shard.concurrently import gather_some
-from careflow_storage.jobs._shard.outcome import Outcome
-from careflow_storage.jobs.models import PurgeJob
+from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.versions import VersionsInRange, versions_of_keys
+from careflow_storage.jobs.models import KeyRange, PurgeJob
 from careflow_storage.models import DeleteResult, FileVersion
-from careflow_storage.storage import BackblazeStorage
 
 # S3 reports success if the version does not exist; some servers report these errors.
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
+
+
+async def purge_shard(context: ShardContext) -> Span:
+    """Erase the versions of a shard's keys. 2 requests per 1000 versions."""
+    task, job = context.task, context.task.job
+    assert isinstance(job, PurgeJob)  # noqa: S101 - for type checkers
+    storage = context.storages["location"]
+    purge = _Purge(context, job)
+    if task.keys is not None:
+        async for page in versions_of_keys(storage, task.keys, context.add_error):
+            await purge.add(page)
+        rest = None
+    else:
+        listed = VersionsInRange(storage, job.prefix, task.range, job.shard_keys)
+        async for page in listed.pages():
+            await purge.add(page)
+        rest = listed.rest
+    await purge.end()
+    if rest is None:
+        return Span(task.range, None)
+    return Span(KeyRange(after=task.range.after, until=rest.after), rest)
 
 
 @dataclass
@@ -33,29 +54,29 @@ class _Key:
     """What was decided about the versions of a key, which are listed the newest first.
 
     ``marker`` is the newest delete marker that is to be erased. ``stays`` is set if a version
-    stays that is no marker.
+    stays that is no marker, and ``chosen`` if anything is to be erased.
     """
 
     name: str
     marker: FileVersion | None = None
+    chosen: bool = False
     erased: bool = False
     stays: bool = False
 
 
-class Purge:
+class _Purge:
     """Erases the versions that a job chooses, 1000 per request, and counts them.
 
     The newest delete marker of a key is erased last, and only if nothing else of the key stays:
     otherwise a version that is locked, or could not be erased, would become visible again.
     """
 
-    def __init__(
-        self, storage: BackblazeStorage, job: PurgeJob, outcome: Outcome, *, dry_run: bool
-    ) -> None:
-        self._storage = storage
+    def __init__(self, context: ShardContext, job: PurgeJob) -> None:
+        self._storage = context.storages["location"]
         self._job = job
-        self._outcome = outcome
-        self._dry_run = dry_run
+        self._context = context
+        self._outcome = context.outcome
+        self._dry_run = context.task.dry_run
         self._open: _Key | None = None
         self._versions_erased = 0
         self._can_lock: bool | None = None
@@ -68,7 +89,9 @@ class Purge:
             key = keys.setdefault(version.key, _Key(version.key))
             if not self._is_chosen(version):
                 key.stays = key.stays or not version.delete_marker
-            elif version.delete_marker and key.marker is None:
+                continue
+            key.chosen = True
+            if version.delete_marker and key.marker is None:
                 key.marker = version
             else:
                 batch.append(version)
@@ -105,7 +128,7 @@ class Purge:
                 self._outcome.count("delete_markers_kept")
             if key.erased:
                 self._outcome.objects += 1
-            else:
+            elif not key.chosen:
                 self._outcome.skipped += 1
 
     async def _erase(self, batch: Sequence[FileVersion], keys: Mapping[str, _Key]) -> None:
@@ -124,19 +147,16 @@ class Purge:
                 key.stays = True
 
     def _count(self, version: FileVersion) -> None:
-        outcome = self._outcome
         if version.delete_marker:
-            outcome.count("delete_markers")
+            self._outcome.count("delete_markers")
             return
-        outcome.count("versions")
-        outcome.bytes += version.size
-        outcome.note_time(version.last_modified)
+        self._outcome.count("versions")
+        self._outcome.bytes += version.size
+        self._outcome.note_time(version.last_modified)
 
     async def _without_refused(self, batch: Sequence[FileVersion]) -> set[int]:
         """Erase versions; report those that the server refuses to erase, and leave them out."""
-        context = self._storage._context()
-        targets = [(each.key, each.version_id or NULL_VERSION) for each in batch]
-        results = await delete_targets(context.requests, targets)
+        results = await self._storage.admin.delete_file_versions(batch)
         erased, refused = set[int](), list[tuple[FileVersion, DeleteResult]]()
         for version, result in zip(batch, results, strict=True):
             if result.deleted or result.error_code in _GONE:
@@ -170,13 +190,14 @@ class Purge:
         if not isinstance(error, AccessDeniedError):
             return error
         version_id = version.version_id or NULL_VERSION
-        return await explain_denial(requests, version.key, version_id, error)
+        async with self._storage._call("run_job", version.key):
+            return await explain_denial(requests, version.key, version_id, error)
 
     def _report(self, version: FileVersion, error: StorageError) -> None:
         if isinstance(error, FileLockedError):
             self._outcome.count("locked_versions")
         error.message = f"Version {version.version_id or NULL_VERSION}: {error.message}"
-        self._outcome.add_error(version.key, error)
+        self._context.add_error(version.key, error)
 
     async def _without_locked(self, batch: Sequence[FileVersion]) -> set[int]:
         """Find out which versions are locked, and leave those out. 1 HEAD each.

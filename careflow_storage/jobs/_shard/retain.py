@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,12 +15,12 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.jobs._shard.concurrently import gather_some
+from careflow_storage.jobs._shard.context import ShardContext, Span
 from careflow_storage.jobs._shard.failures import ends_job
-from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.files import FilesOfShard
 from careflow_storage.jobs.models import RetainJob
 from careflow_storage.models import FileInfo
 from careflow_storage.protection import Retention
-from careflow_storage.storage import BackblazeStorage
 
 # Servers keep seconds.
 _SAME: Final = timedelta(seconds=1)
@@ -92,34 +91,38 @@ def _text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-class Retaining:
+async def retain_shard(context: ShardContext) -> Span:
+    """Lock the current versions of a shard's objects."""
+    job = context.task.job
+    assert isinstance(job, RetainJob)  # noqa: S101 - for type checkers
+    files = FilesOfShard(context)
+    retaining = _Retaining(context, job)
+    async for page in files.pages():
+        await gather_some(partial(retaining.lock, file) for file in page)
+    return files.span
+
+
+class _Retaining:
     """Sets retention and legal hold, and counts. 1 HEAD per object, 1 request per change."""
 
-    def __init__(
-        self, storage: BackblazeStorage, job: RetainJob, outcome: Outcome, *, dry_run: bool
-    ) -> None:
-        self._storage = storage
+    def __init__(self, context: ShardContext, job: RetainJob) -> None:
+        self._storage = context.storages["location"]
         self._job = job
-        self._outcome = outcome
-        self._dry_run = dry_run
+        self._context = context
+        self._outcome = context.outcome
+        self._dry_run = context.task.dry_run
         self._any_done = False
 
-    async def add(self, files: Sequence[FileInfo]) -> None:
-        """Lock these objects, some at once."""
-        await gather_some(partial(self._lock, file) for file in files)
-
-    async def _lock(self, file: FileInfo) -> None:
+    async def lock(self, file: FileInfo) -> None:
+        """Lock the current version of a file as the job asks for."""
         try:
             change = await self._change(file)
         except StorageError as error:
             if ends_job(error, any_done=self._any_done):
-                raise
-            self._outcome.add_error(file.key, error)
-        else:
-            self._any_done = True
-            self._count(file, change)
-
-    def _count(self, file: FileInfo, change: Change) -> None:
+                raise  # It is the same for all objects.
+            self._context.add_error(file.key, error)
+            return
+        self._any_done = True
         if not change:
             self._outcome.skipped += 1
             return
@@ -129,7 +132,8 @@ class Retaining:
         if change.retention is not None:
             self._outcome.count("retentions_set")
         if change.legal_hold is not None:
-            self._outcome.count("legal_holds_set" if change.legal_hold else "legal_holds_removed")
+            done = "legal_holds_set" if change.legal_hold else "legal_holds_removed"
+            self._outcome.count(done)
 
     async def _change(self, file: FileInfo) -> Change:
         """Set what is to be set on the current version, and return it."""

@@ -50,6 +50,7 @@ async def run_shard(task: ShardTask, storages: Storages) -> ShardResult:
             error_kinds=dict(Counter(error.kind for error in outcome.errors)),
             errors=outcome.errors,
             error_file=error_file,
+            value_file=outcome.value_file,
             requests={role: dict(counted) for role, counted in counts.items()},
             seconds=time.monotonic() - started,
             worker=f"{socket.gethostname()}:{os.getpid()}",
@@ -71,4 +72,14 @@ async def _work(context: ShardContext) -> Span:
         from careflow_storage.jobs._shard.verify import verify_shard
 
         return await verify_shard(context)
-    raise NotImplementedError(kind)
+    if kind == "purge":
+        from careflow_storage.jobs._shard.purge import purge_shard
+
+        return await purge_shard(context)
+    if kind == "retain":
+        from careflow_storage.jobs._shard.retain import retain_shard
+
+        return await retain_shard(context)
+    from careflow_storage.jobs._shard.map import map_shard
+
+    return await map_shard(context)

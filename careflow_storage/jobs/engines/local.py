@@ -1,4 +1,4 @@
-"""`LocalEngine`: runs shards in this process."""
+"""`LocalEngine`: runs shards in this process, or in several processes of this machine."""
 
 from __future__ import annotations
 
@@ -8,37 +8,44 @@ from typing import Self
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.jobs._shard.runner import run_shard
 from careflow_storage.jobs._shard.storages import Storages
+from careflow_storage.jobs.engines._processes.pool import ProcessPool
 from careflow_storage.jobs.results import ShardResult, ShardTask
 
 
 class LocalEngine:
-    """Runs shards in this process, on asyncio.
+    """Runs shards in this process on asyncio, or in several processes of this machine.
 
-    One process copies more small objects than B2 allows requests; see docs/jobs.md.
+    One process copies more small objects than B2 allows requests; see docs/jobs.md. More processes
+    are for functions of a `MapJob` that need the processor.
 
     Args:
-        shards: How many shards run at once. They share the connections of one storage for each
-            location, and work on 64 objects at once together.
+        shards: How many shards run at once in this process. They share the connections of one
+            storage for each location, and work on 64 objects at once together.
+        processes: How many processes to run shards in, one at a time in each. Each has its own
+            connections, and reads the credentials itself. One that dies is replaced, and its shard
+            runs again, three times at most. None: this process.
     """
 
-    def __init__(self, *, shards: int = 4) -> None:
-        if type(shards) is not int or shards < 1:
-            raise InvalidInputError(f"shards must be an int of at least 1, not {shards!r}.")
+    def __init__(self, *, shards: int = 4, processes: int | None = None) -> None:
+        for name, number in (("shards", shards), ("processes", processes)):
+            if number is not None and (type(number) is not int or number < 1):
+                raise InvalidInputError(f"{name} must be an int of at least 1, not {number!r}.")
         self._shards = shards
-        self._storages: Storages | None = None
+        self._processes = processes
+        self._place: _ThisProcess | ProcessPool | None = None
 
     @property
     def capacity(self) -> int:
         """How many shards can run at once."""
-        return self._shards
+        return self._processes or self._shards
 
     @property
     def workers(self) -> int:
-        """One: all shards share the same connections."""
-        return 1
+        """The number of processes. All shards in one share the same connections."""
+        return self._processes or 1
 
     async def __aenter__(self) -> Self:
-        self._storages = Storages()
+        self._place = ProcessPool(self._processes) if self._processes else _ThisProcess()
         return self
 
     async def __aexit__(
@@ -47,12 +54,30 @@ class LocalEngine:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        storages, self._storages = self._storages, None
-        if storages is not None:
-            await storages.close()
+        place, self._place = self._place, None
+        if place is not None:
+            await place.close()
 
     async def run(self, task: ShardTask) -> ShardResult:
-        """Run one shard here."""
-        if self._storages is None:
+        """Run one shard.
+
+        Raises:
+            StorageError: Something that concerns the whole job.
+            WorkerLostError: The shard ended three processes.
+        """
+        if self._place is None:
             raise InvalidInputError("The engine is not open.", hint="run_job opens and closes it.")
+        return await self._place.run(task)
+
+
+class _ThisProcess:
+    """Runs shards in this event loop."""
+
+    def __init__(self) -> None:
+        self._storages = Storages()
+
+    async def run(self, task: ShardTask) -> ShardResult:
         return await run_shard(task, self._storages)
+
+    async def close(self) -> None:
+        await self._storages.close()

@@ -1,0 +1,1 @@
+"""Shards in child processes, for work that needs the processor."""
