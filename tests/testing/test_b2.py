@@ -268,3 +268,13 @@ except careflow_storage.StorageError as error:
     )
     assert finished.stdout.startswith("MissingExtraError(")
     assert "careflow-storage[testing]" in finished.stdout
+
+
+async def test_a_folder_is_listed_while_one_of_its_files_is_visible(b2_server: B2Server) -> None:
+    async with BackblazeStorage(b2_server.settings()) as storage:
+        for key in ("calls/hidden/1", "calls/shown/1", "calls/shown/2", "calls-of-others/1"):
+            await storage.upload_file(key, BODY)
+        await storage.delete_files(["calls/hidden/1", "calls/shown/1"])
+        assert (await storage.list_folder("calls/")).common_prefixes == ["calls/shown/"]
+        await storage.delete_file("calls/shown/2")
+        assert (await storage.list_folder()).common_prefixes == ["calls-of-others/"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -112,6 +113,20 @@ class _Backend(models.S3Backend):
             key._version_id = new_id()
         return key
 
+    def list_objects(
+        self, bucket: models.FakeBucket, prefix: Any, delimiter: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        """List keys and folders; moto also lists folders in which every file is hidden."""
+        keys, folders, *rest = super().list_objects(bucket, prefix, delimiter, *args, **kwargs)
+        if folders:
+            visible = sorted(
+                name
+                for name, key in bucket.keys.items()
+                if not isinstance(key, models.FakeDeleteMarker)
+            )
+            folders = [each for each in folders if _has_prefix(visible, each)]
+        return keys, folders, *rest
+
     def _set_delete_marker(self, bucket_name: str, key_name: str) -> models.FakeDeleteMarker:
         marker = super()._set_delete_marker(bucket_name, key_name)
         marker._version_id = new_id()
@@ -143,6 +158,12 @@ class _Backend(models.S3Backend):
         upload.min_part_size = self.min_part_size
         self.get_bucket(bucket_name).multiparts[upload.id] = upload
         return upload
+
+
+def _has_prefix(names: list[str], prefix: str) -> bool:
+    """Whether one of the sorted names begins with the prefix."""
+    first = bisect_left(names, prefix)
+    return first < len(names) and names[first].startswith(prefix)
 
 
 class MotoStore:
