@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -105,6 +106,12 @@ from careflow_storage.integrations.fastapi import (
     twilio_media,
     uppy_router,
     websocket_audio,
+)
+from careflow_storage.integrations.fsspec import (
+    AsyncReadFile,
+    AsyncWriteFile,
+    CareflowFile,
+    CareflowFileSystem,
 )
 from careflow_storage.integrations.problems import (
     MEDIA_TYPE,
@@ -756,6 +763,41 @@ async def emulator() -> None:
         assert_type(proxy.log, list[Attempt])
         assert_type(proxy.url, str)
         proxy.clear()
+
+
+def file_system(file: CareflowFile) -> None:
+    fs = CareflowFileSystem(env_file="b2.env", bucket_name="calls", listings_expiry_time=60)
+    assert_type(fs.protocol, str)
+    assert_type(fs.root_marker, str)
+    assert_type(fs.blocksize, int)
+    assert_type(fs.loop, asyncio.AbstractEventLoop | None)
+    fs.mv("a", "b", recursive=True)
+    fs.rmdir("a")
+    fs.touch("a")
+    fs.invalidate_cache("a")
+    print(fs.created("a"), fs.modified("a"), fs.checksum("a"), fs.ukey("a"), fs.sign("a"))
+    print(fs.metadata("a"), fs.open("a", "rt", encoding="utf-8").read())
+    print(CareflowFile.DEFAULT_BLOCK_SIZE)
+    assert_type(file.write(b""), int)
+    file.commit()
+    file.discard()
+    file.close()
+    fs.close()
+
+
+async def files_of_coroutines(fs: CareflowFileSystem) -> None:
+    file = await fs.open_async("a", "wb", content_type="text/plain")
+    if isinstance(file, AsyncReadFile):
+        assert_type(await file.read(4), bytes)
+        assert_type(await file.seek(0), int)
+        assert_type((file.path, file.size, file.tell(), file.mode), tuple[str, int, int, str])
+        await file.close()
+    else:
+        assert_type(file, AsyncWriteFile)
+        assert_type(await file.write(b""), int)
+        assert_type(await file.close(), UploadResult | None)
+        await file.discard()
+    await fs.aclose()
 
 
 def names() -> None:

@@ -25,6 +25,7 @@ PACKAGES = [
         ".browser",
         ".doctor",
         ".integrations.fastapi",
+        ".integrations.fsspec",
         ".keys",
         ".local",
         ".media",
@@ -44,6 +45,7 @@ MADE_BY_USERS = {
     "ApplicationKeys",
     "BackblazeStorage",
     "BrowserUploads",
+    "CareflowFileSystem",
     "CustomerKey",
     "LocalServer",
     "Outbox",
@@ -67,7 +69,9 @@ def members(cls: type) -> Iterator[str]:
     """Name the methods and properties of a class that is no model or exception."""
     if issubclass(cls, BaseModel | BaseException | dict):
         return
-    for name in dir(cls):
+    # Not those of other libraries' classes.
+    ours = [each for each in cls.__mro__ if each.__module__.startswith("careflow_storage")]
+    for name in sorted({name for each in ours for name in vars(each)}):
         if not name.startswith("_"):
             yield name
 

@@ -124,7 +124,8 @@ class _Backend(models.S3Backend):
                 for name, key in bucket.keys.items()
                 if not isinstance(key, models.FakeDeleteMarker)
             )
-            folders = [each for each in folders if _has_prefix(visible, each)]
+            shown = [each for each in folders if _has_prefix(visible, each)]
+            return keys, shown, *rest
         return keys, folders, *rest
 
     def _set_delete_marker(self, bucket_name: str, key_name: str) -> models.FakeDeleteMarker:

@@ -1,0 +1,1 @@
+"""The methods of the file system, by subject."""
