@@ -18,8 +18,11 @@ from careflow_storage._s3.requests.deletion import delete_keys
 from careflow_storage._s3.requests.key_range import checked_range
 from careflow_storage._s3.requests.listing import FileListing, FolderListing
 from careflow_storage._s3.requests.presign import Grant, SignedMethod, presign
+from careflow_storage._s3.requests.versions import checked_version_id
 from careflow_storage._s3.session import check_session
 from careflow_storage._transfer.bodies.limits import BodyLimits
+from careflow_storage._transfer.copy_from.copy import CopyTask, copy_from
+from careflow_storage._transfer.copy_from.options import CopyOptions
 from careflow_storage._transfer.download.file import download
 from careflow_storage._transfer.download.reader import FileReader
 from careflow_storage._transfer.download.serve import FileServer, ServedFile
@@ -40,6 +43,7 @@ from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.content_types import DEFAULT_CONTENT_TYPES
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import (
+    ChecksumAlgorithm,
     DeleteResult,
     DownloadResult,
     FileMetadata,
@@ -528,6 +532,116 @@ class BackblazeStorage:
                 progress=progress,
             )
             return result
+
+    async def copy_from(
+        self,
+        other: BackblazeStorage,
+        key: str,
+        to_key: str | None = None,
+        *,
+        version_id: str | None = None,
+        content_type: str | None = None,
+        metadata: dict[str, str] | None = None,
+        cache_control: str | None = None,
+        content_disposition: str | None = None,
+        checksum: ChecksumAlgorithm | None = None,
+        source_encryption: CustomerKey | None = None,
+        encryption: Encryption | None = None,
+        retention: Retention | Literal["keep"] | None = None,
+        legal_hold: bool | Literal["keep"] = False,
+        stamp_source_etag: bool = False,
+        if_exists: IfExists = "replace",
+        resume: bool = False,
+        progress: ProgressCallback | None = None,
+        timeout: float | None = None,
+    ) -> UploadResult:
+        """Copy an object of another storage into this one, verified.
+
+        ::
+
+            async with BackblazeStorage(old) as source, BackblazeStorage(new) as target:
+                await target.copy_from(source, "recordings/CA123/1-call.webm")
+
+        Keeps the content type, the metadata, Cache-Control, Content-Disposition,
+        Content-Encoding, Content-Language, Expires, and the note that a recording was cut off.
+        Copies exactly one version, even if the source is overwritten meanwhile. On any error or
+        cancellation nothing is stored, and the multipart upload is aborted.
+
+        The bytes pass through this process: 1 GET and 1 PUT up to ``multipart_threshold``; above
+        it 1 GET and 1 PUT for each part, ``transfer_concurrency`` at once, and 3 more. Memory:
+        these parts, within the ``memory_budget`` of this storage. If both storages have the same
+        endpoint and application key, the server copies (1 HEAD and 1 copy up to 5 GB), unless
+        it refuses to copy from that bucket, or the object has a customer's key.
+
+        The bytes are verified by the ETag of the source, if that is made of MD5s and, for an
+        object in parts, this package has stored it; always by their number, and by the target.
+
+        Args:
+            other: The open storage that has the source.
+            to_key: The key of the copy; None is ``key``.
+            version_id: An older version of the source; None is the newest.
+            content_type: Replaces that of the source, and so do ``cache_control`` and
+                ``content_disposition``.
+            metadata: Replaces all of the source's own metadata.
+            checksum: See `ObjectOptions`.
+            source_encryption: The customer's key of the source, if it has one.
+            encryption: The encryption of the copy; None is the bucket's default.
+            retention: The lock of the copy; ``"keep"`` is that of the source, if it has not
+                ended. Without readFileRetentions its application key does not see it.
+            legal_hold: ``"keep"`` is that of the source. Needs readFileLegalHolds there.
+            stamp_source_etag: Store the ETag of the source as ``careflow-source-etag`` in the
+                metadata of the copy, which then may exceed 2,048 bytes. A later run can tell by
+                it that the copy is up to date, where the ETags of both differ.
+            if_exists: As for `upload_file`. With ``"return"`` and an existing object the source
+                is not looked at.
+            resume: Whether to continue an interrupted copy of the same version in parts. The
+                parts that the target has are not read again. A failed copy is then not aborted,
+                unless the source is gone or has changed. Not with a `CustomerKey`.
+            progress: As for `upload_file`.
+
+        Raises:
+            NoSuchKeyError: The source, or that version of it, does not exist, or was erased
+                meanwhile. The error's ``bucket`` is that of ``other``.
+            PreconditionFailedError: The key exists, and ``if_exists`` is ``"error"``. Or the
+                source was replaced meanwhile, in a bucket without versions.
+            ChecksumMismatchError: The bytes do not match the ETag of the source.
+            InvalidInputError: An argument is invalid, or the source is the target.
+            StorageError: See `careflow_storage.errors`. ``bucket`` says whose it is.
+        """
+        options = CopyOptions(
+            UploadOptions(
+                content_type=content_type,
+                metadata=metadata,
+                cache_control=cache_control,
+                content_disposition=content_disposition,
+                checksum=checksum,
+                encryption=encryption,
+                if_exists=if_exists,
+                resume=resume,
+                default_checksum=self.settings.checksum,
+            ),
+            retention=retention,
+            legal_hold=legal_hold,
+            stamp=stamp_source_etag or resume,
+        )
+        async with self._call("copy_from", key, timeout):
+            if not isinstance(other, BackblazeStorage):
+                raise InvalidInputError(
+                    f"other must be a BackblazeStorage, not {type(other).__name__}."
+                )
+            check_customer_key(source_encryption, other.settings.endpoint)
+            if version_id is not None:
+                version_id = checked_version_id(version_id)
+            task = CopyTask(
+                target=self._context(),
+                to_key=validate_key(key if to_key is None else to_key),
+                source=other._context(),
+                key=existing_key(key),
+                version_id=version_id,
+                encryption=source_encryption,
+                options=options,
+            )
+            return await copy_from(task, progress)
 
     async def get_signed_url(
         self,

@@ -77,6 +77,10 @@ STORAGE_CALLS: dict[str, tuple[tuple[str, ...], Call]] = {
         lambda storage, key: storage.download_file(key, Path("never-made")),
     ),
     "open_file": (("HeadObject",), lambda storage, key: storage.open_file(key)),
+    "copy_from": (
+        ("HeadObject",),
+        lambda storage, key: storage.copy_from(storage, key, "target"),
+    ),
     "delete_file": (("DeleteObject",), lambda storage, key: storage.delete_file(key)),
     "delete_files": (("DeleteObjects",), lambda storage, key: storage.delete_files([key])),
     "purge_file": (

@@ -168,6 +168,15 @@ class S3Session:
         if self._pool is not None:
             self._pool.abandon()
 
+    def same_account(self, other: S3Session) -> bool:
+        """Whether both have the same endpoint and the same application key."""
+        if self.origin != other.origin:
+            return False
+        mine, others = self.static_credentials, other.static_credentials
+        if mine is None or others is None:
+            return mine is others and self._given is other._given
+        return mine == others
+
     @property
     def tls(self) -> ssl.SSLContext | None:
         """How the server's certificate is verified; None for plain http."""

@@ -26,6 +26,7 @@ class TransferContext:
 
     Attributes:
         living: The IDs of the multipart uploads that this storage is working on.
+        refused_copies: The buckets from which the server has refused to copy.
         turns: Shared by all recordings in progress, so that the event loop runs other tasks every
             few milliseconds, however many recordings write.
     """
@@ -42,3 +43,4 @@ class TransferContext:
     in_flight: InFlight
     living: set[str] = field(default_factory=set)
     turns: Turns = field(default_factory=Turns)
+    refused_copies: set[str] = field(default_factory=set)

@@ -8,25 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.headers.encryption import encryption_headers, key_headers
 from careflow_storage._s3.headers.kept import kept_headers
-from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.control_plane import CopySource
 from careflow_storage._s3.requests.versions import checked_version_id
 from careflow_storage._s3.responses.lengths import part_count
-from careflow_storage._transfer.bodies.checksums import is_md5
-from careflow_storage._transfer.bodies.parts import PartSizes
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage._transfer.copy import Copied, copy
+from careflow_storage._transfer.copy import copy
+from careflow_storage._transfer.copy_checks import copy_marker, verify_copy
 from careflow_storage._transfer.upload.existing import find_existing, refuse_existing
-from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker
 from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.admin.base import AdminMethods
 from careflow_storage.errors import (
-    ChecksumMismatchError,
     InvalidInputError,
     NoSuchKeyError,
     PreconditionFailedError,
-    SizeMismatchError,
     StorageError,
 )
 from careflow_storage.options import IfExists
@@ -41,8 +36,6 @@ else:
 
 _NEEDS = (models,)
 _REPLACE = UploadOptions()
-# The limit of B2's "Add File Information" in buckets that encrypt, as all new ones do.
-_MAX_METADATA_BYTES = 2048
 
 
 class CopyMethods(AdminMethods):
@@ -261,7 +254,7 @@ class CopyOf(NamedTuple):
                 source,
                 target,
                 headers,
-                marker=_marker(self.head, headers),
+                marker=copy_marker(self.head, headers),
                 # B2 implements no conditional writes.
                 unless_exists=not options.replaces and not context.settings.is_b2,
             )
@@ -269,7 +262,7 @@ class CopyOf(NamedTuple):
             # The request names the target, but the missing file is the source.
             error.key = file.key
             raise
-        await _verify(context, self.head, target, copied, encryption)
+        await verify_copy(context, self.head, target, copied, encryption)
         return models.CopyResult(
             source=file.key,
             source_version_id=file.version_id,
@@ -302,57 +295,6 @@ def _existing_copy(source: str, version_id: str | None, head: ObjectHead) -> Cop
         version_id=head.file.version_id,
         parts=part_count(head.file.etag) or 1,
     )
-
-
-def _marker(head: ObjectHead, headers: Mapping[str, str]) -> UploadMarker | None:
-    """Make an upload marker for the copy; None if the server has no room for it.
-
-    It repeats the part sizes of the source. Most servers keep the ETag made of these parts, and
-    downloads are verified by both. Without parts the sizes are 0.
-    """
-    known = UploadMarker.parse(head.upload_marker) if "-" in head.file.etag else None
-    marker = UploadMarker.new(known.sizes if known else PartSizes(0, 0))
-    sent = {**headers, MARKER_HEADER: str(marker)}
-    total = sum(
-        len(name) - len(META_PREFIX) + len(value)
-        for name, value in sent.items()
-        if name.startswith(META_PREFIX)
-    )
-    return marker if total <= _MAX_METADATA_BYTES else None
-
-
-async def _verify(
-    context: TransferContext,
-    source: ObjectHead,
-    target: str,
-    copied: Copied,
-    encryption: Encryption | None,
-) -> None:
-    """Compare the copy with its source: by the ETag, or else by a HEAD.
-
-    Raises:
-        SizeMismatchError: The copy has another size.
-        ChecksumMismatchError: Both ETags are MD5s, and differ.
-    """
-    if copied.stored.etag == source.file.etag:
-        return
-    made = await _head(context, target, copied.stored.version_id, encryption)
-    where = f"The copy (version {copied.stored.version_id}) differs from the source"
-    if made.file.size != source.file.size:
-        raise SizeMismatchError(
-            f"{where}: it has {made.file.size} bytes, not {source.file.size}.",
-            key=target,
-        )
-    md5s = is_md5(source.file.etag, source.headers) and is_md5(made.file.etag, made.headers)
-    if md5s and made.file.etag != source.file.etag:
-        raise ChecksumMismatchError(
-            f"{where}: its MD5 differs.",
-            key=target,
-            hint="Copy again."
-            if copied.stored.version_id is None
-            else f"Copy again; delete_file({target!r}, version_id={copied.stored.version_id!r}) "
-            "erases that version.",
-        )
 
 
 def _check_encryption(context: TransferContext, **given: Encryption | None) -> None:

@@ -531,7 +531,21 @@ async def downloads(storage: BackblazeStorage, folder: Path, key: CustomerKey) -
 
 
 async def listings(storage: BackblazeStorage) -> None:
+    assert_type(
+        await storage.copy_from(
+            storage,
+            "key",
+            "copy",
+            metadata={"a": "b"},
+            retention="keep",
+            legal_hold="keep",
+            if_exists="return",
+            resume=True,
+        ),
+        UploadResult,
+    )
     files = storage.list_files("recordings/", 10)
+    storage.list_files("recordings/", start_after="recordings/a", until="recordings/b")
     assert_type(files, FileListing)
     assert_type(await files, list[FileInfo])
     async for file in files:
@@ -590,6 +604,7 @@ async def versions(admin: StorageAdmin) -> None:
     assert_type(await admin.restore_file("key"), RestoreResult)
     assert_type(await admin.purge_file("key", confirm="key"), PurgeResult)
     assert_type(await admin.purge_files("tests/", dry_run=True), PurgeResult)
+    admin.list_file_versions("recordings/", start_after="recordings/a", until="recordings/b")
     assert_type(await admin.copy_file("key", "copy", metadata={"a": "b"}), CopyResult)
     assert_type(await admin.move_file("key", "moved", if_exists="return"), CopyResult)
     lock = await admin.get_object_lock()

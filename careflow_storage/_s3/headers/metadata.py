@@ -19,6 +19,8 @@ from careflow_storage.errors import InvalidInputError
 UPLOAD_MARKER: Final = "careflow-upload"
 # The name that says, with the value "true", that a recording was cut off before its end.
 PARTIAL_MARKER: Final = "careflow-partial"
+# The name under which a copy has the ETag of its source.
+SOURCE_ETAG: Final = "careflow-source-etag"
 MAX_NAME_BYTES: Final = 50
 # Names and values together. B2 takes 7,000 bytes of unencrypted files, and 2,048 of files in
 # buckets that encrypt (all new ones do) or have object lock. Our marks always have their room,

@@ -313,10 +313,14 @@ class CopySource:
     size: int
     etag: str | None = None
     encryption: Encryption | None = None
+    bucket: str | None = None
 
     def parameters(self, bucket: str) -> dict[str, Any]:
-        """Return the parameters that name it, and the customer's key that it is read with."""
-        named = {"Bucket": bucket, "Key": self.key}
+        """Return the parameters that name it, and the customer's key that it is read with.
+
+        ``bucket`` is that of the copy, and of the source unless it has one of its own.
+        """
+        named = {"Bucket": self.bucket or bucket, "Key": self.key}
         if self.version_id is not None:
             named["VersionId"] = self.version_id
         parameters: dict[str, Any] = {"CopySource": named}

@@ -116,6 +116,13 @@ class FileStream:
             raise self._closed_error("The stream is not open yet.", "Use it with 'async with'.")
         return head.file
 
+    @property
+    def _pinned_head(self) -> ObjectHead:
+        """The head of the first response; the stream is open."""
+        if self._object.head is None:
+            raise RuntimeError("the stream is not open yet")
+        return self._object.head
+
     async def __aenter__(self) -> Self:
         if self._empty:
             await self._deadline.wait(self._object.open_head())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -337,11 +338,18 @@ def _described(version: Any, *, is_latest: bool) -> StoredVersion:
 
 # moto keeps every instance of these alive until it clears them all, ours and others'.
 _TRACKED: tuple[Any, ...] = (models.FakeKey, Upload, models.FakeDeleteMarker, _Bucket)
+# All stores share these lists, each in a thread of its own. Reentrant: an operation has others.
+_tracking = threading.RLock()
 
 
 @contextmanager
 def _unregistered() -> Iterator[None]:
     """Keep new objects out of the lists by which moto keeps them alive and clears them."""
+    with _tracking:
+        yield from _removing_new_ones()
+
+
+def _removing_new_ones() -> Iterator[None]:
     tracked = [cls.instances_tracked for cls in _TRACKED]
     before = [len(instances) for instances in tracked]
     try:
