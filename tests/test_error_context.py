@@ -234,7 +234,8 @@ BAD_INPUT: dict[str, Call] = {
 }
 # These raise nothing that names a method, or take nothing that could be bad.
 WITHOUT_INPUT = {"storage.is_configured", "storage.initialize", "storage.request_counts"} | {
-    "storage.client"
+    "storage.client",
+    "storage.count_requests",
 }
 
 
