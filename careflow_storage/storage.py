@@ -590,8 +590,8 @@ class BackblazeStorage:
                 ended. Without readFileRetentions its application key does not see it.
             legal_hold: ``"keep"`` is that of the source. Needs readFileLegalHolds there.
             stamp_source_etag: Store the ETag of the source as ``careflow-source-etag`` in the
-                metadata of the copy, which then may exceed 2,048 bytes. A later run can tell by
-                it that the copy is up to date, where the ETags of both differ.
+                metadata of the copy, which then may exceed 2,048 bytes. Where the ETags of both
+                differ, it shows that the copy is up to date.
             if_exists: As for `upload_file`. With ``"return"`` and an existing object the source
                 is not looked at.
             resume: Whether to continue an interrupted copy of the same version in parts. The

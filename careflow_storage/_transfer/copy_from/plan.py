@@ -17,7 +17,7 @@ from careflow_storage._transfer.upload.marker import UploadMarker
 
 # AWS's minimum for every part but the last, which is above B2's.
 _SMALLEST_PART_BYTES = 5 * 1024 * 1024
-# A part of up to this fraction more tells sources apart.
+# Parts are up to this fraction larger, by a number that differs between sources.
 _SPREAD = 8
 
 
