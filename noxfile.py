@@ -160,6 +160,12 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
+@nox.session(venv_backend="none")
+def newcomer(session: nox.Session) -> None:
+    """Follow the README and the tutorial literally, in fresh environments and an empty home."""
+    session.run(sys.executable, "-m", "tools.newcomer", *session.posargs, external=True)
+
+
 @nox.session
 def stubs(session: nox.Session) -> None:
     """The same program where types-aiobotocore is installed, which types `storage.client()`."""
