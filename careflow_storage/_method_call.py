@@ -6,6 +6,7 @@ import asyncio
 from types import TracebackType
 
 from careflow_storage._in_flight import InFlight, Running
+from careflow_storage._observer import ObservedCall, Observer
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.redaction import scrub
 from careflow_storage.errors import StorageError
@@ -27,6 +28,8 @@ class MethodCall:
         "_deadline",
         "_in_flight",
         "_method",
+        "_observed",
+        "_observer",
         "_running",
         "_scope",
         "key",
@@ -39,6 +42,7 @@ class MethodCall:
         key: str | None = None,
         timeout: float | None = None,
         in_flight: InFlight | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._method = method
         self._bucket = bucket
@@ -46,6 +50,8 @@ class MethodCall:
         self._scope: asyncio.Timeout | None = None
         self._in_flight = in_flight
         self._running: Running | None = None
+        self._observer = observer
+        self._observed: ObservedCall | None = None
         self._deadline: Deadline | None = None
         if timeout is not None:
             with self:
@@ -71,6 +77,9 @@ class MethodCall:
     async def __aenter__(self) -> None:
         if self._in_flight is not None:
             self._running = self._in_flight.enter()
+        if self._observer is not None:
+            self._observed = self._observer.start_call(self._method, self._bucket, self.key)
+            self._observed.enter()
         if self._deadline is not None:
             self._scope = self._deadline.scope()
             await self._scope.__aenter__()
@@ -84,16 +93,28 @@ class MethodCall:
         if exc is not None:
             scrub(exc)
         try:
-            if self._scope is not None and self._deadline is not None:
-                await self._end_scope(self._deadline, self._scope, exc_type, exc, traceback)
-        finally:
-            running, self._running = self._running, None
-            closed = running.leave(exc) if running is not None else None
-        if closed is not None:
-            self.__exit__(type(closed), closed, None)
-            raise closed from exc
+            try:
+                if self._scope is not None and self._deadline is not None:
+                    await self._end_scope(self._deadline, self._scope, exc_type, exc, traceback)
+            finally:
+                running, self._running = self._running, None
+                closed = running.leave(exc) if running is not None else None
+            if closed is not None:
+                self.__exit__(type(closed), closed, None)
+                raise closed from exc
+        except BaseException as error:
+            self._end_observed(error)
+            raise
         if exc is not None:
             self.__exit__(exc_type, exc, traceback)
+        if self._observed is not None:
+            self._end_observed(exc)
+
+    def _end_observed(self, error: BaseException | None) -> None:
+        observed, self._observed = self._observed, None
+        if observed is not None:
+            observed.leave()
+            observed.end(error, self.key)
 
     async def _end_scope(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._method_call import MethodCall
+from careflow_storage._observer import Observer
 from careflow_storage._s3.request_counter import RequestCounter
 from careflow_storage._s3.requests.control_plane import ControlPlane
 from careflow_storage._s3.requests.multipart import MultipartRequests
@@ -21,6 +22,7 @@ from careflow_storage._transfer.bodies.spool import SharedSpool
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
+from careflow_storage.hooks import Hooks
 from careflow_storage.rate_limit import RateLimit
 
 if TYPE_CHECKING:
@@ -38,11 +40,15 @@ class Runtime:
         settings: StorageSettings,
         session: GivenSession | None,
         rate: RateLimit | None = None,
+        hooks: tuple[Hooks, ...] = (),
     ) -> None:
         if rate is None and settings.rate_limit is not None:
             rate = RateLimit(settings.rate_limit)
         self.settings = settings
         self._rate = rate
+        self.observer: Observer | None = None
+        if hooks:
+            self.observer = Observer(hooks, settings.endpoint or "", settings.bucket_name)
         self._given = session
         self._context: TransferContext | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -80,7 +86,9 @@ class Runtime:
         if self.missing:
             raise NotConfiguredError(self.missing)
         settings = self.settings
-        session = S3Session(settings, self._given, self.in_flight, self.counter, self._rate)
+        session = S3Session(
+            settings, self._given, self.in_flight, self.counter, self._rate, self.observer
+        )
         await session.open()
         if self._closed:
             await session.close()
@@ -90,6 +98,7 @@ class Runtime:
             settings.retry_base_delay,
             settings.retry_max_delay,
             self._rate,
+            self.observer,
         )
         transport = Transport(session, retry)
         threads = Threads()
@@ -109,7 +118,8 @@ class Runtime:
 
     def call(self, method: str, key: str | None = None, timeout: float | None = None) -> MethodCall:
         """Return the `MethodCall` in which one call of the public ``method`` runs."""
-        return MethodCall(method, self.settings.bucket_name, key, timeout, self.in_flight)
+        bucket = self.settings.bucket_name
+        return MethodCall(method, bucket, key, timeout, self.in_flight, self.observer)
 
     def context(self) -> TransferContext:
         """Return the transfer context, after checking the state, the process and the event loop.

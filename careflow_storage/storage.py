@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
+from careflow_storage._observer import checked_hooks
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.requests.deletion import delete_keys
@@ -42,6 +43,7 @@ from careflow_storage._transfer.upload.signed import sign_upload
 from careflow_storage._transfer.upload.upload import upload
 from careflow_storage.content_types import DEFAULT_CONTENT_TYPES
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.hooks import Hooks
 from careflow_storage.models import (
     ChecksumAlgorithm,
     DeleteResult,
@@ -97,6 +99,8 @@ class BackblazeStorage:
             replace those of the settings.
         rate_limit: The most requests per second. Default: ``settings.rate_limit``, by default
             no limit.
+        hooks: Objects whose methods are called for each call and request, see
+            `careflow_storage.hooks.Hooks`.
 
     Raises:
         InvalidInputError: A setting is malformed, or an argument has another type. (A boto3
@@ -109,6 +113,7 @@ class BackblazeStorage:
         *,
         session: GivenSession | None = None,
         rate_limit: RateLimit | None = None,
+        hooks: Iterable[Hooks] = (),
     ) -> None:
         check_session(session)
         if rate_limit is not None and not isinstance(rate_limit, RateLimit):
@@ -119,7 +124,7 @@ class BackblazeStorage:
         self.settings: StorageSettings = (
             settings if settings is not None else settings_from_environment()
         )
-        self._runtime = Runtime(self.settings, session, rate_limit)
+        self._runtime = Runtime(self.settings, session, rate_limit, checked_hooks(hooks))
         self._call = self._runtime.call
         self._context = self._runtime.context
         self._clock = RecordingClock()

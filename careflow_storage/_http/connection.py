@@ -78,6 +78,11 @@ class Connection(HttpProtocol):
         self._sent_all = position == body.size
 
     @property
+    def unread(self) -> int | None:
+        """The bytes of the response's body that were not read yet; None if unknown."""
+        return self._incoming.left
+
+    @property
     def complete(self) -> bool:
         """Whether the whole response was read."""
         if self._incoming.left is None:

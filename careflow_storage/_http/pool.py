@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -41,6 +41,8 @@ class Pool:
         connect_timeout: Seconds for TCP, TLS and the proxy together.
         proxy: The proxy to connect through.
         proxy_tls: For an https proxy.
+        on_change: Called with the number of connections in use and of idle ones, when they may
+            have changed.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Pool:
         limit: int = sys.maxsize,
         proxy: Proxy | None = None,
         proxy_tls: ssl.SSLContext | None = None,
+        on_change: Callable[[int, int], None] | None = None,
     ) -> None:
         self._host, self._port = _host_and_port(origin)
         self._tls = tls
@@ -63,6 +66,7 @@ class Pool:
         self._limit = limit
         self._proxy = proxy
         self._proxy_tls = proxy_tls
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._connector = Connector(
@@ -98,6 +102,8 @@ class Pool:
         while self._idle:
             connection = self._idle.pop()
             if connection.idle_since > limit and connection.is_quiet():
+                if self._on_change is not None:
+                    self._report(self._on_change)
                 return connection
             connection.abort()
         return None
@@ -107,6 +113,8 @@ class Pool:
         if connection.finish() and not self._closed:
             connection.idle_since = self._loop.time()
             self._idle.append(connection)
+            if self._on_change is not None:
+                self._report(self._on_change)
         else:
             connection.abort()
 
@@ -179,6 +187,8 @@ class Pool:
             self._beginning -= 1
         if connection.transport is not None:
             self._all.add(connection)
+            if self._on_change is not None:
+                self._report(self._on_change)
         try:
             if proxy is not None:
                 await self._pass_proxy(connection, proxy)
@@ -214,8 +224,14 @@ class Pool:
 
     def _lost(self, connection: Connection) -> None:
         self._all.discard(connection)
+        if self._on_change is not None:
+            self._report(self._on_change)
         if not self._all and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
+
+    def _report(self, on_change: Callable[[int, int], None]) -> None:
+        idle = sum(connection in self._all for connection in self._idle)
+        on_change(len(self._all) - idle, idle)
 
     def _refuse_closed(self) -> None:
         if self._closed:

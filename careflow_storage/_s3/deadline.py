@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from careflow_storage._in_flight import InFlight
+from careflow_storage._observer import ObservedCall, Observer
 from careflow_storage.errors import InvalidInputError, StorageError, StorageTimeoutError
 
 T = TypeVar("T")
@@ -16,11 +18,14 @@ T = TypeVar("T")
 class Deadline:
     """``timeout`` seconds, counted from the first wait; None for no limit.
 
+    ``with`` calls `finish` at its end.
+
     For iterators, and other work in several steps between which the caller's code runs, which
     no `MethodCall` can surround.
 
     Args:
         in_flight: The storage's calls; closing the storage cancels what `wait` awaits.
+        observer: Reports a call of the method: from the first wait to `finish`.
         where: The method, bucket and key to add to errors that lack them.
 
     Raises:
@@ -28,7 +33,11 @@ class Deadline:
     """
 
     def __init__(
-        self, timeout: float | None, in_flight: InFlight | None = None, **where: str | None
+        self,
+        timeout: float | None,
+        in_flight: InFlight | None = None,
+        observer: Observer | None = None,
+        **where: str | None,
     ) -> None:
         if timeout is not None and not is_duration(timeout):
             raise InvalidInputError(
@@ -39,6 +48,20 @@ class Deadline:
         self._in_flight = in_flight
         self._where = where
         self._end: float | None = None
+        self._observer = observer
+        self._observed: ObservedCall | None = None
+        self._is_entered = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.finish(exc)
 
     def scope(self) -> asyncio.Timeout:
         """Return the context manager that ends what is waited for in it."""
@@ -53,6 +76,8 @@ class Deadline:
             StorageTimeoutError: The time is up.
             StorageClosedError: The storage is closed, or was closed meanwhile.
         """
+        if self._observer is not None and not self._is_entered:
+            return await self._wait_observed(self._observer, awaitable)
         try:
             if self._in_flight is None:
                 return await self._in_time(awaitable)
@@ -69,6 +94,28 @@ class Deadline:
         except StorageError as error:
             self.describe(error)
             raise
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Report that the call has ended, with ``error`` if it failed; only once."""
+        if self._observed is not None:
+            self._observed.end(error)
+
+    async def _wait_observed(self, observer: Observer, awaitable: Awaitable[T]) -> T:
+        if self._observed is None:
+            where = self._where
+            self._observed = observer.start_call(
+                where.get("method") or "", where.get("bucket"), where.get("key")
+            )
+        self._observed.enter()
+        self._is_entered = True
+        try:
+            return await self.wait(awaitable)
+        except BaseException as error:
+            self._observed.end(error)
+            raise
+        finally:
+            self._is_entered = False
+            self._observed.leave()
 
     def describe(self, error: StorageError) -> None:
         """Add the method, bucket and key to an error that lacks them."""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from careflow_storage._observer import Observer
 from careflow_storage.errors import ConnectionFailedError, PoolTimeoutError, StorageError
 from careflow_storage.rate_limit import RateLimit
 
@@ -45,12 +46,14 @@ class RetryPolicy:
         max_delay: The upper bound of every pause, in seconds.
         rate: The rate limit to inform of refusals. A ``Retry-After`` that exceeds ``max_delay``
             pauses all requests under it, and the refused one is sent again after that.
+        observer: Reports each retry.
     """
 
     attempts: int
     base_delay: float
     max_delay: float
     rate: RateLimit | None = None
+    observer: Observer | None = None
 
     async def run(
         self, attempt: Callable[[bool], Awaitable[T]], failures: Failures | None = None
@@ -86,6 +89,8 @@ class RetryPolicy:
                         "attempt": failures.count,
                     },
                 )
+                if self.observer is not None:
+                    self.observer.retry(error, failures.count, pause)
             await asyncio.sleep(pause)
             fresh = True
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from aiobotocore.session import AioSession
     from types_aiobotocore_s3 import S3Client as S3Client
 
+    from careflow_storage._observer import Observer
     from careflow_storage.rate_limit import RateLimit
     from careflow_storage.settings import StorageSettings
 
@@ -99,6 +100,7 @@ class S3Session:
         in_flight: InFlight | None = None,
         counter: RequestCounter | None = None,
         rate: RateLimit | None = None,
+        observer: Observer | None = None,
     ) -> None:
         if not settings.endpoint or not settings.region or not settings.bucket_name:
             raise NotConfiguredError(missing_settings(settings, session))
@@ -110,6 +112,7 @@ class S3Session:
         self.counter: RequestCounter = counter if counter is not None else RequestCounter()
         self.in_flight: InFlight = in_flight if in_flight is not None else InFlight()
         self.rate: RateLimit | None = rate
+        self.observer: Observer | None = observer
         self.limiter: Limiter = Limiter(settings.max_connections, settings.pool_timeout, rate)
         self._given = session
         # The credentials of the settings; None if a session provides them.
@@ -147,6 +150,7 @@ class S3Session:
             limit=self.settings.max_connections,
             proxy=proxy,
             proxy_tls=proxy_tls,
+            on_change=None if self.observer is None else self.observer.connections,
         )
         self.fixed_headers += self._pool.proxy_headers
 
@@ -305,7 +309,7 @@ class S3Session:
             return await context.__aenter__()
 
         client = asyncio.run(enter())
-        guard_client(client, self.rate)
+        guard_client(client, self.rate, self.observer)
         client.meta.events.register("request-created.s3", self._count)
         guard_logs()
         return client

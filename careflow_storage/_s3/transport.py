@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -13,6 +13,7 @@ from careflow_storage._http.bodies import Body
 from careflow_storage._http.connection import Connection
 from careflow_storage._http.errors import PoolClosedError, ProxyError
 from careflow_storage._http.parser import ResponseHead, request_head
+from careflow_storage._observer import ObservedRequest, Observer
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.responses.check import explain_malformed, is_as_good, refusal
 from careflow_storage._s3.responses.connection_errors import explain_failure
@@ -42,6 +43,7 @@ class Request:
             lost or unreadable, or the server failed while it worked.
         expects: The status of success, for `Transport.send`.
         may_be_unmodified: Whether `Transport.open` also returns a 304, which has no body.
+        observed: What hooks see of the latest attempt; None without hooks.
         urgent: Whether `Transport.send` sends it before all that waits for the rate limit.
     """
 
@@ -59,6 +61,7 @@ class Request:
     expects: int = 200
     may_be_unmodified: bool = False
     urgent: bool = False
+    observed: ObservedRequest | None = field(default=None, repr=False)
 
     @property
     def has_long_body(self) -> bool:
@@ -98,7 +101,10 @@ class Transport:
         or an error inside a 200, the request is sent again.
         """
         try:
-            return await self._retry.run(partial(self._attempt, request, parse), failures)
+            attempt = partial(self._attempt, request, parse)
+            if self.session.observer is not None:
+                attempt = partial(self._observed, request, attempt)
+            return await self._retry.run(attempt, failures)
         except BaseException as error:
             scrub(error)
             raise
@@ -124,7 +130,10 @@ class Transport:
         ``check`` is part of the attempt, as ``parse`` of `send` is.
         """
         try:
-            return await self._retry.run(partial(self._attempt_open, request, check), failures)
+            attempt = partial(self._attempt_open, request, check)
+            if self.session.observer is not None:
+                attempt = partial(self._observed, request, attempt)
+            return await self._retry.run(attempt, failures)
         except BaseException as error:
             scrub(error)
             raise
@@ -137,7 +146,23 @@ class Transport:
         ``target`` is the path and the query of a URL; no headers but ``headers`` are added.
         """
         async with self.session.limiter:
-            return await self._round_trip(request, target, headers, fresh)
+            return await self._observed(
+                request, partial(self._round_trip, request, target, headers), fresh
+            )
+
+    async def _observed(
+        self, request: Request, attempt: Callable[[bool], Awaitable[T]], fresh: bool
+    ) -> T:
+        """Run an attempt; report its end, unless it returns an open response."""
+        try:
+            found = await attempt(fresh)
+        except BaseException as error:
+            if request.observed is not None:
+                request.observed.end(error)
+            raise
+        if request.observed is not None and not isinstance(found, ResponseStream):
+            request.observed.end(None)
+        return found
 
     async def _attempt(self, request: Request, parse: Callable[[Response], T], fresh: bool) -> T:
         before, response, refused = request.attempts, None, False
@@ -177,6 +202,8 @@ class Transport:
                 return ResponseStream(self, request, connection, head)
             body = await connection.read_all(_MAX_RESPONSE_BYTES)
             used, connection = connection, None
+            if request.observed is not None:
+                request.observed.response_bytes = len(body)
             self.give_back(used, head.status)
             response = Response(head.status, head.headers, body)
             raise self._refusal(request, response)
@@ -220,6 +247,8 @@ class Transport:
                 raise self.explain(error, request) from error
             raise
         self.give_back(connection, head.status)
+        if request.observed is not None:
+            request.observed.response_bytes = len(body)
         return Response(head.status, head.headers, body)
 
     async def _begin(
@@ -229,6 +258,8 @@ class Transport:
         session, pool, body = self.session, self._pool, request.body
         session.counter.count(request.operation)
         length = body if body is None else len(body) if isinstance(body, bytes) else body.size
+        if session.observer is not None:
+            self._observe(session.observer, request, length)
         head = request_head(
             request.method, pool.target_prefix + target, session.fixed_headers, headers, length
         )
@@ -243,10 +274,24 @@ class Transport:
             if found.status == 407:
                 # From the proxy: the request has not reached the server.
                 raise ProxyError("requires authentication", status=407)
+            if request.observed is not None:
+                request.observed.respond(found.status, found.headers.get("x-amz-request-id"))
             return connection, found
         except BaseException:
             connection.abort()
             raise
+
+    def _observe(self, observer: Observer, request: Request, length: int | None) -> None:
+        before = request.observed
+        request.observed = observer.start_request(
+            request.operation,
+            request.method,
+            bucket=self.session.bucket,
+            key=request.key,
+            attempt=1 if before is None else before.attempt + 1,
+            query=request.query,
+            size=length,
+        )
 
     def give_back(self, connection: Connection, status: int) -> None:
         """Return a connection to the pool after a response with this status."""
@@ -339,7 +384,17 @@ class ResponseStream:
         return self._connection
 
     def _explained(self, error: OSError) -> StorageError:
-        return self._transport.explain(error, self._request)
+        explained = self._transport.explain(error, self._request)
+        if self._request.observed is not None:
+            self._request.observed.response_bytes = self._received()
+            self._request.observed.end(explained)
+        return explained
+
+    def _received(self) -> int | None:
+        """Return how many bytes of the body were read; None if that is unknown."""
+        length = self.headers.get("content-length", "")
+        unread = self._connection.unread if self._connection is not None else None
+        return int(length) - unread if unread is not None and length.isdecimal() else None
 
     @property
     def ended(self) -> bool:
@@ -359,8 +414,12 @@ class ResponseStream:
 
     def close(self) -> None:
         """As `aclose`, without waiting."""
-        connection, self._connection = self._connection, None
+        connection = self._connection
         if connection is not None:
+            if self._request.observed is not None:
+                self._request.observed.response_bytes = self._received()
+                self._request.observed.end(None)
+            self._connection = None
             self._give_back(connection)
 
     def _give_back(self, connection: Connection) -> None:
@@ -375,6 +434,8 @@ class ResponseStream:
         # The garbage collector may run in any thread.
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._give_back, connection)
+            if self._request.observed is not None:
+                self._loop.call_soon_threadsafe(self._request.observed.end, None)
         warn(
             f"A response to {self._request.operation} was dropped unclosed; use 'async with'.",
             ResourceWarning,

@@ -53,7 +53,7 @@ class _LoadingCall(MethodCall):
         key: str | None,
         timeout: float | None,
     ) -> None:
-        super().__init__(method, bucket, key, timeout, runtime.in_flight)
+        super().__init__(method, bucket, key, timeout, runtime.in_flight, runtime.observer)
         self._needs = needs
         self._runtime = runtime
 

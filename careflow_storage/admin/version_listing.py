@@ -47,7 +47,7 @@ class VersionListing(Pages[FileVersion]):
         pages = version_pages(
             requests, self._prefix, limit=self._max_versions, key_range=self._range
         )
-        deadline = requests.deadline("list_file_versions", self._timeout)
-        async with aclosing(pages):
-            while (page := await deadline.wait(anext(pages, None))) is not None:
-                yield page
+        with requests.deadline("list_file_versions", self._timeout) as deadline:
+            async with aclosing(pages):
+                while (page := await deadline.wait(anext(pages, None))) is not None:
+                    yield page

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest import mock
 
 import moto.s3.models
 
+from careflow_storage.hooks import Hooks
 from careflow_storage.rate_limit import RateLimit
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
@@ -25,7 +26,8 @@ async def storage_behind(
 ) -> AsyncIterator[BackblazeStorage]:
     """Open a storage that talks to ``proxy``, with settings changed; two parts move at once.
 
-    ``limit`` is its `RateLimit`."""
+    ``limit`` is its `RateLimit`, ``hooks`` are its `Hooks`.
+    """
     fields: dict[str, Any] = {
         "endpoint": proxy.url,
         "multipart_threshold": PART,
@@ -34,12 +36,13 @@ async def storage_behind(
         **changes,
     }
     limit: RateLimit | None = fields.pop("limit", None)
+    hooks: Sequence[Hooks] = fields.pop("hooks", ())
     memory_budget = fields.pop("memory_budget", 4 * PART)
     copy = settings.model_copy(update=fields)
     # Past validation, which knows what real servers allow.
     copy.__dict__.update(part_size=PART, memory_budget=memory_budget)
     with mock.patch.object(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1):
-        async with BackblazeStorage(copy, rate_limit=limit) as storage:
+        async with BackblazeStorage(copy, rate_limit=limit, hooks=hooks) as storage:
             yield storage
 
 

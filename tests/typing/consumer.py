@@ -82,6 +82,13 @@ from careflow_storage.browser import (
 )
 from careflow_storage.content_types import detect_content_type
 from careflow_storage.doctor import Diagnosis, Finding, Group, Verdict, diagnose
+from careflow_storage.hooks import (
+    CallEvent,
+    ConnectionsEvent,
+    Hooks,
+    RequestEvent,
+    RetryEvent,
+)
 from careflow_storage.integrations.asgi import (
     ClientDisconnectedError,
     RequestBody,
@@ -113,6 +120,7 @@ from careflow_storage.integrations.fsspec import (
     CareflowFile,
     CareflowFileSystem,
 )
+from careflow_storage.integrations.opentelemetry import OpenTelemetryHooks
 from careflow_storage.integrations.problems import (
     MEDIA_TYPE,
     STATUSES,
@@ -813,6 +821,42 @@ async def files_of_coroutines(fs: CareflowFileSystem) -> None:
         assert_type(await file.close(), UploadResult | None)
         await file.discard()
     await fs.aclose()
+
+
+class Metrics(Hooks):
+    record_keys = True
+
+    def call_started(self, call: CallEvent) -> None:
+        assert_type(call.method, str)
+        assert_type(call.parent, CallEvent | None)
+
+    def call_ended(self, call: CallEvent) -> None:
+        assert_type((call.bucket, call.key), tuple[str | None, str | None])
+        assert_type((call.duration, call.error_type), tuple[float | None, str | None])
+
+    def request_sent(self, request: RequestEvent) -> None:
+        assert_type(request.call, CallEvent | None)
+        assert_type((request.operation, request.http_method), tuple[str, str])
+        assert_type((request.server_address, request.server_port), tuple[str, int])
+        assert_type((request.attempt, request.part_number), tuple[int, int | None])
+        assert_type((request.upload_id, request.request_bytes), tuple[str | None, int | None])
+
+    def response_received(self, request: RequestEvent) -> None:
+        assert_type((request.status, request.request_id), tuple[int | None, str | None])
+
+    def request_ended(self, request: RequestEvent) -> None:
+        assert_type((request.response_bytes, request.error_code), tuple[int | None, str | None])
+
+    def retry_scheduled(self, retry: RetryEvent) -> None:
+        assert_type((retry.attempt, retry.delay), tuple[int, float])
+
+    def connections_changed(self, connections: ConnectionsEvent) -> None:
+        assert_type((connections.active, connections.idle), tuple[int, int])
+        assert_type((connections.active_change, connections.idle_change), tuple[int, int])
+
+
+async def hooks() -> None:
+    BackblazeStorage(hooks=[Metrics(), OpenTelemetryHooks(record_keys=True)])
 
 
 def names() -> None:

@@ -24,8 +24,10 @@ PACKAGES = [
         ".admin",
         ".browser",
         ".doctor",
+        ".hooks",
         ".integrations.fastapi",
         ".integrations.fsspec",
+        ".integrations.opentelemetry",
         ".keys",
         ".local",
         ".media",
@@ -57,7 +59,10 @@ PROTOCOLS = {"GivenSession", "Lifespan", "S3Client", "_Storage"}
 def used() -> set[str]:
     nodes = [node for tree in PROGRAM for node in ast.walk(tree)]
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    bodies = [node for cls in classes for node in cls.body]
+    overridden = {node.name for node in bodies if isinstance(node, ast.FunctionDef)}
+    return names | overridden | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def public(package: str) -> dict[str, Any]:

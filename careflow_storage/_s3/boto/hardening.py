@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.connector import Connection
 
 from careflow_storage._s3.boto.document_roots import WholeBody, check_success
+from careflow_storage._s3.boto.observed import observed_call
 from careflow_storage._s3.boto.read_timeout import is_own_call, seconds_of_this_call
 from careflow_storage._s3.redaction import scrub
 from careflow_storage._s3.responses.check import refusal
@@ -25,6 +26,7 @@ from careflow_storage.errors import ServerResponseError, StorageError
 
 if TYPE_CHECKING:
     from careflow_storage._http.proxy import Proxy
+    from careflow_storage._observer import Observer
     from careflow_storage.rate_limit import RateLimit
     from careflow_storage.settings import StorageSettings
 
@@ -97,6 +99,8 @@ def control_session(
     )
     # aiohttp's hidden resend would make a second version or delete marker of one call.
     http._retry_connection = False
+    # An instrumentation of aiohttp would record URLs, which contain keys, beside our own hooks.
+    http._trace_configs.clear()
     return http
 
 
@@ -140,28 +144,36 @@ class NoRedirects:
         return await self._http.request(method, **options, allow_redirects=False)
 
 
-def guard_client(client: Any, rate: RateLimit | None = None) -> None:
+def guard_client(
+    client: Any, rate: RateLimit | None = None, observer: Observer | None = None
+) -> None:
     """Register what must happen around each call of an aioboto3 S3 client.
 
-    Calls of its user take their turn in ``rate``; the control plane's own have taken theirs.
+    Calls of its user take their turn in ``rate`` and are reported to ``observer``. The control
+    plane does both itself.
     """
     events = client.meta.events
     # With Expect a silent server is waited for without any timeout.
     events.register_last("before-call.s3", _drop_expect)
     events.register_last("before-parameter-build.s3", _stay_in_region)
     events.register_first("before-parse.s3.*", check_success)
-    _scrub_refusals(client, rate)
+    _scrub_refusals(client, rate, observer)
 
 
-def _scrub_refusals(client: Any, rate: RateLimit | None) -> None:
+def _scrub_refusals(client: Any, rate: RateLimit | None, observer: Observer | None) -> None:
     """Let what is refused in here leave the client without the request in its traceback."""
     call = client._make_api_call
 
     async def scrubbed(operation_name: str, arguments: dict[str, Any]) -> Any:
-        if rate is not None and not is_own_call():
+        own = is_own_call()
+        if rate is not None and not own:
             await rate.acquire()
         try:
-            return await call(operation_name, arguments)
+            if observer is None or own:
+                return await call(operation_name, arguments)
+            return await observed_call(
+                observer, client, operation_name, arguments, lambda: call(operation_name, arguments)
+            )
         except StorageError as error:
             # The same dictionary is in the frame of the client's method, which still runs.
             arguments.clear()

@@ -15,9 +15,11 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from careflow_storage._s3.boto.errors import explain
+from careflow_storage._s3.boto.observed import observed_call
 from careflow_storage._s3.boto.pages import (
     UploadPage,
     checked_page,
@@ -41,6 +43,9 @@ from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage.errors import ServerResponseError, StorageError, StorageTimeoutError
 from careflow_storage.models import IncompleteUpload
 from careflow_storage.protection import Encryption
+
+if TYPE_CHECKING:
+    from careflow_storage._s3.session import S3Client
 
 T = TypeVar("T")
 
@@ -209,7 +214,7 @@ class ControlPlane:
         ``settle`` is asked before each attempt but the first: what it gives is the result.
         ``extra_timeout`` is added to the idle timeout, in seconds.
         """
-        limit = self._idle_timeout + extra_timeout
+        limit, sent = self._idle_timeout + extra_timeout, count(1)
         bucket = self._session.bucket if bucket is None else bucket
         operation = _operation(method)
         where: dict[str, Any] = {"operation": operation, "bucket": bucket or None, "key": key}
@@ -226,10 +231,7 @@ class ControlPlane:
                 client = await self._session.client()
                 if on_attempt is not None:
                     on_attempt()
-                async with self._limiter, asyncio.timeout(limit):
-                    with response_timeout(limit):
-                        response = await getattr(client, method)(**arguments)
-                return parse(response)
+                return parse(await self._send(client, method, arguments, limit, next(sent)))
             except StorageError as error:
                 # What is refused before botocore reads it does not know what it responds.
                 error.operation = error.operation or operation
@@ -252,6 +254,25 @@ class ControlPlane:
         except BaseException as error:
             scrub(error)
             raise
+
+    async def _send(
+        self, client: S3Client, method: str, arguments: dict[str, Any], limit: float, attempt: int
+    ) -> dict[str, Any]:
+        """Make one call of the client within ``limit`` seconds."""
+
+        async def timed() -> dict[str, Any]:
+            async with asyncio.timeout(limit):
+                with response_timeout(limit):
+                    found: dict[str, Any] = await getattr(client, method)(**arguments)
+            return found
+
+        observer, operation = self._session.observer, _operation(method)
+        async with self._limiter:
+            if observer is None:
+                return await timed()
+            return await observed_call(
+                observer, client, operation, arguments, timed, attempt=attempt
+            )
 
 
 def _malformed(error: KeyError | ValueError, where: Mapping[str, Any]) -> ServerResponseError:

@@ -58,12 +58,12 @@ class FileListing(Pages[FileInfo]):
     async def pages(self) -> AsyncIterator[list[FileInfo]]:
         """Yield lists of up to 1000 files; none for an empty listing."""
         requests = self._requests()
-        deadline = requests.deadline("list_files", self._timeout)
         found = _pages(requests, self._prefix, max_keys=self._max_keys, key_range=self._range)
-        async with aclosing(found) as pages:
-            while (page := await deadline.wait(anext(pages, None))) is not None:
-                if page.files:
-                    yield page.files
+        with requests.deadline("list_files", self._timeout) as deadline:
+            async with aclosing(found) as pages:
+                while (page := await deadline.wait(anext(pages, None))) is not None:
+                    if page.files:
+                        yield page.files
 
 
 class FolderListing:
@@ -104,15 +104,16 @@ class FolderListing:
     async def pages(self) -> AsyncIterator[FolderContents]:
         """Yield up to 1000 files and common prefixes at a time; none for an empty folder."""
         requests = self._requests()
-        deadline = requests.deadline("list_folder", self._timeout)
+        all_pages = _pages(requests, self._prefix, delimiter=self._delimiter)
         last = ""
-        async with aclosing(_pages(requests, self._prefix, delimiter=self._delimiter)) as pages:
-            while (page := await deadline.wait(anext(pages, None))) is not None:
-                # Some servers begin a page with the common prefix that ended the one before.
-                found = [each for each in page.common_prefixes if each != last]
-                last = found[-1] if found else last
-                if found or page.files:
-                    yield FolderContents(common_prefixes=found, files=page.files)
+        with requests.deadline("list_folder", self._timeout) as deadline:
+            async with aclosing(all_pages) as pages:
+                while (page := await deadline.wait(anext(pages, None))) is not None:
+                    # Some servers begin a page with the common prefix that ended the one before.
+                    found = [each for each in page.common_prefixes if each != last]
+                    last = found[-1] if found else last
+                    if found or page.files:
+                        yield FolderContents(common_prefixes=found, files=page.files)
 
     async def _all(self) -> FolderContents:
         common_prefixes: list[str] = []

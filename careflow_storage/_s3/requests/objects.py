@@ -64,7 +64,8 @@ class S3Requests:
 
     def deadline(self, method: str, seconds: float | None) -> Deadline:
         """Return the deadline of a listing, whose errors name ``method``."""
-        return Deadline(seconds, self.in_flight, method=method, bucket=self.bucket)
+        observer = self._transport.session.observer
+        return Deadline(seconds, self.in_flight, observer, method=method, bucket=self.bucket)
 
     def put_object(
         self,

@@ -197,5 +197,7 @@ class RangeReader:
         pause = self._context.retry.pause_after(failure, self._failures.count)
         if pause is None:
             raise failure
+        if (observer := self._context.session.observer) is not None:
+            observer.retry(failure, self._failures.count, pause)
         logger.debug("resuming %r at byte %d in %.2f s", self._object.key, position, pause)
         await asyncio.sleep(pause)

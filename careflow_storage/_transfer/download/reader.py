@@ -109,7 +109,10 @@ class FileReader:
         pieces: list[bytes] = []
         missing = wanted
         in_flight, key = self._context.in_flight, self.metadata.key
-        deadline = Deadline(self._timeout, in_flight, method="read", key=key)
+        observer, bucket = self._context.session.observer, self._context.requests.bucket
+        deadline = Deadline(
+            self._timeout, in_flight, observer, method="read", bucket=bucket, key=key
+        )
         try:
             while missing:
                 if not self._rest:
@@ -117,10 +120,12 @@ class FileReader:
                 piece, self._rest = self._rest[:missing], self._rest[missing:]
                 pieces.append(piece)
                 missing -= len(piece)
-        except BaseException:
+        except BaseException as error:
+            deadline.finish(error)
             # The bytes of this call are lost: the next read requests them again.
             await self._drop_stream()
             raise
+        deadline.finish()
         self._position += wanted
         return b"".join(pieces)
 

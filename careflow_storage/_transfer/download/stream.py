@@ -82,6 +82,8 @@ class FileStream:
         self._deadline = Deadline(
             timeout,
             context.in_flight,
+            # Without a method it is a part of another call.
+            context.session.observer if method is not None else None,
             method=method,
             bucket=context.requests.bucket,
             key=key,
@@ -180,6 +182,7 @@ class FileStream:
         if pieces is not None:
             await pieces.aclose()
         self._reader.close()
+        self._deadline.finish()
 
     async def read(self) -> bytes:
         """Return all bytes of the range at once."""
@@ -197,8 +200,13 @@ class FileStream:
                 hasher = hasher or self._new_hasher()
                 await hasher.update(piece)
             await self._check_end(hasher)
+        except BaseException as error:
+            reader.close()
+            self._deadline.finish(error)
+            raise
         finally:
             reader.close()
+            self._deadline.finish()
             if hasher is not None:
                 await hasher.aclose()
         return b"".join(pieces) if len(pieces) != 1 else pieces[0]
@@ -218,8 +226,13 @@ class FileStream:
                 yield chunk
                 reader.unpause()
             await self._check_end(hasher)
+        except BaseException as error:
+            reader.close()
+            self._deadline.finish(error)
+            raise
         finally:
             reader.close()
+            self._deadline.finish()
             if hasher is not None:
                 await hasher.aclose()
 
@@ -236,8 +249,13 @@ class FileStream:
                 await hasher.update(piece)
                 yield piece
             await self._check_end(hasher)
+        except BaseException as error:
+            reader.close()
+            self._deadline.finish(error)
+            raise
         finally:
             reader.close()
+            self._deadline.finish()
             if hasher is not None:
                 await hasher.aclose()
 

@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from careflow_storage._observer import ObservedCall
+from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.headers.metadata import encode_metadata
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.live.checks import (
@@ -146,6 +148,7 @@ class RecordingWriter:
         # Set when the storage closes while the block is open.
         self._closed_by: StorageClosedError | None = None
         self._end_reached = asyncio.Event()
+        self._observed: ObservedCall | None = None
 
     def __repr__(self) -> str:
         return f"<RecordingWriter key={self._key!r} {self.bytes_written} bytes, {self._state}>"
@@ -269,10 +272,10 @@ class RecordingWriter:
             )
         if self._context.in_flight.refuses:
             raise self._context.in_flight.closed_error(method="open_recording", key=self._key)
+        self._begin_observed()
         if self._must_be_new:
             self._state = "closed"  # as long as the key may exist
-            call = self._context.requests.deadline("open_recording", None)
-            await call.wait(self._upload.refuse_existing())
+            await self._refuse_existing()
         self._state = "open"
         self._context.in_flight.add(self)
         self._upload.start_flushing()
@@ -284,6 +287,36 @@ class RecordingWriter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        try:
+            await self._leave(exc)
+        except BaseException as error:
+            self._end_observed(error)
+            raise
+        self._end_observed(exc)
+
+    async def _refuse_existing(self) -> None:
+        in_flight, bucket = self._context.in_flight, self._context.requests.bucket
+        deadline = Deadline(None, in_flight, method="open_recording", bucket=bucket)
+        try:
+            await deadline.wait(self._upload.refuse_existing())
+        except BaseException as error:
+            self._end_observed(error)
+            raise
+
+    def _begin_observed(self) -> None:
+        observer = self._context.session.observer
+        if observer is not None:
+            bucket = self._context.requests.bucket
+            self._observed = observer.start_call("open_recording", bucket, self._key)
+            # Also for the tasks that upload the parts.
+            self._observed.enter()
+
+    def _end_observed(self, error: BaseException | None) -> None:
+        if self._observed is not None:
+            self._observed.leave()
+            self._observed.end(error)
+
+    async def _leave(self, exc: BaseException | None) -> None:
         if self._closed_by is not None:
             await self._leave_after_close(self._closed_by, exc)
             return
