@@ -1,52 +1,50 @@
 """A worker that stores recordings: one storage per process, shared by all its tasks.
 
-    pip install taskiq
+    pip install 'careflow-storage[taskiq]'
     python examples/worker.py [recording.webm]
 
 The broker is in memory, so this runs without a server. Replace it by a real one (Redis, RabbitMQ,
 NATS) and start the worker: nothing else changes. Needs the BACKBLAZE_* variables.
 
-    taskiq worker --app-dir examples --wait-tasks-timeout 20 --shutdown-timeout 10 worker:broker
+    taskiq worker --app-dir examples --wait-tasks-timeout 20 --shutdown-timeout 15 worker:broker
 
-At shutdown the worker waits 20 seconds for its tasks. Then they are cancelled, their uploads are
-aborted when the storage closes, and the broker gives the tasks to another worker.
+At shutdown the worker waits 20 seconds for its tasks. Then their uploads are aborted, and the
+tasks are sent to the broker again, for another worker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-from taskiq import InMemoryBroker, TaskiqEvents, TaskiqState
+from taskiq import InMemoryBroker, TaskiqDepends
 
 from careflow_storage import BackblazeStorage, UploadResult
+from careflow_storage.integrations.taskiq import (
+    get_storage,
+    install,
+    schedule_abort_stale_uploads,
+)
 
 GREETING = Path(__file__).parent.parent / "tests" / "data" / "greeting.webm"
+STORAGE = TaskiqDepends(get_storage)
 
 broker = InMemoryBroker()
-
-
-@broker.on_event(TaskiqEvents.WORKER_STARTUP)
-async def open_storage(state: TaskiqState) -> None:
-    state.opened = AsyncExitStack()
-    state.storage = await state.opened.enter_async_context(BackblazeStorage())
-
-
-@broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
-async def close_storage(state: TaskiqState) -> None:
-    # Cancels running tasks, and allows 5 seconds for their clean-up: less than --shutdown-timeout.
-    await state.opened.aclose()
+install(broker)
+schedule_abort_stale_uploads(broker)
 
 
 @broker.task
-async def store_recording(call_id: str, path: str, recorded_at: datetime) -> UploadResult:
-    """Store a file. A second run writes the same key, since the time is an argument."""
-    storage: BackblazeStorage = broker.state.storage
+async def store_recording(
+    call_id: str, path: str, recorded_at: datetime, storage: BackblazeStorage = STORAGE
+) -> UploadResult:
+    """Store a file. A second run finds it by its key, since the time is an argument."""
     file = Path(path)
-    return await storage.upload_recording(call_id, file, file.name, recorded_at=recorded_at)
+    return await storage.upload_recording(
+        call_id, file, file.name, recorded_at=recorded_at, if_exists="return"
+    )
 
 
 async def main(path: Path) -> None:

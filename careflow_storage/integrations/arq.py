@@ -11,7 +11,7 @@
         functions = [store]
         on_startup = startup
         on_shutdown = shutdown
-        cron_jobs = [cron(abort_stale_uploads, hour=3, minute=17, timeout=3600)]
+        cron_jobs = [cron(abort_stale_uploads, hour=3, minute=17)]
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ def install(
     if any(isinstance(each, _StorageMiddleware) for each in broker.middlewares):
         raise InvalidInputError("The broker has a storage already.")
     middleware = _StorageMiddleware(settings, grace)
-    broker.add_middlewares(middleware)
+    middleware.set_broker(broker)
+    # The first in the list is the last to see an error, and knows whether another sends it again.
+    broker.middlewares.insert(0, middleware)
     broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, middleware.open)
     broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, middleware.close)
 
@@ -169,6 +171,8 @@ class _StorageMiddleware(TaskiqMiddleware):
     ) -> None:
         if not self._closing or not isinstance(exception, StorageClosedError):
             return
+        if isinstance(result.error, NoResultError):
+            return  # a middleware for retries has sent it
         count = int(message.labels.get(_REQUEUED, 0)) + 1
         message.labels[_REQUEUED] = str(count)
         await self.broker.kick(self.broker.formatter.dumps(message))

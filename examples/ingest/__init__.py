@@ -1,1 +1,1 @@
-"""500 recordings from webhooks into the bucket, through a worker that is killed."""
+"""500 recordings from webhooks into the bucket, through workers of which one is killed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_recording_arrives_once_although_workers_are_killed() -> None:
+@pytest.mark.parametrize("queue", ["redis", "outbox"])
+def test_every_recording_arrives_once_although_workers_are_killed(queue: str) -> None:
+    if queue == "redis" and shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
     finished = subprocess.run(
-        [sys.executable, "-m", "examples.ingest", "--recordings", "40"],
+        [sys.executable, "-m", "examples.ingest", "--queue", queue, "--recordings", "40"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -21,6 +21,7 @@ from careflow_storage.testing import B2Server
 from tests.support.bodies import noise
 from tests.support.object_options import NAMES, OPTIONS, TOMORROW, assert_stored, only, place
 from tests.support.protected import Place, b2_server, opened, settings_on
+from tests.support.url_source import Source
 
 __all__ = ["b2_server", "place"]
 
@@ -108,6 +109,20 @@ async def test_all_options_together_arrive(
     await deliver(tmp_path / "outbox", place.storage)
     for option in NAMES:
         await assert_stored(b2_server, place, entry.key, option)
+
+
+@pytest.mark.parametrize("option", NAMES)
+async def test_each_option_of_a_url_arrives_after_a_restart(
+    b2_server: B2Server, place: Place, tmp_path: Path, option: str
+) -> None:
+    async with Source(b"RIFF sound") as source:
+        async with Outbox(tmp_path / "outbox") as outbox:
+            entry = await outbox.put_url(
+                *("CA1", source.url, "a.wav"), allow_private_addresses=True, **only(option)
+            )
+        await deliver(tmp_path / "outbox", place.storage)
+    await assert_stored(b2_server, place, entry.key, option)
+    assert await place.storage.get_file(entry.key) == b"RIFF sound"
 
 
 async def test_a_customers_key_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

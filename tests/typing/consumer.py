@@ -11,6 +11,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, assert_type
 
+import arq
+import dramatiq
+import saq
+import saq.types
+import taskiq
 from fastapi import FastAPI, Request, Response, WebSocket
 
 import careflow_storage
@@ -89,6 +94,11 @@ from careflow_storage.hooks import (
     RequestEvent,
     RetryEvent,
 )
+from careflow_storage.integrations import arq as for_arq
+from careflow_storage.integrations import celery as for_celery
+from careflow_storage.integrations import dramatiq as for_dramatiq
+from careflow_storage.integrations import saq as for_saq
+from careflow_storage.integrations import taskiq as for_taskiq
 from careflow_storage.integrations.asgi import (
     ClientDisconnectedError,
     RequestBody,
@@ -121,6 +131,7 @@ from careflow_storage.integrations.fsspec import (
     CareflowFileSystem,
 )
 from careflow_storage.integrations.opentelemetry import OpenTelemetryHooks
+from careflow_storage.integrations.portal import StoragePortal
 from careflow_storage.integrations.problems import (
     MEDIA_TYPE,
     STATUSES,
@@ -359,6 +370,71 @@ async def media(storage: BackblazeStorage, key: CustomerKey) -> None:
     assert_type(shape, Waveform)
     assert_type(shape.mix, WaveformTrack)
     assert_type(shape.mix.peaks, tuple[float, ...])
+
+
+async def arq_job(ctx: dict[Any, Any], call_id: str) -> str:
+    storage = for_arq.get_storage(ctx)
+    assert_type(storage, BackblazeStorage)
+    return (await storage.upload_recording(call_id, b"sound", "a.wav")).key
+
+
+async def arq_startup(ctx: dict[Any, Any]) -> None:
+    await for_arq.startup(ctx, StorageSettings(bucket_name="calls"))
+    assert_type(await for_arq.abort_stale_uploads(ctx, older_than_hours=6, prefix="a/"), int)
+    await for_arq.shutdown(ctx, grace=2)
+
+
+class ArqWorker:
+    functions = (arq_job,)
+    cron_jobs = (arq.cron(for_arq.abort_stale_uploads, hour=3),)
+    on_startup = for_arq.startup
+    on_shutdown = for_arq.shutdown
+
+
+async def saq_job(ctx: saq.types.Context, *, call_id: str) -> str:
+    storage = for_saq.get_storage(ctx)
+    assert_type(storage, BackblazeStorage)
+    return (await storage.upload_recording(call_id, b"sound", "a.wav")).key
+
+
+saq_settings: saq.types.SettingsDict[saq.types.Context] = {
+    "functions": [saq_job],
+    "startup": for_saq.startup,
+    "shutdown": for_saq.shutdown,
+    "cron_jobs": [saq.CronJob(for_saq.abort_stale_uploads, cron="17 3 * * *")],
+}
+
+
+async def taskiq_worker(broker: taskiq.AsyncBroker) -> None:
+    for_taskiq.install(broker, StorageSettings(), grace=2)
+    await for_taskiq.schedule_abort_stale_uploads(broker, older_than=timedelta(hours=6)).kiq()
+
+    injected = taskiq.TaskiqDepends(for_taskiq.get_storage)
+
+    async def store(call_id: str, storage: BackblazeStorage = injected) -> str:
+        return (await storage.upload_recording(call_id, b"sound", "a.wav")).key
+
+    await broker.register_task(store).kiq("CA1")
+
+
+async def with_the_portal(storage: BackblazeStorage, call_id: str, *, name: str) -> int:
+    return (await storage.upload_recording(call_id, b"sound", name)).size
+
+
+def dramatiq_worker(broker: dramatiq.Broker) -> None:
+    portal = for_dramatiq.install(broker, StorageSettings(), grace=2)
+    assert_type(portal, StoragePortal)
+    assert_type(portal.call(with_the_portal, "CA1", name="a.wav"), int)
+    assert_type(portal.call(BackblazeStorage.get_file, "key"), bytes)
+    assert_type(for_dramatiq.abort_stale_uploads_actor(broker, portal)(), int)
+
+
+def celery_worker(app: Any) -> None:
+    portal = for_celery.install(app, grace=2)
+    assert_type(portal, StoragePortal)
+    for_celery.schedule_abort_stale_uploads(app, portal, schedule=timedelta(hours=6), prefix="a/")
+    with StoragePortal(StorageSettings()) as own:
+        own.close()
 
 
 def outbox_of(request: Request) -> Outbox:

@@ -1,4 +1,4 @@
-"""The web app: it takes webhooks, and needs neither the bucket nor the provider's credentials."""
+"""The web app with an outbox. It needs neither the bucket nor the provider's credentials."""
 
 from __future__ import annotations
 

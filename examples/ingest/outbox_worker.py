@@ -1,4 +1,4 @@
-"""A worker: it fetches what the webhooks have announced, and delivers it. Start any number."""
+"""A worker with an outbox: it fetches what the webhooks announced, and delivers it."""
 
 from __future__ import annotations
 
