@@ -45,7 +45,7 @@ class JobRecords:
         jobs/{job_id}/shards/{id}.json     the result of a finished shard
         jobs/{job_id}/errors/{id}.jsonl    the errors of its objects, one on each line
         jobs/{job_id}/values/{id}.jsonl    what the function of a `MapJob` returned, by key
-        jobs/{job_id}/uploads/{id}.json    the keys whose multipart uploads a shard may have begun
+        jobs/{job_id}/uploads/{id}.json    a key whose multipart upload runs (`UploadRecords`)
         jobs/{job_id}/report.json          the report, when the job has stopped
     """
 
@@ -140,8 +140,6 @@ class JobRecords:
                 contents = await asyncio.gather(*(self._storage.get_file(key) for key in keys))
                 for key, content in zip(keys, contents, strict=True):
                     yield parsed(key, _SHARD, content)
-
-    # --- uploads ------------------------------------------------------------------------
 
     # --- the report ---------------------------------------------------------------------
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import FileLockedError, NoSuchKeyError, StorageError
 from careflow_storage.jobs._records.records import JobRecords
+from careflow_storage.jobs._records.uploads import UploadRecords
 from careflow_storage.jobs._run.queue import ShardQueue
 from careflow_storage.jobs._run.ranges import KeySpace, tasks_of_keys, tasks_of_ranges
 from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.storages import Role
 from careflow_storage.jobs.engines.protocol import Engine
 from careflow_storage.jobs.errors import JobError, WorkerLostError
-from careflow_storage.jobs.models import AnyJob, KeyRange
+from careflow_storage.jobs.models import AnyJob, CopyJob, KeyRange
 from careflow_storage.jobs.results import (
     JobProgressCallback,
     JobReport,
@@ -53,7 +54,8 @@ class JobRun:
         keys: Sequence[str] | None,
         progress: JobProgressCallback | None,
     ) -> None:
-        self.records = JobRecords(list(storages.values())[-1], job.job_id)
+        self._records_storage = list(storages.values())[-1]
+        self._records = JobRecords(self._records_storage, job.job_id)
         self._job = job
         self._engine = engine
         self._totals = totals
@@ -86,12 +88,13 @@ class JobRun:
         """
         try:
             await self._run_shards(dry_run=False)
+            await self._abort_uploads()
         except BaseException as error:
             error.add_note(f"The job {self._job.job_id} has stopped; resume_job continues it.")
             await clean_up_to_end(self._save_stopped(error))
             raise
         report = self._totals.report("stopped" if self._lost else "finished", self._lost)
-        await self.records.save_report(report)
+        await self._records.save_report(report)
         return report
 
     async def _run_shards(self, *, dry_run: bool) -> None:
@@ -99,6 +102,12 @@ class JobRun:
             tasks = await self._tasks()
             await self._queue.run(task.model_copy(update={"dry_run": dry_run}) for task in tasks)
             await self._report_progress()
+
+    async def _abort_uploads(self) -> None:
+        """Abort what killed workers and failed copies have left: this job's uploads only."""
+        if isinstance(self._job, CopyJob):
+            uploads = UploadRecords(self._records_storage, self._job.job_id)
+            self._totals.add_detail("uploads_aborted", await uploads.abort_left())
 
     async def _tasks(self) -> list[ShardTask]:
         parts = self._totals.unfinished(KeyRange())
@@ -109,7 +118,7 @@ class JobRun:
             tasks = tasks_of_ranges(self._job, parts)
         for shard_id, result in self._totals.to_retry.items():
             if result.error_file is not None:
-                keys = [error.key for error in await self.records.load_errors(result.error_file)]
+                keys = [error.key for error in await self._records.load_errors(result.error_file)]
                 tasks.append(
                     ShardTask(
                         job=self._job,
@@ -168,7 +177,7 @@ class JobRun:
         report = self._totals.report("stopped", error)
         try:
             async with asyncio.timeout(_SECONDS_TO_STOP):
-                await self.records.save_report(report)
+                await self._records.save_report(report)
         except (StorageError, TimeoutError) as second:
             logger.warning("The report of the job %s was not stored: %s", self._job.job_id, second)
 

@@ -13,6 +13,7 @@ from careflow_storage.jobs.models import AnyJob, KeyRange
 from careflow_storage.jobs.results import ShardTask
 from careflow_storage.storage import BackblazeStorage
 
+_PAGE_KEYS = 1000
 # Behind all keys of a folder that a job writes.
 _LAST = "\U0010ffff"
 
@@ -25,9 +26,18 @@ class KeySpace:
         self._job = job
 
     async def split(self, keys: KeyRange, parts: int) -> list[KeyRange]:
-        """Split a range into at most ``parts``, by one-key probes. None is empty."""
+        """Split a range into at most ``parts``, by one-key probes.
+
+        A range with less keys than a shard may have stays whole, which 1 request finds out.
+        """
         clipped = within(keys, self._job.prefix)
         if clipped is None or parts < 2:
+            return [keys]
+        limit = min(self._job.shard_keys, _PAGE_KEYS)
+        page = await self._storage.list_files(
+            self._job.prefix, limit, start_after=clipped.after or "", until=clipped.until
+        )
+        if len(page) < limit:
             return [keys]
         found = await split_rest(clipped, self._first_after, parts)
         # The ends that the prefix has cut off belong to the first and the last part.
@@ -44,21 +54,11 @@ class KeySpace:
         return page[-1].key if len(page) == limit else None
 
     async def first_parts(self, parts: Sequence[KeyRange], wanted: int) -> list[KeyRange]:
-        """Split ranges until each of ``wanted`` workers has one. A small range stays whole."""
+        """Split ranges until each of ``wanted`` workers has one."""
         if not parts or len(parts) >= wanted:
             return list(parts)
         each = wanted // len(parts)
-        return [piece for part in parts for piece in await self._divide(part, each)]
-
-    async def _divide(self, part: KeyRange, pieces: int) -> list[KeyRange]:
-        keys = within(part, self._job.prefix)
-        if keys is None or pieces < 2:
-            return [part]
-        limit = min(self._job.shard_keys, 1000)
-        page = await self._storage.list_files(
-            self._job.prefix, limit, start_after=keys.after or "", until=keys.until
-        )
-        return [part] if len(page) < limit else await self.split(part, pieces)
+        return [piece for part in parts for piece in await self.split(part, each)]
 
     async def _first_after(self, key: str | None) -> str | None:
         """Return the first key after another one, but for records of jobs."""

@@ -74,6 +74,11 @@ class Totals:
         if result.error_kinds and result.shard_id not in self._retried:
             self.to_retry[result.shard_id] = result.model_copy(update={"errors": []})
 
+    def add_detail(self, name: str, number: int) -> None:
+        """Add to a detail of the report."""
+        if number:
+            self._details[name] += number
+
     @contextmanager
     def counting(self, storages: Mapping[Role, BackblazeStorage]) -> Iterator[None]:
         """Count the requests of the client, too, which no shard counts."""

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 
 from careflow_storage.errors import PreconditionFailedError, StorageError
+from careflow_storage.jobs._records.uploads import UploadRecords
 from careflow_storage.jobs._shard.comparison import (
     SOURCE_ETAG,
     Likeness,
@@ -50,6 +51,7 @@ class _Copier:
         self._job = job
         self._source = context.storages["source"]
         self._target = context.storages["target"]
+        self._uploads = UploadRecords(self._target, job.job_id)
 
     async def pairs_to_copy(self) -> AsyncGenerator[Pair]:
         """Yield the pairs that a listing does not show to be equal; count the others."""
@@ -84,7 +86,7 @@ class _Copier:
             if pair.target is not None and not await self._is_wanted(pair, pair.target):
                 self._outcome.skipped += 1
                 return
-            size = pair.source.size if self._context.task.dry_run else await self._copy(pair)
+            size = await self._copy(pair, pair.source)
         except StorageError as error:
             self._context.add_error(pair.key, error)
         else:
@@ -112,8 +114,19 @@ class _Copier:
             )
         return self._job.if_exists == "replace"
 
-    async def _copy(self, pair: Pair) -> int:
-        """Copy an object; return its size. 1 GET and 1 PUT, or more for a large object."""
+    async def _copy(self, pair: Pair, source: FileInfo) -> int:
+        """Copy an object, unless this is a dry run; return its size.
+
+        1 GET and 1 PUT; for an object in parts as many for each part, and 2 for its record.
+        """
+        if self._context.task.dry_run:
+            return source.size
+        if source.size < self._target.settings.multipart_threshold:
+            return await self._transfer(pair)
+        async with self._uploads.uploading(pair.to_key):
+            return await self._transfer(pair)
+
+    async def _transfer(self, pair: Pair) -> int:
         job = self._job
         async with self._source.stream_file(pair.key) as stream:
             found = stream.metadata

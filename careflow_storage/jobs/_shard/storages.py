@@ -81,9 +81,11 @@ class Storages:
         async with self._opening:
             if where not in self._opened:
                 settings = await in_thread(location.settings)
-                self._limits[where] = RateLimit(per_second=rate or _NO_LIMIT)
-                storage = BackblazeStorage(settings, rate_limit=self._limits[where])
+                limit = RateLimit(per_second=rate or settings.rate_limit or _NO_LIMIT)
+                storage = BackblazeStorage(settings, rate_limit=limit)
                 self._opened[where] = await self._stack.enter_async_context(storage)
-            elif self._limits[where].per_second != (rate or _NO_LIMIT):
-                self._limits[where].per_second = rate or _NO_LIMIT
+                self._limits[where] = limit
+            limit = self._limits[where]
+            if rate is not None and rate != limit.per_second:
+                limit.per_second = rate
         return self._opened[where]
