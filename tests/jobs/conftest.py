@@ -25,9 +25,10 @@ def make_engine(request: pytest.FixtureRequest) -> MakeEngine:
 
 @pytest.fixture
 async def buckets(server: B2Server, tmp_path: Path) -> AsyncIterator[Buckets]:
-    """Two buckets of the emulator."""
+    """Two buckets of the emulator, as of two accounts: the server does not copy between them."""
     server.create_bucket(TARGET)
-    source, target = server.settings(), server.settings(bucket_name=TARGET)
+    source = server.settings()
+    target = server.settings(key=server.create_key(), bucket_name=TARGET)
     async with BackblazeStorage(source) as first, BackblazeStorage(target) as second:
         yield Buckets(
             location_of(source, tmp_path / "source.env"),

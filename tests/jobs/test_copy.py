@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from careflow_storage.jobs import run_job
-from tests.jobs.conftest import MakeEngine
-from tests.support.jobs import Buckets, fill, numbered
+from careflow_storage.testing import B2Server
+from tests.jobs.conftest import TARGET, MakeEngine
+from tests.support.jobs import Buckets, fill, location_of, numbered
+
+MIB = 1024 * 1024
 
 
 async def test_copies_everything_below_the_prefix_and_says_how_much(
@@ -67,7 +72,42 @@ async def test_a_second_job_skips_everything_for_one_listing_of_each_side(bucket
     report = await run_job(buckets.copy(shard_keys=1000))
 
     assert (report.objects, report.skipped) == (0, 40)
-    # One listing of the source finds out whether the keys fit one shard.
+    # One listing of the source finds out whether the keys fit one shard, one of the target
+    # whether uploads are left.
     assert report.requests["source"]["ListObjectsV2"] == 2
-    assert report.requests["target"]["ListObjectsV2"] == 1
+    assert report.requests["target"]["ListObjectsV2"] == 2
     assert "GetObject" not in report.requests["source"]
+
+
+async def test_objects_in_parts_are_found_by_their_stamp(
+    buckets: Buckets, server: B2Server, tmp_path: Path
+) -> None:
+    body = bytes(range(256)) * (11 * MIB // 256)
+    await buckets.source_storage.upload_file("recordings/long", body, "audio/wav")
+    settings = server.settings(bucket_name=TARGET, part_size=5 * MIB, multipart_threshold=5 * MIB)
+    target = location_of(settings, tmp_path / "parts.env")
+    first = await run_job(buckets.copy(target=target))
+    second = await run_job(buckets.copy(target=target))
+    verified = await run_job(buckets.verify(target=target))
+    deep = await run_job(buckets.verify(target=target, deep=True))
+
+    assert (first.objects, first.bytes) == (1, len(body))
+    assert (second.objects, second.skipped) == (0, 1)
+    assert (verified.objects, verified.errors) == (deep.objects, deep.errors) == (1, 0)
+    assert server.incomplete_uploads() == []
+    assert await buckets.target_storage.list_files(f"jobs/{first.job.job_id}/uploads/") == []
+
+
+async def test_the_server_copies_within_an_account(
+    buckets: Buckets, server: B2Server, tmp_path: Path
+) -> None:
+    await fill(buckets.source_storage, numbered(6))
+    target = location_of(server.settings(bucket_name=TARGET), tmp_path / "same-account.env")
+
+    first = await run_job(buckets.copy(target=target))
+    second = await run_job(buckets.copy(target=target))
+
+    assert (first.objects, second.objects, second.skipped) == (6, 0, 6)
+    assert first.requests["target"]["CopyObject"] == 6
+    assert "GetObject" not in first.requests["source"]
+    assert await buckets.copies() == numbered(6)

@@ -45,13 +45,16 @@ async def test_a_killed_client(
     bodies = numbered(20) | {BIG: bytes(range(256)) * (12 * MIB // 256)}
     await fill(buckets.source_storage, bodies)
     parts = server.settings(
-        bucket_name=TARGET, part_size=5 * MIB, multipart_threshold=5 * MIB, transfer_concurrency=1
+        key=server.create_key(),
+        bucket_name=TARGET,
+        part_size=5 * MIB,
+        multipart_threshold=5 * MIB,
+        transfer_concurrency=1,
     )
     target = location_of(parts, tmp_path / "parts.env")
     job = CopyJob(source=buckets.source, target=target, prefix="recordings/", shard_keys=4)
     async with BackblazeStorage(parts) as other:
         # Of another program: it must stay.
-        await other.client()
         client = await other.client()
         foreign = await client.create_multipart_upload(Bucket=TARGET, Key=BIG)
     moment = server.faults.next(operation, key=key, cut="hang", at=at)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Final
 
+from careflow_storage._s3.headers.metadata import SOURCE_ETAG
 from careflow_storage.errors import NoSuchKeyError
 from careflow_storage.models import FileInfo
 from careflow_storage.storage import BackblazeStorage
-
-SOURCE_ETAG: Final = "careflow-source-etag"
-"""The name in a copy's metadata under which it has the ETag of its source."""
 
 _PLAIN_MD5 = re.compile(r"[0-9a-f]{32}")
 

@@ -13,7 +13,7 @@ from careflow_storage.errors import StorageError
 from careflow_storage.jobs._shard.failures import ends_job
 from careflow_storage.jobs._shard.outcome import Outcome
 from careflow_storage.jobs._shard.storages import Role
-from careflow_storage.jobs.models import KeyRange
+from careflow_storage.jobs.models import KeyRange, Location
 from careflow_storage.jobs.results import ShardTask
 from careflow_storage.storage import BackblazeStorage
 
@@ -34,12 +34,19 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShardContext:
-    """A shard's task and ID, the open storages by role, and what was done."""
+    """A shard's task and ID, the open storages by role, and what was done.
+
+    Attributes:
+        slots: Limits the objects that all shards of the worker work on at once.
+        differing_etags: Targets, shared by all shards of the worker, that give a copy another
+            ETag than that of its source.
+    """
 
     task: ShardTask
     shard_id: str
     storages: Mapping[Role, BackblazeStorage]
     slots: asyncio.Semaphore
+    differing_etags: set[Location]
     outcome: Outcome = field(default_factory=Outcome)
 
     def add_error(self, key: str, error: StorageError) -> None:

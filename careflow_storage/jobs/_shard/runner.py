@@ -23,7 +23,7 @@ async def run_shard(task: ShardTask, storages: Storages) -> ShardResult:
     started = time.monotonic()
     opened = await storages.of_job(task.job, task.rate)
     shard_id = new_shard_id()
-    context = ShardContext(task, shard_id, opened, storages.slots)
+    context = ShardContext(task, shard_id, opened, storages.slots, storages.differing_etags)
     with ExitStack() as scopes:
         counts = {
             role: scopes.enter_context(storage.count_requests()) for role, storage in opened.items()

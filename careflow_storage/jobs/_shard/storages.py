@@ -35,10 +35,12 @@ class Storages:
 
     Attributes:
         slots: Limits the objects that all shards of this worker work on at once.
+        differing_etags: The targets that give copies other ETags than their sources have.
     """
 
     def __init__(self) -> None:
         self.slots = asyncio.Semaphore(_OBJECTS_AT_ONCE)
+        self.differing_etags: set[Location] = set()
         self._opened: dict[tuple[Role, Location], BackblazeStorage] = {}
         self._limits: dict[tuple[Role, Location], RateLimit] = {}
         self._opening = asyncio.Lock()
