@@ -79,8 +79,8 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The long tests: big files, many keys, crashes, faults."""
-    install(session, "test")
+    """The long tests: big files, many keys, crashes, faults; and pandas on the bucket's files."""
+    install(session, "test", "data")
     session.run(
         # Some tests kill processes for a minute; on a busy machine that takes several.
         *("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "slow and not browser"),
@@ -187,7 +187,7 @@ def lowest(session: nox.Session) -> None:
     """A part of the fast tests on the oldest dependencies that pyproject.toml allows."""
     require_python(session)
     bounds = Path(session.create_tmp()) / "lowest.txt"
-    extras = ("admin", "charts", "demo", "media", "outbox", "testing")
+    extras = ("admin", "charts", "demo", "fsspec", "media", "outbox", "testing")
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
         *("--python", f"{session.virtualenv.location}"),

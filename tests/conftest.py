@@ -39,6 +39,7 @@ hypothesis.settings.register_profile("patient", deadline=None, database=None)
 hypothesis.settings.load_profile("patient")
 
 _LOOPBACK = ("127.0.0.1", "localhost")
+_FILE_SYSTEM = "careflow_storage.integrations.fsspec.filesystem"
 _FAST_RETRIES: dict[str, Any] = {"retry_base_delay": 0.001, "retry_max_delay": 0.01}
 
 
@@ -102,6 +103,16 @@ def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), *_LOOPBACK])))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def closed_file_systems() -> Iterator[None]:
+    """fsspec keeps its file systems for the whole process; the next test has another server."""
+    yield
+    if (module := sys.modules.get(_FILE_SYSTEM)) is not None:
+        for opened in [*module.CareflowFileSystem._cache.values()]:
+            opened.close()
+        module.CareflowFileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session", autouse=True)
