@@ -21,6 +21,7 @@ from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.spool import SharedSpool
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.threads import Threads
+from careflow_storage._wrong_loop import other_loop_error, other_process_error, running_loop
 from careflow_storage.errors import NotConfiguredError, StorageClosedError, WrongLoopError
 from careflow_storage.hooks import Hooks
 from careflow_storage.rate_limit import RateLimit
@@ -139,15 +140,9 @@ class Runtime:
                 "initialize() first.",
             )
         if os.getpid() != self._process:
-            raise WrongLoopError(
-                "The storage was opened before this process was forked.",
-                hint="Open one in each process, after the fork.",
-            )
-        if _running_loop() is not self._loop:
-            raise WrongLoopError(
-                "The storage was opened in another event loop, or there is none here.",
-                hint="Open one in each loop; with asyncio.run() that is one in each call.",
-            )
+            raise other_process_error("storage")
+        if self._loop is not None and running_loop() is not self._loop:
+            raise other_loop_error("storage", self._loop)
         return self._context
 
     async def close(self, grace: float = DEFAULT_GRACE) -> None:
@@ -167,7 +162,7 @@ class Runtime:
         elif os.getpid() != self._process:
             # The connections and uploads belong to the parent process.
             self._closed, self.in_flight.deadline = True, 0.0
-        elif _running_loop() is not self._loop:
+        elif running_loop() is not self._loop:
             await self._close_elsewhere(context)
         else:
             self._closed = True
@@ -200,10 +195,3 @@ async def _release(context: TransferContext) -> None:
         await context.session.close()
     finally:
         await context.threads.close()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

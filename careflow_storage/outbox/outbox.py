@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Collection
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from careflow_storage._method_call import MethodCall
 from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.remote.source_request import SourceRequest
 from careflow_storage._uninterrupted import clean_up_to_end, run_to_end
+from careflow_storage._wrong_loop import other_loop_error, other_process_error, running_loop
 from careflow_storage.content_types import DEFAULT_CONTENT_TYPES
 from careflow_storage.errors import (
     InvalidInputError,
@@ -194,7 +194,7 @@ class Outbox:
         elif home[0] != os.getpid():
             # The lock and the leases belong to the parent process.
             self._closed, self._in_flight.deadline = True, 0.0
-        elif home[1] is not _running_loop() and not home[1].is_closed():
+        elif home[1] is not running_loop() and not home[1].is_closed():
             raise WrongLoopError(
                 "The outbox was opened in another event loop.",
                 hint="Close it in the loop that opened it.",
@@ -478,18 +478,12 @@ class Outbox:
                 "The outbox is closed." if self._closed else "The outbox is not open.",
                 hint="async with Outbox(folder, storage) as outbox:",
             )
-        if self._home != (os.getpid(), _running_loop()):
-            raise WrongLoopError(
-                "The outbox was opened in another event loop or before a fork.",
-                hint="Open one in each process and loop; they may share the folder.",
-            )
+        process, loop = self._home
+        if process != os.getpid():
+            raise other_process_error("outbox")
+        if loop is not running_loop():
+            raise other_loop_error("outbox", loop)
         return self._open
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    with suppress(RuntimeError):
-        return asyncio.get_running_loop()
-    return None
 
 
 def _not_there(entry_id: str, what: str) -> InvalidInputError:
