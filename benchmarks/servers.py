@@ -29,7 +29,7 @@ def _executable(name: str) -> str:
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -50,7 +50,7 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log
 
 
 @contextmanager
-def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
+def running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
     with (
         log.open("wb") as output,
         subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
@@ -155,7 +155,7 @@ def rclone_server(folder: Path, *, tls: bool = False) -> Iterator[Endpoint]:
     """
     data = folder / "rclone"
     (data / _BUCKET).mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     certificate = _certificate(folder) if tls else None
     endpoint = Endpoint(
         f"{'https' if tls else 'http'}://127.0.0.1:{port}",
@@ -171,7 +171,7 @@ def rclone_server(folder: Path, *, tls: bool = False) -> Iterator[Endpoint]:
     ]
     if certificate is not None:
         command += ["--cert", str(certificate.chain), "--key", str(certificate.key)]
-    with _running(command, folder / "rclone.log", lambda: _accepts(port)):
+    with running(command, folder / "rclone.log", lambda: _accepts(port)):
         yield endpoint
     shutil.rmtree(data)
 

@@ -18,6 +18,7 @@ from careflow_storage.cli.commands import (
     cors,
     doctor,
     files,
+    jobs,
     keys,
     lifecycle,
     local,
@@ -31,7 +32,7 @@ from careflow_storage.cli.commands import inspect as inspect_files
 from careflow_storage.cli.context import Globals
 from careflow_storage.cli.ui.cleaning import clean_usage_errors
 from careflow_storage.cli.ui.help import CONTEXT_SETTINGS, Commands, HelpGroup
-from careflow_storage.cli.ui.options import ACCOUNT, BUCKET, VERSIONS
+from careflow_storage.cli.ui.options import ACCOUNT, BUCKET, BULK, VERSIONS
 
 
 class _Program(HelpGroup):
@@ -88,6 +89,7 @@ app.add_typer(files.commands)
 app.add_typer(inspect_files.commands)
 app.add_typer(versions.commands)
 app.add_typer(uploads.commands, name="uploads", rich_help_panel=VERSIONS)
+app.add_typer(jobs.commands, name="jobs", rich_help_panel=BULK)
 app.add_typer(buckets.commands, name="buckets", rich_help_panel=BUCKET)
 app.add_typer(cors.commands, name="cors", rich_help_panel=BUCKET)
 app.add_typer(lifecycle.commands, name="lifecycle", rich_help_panel=BUCKET)

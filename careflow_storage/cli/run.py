@@ -27,13 +27,14 @@ from careflow_storage.errors import (
     NotConfiguredError,
     StorageError,
 )
+from careflow_storage.jobs.errors import NoSuchJobError
 
 FAILED = 1
 """The operation failed, or a check did not pass."""
 WRONG_USE = 2
 """An argument or a setting is missing or wrong; nothing was sent."""
 NOT_FOUND = 3
-"""The file, version, upload or bucket does not exist."""
+"""The file, version, upload, bucket or job does not exist."""
 NOT_ALLOWED = 4
 """The key is wrong, or lacks a capability."""
 OVER_LIMIT = 5
@@ -43,6 +44,7 @@ INTERRUPTED = 130
 
 # The first that fits decides.
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (NoSuchJobError, NOT_FOUND),
     (InvalidInputError, WRONG_USE),
     (NotConfiguredError, WRONG_USE),
     (ValidationError, WRONG_USE),

@@ -33,7 +33,7 @@ from careflow_storage.local.process import (
 from careflow_storage.settings import StorageSettings
 
 _HOST = "127.0.0.1"
-_FLAGS = (
+FLAGS = (
     "-ip=127.0.0.1",
     "-ip.bind=127.0.0.1",
     "-master.telemetry=false",
@@ -289,7 +289,7 @@ class LocalServer:
                 "mini",
                 f"-dir={self._data}",
                 f"-s3.config={config}",
-                *_FLAGS,
+                *FLAGS,
                 *tls,
                 *(f"-{name}={port}" for name, port in ports.items()),
             ],

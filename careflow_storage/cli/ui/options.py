@@ -10,6 +10,7 @@ import typer
 FILES = "Files"
 """The sections of ``--help`` in which the commands are listed."""
 VERSIONS = "Versions and unfinished uploads"
+BULK = "Many objects"
 BUCKET = "The bucket and its rules"
 ACCOUNT = "Keys, cost and health"
 LOCAL = "Try it out"

@@ -36,7 +36,7 @@ class Output:
 
     def __init__(self, *, as_json: bool, options: Sequence[str] = ()) -> None:
         self.as_json = as_json
-        self._options = tuple(options)
+        self.options: tuple[str, ...] = tuple(options)
         _write_any_character(sys.stdout)
         _write_any_character(sys.stderr)
         self.stdout: Console = _console(stderr=False)
@@ -47,7 +47,7 @@ class Output:
 
     def command(self, *words: str) -> str:
         """Return a command line with the global options of this command."""
-        return " ".join(["careflow-storage", *map(quote, (*self._options, *words))])
+        return " ".join(["careflow-storage", *map(quote, (*self.options, *words))])
 
     def advice(self, text: str) -> str:
         """Add the global options to the commands in a text, so that they use the same bucket."""

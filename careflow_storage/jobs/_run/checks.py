@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from careflow_storage._endpoint import host_of
+from urllib.parse import urlsplit
+
 from careflow_storage.errors import AccessDeniedError, InvalidInputError
 from careflow_storage.jobs._records.keys import JOBS_PREFIX, folder_of, is_record
 from careflow_storage.jobs.models import AnyJob, CopyJob, VerifyJob
@@ -26,8 +27,11 @@ def check_job(job: AnyJob, source: BackblazeStorage, target: BackblazeStorage) -
         _check_same_bucket(job)
 
 
-def _place(storage: BackblazeStorage) -> tuple[str, str | None]:
-    return host_of(storage.settings.endpoint or "").lower(), storage.settings.bucket_name
+def _place(storage: BackblazeStorage) -> tuple[str | None, int | None, str | None]:
+    # Several servers may run on one host.
+    endpoint = urlsplit(storage.settings.endpoint or "")
+    port = endpoint.port or {"http": 80, "https": 443}.get(endpoint.scheme)
+    return endpoint.hostname, port, storage.settings.bucket_name
 
 
 def _check_same_bucket(job: CopyJob | VerifyJob) -> None:

@@ -1,0 +1,220 @@
+"""``careflow-storage jobs``: run, resume, list and show bulk jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from careflow_storage import BackblazeStorage, StorageError, jobs
+from careflow_storage.cli.actions.job_reports import (
+    COLUMNS,
+    exit_code,
+    job_in_words,
+    place_of,
+    planned,
+    print_fields,
+    print_notes,
+    print_plan,
+    print_report,
+    record_row,
+    records_option,
+    visited,
+)
+from careflow_storage.cli.ui.confirm import confirm_by_typing
+from careflow_storage.cli.ui.job_table import JobTable, Total, counts
+from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.spinner import waiting
+from careflow_storage.jobs import AnyJob, Engine, JobProgress, JobReport, Location
+
+_Start = Callable[[Engine, Callable[[JobProgress], None]], Awaitable[JobReport]]
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where the shards run: in this process, or in some processes of this machine."""
+
+    processes: int | None = None
+
+    def engine(self) -> Engine:
+        """Return the engine."""
+        return jobs.LocalEngine(processes=self.processes)
+
+    def words(self) -> list[str]:
+        """Return them as they are typed."""
+        return [] if self.processes is None else ["--workers", str(self.processes)]
+
+
+@dataclass(frozen=True)
+class JobRun:
+    """A job to plan, or to run. ``make`` makes it, and raises if a value is wrong."""
+
+    make: Callable[[], AnyJob]
+    workers: Workers
+    dry_run: bool
+    yes: bool
+
+    async def run(self, output: Output) -> int | None:
+        """Run it, after asking where needed; return the exit code."""
+        job = self.make()
+        total = Total()
+        if self.dry_run or self._asks(job):
+            async with waiting(output, "Counting"):
+                plan = await jobs.plan_job(job)
+            if self.dry_run:
+                print_plan(output, plan)
+                return exit_code(plan)
+            total.objects = visited(plan)
+            await _confirm(output, plan)
+        run = _Run(output, job, self.workers, total)
+        return await run(lambda engine, show: jobs.run_job(job, engine=engine, progress=show))
+
+    def _asks(self, job: AnyJob) -> bool:
+        if self.yes:
+            return False
+        return job.kind == "purge" or (job.kind == "retain" and job.mode == "compliance")
+
+
+async def resume_job(
+    output: Output, job_id: str, location: Location, source: Location | None, workers: Workers
+) -> int | None:
+    """Continue a job; return the exit code."""
+    async with waiting(output, "Reading the job's records"):
+        report = await jobs.show_job(job_id, location)
+    moved = {"source": source} if source is not None else {}
+    moved["target" if isinstance(report.job, jobs.CopyJob | jobs.VerifyJob) else "location"] = (
+        location
+    )
+    job = report.job.model_copy(update=moved)
+    run = _Run(output, job, workers, Total(before=visited(report)))
+    return await run(
+        lambda engine, show: jobs.resume_job(
+            job_id, location, source=source, engine=engine, progress=show
+        )
+    )
+
+
+async def print_jobs(output: Output, location: Location) -> None:
+    """List the jobs of a bucket."""
+    records = await jobs.list_jobs(location)
+    for record in records:
+        output.item(record)
+    if records:
+        output.table(COLUMNS, map(record_row, records))
+    else:
+        output.note("The bucket has no records of jobs.")
+
+
+async def print_job(output: Output, job_id: str, location: Location) -> None:
+    """Print the report of a job."""
+    async with waiting(output, "Reading the job's records"):
+        report = await jobs.show_job(job_id, location)
+    output.data(report)
+    print_fields(output, report)
+
+
+async def print_errors(output: Output, job_id: str, location: Location) -> None:
+    """Print each error of a job: the key, and what happened to it."""
+    report = await jobs.show_job(job_id, location)
+    settings = await asyncio.to_thread(location.settings)
+    async with BackblazeStorage(settings) as storage:
+        for name in report.error_files:
+            for line in (await storage.get_file(name)).splitlines():
+                error = jobs.ObjectError.model_validate_json(line)
+                output.item(error)
+                output.line(f"{error.key}: {error.kind}: {error.message}")
+    if not report.errors:
+        output.note("The job has no errors.")
+
+
+async def _confirm(output: Output, plan: JobReport) -> None:
+    settings = await asyncio.to_thread(place_of(plan.job).settings)
+    bucket = str(settings.bucket_name)
+    place = f"below {plan.job.prefix}" if plan.job.prefix else f"in the whole bucket {bucket}"
+    print_notes(output, plan)
+    what = planned(plan)
+    question = f"This will {what} {place}, and cannot be undone. Continue?"
+    expected = bucket if plan.job.keys_file is not None else plan.job.prefix or bucket
+    confirm_by_typing(output, question, expected, yes=False)
+
+
+class _Run:
+    """One run of a job: its table, its end, and how to resume it."""
+
+    def __init__(self, output: Output, job: AnyJob, workers: Workers, total: Total) -> None:
+        self._output = output
+        self._job = job
+        self._workers = workers
+        self._total = total
+
+    async def __call__(self, start: _Start) -> int | None:
+        output, job = self._output, self._job
+        engine = self._workers.engine()
+        output.item({"event": "started", "job_id": job.job_id, "job": job})
+        table = JobTable(output, job_in_words(job), self._total)
+        try:
+            with table.shown() as show:
+                async with _counting(job, self._total):
+                    report = await start(engine, show)
+        except asyncio.CancelledError:
+            self._print_stopped(table.last)
+            raise
+        except StorageError:
+            # Before the first progress the job itself was refused: there is nothing to resume.
+            if table.last is not None:
+                self._print_stopped(table.last)
+            raise
+        print_report(output, report)
+        return exit_code(report)
+
+    def _print_stopped(self, last: JobProgress | None) -> None:
+        where = records_option(self._output, self._job)
+        command = self._output.command(
+            *("jobs", "resume", self._job.job_id), *where, *self._workers.words()
+        )
+        self._output.item(
+            {"event": "stopped", "job_id": self._job.job_id, "resume": command, "progress": last}
+        )
+        if last is not None:
+            self._output.note(f"Stopped after {counts(last)}.")
+        self._output.note(f"To resume: {command}")
+
+
+@contextlib.asynccontextmanager
+async def _counting(job: AnyJob, total: Total) -> AsyncIterator[None]:
+    """Count the objects of the job meanwhile, unless that would cost as much as the job."""
+    if total.objects is not None or not _worth_counting(job):
+        yield
+        return
+    counter = asyncio.create_task(_count(job, total))
+    try:
+        yield
+    finally:
+        counter.cancel()
+        await asyncio.wait([counter])
+
+
+def _worth_counting(job: AnyJob) -> bool:
+    return job.kind in ("copy", "map", "retain") or (job.kind == "verify" and job.deep)
+
+
+async def _count(job: AnyJob, total: Total) -> None:
+    location = job.source if isinstance(job, jobs.CopyJob | jobs.VerifyJob) else job.location
+    if job.keys_file is not None:
+        total.objects = await asyncio.to_thread(_lines_of, job.keys_file)
+        return
+    # Without a number the job itself reports what is wrong.
+    with contextlib.suppress(StorageError):
+        settings = await asyncio.to_thread(location.settings)
+        async with BackblazeStorage(settings) as storage:
+            objects = 0
+            async for page in storage.list_files(job.prefix).pages():
+                objects += len(page)
+            total.objects = objects
+
+
+def _lines_of(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
