@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from careflow_storage import BackblazeStorage, Retention
 from careflow_storage.jobs import run_job
 from careflow_storage.testing import B2Server
 from tests.jobs.conftest import TARGET, MakeEngine
+from tests.support.bodies import MIB
 from tests.support.jobs import Buckets, fill, location_of, numbered
-
-MIB = 1024 * 1024
 
 
 async def test_copies_everything_below_the_prefix_and_says_how_much(
@@ -111,3 +113,34 @@ async def test_the_server_copies_within_an_account(
     assert first.requests["target"]["CopyObject"] == 6
     assert "GetObject" not in first.requests["source"]
     assert await buckets.copies() == numbered(6)
+
+
+async def test_locks_are_kept_or_set_as_the_job_says(
+    buckets: Buckets, server: B2Server, tmp_path: Path
+) -> None:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)
+    lock = Retention(mode="governance", retain_until=until)
+    places = {}
+    for name in ("locked-source", "locked-target"):
+        settings = server.settings(key=server.create_key(), bucket_name=name)
+        async with BackblazeStorage(settings) as storage:
+            await storage.admin.create_bucket(name, object_lock=True)
+        places[name] = settings
+    source, target = (location_of(each, tmp_path / name) for name, each in places.items())
+    async with BackblazeStorage(places["locked-source"]) as storage:
+        await storage.upload_file("recordings/a", b"1", retention=lock, legal_hold=True)
+        await storage.upload_file("recordings/b", b"2")
+    async with BackblazeStorage(places["locked-target"]) as storage:
+
+        async def locks(prefix: str, **options: Any) -> list[Any]:
+            job = buckets.copy(source=source, target=target, target_prefix=prefix, **options)
+            assert (await run_job(job)).errors == 0
+            found = [await storage.get_file_metadata(f"{prefix}{name}") for name in "ab"]
+            return [(each.retention, each.legal_hold) for each in found]
+
+        assert await locks("none/") == [(None, False), (None, False)]
+        assert await locks("kept/", retention="keep", legal_hold="keep") == [
+            (lock, True),
+            (None, False),
+        ]
+        assert await locks("set/", retention=lock) == [(lock, False), (lock, False)]

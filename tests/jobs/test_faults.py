@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from careflow_storage import StorageError
+from careflow_storage import AccessDeniedError, StorageError
 from careflow_storage.jobs import JobError, JobProgress, LocalEngine, resume_job, run_job, show_job
 from careflow_storage.testing import B2Server
 from tests.jobs.conftest import TARGET, MakeEngine
@@ -171,3 +171,20 @@ async def test_an_exception_of_the_progress_stops_the_job(buckets: Buckets) -> N
     assert (await show_job(job.job_id, buckets.target)).stopped_by == "ZeroDivisionError"
     report = await resume_job(job.job_id, buckets.target)
     assert report.objects + report.skipped == 20
+
+
+async def test_a_listing_that_fails_stops_the_job_with_its_own_error(
+    buckets: Buckets, server: B2Server
+) -> None:
+    await fill(buckets.source_storage, numbered(30))
+    refused = server.faults.next(
+        "ListObjectsV2", path="max-keys=1&", status=403, code="AccessDenied", times=100
+    )
+    job = buckets.copy()
+
+    with pytest.raises(AccessDeniedError, match="resume_job continues it"):
+        await run_job(job)
+
+    assert refused.hits
+    server.faults.clear()
+    assert (await resume_job(job.job_id, buckets.target)).objects == 30

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from careflow_storage._transfer.tasks import task_group
 from careflow_storage.jobs._planning.key_space import after_prefix, midpoint, shared_length
 from careflow_storage.jobs.models import KeyRange
 
@@ -47,7 +47,7 @@ async def split_rest(rest: KeyRange, probe: Probe, parts: int) -> list[KeyRange]
         widest = divisible[0].spread[0]
         # Only the widest: their halves may still be wider than the others.
         chosen = [one for one in divisible if one.spread[0] == widest][: parts - len(pieces)]
-        async with asyncio.TaskGroup() as group:
+        async with task_group() as group:
             tasks = [group.create_task(_Halving(piece, probe).run()) for piece in chosen]
         halves = dict(zip(chosen, (task.result() for task in tasks), strict=True))
         pieces = [piece for piece in pieces if piece not in halves]

@@ -39,11 +39,21 @@ class KeySpace:
         )
         if len(page) < limit:
             return [keys]
-        found = await split_rest(clipped, self._first_after, parts)
-        # The ends that the prefix has cut off belong to the first and the last part.
-        found[0] = KeyRange(after=keys.after, until=found[0].until)
-        found[-1] = KeyRange(after=found[-1].after, until=keys.until)
-        return found
+        behind: dict[str | None, str] = {}
+
+        async def probe(place: str | None) -> str | None:
+            key = await self._first_after(place)
+            if key is not None:
+                behind[place] = key
+            return key
+
+        found = await split_rest(clipped, probe, parts)
+        # Ranges begin at keys that exist. Behind a place that is the name of a folder, SeaweedFS
+        # lists nothing of that folder, in an order that looks right.
+        ends = [behind[part.after] for part in found[1:]]
+        starts = [keys.after, *ends]
+        pieces = zip(starts, [*ends, keys.until], strict=True)
+        return [KeyRange(after=after, until=until) for after, until in pieces if after != until]
 
     async def end_of_shard(self, keys: KeyRange) -> str | None:
         """Return the last key of a shard at the beginning of a range; None if it has them all."""

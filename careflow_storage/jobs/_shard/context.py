@@ -28,7 +28,9 @@ class Span(NamedTuple):
 
     @classmethod
     def up_to(cls, whole: KeyRange, key: str) -> Span:
-        """The shard has ended behind ``key``."""
+        """The shard has ended behind ``key``. An empty rest is none."""
+        if key == whole.until:
+            return cls(whole, None)
         return cls(KeyRange(after=whole.after, until=key), KeyRange(after=key, until=whole.until))
 
 
