@@ -622,11 +622,13 @@ class BackblazeStorage:
                 checksum=checksum,
                 encryption=encryption,
                 if_exists=if_exists,
+                retention=None if retention == "keep" else retention,
+                legal_hold=False if legal_hold == "keep" else legal_hold,
                 resume=resume,
                 default_checksum=self.settings.checksum,
             ),
-            retention=retention,
-            legal_hold=legal_hold,
+            keep_retention=retention == "keep",
+            keep_legal_hold=legal_hold == "keep",
             stamp=stamp_source_etag or resume,
         )
         async with self._call("copy_from", key, timeout):

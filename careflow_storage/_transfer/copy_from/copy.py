@@ -66,37 +66,40 @@ async def copy_from(task: CopyTask, progress: ProgressCallback | None) -> Upload
     much as one PUT may store; of a larger object the response ends after its head.
     """
     target, options = task.target, task.options.upload
-    checked = task.options.checked(target.settings.endpoint)
+    given = options.headers(target.settings.endpoint)
     task.refuse_itself()
     cut_off: ObjectHead | None = None
     if options.return_existing:
-        cut_off = await find_existing(target, task.to_key, checked)
+        cut_off = await find_existing(target, task.to_key, given)
         if cut_off is not None and not may_be_cut_off(cut_off):
             return result_or_refuse(target, cut_off)
     elif not options.replaces and not options.resume:
-        await refuse_existing(target, task.to_key, checked)
+        await refuse_existing(target, task.to_key, given)
     try:
         if task.same_account and cut_off is None:
             made = await server_side_copy(
-                *(target, task.to_key, task.source, task.key, task.options),
+                *(target, task.to_key, task.source, task.key, task.options, given),
                 version_id=task.version_id,
                 encryption=task.encryption,
             )
             if made is not None:
                 return made
-        return await _stream_copy(task, progress, cut_off)
+        return await _stream_copy(task, given, progress, cut_off)
     except PreconditionFailedError:
         if not options.return_existing:
             raise
         # Another writer was faster, unless the source was replaced.
-        existing = await existing_result(target, task.to_key, checked)
+        existing = await existing_result(target, task.to_key, given)
         if existing is None:
             raise
         return existing
 
 
 async def _stream_copy(
-    task: CopyTask, progress: ProgressCallback | None, cut_off: ObjectHead | None
+    task: CopyTask,
+    given: dict[str, str],
+    progress: ProgressCallback | None,
+    cut_off: ObjectHead | None,
 ) -> UploadResult:
     target, options = task.target, task.options
     most = target.settings.multipart_threshold
@@ -104,15 +107,17 @@ async def _stream_copy(
         task.source, task.key, most, version_id=task.version_id, encryption=task.encryption
     )
     async with stream as head:
-        headers = options.headers(head, target.settings.endpoint)
+        headers = options.headers(head, given)
         if head.file.size <= most:
             chunks = stream.chunks()
             body: bytes | AsyncGenerator[bytes] = chunks
             if head.file.size <= _READ_AT_ONCE_BYTES:
                 body = b"".join([chunk async for chunk in chunks])
+            sent = options.upload
+            if sent.resume or not isinstance(body, bytes):
+                sent = replace(sent, size=head.file.size, resume=False)
             result = await upload(
-                *(target, task.to_key, body),
-                replace(options.upload, size=head.file.size, resume=False),
+                *(target, task.to_key, body, sent),
                 name=task.to_key,
                 progress=progress,
                 # Looked up above, unless an earlier run may have stored it.
@@ -120,7 +125,7 @@ async def _stream_copy(
                 cut_off=cut_off,
                 kept=headers,
             )
-            return result.model_copy(update={"partial": head.file.partial})
+            return result.model_copy(update={"partial": True}) if head.file.partial else result
     if cut_off is not None:
         # It was stored with one PUT, so it is not the beginning of this object.
         return result_or_refuse(target, cut_off)

@@ -38,6 +38,7 @@ async def server_side_copy(
     source: TransferContext,
     key: str,
     options: CopyOptions,
+    given: Mapping[str, str],
     *,
     version_id: str | None,
     encryption: CustomerKey | None,
@@ -61,7 +62,7 @@ async def server_side_copy(
     found = _MD5_ETAG.fullmatch(head.file.etag)
     if found is None or not has_md5_etag(head.headers):
         return None
-    headers = options.headers(head, target.settings.endpoint)
+    headers = options.headers(head, given)
     try:
         copied = await _copy(target, to_key, head, bucket, headers, options, version_id)
     except NoSuchKeyError as error:
