@@ -187,7 +187,10 @@ def lowest(session: nox.Session) -> None:
     """A part of the fast tests on the oldest dependencies that pyproject.toml allows."""
     require_python(session)
     bounds = Path(session.create_tmp()) / "lowest.txt"
-    extras = ("admin", "charts", "demo", "fsspec", "media", "outbox", "testing")
+    extras = (
+        *("admin", "arq", "celery", "charts", "demo", "dramatiq", "fsspec", "media"),
+        *("outbox", "saq", "taskiq", "testing"),
+    )
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),
         *("--python", f"{session.virtualenv.location}"),

@@ -16,11 +16,12 @@ For the pools ``prefork``, ``threads`` and ``solo``.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage.errors import InvalidInputError, MissingExtraError
 from careflow_storage.integrations.portal import StoragePortal
+from careflow_storage.integrations.worker_options import StorageOptions
 from careflow_storage.settings import StorageSettings
 
 try:
@@ -38,6 +39,7 @@ def install(
     settings: StorageSettings | None = None,
     *,
     grace: float = DEFAULT_GRACE,
+    **options: Unpack[StorageOptions],
 ) -> StoragePortal:
     """Return a portal to one storage per process, which is closed when a worker stops.
 
@@ -48,13 +50,14 @@ def install(
         settings: Default: read from ``BACKBLAZE_*`` at the first call.
         grace: The most seconds for the clean-up of a call that is interrupted, as by a soft time
             limit, and for that of all calls when the worker stops.
+        options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
         InvalidInputError: ``app`` is no Celery app, or ``grace`` is not a number of seconds, 0 or
             more.
     """
     _check_app(app)
-    portal = StoragePortal(settings, grace=grace)
+    portal = StoragePortal(settings, grace=grace, **options)
 
     def close(**_: Any) -> None:
         portal.close()

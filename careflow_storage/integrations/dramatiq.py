@@ -14,11 +14,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
 from careflow_storage.errors import InvalidInputError, MissingExtraError
 from careflow_storage.integrations.portal import StoragePortal
+from careflow_storage.integrations.worker_options import StorageOptions
 from careflow_storage.settings import StorageSettings
 
 try:
@@ -34,6 +35,7 @@ def install(
     settings: StorageSettings | None = None,
     *,
     grace: float = DEFAULT_GRACE,
+    **options: Unpack[StorageOptions],
 ) -> StoragePortal:
     """Return a portal to one storage per process, which is closed when a worker stops.
 
@@ -44,6 +46,7 @@ def install(
         settings: Default: read from ``BACKBLAZE_*`` at the first call.
         grace: The most seconds for the clean-up of a call that is interrupted, as by a time limit
             or a shutdown, and for that of all calls when the worker stops.
+        options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
         InvalidInputError: The broker has a portal already, or ``grace`` is not a number of
@@ -51,7 +54,7 @@ def install(
     """
     if any(isinstance(each, _PortalMiddleware) for each in broker.middleware):
         raise InvalidInputError("The broker has a portal already.")
-    portal = StoragePortal(settings, grace=grace)
+    portal = StoragePortal(settings, grace=grace, **options)
     broker.add_middleware(_PortalMiddleware(portal))
     return portal
 

@@ -13,12 +13,14 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeAlias, TypeVar, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE, checked_grace
 from careflow_storage._transfer.incomplete import checked_age
 from careflow_storage.errors import StorageClosedError, WrongLoopError
+from careflow_storage.integrations.worker_options import StorageOptions
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 
@@ -48,15 +50,20 @@ class StoragePortal:
     Args:
         settings: Default: read from ``BACKBLAZE_*`` at the first call.
         grace: The most seconds for the clean-up of an interrupted call, and for `close`.
+        options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
         InvalidInputError: ``grace`` is not a number of seconds, 0 or more.
     """
 
     def __init__(
-        self, settings: StorageSettings | None = None, *, grace: float = DEFAULT_GRACE
+        self,
+        settings: StorageSettings | None = None,
+        *,
+        grace: float = DEFAULT_GRACE,
+        **options: Unpack[StorageOptions],
     ) -> None:
-        self._settings = settings
+        self._make_storage = partial(BackblazeStorage, settings, **options)
         self._grace = checked_grace(grace)
         self._inherited: list[_LoopThread] = []
         self._lock = threading.Lock()
@@ -132,15 +139,15 @@ class StoragePortal:
                     "The portal is closed.", hint="Make a new StoragePortal, or close it later."
                 )
             if self._thread is None:
-                self._thread = _LoopThread(self._settings, self._grace)
+                self._thread = _LoopThread(self._make_storage, self._grace)
             return self._thread
 
 
 class _LoopThread:
     """A thread with an event loop, and a storage that is open in it."""
 
-    def __init__(self, settings: StorageSettings | None, grace: float) -> None:
-        self._settings = settings
+    def __init__(self, make_storage: Callable[[], BackblazeStorage], grace: float) -> None:
+        self._make_storage = make_storage
         self._grace = grace
         self._calls: set[_Call[Any]] = set()
         self._stop = asyncio.Event()
@@ -153,7 +160,7 @@ class _LoopThread:
 
     def _run(self, opened: _Opened) -> None:
         try:
-            asyncio.run(self._main(BackblazeStorage(self._settings), opened))
+            asyncio.run(self._main(self._make_storage(), opened))
         except BaseException as error:
             if opened.done():
                 raise

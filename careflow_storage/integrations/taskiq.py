@@ -16,11 +16,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE, checked_grace
 from careflow_storage._transfer.incomplete import checked_age
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageClosedError
+from careflow_storage.integrations.worker_options import StorageOptions
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 
@@ -52,6 +53,7 @@ def install(
     settings: StorageSettings | None = None,
     *,
     grace: float = DEFAULT_GRACE,
+    **options: Unpack[StorageOptions],
 ) -> None:
     """Open one storage when a worker process of ``broker`` starts, and close it when it stops.
 
@@ -65,6 +67,7 @@ def install(
         settings: Default: read from ``BACKBLAZE_*`` when a worker starts.
         grace: The most seconds for the clean-up at shutdown, and again for the tasks that go back
             to the broker. Give the worker more: ``--shutdown-timeout 15``.
+        options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
         InvalidInputError: The broker has a storage already, or ``grace`` is not a number of
@@ -73,7 +76,7 @@ def install(
     checked_grace(grace)
     if any(isinstance(each, _StorageMiddleware) for each in broker.middlewares):
         raise InvalidInputError("The broker has a storage already.")
-    middleware = _StorageMiddleware(settings, grace)
+    middleware = _StorageMiddleware(settings, grace, options)
     middleware.set_broker(broker)
     # The first in the list is the last to see an error, and knows whether another sends it again.
     broker.middlewares.insert(0, middleware)
@@ -137,16 +140,19 @@ def _storage_of(broker: AsyncBroker) -> BackblazeStorage:
 class _StorageMiddleware(TaskiqMiddleware):
     """Opens and closes the storage, and sends the tasks that closing has cut off once more."""
 
-    def __init__(self, settings: StorageSettings | None, grace: float) -> None:
+    def __init__(
+        self, settings: StorageSettings | None, grace: float, options: StorageOptions
+    ) -> None:
         super().__init__()
         self._settings = settings
+        self._options = options
         self._grace = grace
         self._closing = False
         self._running: dict[str, asyncio.Task[Any] | None] = {}
 
     async def open(self, state: TaskiqState) -> None:
         self._closing = False
-        state.storage = await BackblazeStorage(self._settings).__aenter__()
+        state.storage = await BackblazeStorage(self._settings, **self._options).__aenter__()
 
     async def close(self, state: TaskiqState) -> None:
         self._closing = True

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from careflow_storage._in_flight import DEFAULT_GRACE, checked_grace
 from careflow_storage.errors import InvalidInputError, StorageClosedError
+from careflow_storage.integrations.worker_options import StorageOptions
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 
 _NAME = "storage"
 
 
-async def startup(ctx: Mapping[Any, Any], settings: StorageSettings | None = None) -> None:
+async def startup(
+    ctx: Mapping[Any, Any],
+    settings: StorageSettings | None = None,
+    **options: Unpack[StorageOptions],
+) -> None:
     """Open one storage for the jobs of this worker: the hook for its startup.
 
     Sends no request. To do more at startup, or to pass settings, await it in a hook of your own.
@@ -22,6 +27,7 @@ async def startup(ctx: Mapping[Any, Any], settings: StorageSettings | None = Non
     Args:
         ctx: The worker's context. Its ``storage`` is set.
         settings: Default: read from ``BACKBLAZE_*``.
+        options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
         NotConfiguredError: A setting is missing. The worker does not start.
@@ -29,7 +35,7 @@ async def startup(ctx: Mapping[Any, Any], settings: StorageSettings | None = Non
     """
     if _NAME in ctx:
         raise InvalidInputError(f"The worker's context has a {_NAME!r} already.")
-    storage = BackblazeStorage(settings)
+    storage = BackblazeStorage(settings, **options)
     await storage.__aenter__()
     # SAQ types its context as a TypedDict, which takes further keys.
     cast("MutableMapping[Any, Any]", ctx)[_NAME] = storage

@@ -18,6 +18,7 @@ from careflow_storage import (
     BackblazeStorage,
     InvalidInputError,
     NotConfiguredError,
+    RateLimit,
     StorageClosedError,
     StorageSettings,
     WrongLoopError,
@@ -25,6 +26,7 @@ from careflow_storage import (
 from careflow_storage.integrations.portal import StoragePortal
 from careflow_storage.testing import B2Server
 from tests.support.bodies import MIB, noise
+from tests.support.hooks import Recorder
 
 
 class OutOfTimeError(Exception):
@@ -85,6 +87,15 @@ def test_methods_of_the_storage_and_functions_run_with_all_their_arguments(
     assert portal.call(BackblazeStorage.get_file, stored.key) == b"sound"
     assert portal.call(BackblazeStorage.get_file_metadata, key=stored.key).size == 5
     assert portal.call(sizes, prefix="recordings/CA1/") == [5]
+
+
+def test_hooks_and_a_rate_limit_are_those_of_the_storage(of_bucket: StorageSettings) -> None:
+    recorder = Recorder()
+    with StoragePortal(
+        of_bucket, hooks=[recorder], rate_limit=RateLimit(per_second=1000)
+    ) as portal:
+        portal.call(BackblazeStorage.list_files)
+    assert "list_files" in [call.method for call in recorder.calls]
 
 
 def test_all_threads_use_one_storage_at_the_same_time(portal: StoragePortal) -> None:
@@ -246,8 +257,8 @@ assert portal.call(BackblazeStorage.get_file, key) == b"sound"
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_after_a_fork_parent_and_child_each_have_their_own(server: B2Server) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", FORKS],
-        env=server.environment() | {"PATH": "", "PYTHONWARNINGS": "ignore::DeprecationWarning"},
+        [sys.executable, "-W", "always::ResourceWarning", "-c", FORKS],
+        env=server.environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -13,9 +13,11 @@ import pytest
 from careflow_storage import (
     InvalidInputError,
     NotConfiguredError,
+    RateLimit,
     StorageClosedError,
 )
 from careflow_storage.testing import B2Server
+from tests.support.hooks import Recorder
 from tests.support.unfinished import begin_upload
 
 
@@ -50,6 +52,19 @@ async def test_settings_and_grace_can_be_passed(server: B2Server, hooks: ModuleT
     with pytest.raises(InvalidInputError, match="grace"):
         await hooks.shutdown(ctx, grace=-1)
     await hooks.shutdown(ctx, grace=1)
+
+
+async def test_hooks_and_a_rate_limit_are_those_of_the_storage(
+    server: B2Server, hooks: ModuleType
+) -> None:
+    ctx: dict[str, Any] = {}
+    recorder = Recorder()
+    await hooks.startup(
+        ctx, server.settings(), hooks=[recorder], rate_limit=RateLimit(per_second=1000)
+    )
+    await hooks.get_storage(ctx).list_files()
+    await hooks.shutdown(ctx)
+    assert "list_files" in [call.method for call in recorder.calls]
 
 
 async def test_a_worker_without_settings_does_not_start(hooks: ModuleType) -> None:

@@ -406,7 +406,7 @@ saq_settings: saq.types.SettingsDict[saq.types.Context] = {
 
 
 async def taskiq_worker(broker: taskiq.AsyncBroker) -> None:
-    for_taskiq.install(broker, StorageSettings(), grace=2)
+    for_taskiq.install(broker, StorageSettings(), grace=2, hooks=[], rate_limit=None)
     await for_taskiq.schedule_abort_stale_uploads(broker, older_than=timedelta(hours=6)).kiq()
 
     injected = taskiq.TaskiqDepends(for_taskiq.get_storage)
@@ -433,7 +433,7 @@ def celery_worker(app: Any) -> None:
     portal = for_celery.install(app, grace=2)
     assert_type(portal, StoragePortal)
     for_celery.schedule_abort_stale_uploads(app, portal, schedule=timedelta(hours=6), prefix="a/")
-    with StoragePortal(StorageSettings()) as own:
+    with StoragePortal(StorageSettings(), hooks=[]) as own:
         own.close()
 
 
