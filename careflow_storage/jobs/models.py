@@ -94,6 +94,12 @@ class Location(JobModel):
     env_file: Path | None = None
     bucket: str | None = Field(default=None, min_length=1)
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, env_file: str | Path | None = None, bucket: str | None = None
+        ) -> None: ...
+
     def settings(self) -> StorageSettings:
         """Read the settings. Blocks: call it in a thread.
 

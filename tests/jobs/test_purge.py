@@ -154,6 +154,26 @@ async def test_small_shards_and_pages_erase_the_same(
     assert report.shards > 4
 
 
+@pytest.mark.integration
+async def test_small_shards_on_a_real_server(
+    seaweed_settings: StorageSettings, tmp_path: Path
+) -> None:
+    async with BackblazeStorage(seaweed_settings) as storage:
+        place = Place(storage, tmp_path / "place.env")
+        async with asyncio.TaskGroup() as group:
+            for number in range(30):
+                group.create_task(
+                    place.store(f"calls/CA{number:02}/call.webm", 2, hide=number % 3 == 0)
+                )
+
+        plan = await plan_job(place.job(shard_keys=4))
+        report = await run_job(place.job(shard_keys=4))
+
+        assert await place.left() == []
+        assert counts(report) == (30, 0, 0, {"versions": 60, "delete_markers": 10})
+        assert counts(plan) == counts(report)
+
+
 async def test_what_is_stored_after_the_listing_stays(place: Place, b2_server: B2Server) -> None:
     await place.store("a")
     rule = b2_server.faults.next("DeleteObjects", cut="hang")

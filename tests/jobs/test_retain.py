@@ -92,6 +92,25 @@ async def test_what_agrees_is_skipped_at_one_request_each(both: Place) -> None:
     assert plan.requests["location"]["HeadObject"] == 1
 
 
+@pytest.mark.integration
+async def test_a_change_of_the_lock_does_not_move_its_end(
+    seaweed_settings: StorageSettings, tmp_path: Path
+) -> None:
+    """A HEAD of SeaweedFS has the time at which the lock was changed, a listing has not."""
+    async for place in opened(seaweed_settings, tmp_path):
+        await place.storage.upload_file("a", b"body")
+        await run_job(place.job(days=30))
+        lock = await place.lock_of("a")
+        stored = (await place.storage.get_file_metadata("a")).last_modified
+        while (await place.storage.get_file_metadata("a")).last_modified == stored:
+            await place.storage.admin.set_legal_hold("a", True)
+
+        report = await run_job(place.job(days=30))
+
+        assert (report.objects, report.skipped) == (0, 1)
+        assert await place.lock_of("a") == lock
+
+
 async def test_days_count_from_the_upload(place: Place) -> None:
     await place.storage.upload_file("a", b"body")
     stored = (await place.storage.get_file_metadata("a")).last_modified

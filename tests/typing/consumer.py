@@ -151,6 +151,34 @@ from careflow_storage.integrations.twilio import (
     verify_signature,
 )
 from careflow_storage.integrations.uppy import Authorize, CallIdOf, OnComplete
+from careflow_storage.jobs import (
+    AnyJob,
+    CopyJob,
+    Engine,
+    JobError,
+    JobProgress,
+    JobProgressCallback,
+    JobRecord,
+    JobReport,
+    JobVersionError,
+    KeyRange,
+    LocalEngine,
+    Location,
+    MapJob,
+    NoSuchJobError,
+    ObjectError,
+    PurgeJob,
+    RetainJob,
+    ShardResult,
+    ShardTask,
+    VerifyJob,
+    WorkerLostError,
+    list_jobs,
+    plan_job,
+    resume_job,
+    run_job,
+    show_job,
+)
 from careflow_storage.keys import (
     CAPABILITIES,
     PRESETS,
@@ -862,6 +890,60 @@ async def emulator() -> None:
         assert_type(proxy.log, list[Attempt])
         assert_type(proxy.url, str)
         proxy.clear()
+
+
+def jobs_of(folder: Path) -> list[AnyJob]:
+    there = Location(env_file="old.env", bucket="calls")
+    here = Location(env_file=folder / ".env")
+    assert_type(here.settings(), StorageSettings)
+    lock = Retention(mode="governance", retain_until=datetime(2030, 1, 1, tzinfo=UTC))
+    return [
+        CopyJob(source=there, target=here, prefix="recordings/", rate=400, retention=lock),
+        VerifyJob(source=there, target=here, target_prefix="copies/", deep=True),
+        PurgeJob(location=here, older_than=timedelta(days=365), versions="noncurrent"),
+        RetainJob(mode="compliance", days=30, legal_hold=True, keys_file=folder / "keys.txt"),
+        MapJob("package.module:function", location=here, concurrency=2, timeout=60.0),
+    ]
+
+
+async def jobs(folder: Path, engine: Engine) -> None:
+    def show_progress(progress: JobProgress) -> None:
+        assert_type(progress.objects, int)
+
+    callback: JobProgressCallback = show_progress
+    for job in jobs_of(folder):
+        assert_type(await plan_job(job), JobReport)
+        report = await run_job(job, engine=LocalEngine(processes=4), progress=callback)
+        assert_type(report.job, CopyJob | VerifyJob | PurgeJob | RetainJob | MapJob)
+        assert_type(report.state, Literal["planned", "unfinished", "stopped", "finished"])
+        assert_type(report.details, dict[str, int])
+        assert_type(report.lost, list[KeyRange])
+        assert_type(report.calls(), dict[CallClass, int])
+        assert_type(report.cost("location", AWS_S3), CostEstimate)
+        assert_type(report.bytes_per_second, float)
+        report = await resume_job(job.job_id, Location(), engine=engine)
+    assert_type(await list_jobs(Location(), 10), list[JobRecord])
+    assert_type(await show_job("20260131T235959-0123abcd", Location()), JobReport)
+
+
+async def shards(engine: Engine, task: ShardTask) -> None:
+    async with engine:
+        result = await engine.run(task)
+    assert_type(result, ShardResult)
+    assert_type(result.rest, KeyRange | None)
+    assert_type(result.errors, list[ObjectError])
+    assert_type(engine.capacity, int)
+    assert_type(engine.workers, int)
+
+
+def error_of_a_job(error: JobError) -> str:
+    match error:
+        case NoSuchJobError() | JobVersionError():
+            return "begin another job"
+        case WorkerLostError():
+            return "look at the worker's log"
+        case _:
+            return error.message
 
 
 def file_system(file: CareflowFile) -> None:

@@ -28,6 +28,7 @@ PACKAGES = [
         ".integrations.fastapi",
         ".integrations.fsspec",
         ".integrations.opentelemetry",
+        ".jobs",
         ".keys",
         ".local",
         ".media",

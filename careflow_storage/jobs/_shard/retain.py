@@ -167,7 +167,8 @@ class _Retaining:
             retention = await admin.get_retention(file.key)
             legal_hold = await admin.get_legal_hold(file.key)
             return _Locks(None, file.last_modified, retention, legal_hold)
-        return _Locks(head.version_id, head.last_modified, head.retention, head.legal_hold)
+        # The time of the listing: on SeaweedFS that of a HEAD is when the lock was last changed.
+        return _Locks(head.version_id, file.last_modified, head.retention, head.legal_hold)
 
 
 def _why_denied(denied: AccessDeniedError, found: _Locks, change: Change) -> AccessDeniedError:
