@@ -19,6 +19,7 @@ from careflow_storage.jobs._planning.splitting import split_rest
 from careflow_storage.jobs._run.queue import ShardQueue
 from careflow_storage.jobs._run.ranges import tasks_of_keys
 from careflow_storage.jobs._run.totals import Totals
+from careflow_storage.jobs._shard.context import Span
 
 KEYS = st.lists(
     st.text(st.sampled_from("abz/0é\U0001f600"), min_size=1, max_size=6), unique=True, max_size=60
@@ -62,14 +63,17 @@ class MemoryEngine:
         if self.started == self.fails_at:
             raise InterruptedJobError
         await asyncio.sleep(0)
-        finished, rest = task.range, None
-        inside = self.within(task.range)
-        if task.keys is None and len(inside) > self.shard_keys:
-            last = inside[self.shard_keys - 1]
-            finished = KeyRange(after=task.range.after, until=last)
-            rest = KeyRange(after=last, until=task.range.until)
+        span, inside = Span(task.range, None), self.within(task.range)
+        if task.keys is None and len(inside) >= self.shard_keys:
+            # As a real shard, which does not know what comes behind its last key.
+            inside = inside[: self.shard_keys]
+            span = Span.up_to(task.range, inside[-1])
         result = ShardResult(
-            job_id=task.job.job_id, shard_id=str(len(self.results)), finished=finished, rest=rest
+            job_id=task.job.job_id,
+            shard_id=str(len(self.results)),
+            finished=span.finished,
+            rest=span.rest,
+            objects=len(inside),
         )
         self.results.append(result)
         return result
@@ -143,3 +147,6 @@ def test_a_resume_after_any_subset_of_shards_works_on_every_key_once(
     run(second, tasks(totals.unfinished(KeyRange())))
 
     assert worked_on(first, kept) + worked_on(second, second.results) == Counter(keys)
+    for result in second.results:
+        totals.add(result)
+    assert totals.report("finished").objects == len(keys)

@@ -91,7 +91,7 @@ class ShardQueue:
         finally:
             self.running -= 1
         self._on_result(result)
-        if result.rest is None:
+        if result.rest is None or result.rest.after == result.rest.until:
             return []
         idle = self._engine.capacity - self.running - len(self.waiting)
         parts = await self._split(result.rest, max(1, idle))
