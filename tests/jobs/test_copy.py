@@ -15,7 +15,7 @@ from tests.support.jobs import Buckets, fill, location_of, numbered
 async def test_copies_everything_below_the_prefix_and_says_how_much(
     buckets: Buckets, make_engine: MakeEngine
 ) -> None:
-    bodies = numbered(23)
+    bodies = numbered(13)
     await fill(buckets.source_storage, bodies | {"other/file": b"stays"})
 
     report = await run_job(buckets.copy(), engine=make_engine())
@@ -23,9 +23,9 @@ async def test_copies_everything_below_the_prefix_and_says_how_much(
     records = await buckets.copies("jobs/")
     assert await buckets.copies("") == bodies | records
     assert report.state == "finished"
-    assert (report.objects, report.skipped, report.errors) == (23, 0, 0)
+    assert (report.objects, report.skipped, report.errors) == (13, 0, 0)
     assert report.bytes == sum(map(len, bodies.values()))
-    assert report.requests["source"]["GetObject"] == 23
+    assert report.requests["source"]["GetObject"] == 13
 
 
 async def test_keeps_type_metadata_and_headers_of_downloads(buckets: Buckets) -> None:
@@ -84,7 +84,7 @@ async def test_a_second_job_skips_everything_for_one_listing_of_each_side(bucket
 async def test_objects_in_parts_are_found_by_their_stamp(
     buckets: Buckets, server: B2Server, tmp_path: Path
 ) -> None:
-    body = bytes(range(256)) * (11 * MIB // 256)
+    body = bytes(range(256)) * (6 * MIB // 256)
     await buckets.source_storage.upload_file("recordings/long", body, "audio/wav")
     settings = server.settings(bucket_name=TARGET, part_size=5 * MIB, multipart_threshold=5 * MIB)
     target = location_of(settings, tmp_path / "parts.env")

@@ -84,10 +84,10 @@ async def test_objects_are_replaced_kept_or_reported_as_the_job_says(buckets: Bu
 async def test_a_target_that_refuses_everything_stops_the_job(
     buckets: Buckets, server: B2Server
 ) -> None:
-    bodies = numbered(100)
+    bodies = numbered(40)
     await fill(buckets.source_storage, bodies)
     server.faults.always("PutObject", key="^recordings/", status=403, code="AccessDenied")
-    job = buckets.copy(shard_keys=20)
+    job = buckets.copy(shard_keys=10)
 
     with pytest.raises(JobError, match=r"refused \d+ objects in succession"):
         await run_job(job)
@@ -97,7 +97,7 @@ async def test_a_target_that_refuses_everything_stops_the_job(
     assert stopped.stopped_by is not None
     server.faults.clear()
     report = await resume_job(job.job_id, buckets.target)
-    assert (report.state, report.objects, report.errors) == ("finished", 100, 0)
+    assert (report.state, report.objects, report.errors) == ("finished", 40, 0)
     assert await buckets.copies() == bodies
 
 
@@ -147,11 +147,11 @@ async def test_a_cancelled_job_goes_on_where_it_was(
 
 
 async def test_storms_of_slow_down_end_well(buckets: Buckets, server: B2Server) -> None:
-    bodies = numbered(40)
+    bodies = numbered(20)
     await fill(buckets.source_storage, bodies)
     server.faults.random(0.3, kinds=("slow_down", "busy", "reset", "lost_response"))
 
-    report = await run_job(buckets.copy(shard_keys=10))
+    report = await run_job(buckets.copy())
 
     server.faults.clear()
     assert (report.state, report.errors) == ("finished", 0)
@@ -188,3 +188,35 @@ async def test_a_listing_that_fails_stops_the_job_with_its_own_error(
     assert refused.hits
     server.faults.clear()
     assert (await resume_job(job.job_id, buckets.target)).objects == 30
+
+
+async def test_a_long_pause_that_the_server_asks_for_is_kept(
+    buckets: Buckets, server: B2Server
+) -> None:
+    # Longer than `retry_max_delay`: without the job's rate limit the object would fail.
+    await fill(buckets.source_storage, numbered(8))
+    server.faults.next(
+        "PutObject", key="^recordings/", status=503, code="SlowDown", retry_after=1, times=3
+    )
+
+    report = await run_job(buckets.copy())
+
+    assert (report.objects, report.errors) == (8, 0)
+
+
+async def test_a_source_that_vanishes_in_mid_copy(buckets: Buckets, server: B2Server) -> None:
+    body = bytes(range(256)) * 2000
+    await fill(buckets.source_storage, numbered(6) | {"recordings/gone": body})
+    cut = server.faults.next("GetObject", key="gone", cut="hang", at=("body", 100_000))
+    job = buckets.copy()
+
+    task = asyncio.create_task(run_job(job))
+    await cut.fired.wait()
+    await buckets.source_storage.purge_file("recordings/gone")
+    server.faults.clear()
+    report = await task
+
+    [error] = await errors_of(buckets.target_storage, report)
+    assert (error.key, error.kind) == ("recordings/gone", "NoSuchKeyError")
+    assert report.objects == 6
+    assert await buckets.copies() == numbered(6)
