@@ -38,6 +38,9 @@ class FileListing(Pages[FileInfo]):
 
     A range, ``(start_after, until]``, is read from its beginning and to its end only. It needs a
     server that lists in UTF-8 byte order: any page in another order raises `ServerResponseError`.
+    Not on a page is what SeaweedFS leaves out at the ends of a range: after ``a-b`` it lists
+    nothing of the folder ``a/``, and after a key ``a`` neither. Where a folder's name begins the
+    name of what is beside it, a range of its keys may lack some.
     """
 
     def __init__(
