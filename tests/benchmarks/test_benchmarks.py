@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +10,13 @@ import pytest
 from benchmarks.aims import judge, render_aims
 from benchmarks.budget import Budget
 from benchmarks.children import run_child
+from benchmarks.file_systems import MEASURED, run
 from benchmarks.instructions import change, least_and_spread, per_call
 from benchmarks.metrics import METRICS
 from benchmarks.model import MIB, Endpoint, Job, Measurement, Sample
 from benchmarks.null.content import expected
 from benchmarks.options import parse
+from benchmarks.places import serve
 from benchmarks.plan import (
     FULL,
     QUICK,
@@ -425,6 +427,17 @@ def test_players_and_senders_use_an_app(tmp_path: Path) -> None:
     assert (played["errors"], played["failed_listings"]) == ([], {})
     assert played["statuses"] == {"206": 3}
     assert stored["statuses"] == {"201": 3}
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_each_workload_of_a_file_system_runs(tmp_path: Path) -> None:
+    sizes = {"listed": 5, "small": 3, "reads": 2, "big_blocks": 1}
+    with serve(Place("seaweed"), tmp_path) as endpoint:
+        common = {"endpoint": asdict(endpoint), "sizes": sizes, "folder": str(tmp_path)}
+        run({**common, "kind": "ours", "name": "prepare"})
+        for name in MEASURED:
+            assert run({**common, "kind": "ours", "name": name})["cpu"] > 0
 
 
 @pytest.mark.integration

@@ -189,3 +189,19 @@ def test_errors_of_the_caller_are_unchanged(error: StorageError) -> None:
     with pytest.raises(type(error)) as caught, os_errors("path"):
         raise error
     assert caught.value is error
+
+
+def test_a_server_that_does_not_respond_is_a_timeout(
+    server: B2Server, fs: CareflowFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKBLAZE_IDLE_TIMEOUT", "0.05")
+    monkeypatch.setenv("BACKBLAZE_RETRY_ATTEMPTS", "1")
+    server.faults.always("GetObject", delay=1.0)
+    hasty = CareflowFileSystem(skip_instance_cache=True)
+    with pytest.raises(TimeoutError) as caught:
+        hasty.cat_file("a")
+    causes: list[BaseException | None] = [caught.value]
+    while causes[-1] is not None:
+        causes.append(causes[-1].__cause__)
+    assert any(isinstance(each, StorageTimeoutError) for each in causes)
+    hasty.close()
