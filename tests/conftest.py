@@ -35,7 +35,12 @@ if TYPE_CHECKING:
 
 # How long an example takes says how busy the machine is, nothing more. A run depends on no other,
 # and the repository may be read-only.
-hypothesis.settings.register_profile("patient", deadline=None, database=None)
+hypothesis.settings.register_profile(
+    "patient",
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("patient")
 
 _LOOPBACK = ("127.0.0.1", "localhost")

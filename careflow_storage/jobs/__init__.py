@@ -14,9 +14,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from careflow_storage._lazy import lazy_exports
-from careflow_storage.jobs.errors import JobError, JobVersionError, NoSuchJobError, WorkerLostError
+from careflow_storage.jobs.errors import (
+    ClusterError,
+    JobError,
+    JobVersionError,
+    NoSuchJobError,
+    WorkerLostError,
+)
 
 if TYPE_CHECKING:
+    from careflow_storage.jobs.engines.dask import DaskEngine
     from careflow_storage.jobs.engines.local import LocalEngine
     from careflow_storage.jobs.engines.protocol import Engine
     from careflow_storage.jobs.models import (
@@ -44,6 +51,7 @@ else:
     __getattr__, __dir__ = lazy_exports(
         __name__,
         {
+            f"{__name__}.engines.dask": ("DaskEngine",),
             f"{__name__}.engines.local": ("LocalEngine",),
             f"{__name__}.engines.protocol": ("Engine",),
             f"{__name__}.models": (
@@ -61,7 +69,9 @@ else:
 
 __all__ = [
     "AnyJob",
+    "ClusterError",
     "CopyJob",
+    "DaskEngine",
     "Engine",
     "JobError",
     "JobProgress",

@@ -19,3 +19,7 @@ class JobVersionError(JobError, InvalidInputError):
 
 class WorkerLostError(JobError):
     """The worker of a shard died, and so did those that the engine tried after it."""
+
+
+class ClusterError(JobError):
+    """The cluster cannot be reached, has no workers, or its workers cannot run the job."""

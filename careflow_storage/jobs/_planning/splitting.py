@@ -10,27 +10,30 @@ from careflow_storage.jobs._planning.key_space import after_prefix, midpoint, sh
 from careflow_storage.jobs.models import KeyRange
 
 Probe = Callable[[str | None], Awaitable[str | None]]
-"""Returns the first key after its argument, or None: one listing request for one key."""
+"""Returns the n-th key after its argument, or None if there are fewer: one listing request.
 
-_GUESSES = 2
+n is the least number of keys that a part should have, at most 1000.
+"""
+
+_GUESSES = 1
 """Midpoints that are tried before the search for the keys' common prefix, which costs more."""
 
-_MORE_GUESSES = 8
+_MORE_GUESSES = 4
 """Midpoints that are tried behind that prefix before an uneven split is taken."""
 
 
 async def split_rest(rest: KeyRange, probe: Probe, parts: int) -> list[KeyRange]:
-    """Split a range into at most ``parts`` adjacent ranges that hold at least one key each.
+    """Split a range into at most ``parts`` adjacent ranges, each with at least n keys.
 
-    The parts cover exactly ``rest``. A range with less than two keys, or with keys that differ
-    only in control characters, comes back whole. A split costs one to three probes where the keys
-    are spread out, and about ten where they share a long prefix; the probes of different parts
-    run concurrently. The parts hold similar numbers of keys only if the keys are spread evenly:
-    split the rest of a large part again.
+    The parts cover exactly ``rest``. A range in which no place is found that leaves n keys on
+    either side comes back whole, which costs 3 probes if it has less than 2 n keys. A split costs
+    one or two probes where the keys are spread out, and about ten where they share a long prefix;
+    the probes of different parts run concurrently. The parts hold similar numbers of keys only if
+    the keys are spread evenly: split the rest of a large part again.
 
     Args:
         rest: What to split.
-        probe: Finds the first key after another one, of those that the job concerns.
+        probe: Finds the n-th key after another one, of those that the job concerns.
         parts: How many ranges to make, at most.
     """
     if parts < 2:
@@ -54,17 +57,17 @@ async def split_rest(rest: KeyRange, probe: Probe, parts: int) -> list[KeyRange]
         pieces += [half for found in halves.values() for half in found]
     return [
         KeyRange(after=piece.after, until=piece.until)
-        for piece in sorted(pieces, key=lambda piece: piece.first)
+        for piece in sorted(pieces, key=lambda piece: piece.low)
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A range; the first key in it; where its keys end at the latest; whether it stays whole."""
+    """A range; its n-th key; where its keys end, but for less than n; whether it stays whole."""
 
     after: str | None
     until: str | None
-    first: str
+    low: str
     end: str | None
     whole: bool = False
 
@@ -76,36 +79,36 @@ class _Piece:
         """
         if self.end is None:
             return (1, 0)
-        shared = shared_length(self.first, self.end)
-        first, end = (ord(key[shared : shared + 1] or "\0") for key in (self.first, self.end))
+        shared = shared_length(self.low, self.end)
+        first, end = (ord(key[shared : shared + 1] or "\0") for key in (self.low, self.end))
         return -shared, end - first
 
 
 class _Halving:
     """The search for a place to split one piece at.
 
-    A place is good if there are keys behind it, since the piece's first key is before it. If there
-    are none, the place is the new end of the keys.
+    A place is good if n keys are behind it, since the first n are before it. If there are fewer,
+    the place is the new end of the keys.
     """
 
     def __init__(self, piece: _Piece, probe: Probe) -> None:
         self._piece = piece
         self._probe = probe
-        self._low = piece.first
+        self._low = piece.low
         self._end = piece.end
         self._uneven: tuple[str, str] | None = None
 
     async def run(self) -> list[_Piece]:
         """Return the two halves, or the piece as one that stays whole."""
         found = await self._guess(_GUESSES)
-        if found is None:
+        if found is None and await self._key_behind(self._low):
             await self._find_common_prefix()
             found = await self._guess(_MORE_GUESSES) or self._uneven
         if found is None:
             return [replace(self._piece, end=self._end, whole=True)]
         place, key = found
         return [
-            _Piece(self._piece.after, place, self._piece.first, place),
+            _Piece(self._piece.after, place, self._piece.low, place),
             _Piece(place, self._piece.until, key, self._end),
         ]
 
@@ -132,12 +135,12 @@ class _Halving:
             else:
                 shorter = length + 1
         if self._uneven is None and (key := await self._key_behind(self._low)):
-            # The first key is a prefix of all others, as the placeholder of a folder is.
+            # It is a prefix of all keys behind it, as the placeholder of a folder is.
             self._uneven = self._low, key
             self._low = key
 
     async def _key_behind(self, place: str) -> str | None:
-        """Return the first key behind a place. If there is none, the place is the new end."""
+        """Return the n-th key behind a place. If there is none, the place is the new end."""
         key = await self._probe(place)
         if key is None or (self._piece.until is not None and key > self._piece.until):
             self._end = place

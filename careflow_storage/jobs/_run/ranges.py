@@ -13,9 +13,11 @@ from careflow_storage.jobs.models import AnyJob, KeyRange
 from careflow_storage.jobs.results import ShardTask
 from careflow_storage.storage import BackblazeStorage
 
-_PAGE_KEYS = 1000
 # Behind all keys of a folder that a job writes.
 _LAST = "\U0010ffff"
+
+# One request lists no more.
+_MAX_PAGE = 1000
 
 
 class KeySpace:
@@ -26,31 +28,23 @@ class KeySpace:
         self._job = job
 
     async def split(self, keys: KeyRange, parts: int) -> list[KeyRange]:
-        """Split a range into at most ``parts``, by one-key probes.
-
-        A range with less keys than a shard may have stays whole, which 1 request finds out.
-        """
+        """Split a range into at most ``parts``, each with the keys of at least one shard."""
         clipped = within(keys, self._job.prefix)
         if clipped is None or parts < 2:
             return [keys]
-        limit = min(self._job.shard_keys, _PAGE_KEYS)
-        page = await self._storage.list_files(
-            self._job.prefix, limit, start_after=clipped.after or "", until=clipped.until
-        )
-        if len(page) < limit:
-            return [keys]
-        behind: dict[str | None, str] = {}
+        firsts: dict[str | None, str] = {}
 
         async def probe(place: str | None) -> str | None:
-            key = await self._first_after(place)
-            if key is not None:
-                behind[place] = key
-            return key
+            page = await self._page_after(place)
+            if page is None:
+                return None
+            firsts[place], last = page
+            return last
 
         found = await split_rest(clipped, probe, parts)
         # Ranges begin at keys that exist. Behind a place that is the name of a folder, SeaweedFS
         # lists nothing of that folder, in an order that looks right.
-        ends = [behind[part.after] for part in found[1:]]
+        ends = [firsts[part.after] for part in found[1:]]
         starts = [keys.after, *ends]
         pieces = zip(starts, [*ends, keys.until], strict=True)
         return [KeyRange(after=after, until=until) for after, until in pieces if after != until]
@@ -64,22 +58,26 @@ class KeySpace:
         return page[-1].key if len(page) == limit else None
 
     async def first_parts(self, parts: Sequence[KeyRange], wanted: int) -> list[KeyRange]:
-        """Split ranges until each of ``wanted`` workers has one."""
-        if not parts or len(parts) >= wanted:
-            return list(parts)
-        each = wanted // len(parts)
+        """Split ranges until each of ``wanted`` workers has one. A small range stays whole."""
+        each = wanted // max(1, len(parts))
         return [piece for part in parts for piece in await self.split(part, each)]
 
-    async def _first_after(self, key: str | None) -> str | None:
-        """Return the first key after another one, but for records of jobs."""
-        after = key or ""
+    async def _page_after(self, place: str | None) -> tuple[str, str] | None:
+        """Return the first and the last key of the page behind a place; None if it is not full.
+
+        Records of jobs do not count.
+        """
+        wanted, after, first = min(self._job.shard_keys, _MAX_PAGE), place or "", None
         while True:
-            found = await self._storage.list_files(self._job.prefix, 1, start_after=after)
-            if not found:
+            page = await self._storage.list_files(self._job.prefix, wanted, start_after=after)
+            if len(page) < wanted:
                 return None
-            if not is_record(found[0].key):
-                return found[0].key
-            after = folder_of(job_id_at(found[0].key)) + _LAST
+            first = first or page[0].key
+            last = page[-1].key
+            wanted -= sum(not is_record(file.key) for file in page)
+            if not wanted:
+                return first, last
+            after = folder_of(job_id_at(last)) + _LAST if is_record(last) else last
 
 
 def tasks_of_ranges(job: AnyJob, ranges: Sequence[KeyRange]) -> list[ShardTask]:

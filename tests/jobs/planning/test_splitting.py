@@ -1,4 +1,4 @@
-"""A range is split where keys are: no key lost, no part empty, few probes."""
+"""A range is split where keys are: no key lost, no part too small, few probes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ SHORT = st.text("ab/-é", min_size=1, max_size=6)
 
 
 class Listing:
-    """Keys in order, and a count of the probes."""
+    """Keys in order, and the probes for the last key of a page."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], page: int = 1) -> None:
         self.keys = sorted(set(keys))
+        self.page = page
         self.probes: list[str | None] = []
 
     async def probe(self, after: str | None) -> str | None:
         self.probes.append(after)
         await asyncio.sleep(0)
-        place = bisect_right(self.keys, after or "")
+        place = bisect_right(self.keys, after or "") + self.page - 1
         return self.keys[place] if place < len(self.keys) else None
 
     def within(self, part: KeyRange) -> list[str]:
@@ -44,11 +45,12 @@ class Listing:
     SHORT | st.none(),
     SHORT | st.none(),
     st.integers(1, 20),
+    st.integers(1, 5),
 )
-async def test_the_parts_cover_the_range_and_each_has_a_key(
-    keys: list[str], after: str | None, until: str | None, parts: int
+async def test_the_parts_cover_the_range_and_each_has_a_page_of_keys(
+    keys: list[str], after: str | None, until: str | None, parts: int, page: int
 ) -> None:
-    listing = Listing(keys)
+    listing = Listing(keys, page)
     rest = KeyRange(after=after, until=until)
     found = await split_rest(rest, listing.probe, parts)
 
@@ -59,7 +61,7 @@ async def test_the_parts_cover_the_range_and_each_has_a_key(
         assert one.until == other.after
     if len(found) > 1:
         assert merge(found) == [rest]
-        assert all(listing.within(part) for part in found)
+        assert all(len(listing.within(part)) >= page for part in found)
 
 
 @given(st.sets(SHORT, min_size=2))
@@ -109,6 +111,12 @@ async def test_one_part_needs_no_probe() -> None:
     listing = Listing(["a", "b"])
     assert await split_rest(KeyRange(), listing.probe, 1) == [KeyRange()]
     assert not listing.probes
+
+
+async def test_a_range_of_less_than_two_pages_stays_whole_for_three_probes() -> None:
+    listing = Listing((f"{n:04d}" for n in range(150)), page=100)
+    assert await split_rest(KeyRange(), listing.probe, 8) == [KeyRange()]
+    assert len(listing.probes) <= 3
 
 
 async def test_keys_that_vanish_between_probes_lose_no_other_key() -> None:
