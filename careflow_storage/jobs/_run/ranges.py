@@ -44,10 +44,9 @@ class KeySpace:
         found = await split_rest(clipped, probe, parts)
         # Ranges begin at keys that exist. Behind a place that is the name of a folder, SeaweedFS
         # lists nothing of that folder, in an order that looks right.
-        ends = [firsts[part.after] for part in found[1:]]
-        starts = [keys.after, *ends]
-        pieces = zip(starts, [*ends, keys.until], strict=True)
-        return [KeyRange(after=after, until=until) for after, until in pieces if after != until]
+        ends = sorted({firsts[part.after] for part in found[1:]} - {keys.until})
+        pieces = zip([keys.after, *ends], [*ends, keys.until], strict=True)
+        return [KeyRange(after=after, until=until) for after, until in pieces]
 
     async def end_of_shard(self, keys: KeyRange) -> str | None:
         """Return the last key of a shard at the beginning of a range; None if it has them all."""
