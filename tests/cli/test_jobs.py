@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shlex
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -250,6 +252,19 @@ async def test_a_function_is_called_for_each_object(command: Command) -> None:
     missing = await command("jobs", "map", "no.such.module:function")
     assert missing.code in (1, 2)
     assert "no.such" in missing.err
+
+
+@pytest.mark.usefixtures("source")
+async def test_a_function_in_the_working_directory_is_found(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "async def function(storage, file):\n    return file.size\n"
+    await asyncio.to_thread(Path("functions_here.py").write_text, text)
+    before = list(sys.path)
+    ran = await command("jobs", "map", "functions_here:function", "--json")
+    monkeypatch.delitem(sys.modules, "functions_here")
+    assert (ran.code, report_of(ran)["objects"]) == (0, 12)
+    assert sys.path == before
 
 
 # --- what is recorded -------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,10 @@ class JobRun:
     async def run(self, output: Output) -> int | None:
         """Run it, after asking where needed; return the exit code."""
         job = self.make()
+        with _importable_here(job):
+            return await self._run(output, job)
+
+    async def _run(self, output: Output, job: AnyJob) -> int | None:
         total = Total()
         if self.dry_run or self._asks(job):
             async with waiting(output, "Counting"):
@@ -89,11 +94,29 @@ async def resume_job(
     )
     job = report.job.model_copy(update=moved)
     run = _Run(output, job, workers, Total(before=visited(report)))
-    return await run(
-        lambda engine, show: jobs.resume_job(
-            job_id, location, source=source, engine=engine, progress=show
+    with _importable_here(job):
+        return await run(
+            lambda engine, show: jobs.resume_job(
+                job_id, location, source=source, engine=engine, progress=show
+            )
         )
-    )
+
+
+@contextlib.contextmanager
+def _importable_here(job: AnyJob) -> Iterator[None]:
+    """Let the function of a map job be a module in the working directory, as for Python itself.
+
+    It comes last: a file there hides no installed module.
+    """
+    here = str(Path.cwd())
+    if job.kind != "map" or here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 async def print_jobs(output: Output, location: Location) -> None:
