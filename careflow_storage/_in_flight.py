@@ -17,6 +17,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Protocol
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import InvalidInputError, StorageClosedError
 
 logger = logging.getLogger("careflow_storage")
@@ -174,10 +175,20 @@ class InFlight:
     def _log_unended(self, endings: set[asyncio.Task[None]]) -> None:
         left = len(self._running) + sum(not each.done() for each in endings)
         if left:
-            logger.warning("The %s closes while %d calls have not ended.", self._what, left)
+            logger.warning(
+                "The %s closes while %d calls have not ended.",
+                self._what,
+                left,
+                extra=log_fields("calls_not_ended", count=left),
+            )
         for each in endings:
             if each.done() and not each.cancelled() and (error := each.exception()) is not None:
-                logger.warning("A recording could not be ended: %s", error, exc_info=error)
+                logger.warning(
+                    "A recording could not be ended: %s",
+                    error,
+                    exc_info=error,
+                    extra=log_fields("recording_not_ended", error),
+                )
 
 
 class _Interruptions:

@@ -11,6 +11,7 @@ from contextvars import ContextVar, Token
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.hooks import CallEvent, ConnectionsEvent, Hooks, RequestEvent, RetryEvent
 
@@ -167,7 +168,7 @@ class Observer:
                 method,
                 type(error).__name__,
                 exc_info=error,
-                extra={"hook": type(hooks).__name__, "error_type": type(error).__name__},
+                extra=log_fields("hook_failed", error, hook=type(hooks).__name__),
             )
 
 

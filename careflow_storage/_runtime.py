@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
+from careflow_storage._log_fields import log_fields
 from careflow_storage._method_call import MethodCall
 from careflow_storage._observer import Observer
 from careflow_storage._s3.request_counter import RequestCounter
@@ -183,7 +184,8 @@ class Runtime:
         if not self.in_flight.is_empty:
             logger.warning(
                 "The event loop was closed before the storage: calls in flight were cut off. "
-                "abort_stale_uploads() aborts the uploads that they left."
+                "abort_stale_uploads() aborts the uploads that they left.",
+                extra=log_fields("loop_closed"),
             )
         self.in_flight.deadline = 0.0
         context.session.abandon()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE
+from careflow_storage._log_fields import log_fields
 from careflow_storage._observer import checked_hooks
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.headers.encryption import key_headers
@@ -145,7 +146,11 @@ class BackblazeStorage:
             StorageClosedError: The storage was closed. A closed storage cannot be reopened.
         """
         if missing := self._runtime.missing:
-            logger.warning("Storage is not configured: %s missing.", ", ".join(missing))
+            logger.warning(
+                "Storage is not configured: %s missing.",
+                ", ".join(missing),
+                extra=log_fields("not_configured", missing=list(missing)),
+            )
             return False
         with self._call("initialize"):
             await self._runtime.open()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._observer import Observer
 from careflow_storage.errors import ConnectionFailedError, PoolTimeoutError, StorageError
 from careflow_storage.rate_limit import RateLimit
@@ -83,11 +84,7 @@ class RetryPolicy:
                     pause,
                     failures.count,
                     type(error).__name__,
-                    extra={
-                        "operation": error.operation,
-                        "code": error.code,
-                        "attempt": failures.count,
-                    },
+                    extra=log_fields("retry_scheduled", error, attempt=failures.count, delay=pause),
                 )
                 if self.observer is not None:
                     self.observer.retry(error, failures.count, pause)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.metadata import META_PREFIX, PARTIAL_MARKER
 from careflow_storage._s3.headers.objects import StoreResult
@@ -108,7 +109,11 @@ class _SingleCopy:
                 self._key, headers=key_headers_of(self._headers)
             )
         except StorageError as error:
-            logger.debug("could not check whether the copy exists: %s", error)
+            logger.debug(
+                "could not check whether the copy exists: %s",
+                error,
+                extra=log_fields("copy_not_checked", error, key=self._key),
+            )
             return None
         if head.upload_marker != self._marker:
             return None
@@ -186,7 +191,11 @@ async def _find_marked(
     try:
         head = await context.requests.head_object(key, headers=key_headers_of(headers))
     except StorageError as error:
-        logger.debug("could not check whether the copy exists: %s", error)
+        logger.debug(
+            "could not check whether the copy exists: %s",
+            error,
+            extra=log_fields("copy_not_checked", error, key=key),
+        )
         return None
     ours = head.upload_marker is not None and head.upload_marker == headers.get(MARKER_HEADER)
     if not (ours and head.file.partial and head.file.size == size):
@@ -219,5 +228,7 @@ async def erase_unmarked(
             logger.warning(
                 "The version that is not marked as partial could not be erased: %s",
                 error,
-                extra={"key": key, "version_id": stored.version_id, "code": error.code},
+                extra=log_fields(
+                    "unmarked_version_left", error, key=key, version_id=stored.version_id
+                ),
             )

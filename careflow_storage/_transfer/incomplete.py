@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import encryption_headers, lock_headers
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.headers.objects import StoreResult
@@ -55,7 +56,11 @@ async def abort_upload(context: TransferContext, key: str, upload_id: str) -> No
     try:
         await context.multipart.abort(key, upload_id)
     except NoSuchUploadError:
-        logger.debug("the upload %s no longer exists", upload_id, extra={"key": key})
+        logger.debug(
+            "the upload %s no longer exists",
+            upload_id,
+            extra=log_fields("upload_gone", key=key, upload_id=upload_id),
+        )
 
 
 async def abort_stale(
@@ -109,7 +114,11 @@ async def _abort_idle(
                 await context.multipart.abort(upload.key, upload.upload_id)
                 aborted.add(upload.upload_id)
             except NoSuchUploadError:
-                logger.debug("the upload %s has ended", upload.upload_id)
+                logger.debug(
+                    "the upload %s has ended",
+                    upload.upload_id,
+                    extra=log_fields("upload_gone", key=upload.key, upload_id=upload.upload_id),
+                )
             except StorageError as error:
                 failures.append(error)
 

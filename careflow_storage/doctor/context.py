@@ -16,6 +16,7 @@ import aiohttp
 
 from careflow_storage._executor import in_thread
 from careflow_storage._http.environment_proxy import environment_proxy
+from careflow_storage._log_fields import log_fields
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.boto.hardening import by_proxy
 from careflow_storage._s3.session import tls_context
@@ -195,4 +196,8 @@ class DoctorContext:
         except (StorageError, TimeoutError):
             left = list(self.leftovers.keys)
         if left:
-            logger.warning("probes of the doctor are left in the bucket: %s", ", ".join(left))
+            logger.warning(
+                "probes of the doctor are left in the bucket: %s",
+                ", ".join(left),
+                extra=log_fields("probes_left"),
+            )

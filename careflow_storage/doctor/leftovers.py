@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.signing.signer import canonical_query
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.doctor.raw_client import RawClient
@@ -81,7 +82,11 @@ class Leftovers:
                 )
                 uploads = await control.list_incomplete(self.folder)
         except (StorageError, TimeoutError) as error:
-            logger.debug("the doctor cannot list its probes: %s", type(error).__name__)
+            logger.debug(
+                "the doctor cannot list its probes: %s",
+                type(error).__name__,
+                extra=log_fields("probes_not_listed", error),
+            )
             return None
         for upload in uploads:
             with contextlib.suppress(NoSuchUploadError):

@@ -19,6 +19,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE, checked_grace
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.incomplete import checked_age
 from careflow_storage.errors import InvalidInputError, MissingExtraError, StorageClosedError
 from careflow_storage.integrations.worker_options import StorageOptions
@@ -183,7 +184,11 @@ class _StorageMiddleware(TaskiqMiddleware):
         message.labels[_REQUEUED] = str(count)
         await self.broker.kick(self.broker.formatter.dumps(message))
         result.error = NoResultError()  # the next run stores a result
-        logger.info("The task %s was cut off, and sent to the broker again.", message.task_id)
+        logger.info(
+            "The task %s was cut off, and sent to the broker again.",
+            message.task_id,
+            extra=log_fields("task_requeued", task_id=message.task_id),
+        )
 
     async def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
         # While it closes, a task is awaited to its acknowledgement.

@@ -21,6 +21,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.browser.broker import BrowserUploads
 from careflow_storage.browser.errors import UploadIncompleteError
 from careflow_storage.browser.models import BrowserUpload, UploadedPart
@@ -289,7 +290,11 @@ async def _completed(function: OnComplete, result: UploadResult, subject: str) -
     except (HTTPException, StorageError):
         raise
     except Exception as error:
-        logger.exception("on_complete failed after the upload of %s.", result.key)
+        logger.exception(
+            "on_complete failed after the upload of %s.",
+            result.key,
+            extra=log_fields("on_complete_failed", error, key=result.key),
+        )
         raise HTTPException(500, "The file is stored, but the server made an error.") from error
 
 
@@ -356,7 +361,9 @@ def _failure(error: StorageError) -> JSONResponse:
     headers = dict(_NO_STORE)
     content: dict[str, Any] = {"message": f"{error.message} {error.hint or ''}".strip()}
     if status >= 500:
-        logger.error("A browser upload failed: %s", error)
+        logger.error(
+            "A browser upload failed: %s", error, extra=log_fields("browser_upload_failed", error)
+        )
         content = {"message": problem.content["detail"]}
         if error.request_id:
             content["requestId"] = error.request_id

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import SecretStr
 
 from careflow_storage._executor import in_thread
+from careflow_storage._log_fields import log_fields
 from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -122,7 +123,12 @@ class B2KeyClient:
             await self.delete_key(key_id)
         except StorageError as error:
             # The caller gets the cancellation.
-            logger.error("the key %s is not used, and could not be deleted: %s", key_id, error)
+            logger.error(
+                "the key %s is not used, and could not be deleted: %s",
+                key_id,
+                error,
+                extra=log_fields("key_left", error, key_id=key_id),
+            )
 
     # --- in a thread, one at a time -----------------------------------------------------
 
@@ -202,6 +208,7 @@ class B2KeyClient:
                 "B2 did not respond to the first request to create the key %s: there may be a "
                 "second key with this name, whose secret is lost; delete it",
                 name,
+                extra=log_fields("key_may_be_left"),
             )
         info = _key_info(entry, self._bucket_names)
         return CreatedKey(**dict(info), application_key=SecretStr(entry["applicationKey"]))

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import logging
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._uninterrupted import clean_up_to_end
@@ -72,7 +73,11 @@ class Probe:
                 if error.code != "InvalidAccessKeyId" or attempt >= settings.retry_attempts:
                     raise
             pause = min(settings.retry_max_delay, settings.retry_base_delay * 2.0 ** (attempt - 1))
-            logger.info("B2 does not know the new key yet; trying again in %.0f s", pause)
+            logger.info(
+                "B2 does not know the new key yet; trying again in %.0f s",
+                pause,
+                extra=log_fields("key_not_known_yet", delay=pause),
+            )
             await asyncio.sleep(pause)
             attempt += 1
 
@@ -136,7 +141,12 @@ class Probe:
             async with asyncio.timeout(_CLEAN_UP_SECONDS):
                 await self._clean_up(requests)
         except (StorageError, TimeoutError) as failure:
-            logger.warning("the probe %s may be left: %s", self._name, failure)
+            logger.warning(
+                "the probe %s may be left: %s",
+                self._name,
+                failure,
+                extra=log_fields("probes_left", failure, key=self._name),
+            )
             error.add_note(f"The probe {self._name} may be left in the bucket.")
 
     async def _clean_up(self, requests: S3Requests) -> str | None:
@@ -145,7 +155,12 @@ class Probe:
             try:
                 await self._erase(requests)
             except AccessDeniedError as error:
-                logger.info("the probe %s cannot be erased: %s", self._name, error)
+                logger.info(
+                    "the probe %s cannot be erased: %s",
+                    self._name,
+                    error,
+                    extra=log_fields("probe_hidden", error, key=self._name),
+                )
             else:
                 return None
         await requests.delete_object(self._name)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import SecretStr
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -85,6 +86,7 @@ class Rotation:
                 "be deleted with that key",
                 ", ".join(key.key_id for key in made),
                 old.key_id,
+                extra=log_fields("rotation_repeated", key_id=old.key_id),
             )
         settings = await self._trial_settings(old)
         created = await self._create(old)
@@ -99,7 +101,12 @@ class Rotation:
             if self.sink.delivered:
                 self.in_use.add(created.key_id)
                 self.created = created
-        logger.info("the key %s replaces %s", created.key_id, old.key_id)
+        logger.info(
+            "the key %s replaces %s",
+            created.key_id,
+            old.key_id,
+            extra=log_fields("key_replaced", key_id=created.key_id),
+        )
         return await self._finish(created, keys, resumed=False, probe_left=probe_left)
 
     def _is_delivered(self, key: KeyInfo, there: str | None) -> bool:
@@ -189,7 +196,11 @@ class Rotation:
         try:
             await self.native.delete_key(key.key_id)
         except StorageError as error:
-            logger.error("the new key %s is not used, and could not be deleted", key.key_id)
+            logger.error(
+                "the new key %s is not used, and could not be deleted",
+                key.key_id,
+                extra=log_fields("key_left", error, key_id=key.key_id),
+            )
             reason.add_note(
                 f"The new key {key.key_id} could not be deleted ({error}); the next rotation will."
             )
@@ -251,7 +262,12 @@ async def delete_all(
             # A deleted key could not check whether its own deletion succeeded.
             by = sign_in_with(new.key_id, new.application_key)
         await _delete(by, key)
-        logger.info("deleted the key %s, which %s has replaced", key.key_id, new.key_id)
+        logger.info(
+            "deleted the key %s, which %s has replaced",
+            key.key_id,
+            new.key_id,
+            extra=log_fields("key_deleted", key_id=key.key_id),
+        )
         deleted.append(key.key_id)
     return deleted
 

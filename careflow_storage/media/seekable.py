@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from careflow_storage._local_paths import local_file_errors
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.kept import kept_headers
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.versions import versions_of_key
@@ -151,7 +152,13 @@ async def _check_history(
             found = [version.version_id for version in await anext(pages, [])]
     except StorageError as error:
         level = logging.DEBUG if isinstance(error, AccessDeniedError) else logging.WARNING
-        logger.log(level, "the versions of %r were not compared: %s", key, error)
+        logger.log(
+            level,
+            "the versions of %r were not compared: %s",
+            key,
+            error,
+            extra=log_fields("versions_not_compared", error, key=key),
+        )
         return
     if version_id not in found[:-1] or before.file.version_id not in found:
         return

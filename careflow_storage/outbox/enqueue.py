@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.bodies.limits import NO_LIMITS, BodyLimits
 from careflow_storage._transfer.bodies.parts import check_size
 from careflow_storage._transfer.bodies.sources import (
@@ -145,7 +146,7 @@ class Enqueuer:
             logger.warning(
                 "Part of a recording stays in the outbox until this process ends: %s",
                 error,
-                extra={"entry": entry_id},
+                extra=log_fields("file_left", error, entry_id=entry_id),
             )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from careflow_storage._in_flight import DEFAULT_GRACE, Closing, InFlight, checked_grace
 from careflow_storage._local_paths import as_path
+from careflow_storage._log_fields import log_fields
 from careflow_storage._method_call import MethodCall
 from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.remote.source_request import SourceRequest
@@ -462,7 +463,11 @@ class Outbox:
 
             if not await run_to_end(erase()):
                 raise _not_there(entry_id, "is a dead letter")
-        logger.warning("The dead letter %s was discarded.", entry_id, extra={"entry": entry_id})
+        logger.warning(
+            "The dead letter %s was discarded.",
+            entry_id,
+            extra=log_fields("dead_letter_discarded", entry_id=entry_id),
+        )
 
     def _call(self, method: str) -> MethodCall:
         bucket = None if self._storage is None else self._storage.settings.bucket_name

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from careflow_storage._file_lock import FileLock
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.threads import Threads
 from careflow_storage.outbox.database import Database
 from careflow_storage.outbox.enqueue import Enqueuer
@@ -125,7 +126,7 @@ class OutboxStore:
             logger.warning(
                 "A spool file that is no longer needed could not be deleted: %s",
                 error,
-                extra={"file": file_id},
+                extra=log_fields("file_left", error, file_id=file_id),
             )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import StorageClosedError, StorageError, WrongLoopError
@@ -149,7 +150,11 @@ class Worker:
         if settled is not None:
             await self._remove(settled)
         else:
-            logger.warning("The lease of %s ended before its delivery.", entry_id)
+            logger.warning(
+                "The lease of %s ended before its delivery.",
+                entry_id,
+                extra=log_fields("lease_lost", entry_id=entry_id),
+            )
 
     async def _failed(self, claim: Claim, error: Exception) -> None:
         blocked, fatal = is_about_the_bucket(error), is_hopeless(error)
@@ -173,7 +178,6 @@ class Worker:
         )
         if entry is None:
             return
-        extra = {"key": entry.key, "entry": entry.id, "attempts": entry.attempts}
         unforeseen = None if isinstance(error, StorageError) else error
         if entry.state == "dead":
             logger.warning(
@@ -182,8 +186,14 @@ class Worker:
                 else "Gave up fetching %r, its URL is kept: %s",
                 entry.key,
                 text,
-                extra=extra,
                 exc_info=unforeseen,
+                extra=log_fields(
+                    "delivery_given_up",
+                    error,
+                    key=entry.key,
+                    entry_id=entry.id,
+                    attempt=entry.attempts,
+                ),
             )
         else:
             logger.log(
@@ -192,8 +202,15 @@ class Worker:
                 entry.key,
                 pause,
                 text,
-                extra=extra,
                 exc_info=unforeseen,
+                extra=log_fields(
+                    "delivery_failed",
+                    error,
+                    key=entry.key,
+                    entry_id=entry.id,
+                    attempt=entry.attempts,
+                    delay=pause,
+                ),
             )
 
     def _refused(self, error: Exception) -> None:
@@ -202,7 +219,12 @@ class Worker:
             self._refusals += 1
             pause = self._pause_after(error, self._refusals)
             self._closed_until = time.monotonic() + pause
-            logger.warning("The bucket refuses; the outbox waits for %.0f s: %s", pause, error)
+            logger.warning(
+                "The bucket refuses; the outbox waits for %.0f s: %s",
+                pause,
+                error,
+                extra=log_fields("bucket_refuses", error, delay=pause),
+            )
 
     def _pause_after(self, error: Exception, number: int) -> float:
         options = self._options
@@ -234,4 +256,8 @@ class Worker:
         # what could not be written.
         if not error.retryable:
             raise error
-        logger.warning("The outbox continues after an error: %s", error)
+        logger.warning(
+            "The outbox continues after an error: %s",
+            error,
+            extra=log_fields("outbox_error", error),
+        )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import encryption_headers
 from careflow_storage._s3.headers.metadata import is_header_value
 from careflow_storage._s3.session import S3Session
@@ -141,6 +142,7 @@ def _end(credentials: Credentials, now: datetime, expires_in: int) -> datetime:
             "A presigned URL for %d s will end at %s, with the temporary credentials.",
             expires_in,
             f"{known.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            extra=log_fields("url_expires_early", expires_in=expires_in),
         )
         return known.astimezone(UTC)
     if known is None and credentials.session_token and end - now > _LONGEST_ROLE:
@@ -148,6 +150,7 @@ def _end(credentials: Credentials, now: datetime, expires_in: int) -> datetime:
             "A presigned URL for %d s will end with the temporary credentials, which mostly live "
             "for an hour, and 12 hours at the longest.",
             expires_in,
+            extra=log_fields("url_expires_early", expires_in=expires_in),
         )
     return end
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Self
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.bodies.memory import ByteBudget
 from careflow_storage._transfer.bodies.part_buffer import PartBuffer
 from careflow_storage._transfer.bodies.parts import FileBody, MemoryBody, Part
@@ -190,7 +191,11 @@ class GrowingPart:
             try:
                 await self._area.append(buffer.view[: self.size])
             except StorageError as error:
-                logger.warning("a slow part stays in memory: %s", error)
+                logger.warning(
+                    "a slow part stays in memory: %s",
+                    error,
+                    extra=log_fields("part_stays_in_memory", error),
+                )
                 return
             self._buffer = None
             await buffer.release()

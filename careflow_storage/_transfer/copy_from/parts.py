@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from careflow_storage._in_flight import help_call
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.part_buffer import PartBuffer
@@ -93,7 +94,11 @@ class PartsCopy:
         except StorageError as error:
             if not self._may_restart(error):
                 raise
-            logger.info("restarting the copy: %s", error, extra={"key": self._key})
+            logger.info(
+                "restarting the copy: %s",
+                error,
+                extra=log_fields("copy_restarted", error, key=self._key),
+            )
             result = None
         if result is not None:
             return result
@@ -129,7 +134,10 @@ class PartsCopy:
             await self._end(upload, error)
             raise
         if sent is not None and not await self._has_our_headers(upload, stored):
-            logger.info("copying again: the earlier run set other headers", extra=self._extra)
+            logger.info(
+                "copying again: the earlier run set other headers",
+                extra=log_fields("copy_restarted", key=self._key),
+            )
             # The object that exists now is the one that this copy has stored.
             self._replaces = True
             return None
@@ -235,10 +243,6 @@ class PartsCopy:
             reused=reused,
             partial=self._head.file.partial,
         )
-
-    @property
-    def _extra(self) -> dict[str, str]:
-        return {"key": self._key}
 
 
 class _OrderedMd5:

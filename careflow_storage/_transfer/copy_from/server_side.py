@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._s3.requests.control_plane import CopySource
@@ -75,7 +76,10 @@ async def server_side_copy(
         if not (isinstance(error, AccessDeniedError) or error.status in _REFUSALS):
             raise
         logger.info(
-            "the server refuses to copy from %r, so objects are streamed: %s", bucket, error
+            "the server refuses to copy from %r, so objects are streamed: %s",
+            bucket,
+            error,
+            extra=log_fields("copy_streamed", error),
         )
         target.refused_copies.add(bucket)
         return None

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.requests.object_lock import lock_at_least
 from careflow_storage._s3.requests.parts import ListedPart, latest_parts
 from careflow_storage._transfer.context import TransferContext
@@ -89,7 +90,7 @@ async def find_unfinished(
         logger.info(
             "not resuming the upload %s, which is not of this source",
             upload.upload_id,
-            extra={"key": key},
+            extra=log_fields("upload_not_resumed", key=key, upload_id=upload.upload_id),
         )
     return None
 

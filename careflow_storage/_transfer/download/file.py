@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from careflow_storage._in_flight import help_call
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import key_headers
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._transfer.bodies.memory import reserved_memory
@@ -101,6 +102,7 @@ async def _partial_file(
             logger.info(
                 "Not resuming: another process is writing %r, or its partial file is not ours.",
                 place.path.name,
+                extra=log_fields("download_not_resumed"),
             )
         yield file
     finally:

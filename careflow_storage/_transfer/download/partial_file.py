@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from careflow_storage._local_paths import local_file_error, local_file_errors
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.download.journal import Journal, open_private
 
 logger = logging.getLogger("careflow_storage")
@@ -162,7 +163,12 @@ class PartialFile:
                 self._close_and_remove()
             except OSError as error:
                 # The error that led here matters more.
-                logger.warning("the temporary file %s was not removed: %s", self._path, error)
+                logger.warning(
+                    "the temporary file %s was not removed: %s",
+                    self._path,
+                    error,
+                    extra=log_fields("file_left", error, path=str(self._path)),
+                )
 
     def _close_and_remove(self) -> None:
         try:

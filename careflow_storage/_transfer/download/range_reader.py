@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.limiter import PAUSE_SECONDS, HolderReference
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import TransferContext
@@ -199,5 +200,11 @@ class RangeReader:
             raise failure
         if (observer := self._context.session.observer) is not None:
             observer.retry(failure, self._failures.count, pause)
-        logger.debug("resuming %r at byte %d in %.2f s", self._object.key, position, pause)
+        logger.debug(
+            "resuming %r at byte %d in %.2f s",
+            self._object.key,
+            position,
+            pause,
+            extra=log_fields("read_resumed", failure, key=self._object.key, delay=pause),
+        )
         await asyncio.sleep(pause)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.live.kept_file import (
     KeptFile,
@@ -101,7 +102,12 @@ class RecordingEnd:
         if upload.upload_id is not None:
             text += f" (upload ID {upload.upload_id})"
         logger.warning(
-            "%s: %s", text, why, extra={"key": upload.key, "upload_id": upload.upload_id}
+            "%s: %s",
+            text,
+            why,
+            extra=log_fields(
+                "recording_not_completed", failure, key=upload.key, upload_id=upload.upload_id
+            ),
         )
         if failure is not error:
             error.add_note(f"{text}: {why}")

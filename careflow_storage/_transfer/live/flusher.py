@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.bodies.growing_part import GrowingPart
 from careflow_storage._transfer.live.part_queue import PartQueue
 from careflow_storage.errors import StorageError
@@ -80,5 +81,5 @@ class Flusher:
                 "A flush failed; the next one is due in %g s: %s",
                 self._interval,
                 error,
-                extra={"key": self._key, "code": error.code},
+                extra=log_fields("flush_failed", error, key=self._key),
             )

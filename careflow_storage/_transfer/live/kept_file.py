@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.bodies.growing_part import GrowingPart
 from careflow_storage._transfer.bodies.parts import Part
 from careflow_storage._transfer.threads import Threads
@@ -115,7 +116,12 @@ def _remove(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("The unneeded file %s could not be removed: %s", path, error)
+        logger.warning(
+            "The unneeded file %s could not be removed: %s",
+            path,
+            error,
+            extra=log_fields("file_left", error, path=str(path)),
+        )
 
 
 def _create(directory: Path | None, name: str) -> tuple[Path, FileIO]:
@@ -156,7 +162,7 @@ def report_kept(
         logging.WARNING if kept is not None and kept.end == size else logging.ERROR,
         "%s.",
         text,
-        extra={"key": key, "kept_file": None if kept is None else str(kept.path)},
+        extra=log_fields("bytes_kept", key=key, path=None if kept is None else str(kept.path)),
     )
 
 
@@ -169,4 +175,4 @@ def report_lost(error: BaseException, end: int, *, key: str) -> None:
     if isinstance(error, StorageError):
         error.message += f" {text}"
     error.add_note(text)
-    logger.error("%s", text, extra={"key": key})
+    logger.error("%s", text, extra=log_fields("bytes_lost", key=key))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.objects import StoreResult
 from careflow_storage._s3.responses.lengths import MAX_PARTS
 from careflow_storage._transfer.bodies.checksums import verify_stored
@@ -253,7 +254,7 @@ class LiveUpload:
                 context, key, stored, result.size, headers, encryption=self._encryption
             )
         except StorageError as error:
-            logger.warning("%s", error, extra={"key": key, "code": error.code})
+            logger.warning("%s", error, extra=log_fields("recording_unmarked", error, key=key))
             raise
         changed = {"etag": marked.etag, "version_id": marked.version_id, "partial": True}
         self.result = result.model_copy(update=changed)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._observer import ObservedCall
 from careflow_storage._s3.deadline import Deadline
 from careflow_storage._s3.headers.metadata import encode_metadata
@@ -413,5 +414,9 @@ class RecordingWriter:
             encode_metadata({**self._metadata, _REASON: reason})
             return encode_metadata({_REASON: reason})
         except InvalidInputError as error:
-            logger.info("No room for the reason: %s", error, extra={"key": self._key})
+            logger.info(
+                "No room for the reason: %s",
+                error,
+                extra=log_fields("reason_left_out", error, key=self._key),
+            )
             return {}

@@ -18,6 +18,7 @@ from yarl import URL
 
 from careflow_storage._dates import parse_date
 from careflow_storage._executor import in_thread
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
 from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.context import TransferContext
@@ -152,7 +153,12 @@ class RemoteFile:
             pause = self._retry.pause_after(failure, failures)
             if pause is None:
                 raise failure
-            logger.debug("resuming the source at byte %d in %.2f s", begun, pause)
+            logger.debug(
+                "resuming the source at byte %d in %.2f s",
+                begun,
+                pause,
+                extra=log_fields("source_resumed", failure, delay=pause),
+            )
             await asyncio.sleep(pause)
         return b""
 

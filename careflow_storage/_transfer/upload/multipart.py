@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import key_headers_of
 from careflow_storage._s3.headers.errors import explain_refused_write
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
@@ -279,7 +280,12 @@ class MultipartUpload:
                 text = f"The multipart upload {self._shown_id()} could not be aborted."
                 self.unfinished = f"{text} Its parts are stored and billed until it is."
                 self._note_unfinished(error)
-                logger.warning("%s key=%r", text, self._key, extra=self._extra())
+                logger.warning(
+                    "%s key=%r",
+                    text,
+                    self._key,
+                    extra=log_fields("upload_left", key=self._key, upload_id=self.upload_id),
+                )
 
     async def leave(
         self,
@@ -302,7 +308,12 @@ class MultipartUpload:
                 text = f"The multipart upload {self._shown_id()} is kept"
                 self.unfinished = f"{text}: {advice}."
                 self._note_unfinished(error)
-                logger.info("%s. key=%r", text, self._key, extra=self._extra())
+                logger.info(
+                    "%s. key=%r",
+                    text,
+                    self._key,
+                    extra=log_fields("upload_left", key=self._key, upload_id=self.upload_id),
+                )
 
     def _was_begun(self) -> bool:
         return self._creation is not None or self._adopted is not None
@@ -366,6 +377,3 @@ class MultipartUpload:
 
     def _shown_id(self) -> str:
         return self.upload_id or "(ID unknown)"
-
-    def _extra(self) -> dict[str, str | None]:
-        return {"key": self._key, "upload_id": self.upload_id}

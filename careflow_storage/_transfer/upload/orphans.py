@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.errors import StorageError
 
@@ -55,5 +56,5 @@ def _warn(key: str, upload_ids: list[str], what: str) -> None:
         "began it; abort_stale_uploads() aborts it when it is old enough. %s",
         key,
         what,
-        extra={"key": key, "upload_ids": upload_ids},
+        extra=log_fields("upload_left", key=key, upload_ids=upload_ids),
     )

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.encryption import has_lock
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._s3.requests.object_lock import lock_at_least
@@ -102,7 +103,8 @@ class ResumableUpload:
             if adopted is None or await self._has_our_headers(stored, upload.sizes):
                 return self._result(stored, checksum, len(upload.sent), reused)
             logger.info(
-                "starting a new upload: the earlier run set other headers", extra=self._extra
+                "starting a new upload: the earlier run set other headers",
+                extra=log_fields("upload_restarted", key=self._key),
             )
             self._start_anew()
             # The object that exists now is the one that this upload has stored.
@@ -112,10 +114,17 @@ class ResumableUpload:
     async def _may_start_again(self, error: StorageError, adopted: bool) -> bool:
         """Whether another process may have caused the failure, so that a new round may succeed."""
         if isinstance(error, NoSuchUploadError):
-            logger.info("another process completed or aborted the upload", extra=self._extra)
+            logger.info(
+                "another process completed or aborted the upload",
+                extra=log_fields("upload_gone", key=self._key),
+            )
         elif adopted:
             # For example InvalidPart: another process has replaced a part.
-            logger.info("starting a new upload: resuming failed: %s", error, extra=self._extra)
+            logger.info(
+                "starting a new upload: resuming failed: %s",
+                error,
+                extra=log_fields("upload_restarted", error, key=self._key),
+            )
             self._anew = True
         else:
             return False
@@ -132,10 +141,6 @@ class ResumableUpload:
     def _start_anew(self) -> None:
         self._anew = True
         self._meter.restart()
-
-    @property
-    def _extra(self) -> dict[str, str]:
-        return {"key": self._key}
 
     def _own_sizes(self) -> PartSizes:
         return PartSizes(self._context.settings.part_size, self._size)
@@ -228,7 +233,7 @@ class ResumableUpload:
                 logger.info(
                     "not resuming the upload %s, whose bytes differ",
                     candidate.upload_id,
-                    extra=self._extra,
+                    extra=log_fields("upload_not_resumed", key=self._key),
                 )
                 continue
             if found:
@@ -297,7 +302,7 @@ class ResumableUpload:
             logger.warning(
                 "The upload is complete, but whether it has the requested headers is unknown: %s",
                 error,
-                extra={**self._extra, "code": error.code},
+                extra=log_fields("headers_not_checked", error, key=self._key),
             )
             return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._transfer.bodies.checksums import verify_stored
 from careflow_storage._transfer.bodies.parts import FileBody, Part, PartSizes, check_size
@@ -161,7 +162,11 @@ class _Upload:
         except (ServiceUnavailableError, NoSuchUploadError) as error:
             if not (self._may_restart(error) and await self._source.rewind()):
                 raise
-            logger.info("restarting the upload: %s", error, extra={"key": self._key})
+            logger.info(
+                "restarting the upload: %s",
+                error,
+                extra=log_fields("upload_restarted", error, key=self._key),
+            )
             if self._options.resume and self._upload is not None:
                 await self._upload.abandon(error)
             self._meter.restart()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, cast
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import MissingExtraError, RecordingCutOff, StorageError
 from careflow_storage.integrations.problems import problem_for
 
@@ -44,9 +45,19 @@ def install_error_handlers(app: Starlette) -> None:
 async def _respond(connection: HTTPConnection, error: StorageError) -> Response | None:
     problem = problem_for(error)
     if problem.status >= 500:
-        logger.error("%s: %s", describe(connection), error)
+        logger.error(
+            "%s: %s",
+            describe(connection),
+            error,
+            extra=log_fields("response_error", error, request=describe(connection)),
+        )
     elif isinstance(error, RecordingCutOff):
-        logger.info("%s: %s", describe(connection), error)
+        logger.info(
+            "%s: %s",
+            describe(connection),
+            error,
+            extra=log_fields("response_error", error, request=describe(connection)),
+        )
     response = Response(problem.body, problem.status, problem.headers)
     if not isinstance(connection, WebSocket):
         if problem.status == 408 and connection.scope["http_version"].startswith("1"):
@@ -69,7 +80,11 @@ async def _close(websocket: WebSocket, status: int, reason: str, response: Respo
             await websocket.close(_close_code(status), reason)
     except (RuntimeError, OSError):
         # The client left first.
-        logger.info("%s: the client left.", describe(websocket))
+        logger.info(
+            "%s: the client left.",
+            describe(websocket),
+            extra=log_fields("client_left", request=describe(websocket)),
+        )
 
 
 def _close_code(status: int) -> int:
@@ -81,7 +96,11 @@ def _close_code(status: int) -> int:
 async def _log_disconnect(
     connection: HTTPConnection, error: ClientDisconnect | WebSocketDisconnect
 ) -> Response | None:
-    logger.info("%s: the client left.", describe(connection))
+    logger.info(
+        "%s: the client left.",
+        describe(connection),
+        extra=log_fields("client_left", request=describe(connection)),
+    )
     return None if isinstance(connection, WebSocket) else Response(status_code=_CLIENT_LEFT)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, Unpack
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import InvalidInputError, RecordingCutOff, StorageClosedError
 from careflow_storage.integrations.fastapi.messages import INVALID, UNSUPPORTED, Messages
 from careflow_storage.options import CommonOptions, check_options
@@ -230,7 +231,9 @@ async def record_twilio(
     except RecordingCutOff as error:
         if not all(_is_stored(writer) for writer in writers.values()):
             raise
-        logger.info("A Twilio stream was cut off: %s", error)
+        logger.info(
+            "A Twilio stream was cut off: %s", error, extra=log_fields("recording_cut_off", error)
+        )
     return [writer.result for writer in writers.values()]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import MissingExtraError, StorageError
 from careflow_storage.integrations.fastapi.errors import describe
 
@@ -144,12 +145,23 @@ class _StoredFileResponse(Response):
                 sending.result()
         except StorageError as error:
             # The status is sent. A server closes the connection of an incomplete response.
-            logger.error("%s: the response ends early: %s", describe(HTTPConnection(scope)), error)
+            logger.error(
+                "%s: the response ends early: %s",
+                describe(HTTPConnection(scope)),
+                error,
+                extra=log_fields(
+                    "response_cut_off", error, request=describe(HTTPConnection(scope))
+                ),
+            )
             return
         except OSError:
             left = True
         if left:
-            logger.info("%s: the client left.", describe(HTTPConnection(scope)))
+            logger.info(
+                "%s: the client left.",
+                describe(HTTPConnection(scope)),
+                extra=log_fields("client_left", request=describe(HTTPConnection(scope))),
+            )
         if self.background is not None:
             await self.background()
 

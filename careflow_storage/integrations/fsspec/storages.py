@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from careflow_storage._executor import in_thread
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
@@ -88,7 +89,11 @@ class LoopStorages:
             try:
                 each.result(_CLOSE_SECONDS)
             except (OSError, RuntimeError, StorageError) as error:
-                logger.warning("A storage could not be closed at exit: %s", error)
+                logger.warning(
+                    "A storage could not be closed at exit: %s",
+                    error,
+                    extra=log_fields("storage_not_closed", error),
+                )
 
     def _leave_parent(self) -> None:
         self._of_parent += [self._open]

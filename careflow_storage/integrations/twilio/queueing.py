@@ -6,6 +6,7 @@ import logging
 from typing import Literal, Unpack
 from urllib.parse import urlsplit
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.integrations.twilio.callback import RecordingCallback
 from careflow_storage.options import ObjectOptions
@@ -50,7 +51,12 @@ async def queue_recording(
             "The recording %s is %s, so it is not fetched.",
             callback.recording_sid,
             callback.status,
-            extra={"call": callback.call_id, "error_code": callback.error_code},
+            extra=log_fields(
+                "recording_not_fetched",
+                call_id=callback.call_id,
+                recording_sid=callback.recording_sid,
+                error_code=callback.error_code,
+            ),
         )
         return None
     _check_host(callback.url, media_host)

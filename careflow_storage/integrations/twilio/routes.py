@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias, Unpack
 from urllib.parse import parse_qsl
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage.errors import (
     InvalidInputError,
     MissingExtraError,
@@ -111,9 +112,27 @@ def recording_router(
             raise HTTPException(400, error.message) from error
         except PreconditionFailedError:
             # The first webhook of this recording had another URL. It stays.
-            logger.warning("Another entry has the key of %s.", callback.recording_sid)
+            logger.warning(
+                "Another entry has the key of %s.",
+                callback.recording_sid,
+                extra=log_fields(
+                    "recording_not_queued",
+                    call_id=callback.call_id,
+                    recording_sid=callback.recording_sid,
+                ),
+            )
         except StorageError as error:
-            logger.error("The recording %s was not queued: %s", callback.recording_sid, error)
+            logger.error(
+                "The recording %s was not queued: %s",
+                callback.recording_sid,
+                error,
+                extra=log_fields(
+                    "recording_not_queued",
+                    error,
+                    call_id=callback.call_id,
+                    recording_sid=callback.recording_sid,
+                ),
+            )
             retry = str(math.ceil(error.retry_after or _RETRY_SECONDS))
             raise HTTPException(503, "Try again later.", {"Retry-After": retry}) from error
         return Response(status_code=204)
@@ -173,6 +192,7 @@ class _CallbackReader:
                 "A webhook for %s has no valid X-Twilio-Signature. If it came from Twilio, compare "
                 "the URL with the configured one: public_url= sets its beginning.",
                 url.partition("?")[0],
+                extra=log_fields("webhook_signature_invalid"),
             )
             raise HTTPException(403, "The signature is not valid.")
         try:

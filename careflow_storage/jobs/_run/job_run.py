@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Sequence
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._uninterrupted import clean_up_to_end
 from careflow_storage.errors import FileLockedError, NoSuchKeyError, StorageError
 from careflow_storage.jobs._records.records import JobRecords
@@ -142,7 +143,12 @@ class JobRun:
         keys = task.range if end is None else KeyRange(after=task.range.after, until=end)
         self._lost = error
         self._totals.add_lost(keys)
-        logger.warning("job %s: a shard is left out: %s", self._job.job_id, error)
+        logger.warning(
+            "job %s: a shard is left out: %s",
+            self._job.job_id,
+            error,
+            extra=log_fields("shard_left_out", error, job_id=self._job.job_id),
+        )
         if end is None:
             return []
         rest = KeyRange(after=end, until=task.range.until)
@@ -179,7 +185,12 @@ class JobRun:
             async with asyncio.timeout(_SECONDS_TO_STOP):
                 await self._records.save_report(report)
         except (StorageError, TimeoutError) as second:
-            logger.warning("The report of the job %s was not stored: %s", self._job.job_id, second)
+            logger.warning(
+                "The report of the job %s was not stored: %s",
+                self._job.job_id,
+                second,
+                extra=log_fields("report_not_stored", second, job_id=self._job.job_id),
+            )
 
 
 def _is_refusal(error: ObjectError) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from careflow_storage._dates import parse_date
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.errors import bucket_cannot_lock
 from careflow_storage.errors import (
     AccessDeniedError,
@@ -48,7 +49,9 @@ async def _with_time(job: PurgeJob, storage: BackblazeStorage, totals: Totals) -
             f"The clock of this machine is {_text(abs(skew))} {side} the server's. The ages of "
             "versions are measured by the server's."
         )
-        logger.warning("job %s: %s", job.job_id, note)
+        logger.warning(
+            "job %s: %s", job.job_id, note, extra=log_fields("job_noted", job_id=job.job_id)
+        )
         totals.add_notes([note])
     before = there - job.older_than
     if job.before is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
+from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.headers.metadata import META_PREFIX
 from careflow_storage._s3.xml.reader import Document, read_document
 from careflow_storage.errors import ServerResponseError
@@ -98,7 +99,12 @@ class Emulator:
         except NotImplementedError:  # moto does not implement it
             response = unsupported().response()
         except Exception as error:  # noqa: BLE001 - report it and continue, as a server does
-            _log.exception("The emulator failed at %s %s", method, target.partition("?")[0])
+            _log.exception(
+                "The emulator failed at %s %s",
+                method,
+                target.partition("?")[0],
+                extra=log_fields("emulator_failed", http_method=method),
+            )
             response = RefusedError(
                 500, "InternalError", f"The emulator failed: {error!r}"
             ).response()
