@@ -189,7 +189,7 @@ def lowest(session: nox.Session) -> None:
     bounds = Path(session.create_tmp()) / "lowest.txt"
     extras = (
         *("admin", "arq", "celery", "charts", "demo", "dramatiq", "fsspec", "media"),
-        *("outbox", "saq", "taskiq", "testing"),
+        *("otel", "outbox", "saq", "taskiq", "testing"),
     )
     session.run_install(
         *("uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct"),

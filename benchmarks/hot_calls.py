@@ -1,7 +1,7 @@
 """The process whose instructions are counted: each hot call N times, then 2N times.
 
-Reads an endpoint from stdin, marks the beginning and the end of each run, and writes how many
-calls the shorter runs made.
+Reads an endpoint from stdin and the name of its hooks from the arguments, marks the beginning and
+the end of each run, and writes how many calls the shorter runs made.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from benchmarks.model import Endpoint
 from careflow_storage import BackblazeStorage, StorageSettings
 from careflow_storage._s3.signing.signer import UNSIGNED_PAYLOAD, Credentials, Signer
 from careflow_storage._s3.xml.documents import parse_listing
+from careflow_storage.hooks import Hooks
 
 _BODY = bytes(range(256)) * 256
 _KEY = "recordings/CA0001/1750000000000-call.webm"
@@ -33,6 +34,24 @@ CALLS = {
     "presign": 400,
     "sign": 400,
     "list page": 6,
+}
+
+
+class _Silent(Hooks):
+    """Hooks that do nothing."""
+
+
+def _otel() -> Hooks:
+    """Without an SDK, as in a process that has the library and exports nothing."""
+    from careflow_storage.integrations.opentelemetry import OpenTelemetryHooks
+
+    return OpenTelemetryHooks()
+
+
+HOOKS: dict[str, Callable[[], list[Hooks]]] = {
+    "none": list,
+    "silent": lambda: [_Silent()],
+    "otel": lambda: [_otel()],
 }
 
 
@@ -85,7 +104,7 @@ async def _repeat(call: Callable[[], Awaitable[object]], count: int) -> None:
         await call()
 
 
-async def run(endpoint: Endpoint) -> None:
+async def run(endpoint: Endpoint, hooks: list[Hooks]) -> None:
     settings = StorageSettings(
         key_id=endpoint.key_id,
         application_key=endpoint.secret,
@@ -93,7 +112,7 @@ async def run(endpoint: Endpoint) -> None:
         endpoint=endpoint.url,
         region=endpoint.region,
     )
-    async with BackblazeStorage(settings) as storage:
+    async with BackblazeStorage(settings, hooks=hooks) as storage:
         calls = _calls(storage)
         await calls["put 64 KiB"]()
         for name, count in CALLS.items():
@@ -110,7 +129,8 @@ async def run(endpoint: Endpoint) -> None:
 
 
 def main() -> None:
-    asyncio.run(run(Endpoint(**json.loads(sys.stdin.read()))))
+    hooks = HOOKS[sys.argv[1]]()
+    asyncio.run(run(Endpoint(**json.loads(sys.stdin.read())), hooks))
     print(json.dumps(CALLS), flush=True)
     # What shutting down costs is of no interest, and is slow here.
     os._exit(0)

@@ -10,6 +10,7 @@ process of its own, which is not counted.
     python -m benchmarks.instructions              # measure and record
     python -m benchmarks.instructions --check      # compare with what is recorded
     python -m benchmarks.instructions --check --fail-above 3
+    python -m benchmarks.instructions --hooks silent    # compare, with hooks
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 
 from benchmarks.about import versions
 from benchmarks.children import ROOT
-from benchmarks.hot_calls import CALLS
+from benchmarks.hot_calls import CALLS, HOOKS
 from benchmarks.model import Endpoint
 from benchmarks.places import end_cleanly, serve, work_folder
 from benchmarks.plan import Place
@@ -43,17 +44,17 @@ _MARK = "gc_get_threshold*"
 _TOTALS = re.compile(r"^totals: (\d+)$", re.MULTILINE)
 
 
-def _command(valgrind: str, output: Path) -> list[str]:
+def _command(valgrind: str, output: Path, hooks: str) -> list[str]:
     return [
         *(valgrind, "--tool=callgrind", f"--dump-before={_MARK}"),
-        *(f"--callgrind-out-file={output}", sys.executable, "-m", "benchmarks.hot_calls"),
+        *(f"--callgrind-out-file={output}", sys.executable, "-m", "benchmarks.hot_calls", hooks),
     ]
 
 
-def count(valgrind: str, endpoint: Endpoint, folder: Path) -> dict[str, float]:
+def count(valgrind: str, endpoint: Endpoint, folder: Path, hooks: str) -> dict[str, float]:
     """Return the instructions of one call of each kind."""
     done = subprocess.run(
-        _command(valgrind, folder / "callgrind"),
+        _command(valgrind, folder / "callgrind", hooks),
         input=json.dumps(asdict(endpoint)),
         capture_output=True,
         text=True,
@@ -134,7 +135,7 @@ def least_and_spread(
     return least, apart
 
 
-def _measure(valgrind: str, times: int) -> tuple[dict[str, float], dict[str, float]]:
+def _measure(valgrind: str, times: int, hooks: str) -> tuple[dict[str, float], dict[str, float]]:
     runs = []
     with (
         work_folder(Path(tempfile.gettempdir())) as folder,
@@ -143,7 +144,7 @@ def _measure(valgrind: str, times: int) -> tuple[dict[str, float], dict[str, flo
         for turn in range(times):
             output = folder / str(turn)
             output.mkdir()
-            runs.append(count(valgrind, endpoint, output))
+            runs.append(count(valgrind, endpoint, output, hooks))
             shutil.rmtree(output)
     return least_and_spread(runs)
 
@@ -171,17 +172,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="compare, do not record")
     parser.add_argument("--fail-above", type=float, metavar="PERCENT", help="then exit with 1")
     parser.add_argument("--runs", type=int, default=2, help="the least of so many runs counts")
+    parser.add_argument("--hooks", choices=HOOKS, default="none", help="any but none compares")
     chosen = parser.parse_args(arguments)
     end_cleanly()
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         print("valgrind is not installed, so no instructions are counted.")
         return 0
-    now, apart = _measure(valgrind, chosen.runs)
+    now, apart = _measure(valgrind, chosen.runs, chosen.hooks)
     before = _recorded()
     print(render(now, before, apart))
     print(f"{len(CALLS)} calls, Python {platform.python_version()}, {platform.machine()}.")
-    if not chosen.check:
+    if not chosen.check and chosen.hooks == "none":
         _record(now, apart)
         return 0
     if chosen.fail_above is None:
