@@ -153,6 +153,7 @@ from careflow_storage.integrations.twilio import (
 from careflow_storage.integrations.uppy import Authorize, CallIdOf, OnComplete
 from careflow_storage.jobs import (
     AnyJob,
+    ClusterError,
     CopyJob,
     Engine,
     JobError,
@@ -940,7 +941,7 @@ def error_of_a_job(error: JobError) -> str:
     match error:
         case NoSuchJobError() | JobVersionError():
             return "begin another job"
-        case WorkerLostError():
+        case WorkerLostError() | ClusterError():
             return "look at the worker's log"
         case _:
             return error.message
