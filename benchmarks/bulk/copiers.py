@@ -117,7 +117,8 @@ def _aioboto3(task: Task) -> list[Command]:
 
 COPIERS = (
     Copier("ours, 1 process", _ours()),
-    Copier("ours, 2 processes", _ours("--workers", "2")),
+    Copier("ours, Dask 1 worker", _ours("--workers", "1")),
+    Copier("ours, Dask 2 workers", _ours("--workers", "2")),
     Copier("rclone copy --checksum", _rclone),
     Copier("s5cmd sync, through a folder", _s5cmd),
     Copier("aioboto3, gather", _aioboto3),

@@ -191,6 +191,29 @@ async def test_what_makes_no_sense_is_refused_before_anything_is_stored(
     assert server.versions() == []
 
 
+async def test_two_kinds_of_workers_are_refused(command: Command, old: Path) -> None:
+    ran = await command("jobs", "copy", "--from-env", old, "--workers", 2, "--dask", "tcp://x:1")
+    assert ran.code == 2
+    assert "either --workers or --dask" in ran.err
+
+
+@pytest.mark.usefixtures("source")
+async def test_without_its_extra_a_cluster_is_one_error_with_the_install_line(
+    command: Command,
+    target: BackblazeStorage,
+    old: Path,
+    new: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    ran = await command(
+        "jobs", "copy", "--from-env", old, "--to-env", new, "--dask", "tcp://127.0.0.1:1"
+    )
+    assert ran.code == 1
+    assert 'pip install "careflow-storage[jobs]"' in ran.err
+    assert await keys_in(target, "") == []
+
+
 # --- purge, retain, map -----------------------------------------------------------------
 
 

@@ -7,9 +7,10 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from careflow_storage import BackblazeStorage, StorageError, jobs
+from careflow_storage import BackblazeStorage, MissingExtraError, StorageError, jobs
 from careflow_storage.cli.actions.job_reports import (
     COLUMNS,
     exit_code,
@@ -35,17 +36,32 @@ _Start = Callable[[Engine, Callable[[JobProgress], None]], Awaitable[JobReport]]
 
 @dataclass(frozen=True)
 class Workers:
-    """Where the shards run: in this process, or in some processes of this machine."""
+    """Where the shards run: in this process, in some processes, or on a Dask cluster."""
 
     processes: int | None = None
+    dask: str | None = None
 
     def engine(self) -> Engine:
-        """Return the engine."""
+        """Return the engine.
+
+        Raises:
+            MissingExtraError: ``dask`` is given, and the extra ``jobs`` is not installed.
+        """
+        has_dask = find_spec("distributed") is not None
+        if self.dask is not None:
+            if not has_dask:
+                raise MissingExtraError("jobs")
+            return jobs.DaskEngine(self.dask)
+        if self.processes is None:
+            return jobs.LocalEngine()
+        if has_dask:
+            return jobs.DaskEngine(workers=self.processes)
         return jobs.LocalEngine(processes=self.processes)
 
     def words(self) -> list[str]:
         """Return them as they are typed."""
-        return [] if self.processes is None else ["--workers", str(self.processes)]
+        given = {"--workers": self.processes, "--dask": self.dask}
+        return [text for name, value in given.items() if value for text in (name, str(value))]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from careflow_storage.cli.ui.options import DryRun, Json, Yes
 from careflow_storage.cli.ui.values import parse_moment, parse_positive_time
 
 if TYPE_CHECKING:
+    from careflow_storage.cli.actions.jobs import Workers
     from careflow_storage.jobs import Location
 
 commands: Commands = Commands("Copy, verify, erase, lock or process any number of objects.")
@@ -69,6 +70,14 @@ _Workers = Annotated[
         metavar="N", min=1, help="Use N processes of this machine.", show_default="this one"
     ),
 ]
+_Dask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Use the workers of this Dask scheduler, such as tcp://10.0.0.5:8786.",
+        show_default=False,
+    ),
+]
 _Rate = Annotated[
     float | None,
     typer.Option(
@@ -114,6 +123,7 @@ def copy(
         typer.Option(metavar="SSE-B2", help="Encrypt the copies.", show_default="the bucket's"),
     ] = None,
     workers: _Workers = None,
+    dask: _Dask = None,
     rate: _Rate = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -140,7 +150,7 @@ def copy(
             rate=rate,
         )
 
-    _run(context, job, workers, dry_run=dry_run, as_json=as_json)
+    _run(context, job, _workers(workers, dask), dry_run=dry_run, as_json=as_json)
 
 
 @commands.add(
@@ -161,6 +171,7 @@ def verify(
         bool, typer.Option("--deep", help="Read and compare all bytes of both sides.")
     ] = False,
     workers: _Workers = None,
+    dask: _Dask = None,
     rate: _Rate = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -184,7 +195,7 @@ def verify(
             rate=rate,
         )
 
-    _run(context, job, workers, dry_run=dry_run, as_json=as_json)
+    _run(context, job, _workers(workers, dask), dry_run=dry_run, as_json=as_json)
 
 
 @commands.add(
@@ -212,6 +223,7 @@ def purge(
         typer.Option(metavar="WHICH", help="Which versions: all, noncurrent or current."),
     ] = "all",
     workers: _Workers = None,
+    dask: _Dask = None,
     rate: _Rate = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -234,7 +246,7 @@ def purge(
             rate=rate,
         )
 
-    _run(context, job, workers, dry_run=dry_run, as_json=as_json, yes=yes)
+    _run(context, job, _workers(workers, dask), dry_run=dry_run, as_json=as_json, yes=yes)
 
 
 @commands.add(
@@ -282,6 +294,7 @@ def retain(
         bool, typer.Option("--bypass-governance", help="Allow shortening a governance lock.")
     ] = False,
     workers: _Workers = None,
+    dask: _Dask = None,
     rate: _Rate = None,
     yes: Yes = False,
     dry_run: DryRun = False,
@@ -308,7 +321,7 @@ def retain(
             rate=rate,
         )
 
-    _run(context, job, workers, dry_run=dry_run, as_json=as_json, yes=yes)
+    _run(context, job, _workers(workers, dask), dry_run=dry_run, as_json=as_json, yes=yes)
 
 
 @commands.add(
@@ -330,6 +343,7 @@ def map_(
     prefix: _Prefix = "",
     keys: _Keys = None,
     workers: _Workers = None,
+    dask: _Dask = None,
     rate: _Rate = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -350,7 +364,7 @@ def map_(
             rate=rate,
         )
 
-    _run(context, job, workers, dry_run=dry_run, as_json=as_json)
+    _run(context, job, _workers(workers, dask), dry_run=dry_run, as_json=as_json)
 
 
 @commands.add("list", examples=("careflow-storage jobs list", "careflow-storage jobs list --json"))
@@ -411,14 +425,15 @@ def resume(
         ),
     ] = None,
     workers: _Workers = None,
+    dask: _Dask = None,
     as_json: Json = False,
 ) -> None:
     """Continue a job that was stopped or lost its machine. Nothing is done twice."""
-    from careflow_storage.cli.actions.jobs import Workers, resume_job
+    from careflow_storage.cli.actions.jobs import resume_job
     from careflow_storage.jobs import Location
 
     source = None if from_env is None else Location(env_file=from_env)
-    chosen = Workers(workers)
+    chosen = _workers(workers, dask)
     run_command(
         context,
         lambda output: resume_job(output, job_id, _location(context, to_env), source, chosen),
@@ -434,17 +449,23 @@ def _location(context: typer.Context, env_file: Path | None) -> Location:
     return Location(env_file=env_file or given.env_file, bucket=given.bucket)
 
 
+def _workers(count: int | None, dask: str | None) -> Workers:
+    from careflow_storage.cli.actions.jobs import Workers
+
+    if count is not None and dask is not None:
+        raise typer.BadParameter("Give either --workers or --dask.")
+    return Workers(count, dask)
+
+
 def _run(
     context: typer.Context,
     job: Any,
-    workers: int | None,
+    workers: Workers,
     *,
     dry_run: bool,
     as_json: bool,
     yes: bool = True,
 ) -> None:
-    from careflow_storage.cli.actions.jobs import JobRun, Workers
+    from careflow_storage.cli.actions.jobs import JobRun
 
-    run_command(
-        context, JobRun(job, Workers(workers), dry_run=dry_run, yes=yes).run, as_json=as_json
-    )
+    run_command(context, JobRun(job, workers, dry_run=dry_run, yes=yes).run, as_json=as_json)

@@ -204,6 +204,7 @@ class DaskEngine:
                         # by default on all interfaces.
                         dashboard_address="127.0.0.1:0",
                         scheduler_kwargs={"dashboard": False},
+                        preload=["careflow_storage.jobs.engines._dask_preload"],
                         asynchronous=True,
                     )
                 )
