@@ -37,12 +37,13 @@ MOMENTS = [
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize(("operation", "key", "at"), MOMENTS)
 async def test_a_killed_client(
     buckets: Buckets, server: B2Server, tmp_path: Any, operation: str, key: str, at: Any
 ) -> None:
-    bodies = numbered(20) | {BIG: bytes(range(256)) * (12 * MIB // 256)}
+    bodies = numbered(14) | {BIG: bytes(range(256)) * (6 * MIB // 256)}
     await fill(buckets.source_storage, bodies)
     parts = server.settings(
         key=server.create_key(),
