@@ -155,6 +155,7 @@ from careflow_storage.jobs import (
     AnyJob,
     ClusterError,
     CopyJob,
+    DaskEngine,
     Engine,
     JobError,
     JobProgress,
@@ -935,6 +936,7 @@ async def shards(engine: Engine, task: ShardTask) -> None:
     assert_type(result.errors, list[ObjectError])
     assert_type(engine.capacity, int)
     assert_type(engine.workers, int)
+    assert_type(DaskEngine("tcp://scheduler:8786").workers, int)
 
 
 def error_of_a_job(error: JobError) -> str:
