@@ -246,7 +246,7 @@ class ObservedRequest:
     def __init__(
         self, observer: Observer, events: tuple[tuple[Hooks, RequestEvent], ...], attempt: int
     ) -> None:
-        self.attempt = attempt
+        self.attempt: int = attempt
         self.response_bytes: int | None = None
         self._observer = observer
         self._events = events

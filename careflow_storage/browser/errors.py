@@ -31,7 +31,7 @@ class UploadIncompleteError(StorageError):
 
     def __init__(self, message: str, *, missing: Sequence[int] = (), **fields: Any) -> None:
         super().__init__(message, **fields)
-        self.missing = tuple(missing)
+        self.missing: tuple[int, ...] = tuple(missing)
 
 
 class UploadMismatchError(StorageError):

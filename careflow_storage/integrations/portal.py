@@ -24,8 +24,8 @@ from careflow_storage.integrations.worker_options import StorageOptions
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # An exception that one thread raises in another arrives between two waits.
 _WAIT_SECONDS = 0.1
@@ -76,11 +76,11 @@ class StoragePortal:
 
     def call(
         self,
-        function: Callable[Concatenate[BackblazeStorage, P], Awaitable[T]],
+        function: Callable[Concatenate[BackblazeStorage, _P], Awaitable[_T]],
         /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
         """Await ``function(storage, *args, **kwargs)`` in the portal's loop; return its result.
 
         An exception in the waiting thread, such as a soft time limit, cancels the function. The
@@ -176,7 +176,7 @@ class _LoopThread:
         await self._stop.wait()
         await storage.close(self._grace)
 
-    def run(self, function: Callable[[BackblazeStorage], Awaitable[T]]) -> T:
+    def run(self, function: Callable[[BackblazeStorage], Awaitable[_T]]) -> _T:
         """Run a function in the loop, and wait for it."""
         call = _Call(self._loop, lambda: function(self._storage))
         self._calls.add(call)
@@ -201,18 +201,18 @@ class _LoopThread:
 _Opened: TypeAlias = "Future[tuple[asyncio.AbstractEventLoop, BackblazeStorage]]"
 
 
-class _Call(Generic[T]):
+class _Call(Generic[_T]):
     """One function that runs in the loop of another thread."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[T]]
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], Awaitable[_T]]
     ) -> None:
         self.ended = threading.Event()
         self._loop = loop
         self._function = function
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[None] | None = None
-        self._outcome: Future[T] = Future()
+        self._outcome: Future[_T] = Future()
 
     def start(self) -> None:
         """Begin it. From then on `ended` is set in any case."""
@@ -242,7 +242,7 @@ class _Call(Generic[T]):
             self._outcome.set_exception(_closed_meanwhile())
             self.ended.set()
 
-    def wait(self) -> T:
+    def wait(self) -> _T:
         """Return the function's result, or raise its error."""
         while not self.ended.wait(_WAIT_SECONDS):
             pass

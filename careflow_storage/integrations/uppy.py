@@ -42,7 +42,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("fastapi") from error
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _MAX_BODY = 64 * 1024
 _MAX_PARTS_BODY = 2 * 1024 * 1024  # 10,000 parts with their ETags have about 1 MB

@@ -62,7 +62,7 @@ class RegularFile:
         self._readers = 0
         self._closing = False
         self._status_at_start = os.fstat(descriptor)
-        self.wait_seconds = _seconds_until_distinct(self._status_at_start)
+        self.wait_seconds: float = _seconds_until_distinct(self._status_at_start)
         self.size: int | None = max(0, self._status_at_start.st_size - start)
         if self._status_at_start.st_size == 0 and self._read(0, 1):
             self.size = None

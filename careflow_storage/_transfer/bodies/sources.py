@@ -272,7 +272,7 @@ class MemorySource:
     def __init__(self, view: memoryview, original: Any = None) -> None:
         self.size: int | None = view.nbytes
         self.view = view
-        self.position = 0
+        self.position: int = 0
         self._original = original
         self._end = original.tell() + view.nbytes if original is not None else 0
 
@@ -311,7 +311,7 @@ class FileSource:
     rewindable = True
 
     def __init__(self, file: RegularFile, threads: Threads) -> None:
-        self.size = file.size
+        self.size: int | None = file.size
         self.file = file
         self._length = file.size or 0
         self._threads = threads

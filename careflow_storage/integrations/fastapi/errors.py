@@ -17,7 +17,7 @@ try:
 except ImportError as error:
     raise MissingExtraError("fastapi") from error
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 # What web servers log for a client that left. No client reads it.
 _CLIENT_LEFT = 499

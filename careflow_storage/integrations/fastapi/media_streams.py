@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from careflow_storage.models import UploadResult
     from careflow_storage.storage import BackblazeStorage
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _ENCODING: Final = "audio/x-mulaw"
 _TRACKS: Final = ("inbound", "outbound")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from careflow_storage.protection import CustomerKey
     from careflow_storage.storage import BackblazeStorage
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 
 async def file_response(

@@ -20,7 +20,7 @@ from careflow_storage.errors import InvalidInputError, StorageError
 from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 
-logger = logging.getLogger("careflow_storage")
+logger: logging.Logger = logging.getLogger("careflow_storage")
 
 _CLOSE_SECONDS = 5.0
 
