@@ -15,6 +15,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
     an exception group, the caller catches that group. The notes of the first failure list the
     others.
     """
+    first: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             yield group
@@ -23,6 +24,9 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         first, *others = map(raised_by_task, failures.exceptions)
         for other in others:
             first.add_note(f"Another task failed too: {other!r}")
+    # Outside of the handler, where the group would become its context and so hold itself: what
+    # pickles contexts, as Dask does, would never end.
+    if first is not None:
         raise first from first.__cause__
 
 

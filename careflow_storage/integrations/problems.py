@@ -63,6 +63,13 @@ from careflow_storage.errors import (
     WrongLoopError,
 )
 from careflow_storage.integrations.errors import FormError, FormTypeError
+from careflow_storage.jobs.errors import (
+    ClusterError,
+    JobError,
+    JobVersionError,
+    NoSuchJobError,
+    WorkerLostError,
+)
 from careflow_storage.media.errors import MediaProcessError, UnsupportedMediaError
 from careflow_storage.outbox.errors import (
     CredentialsError,
@@ -130,6 +137,12 @@ STATUSES: Final[Mapping[type[StorageError], int]] = MappingProxyType(
         # Recordings that are no media.
         UnsupportedMediaError: 415,
         MediaProcessError: 500,
+        # Bulk jobs.
+        JobError: 500,
+        NoSuchJobError: 404,
+        JobVersionError: 409,
+        WorkerLostError: 500,
+        ClusterError: 503,
         # The outbox. A full one empties as soon as its files are delivered.
         OutboxError: 503,
         OutboxFullError: 503,

@@ -178,7 +178,7 @@ async def test_a_listing_that_fails_stops_the_job_with_its_own_error(
 ) -> None:
     await fill(buckets.source_storage, numbered(30))
     refused = server.faults.next(
-        "ListObjectsV2", path="max-keys=1&", status=403, code="AccessDenied", times=100
+        "ListObjectsV2", path="max-keys=5&", status=403, code="AccessDenied", times=100
     )
     job = buckets.copy()
 

@@ -115,15 +115,18 @@ def with_locals(error: BaseException) -> str:
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
-def everything_of(error: BaseException) -> Iterator[str]:
+def everything_of(error: BaseException, *outer: BaseException) -> Iterator[str]:
     """Everything that a program might print of an error and its causes."""
+    # What pickles contexts, as Dask does, would not end with an error that is its own context.
+    assert error not in outer, f"{error!r} holds itself"
     yield with_locals(error)
     yield from (str(error), repr(error), repr(vars(error)), repr(error.args))
     if isinstance(error, StorageError):
         yield repr(pickle.dumps(error))
-    for other in (error.__cause__, error.__context__):
+    within = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    for other in (error.__cause__, error.__context__, *within):
         if other is not None:
-            yield from everything_of(other)
+            yield from everything_of(other, error, *outer)
 
 
 def signing_keys(secret: str) -> Iterator[str]:
