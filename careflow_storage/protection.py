@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import secrets
 from datetime import UTC, datetime
-from typing import ClassVar, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
@@ -132,16 +132,22 @@ class Retention(BaseModel):
     mode: RetentionMode
     retain_until: AwareDatetime
 
-    def __init__(self, *, mode: RetentionMode, retain_until: datetime) -> None:
-        try:
-            super().__init__(mode=mode, retain_until=retain_until)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise InvalidInputError(
-                f"retention.{first['loc'][0]}: {first['msg']}.",
-                hint="For example Retention(mode='governance', "
-                "retain_until=datetime.now(UTC) + timedelta(days=365)).",
-            ) from None
+    if TYPE_CHECKING:
+
+        def __init__(self, *, mode: RetentionMode, retain_until: datetime) -> None: ...
+
+    else:
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                raise InvalidInputError(
+                    f"retention.{first['loc'][0]}: {first['msg']}.",
+                    hint="For example Retention(mode='governance', "
+                    "retain_until=datetime.now(UTC) + timedelta(days=365)).",
+                ) from None
 
 
 def check_encryption(encryption: Encryption | None, endpoint: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections import deque
 from typing import Final
@@ -169,7 +170,12 @@ def _default_burst(per_second: float) -> int:
 
 
 def _checked_rate(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+    # An int may be too large for a float.
+    if (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 < value <= sys.float_info.max
+    ):
         return float(value)
     raise InvalidInputError(
         "per_second must be a finite number of requests above 0.",
@@ -178,6 +184,8 @@ def _checked_rate(value: object) -> float:
 
 
 def _checked_burst(value: object) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= sys.float_info.max:
         return value
     raise InvalidInputError("burst must be a number of requests, 1 or more.")

@@ -33,7 +33,9 @@ async def all_wait(*tasks: asyncio.Task[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [0, -1, 0.0, -0.5, math.nan, math.inf, -math.inf, True, "400", None]
+    "wrong",
+    [0, -1, 0.0, -0.5, math.nan, math.inf, -math.inf, True, "400", None, 10**400],
+    ids=lambda wrong: f"{wrong!r:.20}",
 )
 def test_a_rate_that_is_none_is_refused(wrong: Any) -> None:
     with pytest.raises(InvalidInputError, match="per_second"):

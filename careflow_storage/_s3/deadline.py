@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import math
+import sys
 from collections.abc import Awaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -152,4 +152,5 @@ def is_duration(value: object) -> bool:
     """Whether this is a number of seconds above 0 that ends."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return math.isfinite(value) and value > 0
+    # An int may be too large for a float.
+    return 0 < value <= sys.float_info.max

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from careflow_storage._in_flight import help_call
 from careflow_storage._transfer.tasks import cancellation_as_failure, task_group
+from careflow_storage.errors import InvalidInputError
 from careflow_storage.models import Progress
 
 ProgressCallback = Callable[[Progress], Awaitable[None] | None]
@@ -55,6 +56,12 @@ class PartMeter:
             self._reached = position
 
 
+def check_progress(callback: object) -> None:
+    """Raise `InvalidInputError` unless this can be called, or is None."""
+    if callback is not None and not callable(callback):
+        raise InvalidInputError(f"progress must be a function, not {type(callback).__name__}.")
+
+
 @asynccontextmanager
 async def metered(callback: ProgressCallback | None, total: int | None) -> AsyncIterator[Meter]:
     """Yield a meter; a separate task passes its counts to ``callback``.
@@ -63,6 +70,7 @@ async def metered(callback: ProgressCallback | None, total: int | None) -> Async
     overlap. An exception of the callback ends the transfer and is raised from it. The last call
     has the final count.
     """
+    check_progress(callback)
     meter = Meter(total)
     if callback is None:
         yield meter

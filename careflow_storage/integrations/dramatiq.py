@@ -49,9 +49,11 @@ def install(
         options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
-        InvalidInputError: The broker has a portal already, or ``grace`` is not a number of
-            seconds, 0 or more.
+        InvalidInputError: It is no broker, or has a portal already, or ``grace`` is not a number
+            of seconds, 0 or more.
     """
+    if not isinstance(broker, Broker):
+        raise InvalidInputError(f"broker must be a Broker, not {type(broker).__name__}.")
     if any(isinstance(each, _PortalMiddleware) for each in broker.middleware):
         raise InvalidInputError("The broker has a portal already.")
     portal = StoragePortal(settings, grace=grace, **options)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from careflow_storage._version import __version__
-from careflow_storage.errors import MissingExtraError
+from careflow_storage.errors import InvalidInputError, MissingExtraError
 from careflow_storage.hooks import CallEvent, ConnectionsEvent, Hooks, RequestEvent
 
 try:
@@ -59,6 +59,9 @@ class OpenTelemetryHooks(Hooks):
         tracer_provider: Default: the global one. The global providers may be set later.
         meter_provider: Default: the global one.
         record_keys: Whether the spans have ``aws.s3.key``. Keys may contain personal data.
+
+    Raises:
+        InvalidInputError: A provider is none.
     """
 
     def __init__(
@@ -68,6 +71,13 @@ class OpenTelemetryHooks(Hooks):
         meter_provider: MeterProvider | None = None,
         record_keys: bool = False,
     ) -> None:
+        for name, provider, method in (
+            ("tracer_provider", tracer_provider, "get_tracer"),
+            ("meter_provider", meter_provider, "get_meter"),
+        ):
+            if provider is not None and not hasattr(type(provider), method):
+                kind = type(provider).__name__
+                raise InvalidInputError(f"{name} must have {method}(), unlike {kind}.")
         self.record_keys = record_keys
         self._tracer = trace.get_tracer(_NAME, __version__, tracer_provider, _SCHEMA_URL)
         meter = metrics.get_meter(_NAME, __version__, meter_provider, _SCHEMA_URL)

@@ -71,10 +71,11 @@ def install(
         options: ``hooks`` and ``rate_limit``, as for `BackblazeStorage`.
 
     Raises:
-        InvalidInputError: The broker has a storage already, or ``grace`` is not a number of
-            seconds, 0 or more.
+        InvalidInputError: It is no broker, or has a storage already, or ``grace`` is not a number
+            of seconds, 0 or more.
     """
     checked_grace(grace)
+    _check_broker(broker)
     if any(isinstance(each, _StorageMiddleware) for each in broker.middlewares):
         raise InvalidInputError("The broker has a storage already.")
     middleware = _StorageMiddleware(settings, grace, options)
@@ -113,8 +114,9 @@ def schedule_abort_stale_uploads(
         prefix: Only uploads of keys that begin so.
 
     Raises:
-        InvalidInputError: ``older_than`` is not a positive timedelta.
+        InvalidInputError: It is no broker, or ``older_than`` is not a positive timedelta.
     """
+    _check_broker(broker)
     age = checked_age(older_than)
 
     async def abort_stale_uploads() -> int:
@@ -194,3 +196,8 @@ class _StorageMiddleware(TaskiqMiddleware):
         # While it closes, a task is awaited to its acknowledgement.
         if not self._closing:
             self._running.pop(message.task_id, None)
+
+
+def _check_broker(broker: object) -> None:
+    if not isinstance(broker, AsyncBroker):
+        raise InvalidInputError(f"broker must be an AsyncBroker, not {type(broker).__name__}.")

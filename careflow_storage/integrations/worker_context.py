@@ -33,6 +33,7 @@ async def startup(
         NotConfiguredError: A setting is missing. The worker does not start.
         InvalidInputError: A setting is malformed, or the context has a ``storage`` already.
     """
+    _check_context(ctx)
     if _NAME in ctx:
         raise InvalidInputError(f"The worker's context has a {_NAME!r} already.")
     storage = BackblazeStorage(settings, **options)
@@ -51,6 +52,7 @@ async def shutdown(ctx: Mapping[Any, Any], grace: float = DEFAULT_GRACE) -> None
         InvalidInputError: ``grace`` is not a number of seconds, 0 or more.
     """
     checked_grace(grace)
+    _check_context(ctx)
     storage = ctx.get(_NAME)
     if isinstance(storage, BackblazeStorage):
         await storage.close(grace)
@@ -62,6 +64,7 @@ def get_storage(ctx: Mapping[Any, Any]) -> BackblazeStorage:
     Raises:
         StorageClosedError: The worker does not run `startup`.
     """
+    _check_context(ctx)
     storage = ctx.get(_NAME)
     if isinstance(storage, BackblazeStorage):
         return storage
@@ -88,3 +91,10 @@ def checked_hours(hours: object) -> timedelta:
     if isinstance(hours, int | float) and not isinstance(hours, bool) and 0 < hours < 1e6:
         return timedelta(hours=hours)
     raise InvalidInputError(f"older_than_hours must be a positive number, not {hours!r}.")
+
+
+def _check_context(ctx: object) -> None:
+    if not isinstance(ctx, Mapping):
+        raise InvalidInputError(
+            f"ctx must be the context of the worker, a dict, not {type(ctx).__name__}."
+        )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     AwareDatetime,
+    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -27,7 +28,9 @@ from careflow_storage.settings import StorageSettings
 
 _JOB_ID = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+_NUMBER = re.compile(r"\s*[-+]?[0-9._]+(e[0-9]+)?\s*", re.IGNORECASE)
 _GIB = 1024 * 1024 * 1024
+_NOT_GIVEN = object()
 
 
 def new_job_id() -> str:
@@ -45,6 +48,15 @@ def _checked_prefix(prefix: str) -> str:
     if len(prefix.encode("utf-8", "surrogatepass")) > 1024 or not prefix.isprintable():
         raise ValueError("must be at most 1024 bytes of UTF-8 without control characters")
     return prefix
+
+
+def _checked_time(value: object) -> object:
+    # Pydantic takes a number for seconds, where the caller may have meant days.
+    if value is None or isinstance(value, timedelta | datetime):
+        return value
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return value  # as in JSON
+    raise ValueError(f"must be a timedelta or a datetime, not {type(value).__name__}")
 
 
 def check_job_id(job_id: str) -> None:
@@ -139,9 +151,9 @@ class _Job(JobModel):
     job_id: JobId = Field(default_factory=new_job_id)
     prefix: _Prefix = ""
     keys_file: Path | None = None
-    shard_keys: int = Field(default=1000, ge=1, le=100_000)
-    shard_bytes: PositiveInt = _GIB
-    rate: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+    shard_keys: int = Field(default=1000, ge=1, le=100_000, strict=True)
+    shard_bytes: PositiveInt = Field(default=_GIB, strict=True)
+    rate: PositiveFloat | None = Field(default=None, allow_inf_nan=False, strict=True)
 
 
 class _OneLocation(_Job):
@@ -207,7 +219,7 @@ class VerifyJob(_Job):
     source: Location
     target: Location
     target_prefix: _Prefix | None = None
-    deep: bool = False
+    deep: bool = Field(default=False, strict=True)
 
 
 class PurgeJob(_OneLocation):
@@ -229,8 +241,8 @@ class PurgeJob(_OneLocation):
     """
 
     kind: Literal["purge"] = "purge"
-    older_than: timedelta | None = None
-    before: AwareDatetime | None = None
+    older_than: Annotated[timedelta | None, BeforeValidator(_checked_time)] = None
+    before: Annotated[AwareDatetime | None, BeforeValidator(_checked_time)] = None
     versions: Literal["all", "noncurrent", "current"] = "all"
 
     @model_validator(mode="after")
@@ -259,10 +271,10 @@ class RetainJob(_OneLocation):
 
     kind: Literal["retain"] = "retain"
     mode: RetentionMode = "governance"
-    until: AwareDatetime | None = None
-    days: int | None = Field(default=None, ge=1, le=36_500)
-    legal_hold: bool | None = None
-    bypass_governance: bool = False
+    until: Annotated[AwareDatetime | None, BeforeValidator(_checked_time)] = None
+    days: int | None = Field(default=None, ge=1, le=36_500, strict=True)
+    legal_hold: bool | None = Field(default=None, strict=True)
+    bypass_governance: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")
     def _check_lock(self) -> Self:
@@ -298,8 +310,8 @@ class MapJob(_OneLocation):
 
     kind: Literal["map"] = "map"
     function: str
-    concurrency: int = Field(default=8, ge=1, le=1000)
-    timeout: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
+    concurrency: int = Field(default=8, ge=1, le=1000, strict=True)
+    timeout: PositiveFloat | None = Field(default=None, allow_inf_nan=False, strict=True)
 
     if TYPE_CHECKING:
 
@@ -320,9 +332,9 @@ class MapJob(_OneLocation):
 
     else:
 
-        def __init__(self, *function: str, **values: Any) -> None:
-            if function:
-                [values["function"]] = function
+        def __init__(self, function: Any = _NOT_GIVEN, **values: Any) -> None:
+            if function is not _NOT_GIVEN:
+                values["function"] = function
             super().__init__(**values)
 
     @model_validator(mode="after")

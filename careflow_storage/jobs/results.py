@@ -182,8 +182,8 @@ class JobReport(Model):
 class JobRecord(Model):
     """A job that a bucket has records of.
 
-    ``job`` is None if another version of this package wrote it. ``report`` is None if the job is
-    still running or was killed.
+    ``job`` is None if another version of this package wrote it, or its record is damaged.
+    ``report`` is None if the job is still running or was killed.
     """
 
     job_id: JobId

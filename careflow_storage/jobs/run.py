@@ -9,7 +9,12 @@ from careflow_storage.errors import InvalidInputError
 from careflow_storage.jobs._records.key_files import read_keys
 from careflow_storage.jobs._records.keys import is_record
 from careflow_storage.jobs._records.records import JobRecords
-from careflow_storage.jobs._run.checks import check_apart, check_job
+from careflow_storage.jobs._run.checks import (
+    check_apart,
+    check_arguments,
+    check_job,
+    check_location,
+)
 from careflow_storage.jobs._run.job_run import JobRun
 from careflow_storage.jobs._run.prepare import prepared
 from careflow_storage.jobs._run.totals import Totals
@@ -49,6 +54,7 @@ async def run_job(
         StorageError: Something that concerns all objects, such as wrong credentials. The job has
             stopped, and can be resumed.
     """
+    check_arguments(job, engine=engine, progress=progress)
     async with Storages() as storages:
         opened = dict(await storages.of_job(job, job.rate))
         source, target = next(iter(opened.values())), list(opened.values())[-1]
@@ -58,7 +64,14 @@ async def run_job(
         with totals.counting(opened):
             job = await prepared(job, target, totals)
             await _begin(job, source, target, keys)
-            run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
+            run = JobRun(
+                job,
+                LocalEngine() if engine is None else engine,
+                totals,
+                opened,
+                keys=keys,
+                progress=progress,
+            )
             return await run.run()
 
 
@@ -73,6 +86,7 @@ async def plan_job(
     ``objects`` and ``bytes`` of the report are those that it would work on. Lists everything that
     the job would list, at 1 request per 1000 keys. Raises what `run_job` raises.
     """
+    check_arguments(job, engine=engine, progress=progress)
     async with Storages() as storages:
         opened = dict(await storages.of_job(job, job.rate))
         check_job(job, next(iter(opened.values())), list(opened.values())[-1])
@@ -80,7 +94,14 @@ async def plan_job(
         totals = Totals(job, datetime.now(UTC))
         with totals.counting(opened):
             job = await prepared(job, list(opened.values())[-1], totals)
-            run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
+            run = JobRun(
+                job,
+                LocalEngine() if engine is None else engine,
+                totals,
+                opened,
+                keys=keys,
+                progress=progress,
+            )
             return await run.plan()
 
 
@@ -107,6 +128,10 @@ async def resume_job(
         JobVersionError: Another version of this package has begun it.
     """
     check_job_id(job_id)
+    check_location("location", location)
+    if source is not None:
+        check_location("source", source)
+    check_arguments(engine=engine, progress=progress)
     async with Storages() as storages:
         records = JobRecords(await storages.of_records(location), job_id)
         job, started_at = await records.load_job()
@@ -120,7 +145,14 @@ async def resume_job(
         with totals.counting(opened):
             keys = None if job.keys_file is None else await records.load_keys()
             await records.erase_report()
-            run = JobRun(job, engine or LocalEngine(), totals, opened, keys=keys, progress=progress)
+            run = JobRun(
+                job,
+                LocalEngine() if engine is None else engine,
+                totals,
+                opened,
+                keys=keys,
+                progress=progress,
+            )
             return await run.run()
 
 

@@ -151,6 +151,8 @@ def load_prices(path: str | os.PathLike[str] | None = None) -> Prices:
 
 def checked_prices(prices: Prices) -> Prices:
     """Return valid prices; raise `InvalidInputError` naming each invalid field."""
+    if not isinstance(prices, Prices):
+        raise InvalidInputError(f"prices must be Prices, not {type(prices).__name__}.")
     wrong = "; ".join(_wrong_fields(prices))
     if wrong:
         raise InvalidInputError(f"The prices of {prices.name!r} are invalid: {wrong}.")

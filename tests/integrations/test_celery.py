@@ -114,5 +114,8 @@ def test_a_second_portal_of_a_broker_is_refused(broker: StubBroker) -> None:
     portal = for_dramatiq.install(broker)
     with pytest.raises(InvalidInputError, match="already"):
         for_dramatiq.install(broker)
+    no_broker: Any = "redis://localhost"
+    with pytest.raises(InvalidInputError, match="broker must be a Broker"):
+        for_dramatiq.install(no_broker)
     with pytest.raises(InvalidInputError, match="older_than"):
         for_dramatiq.abort_stale_uploads_actor(broker, portal, older_than=-DAY)

@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from careflow_storage import BackblazeStorage, CustomerKey, NoSuchKeyError, StorageSettings
-from careflow_storage.errors import ServiceUnavailableError, StorageError
+from careflow_storage.errors import InvalidInputError, ServiceUnavailableError, StorageError
 from careflow_storage.integrations.fastapi import file_response
 from careflow_storage.integrations.opentelemetry import OpenTelemetryHooks
 from careflow_storage.testing import B2Server
@@ -476,3 +476,11 @@ async def test_without_an_sdk_the_hooks_do_nothing(settings: StorageSettings) ->
     async with BackblazeStorage(settings, hooks=[OpenTelemetryHooks()]) as storage:
         await storage.upload_file("key", SMALL)
         assert await storage.get_file("key") == SMALL
+
+
+@pytest.mark.parametrize("wrong", ["provider", True, TracerProvider], ids=repr)
+def test_a_provider_that_is_none_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidInputError, match="tracer_provider"):
+        OpenTelemetryHooks(tracer_provider=wrong)
+    with pytest.raises(InvalidInputError, match="meter_provider"):
+        OpenTelemetryHooks(meter_provider=wrong)

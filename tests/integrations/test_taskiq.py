@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from taskiq import BrokerMessage, InMemoryBroker, TaskiqDepends
@@ -85,6 +86,11 @@ async def test_a_broker_without_a_storage_gets_a_clear_error(broker: InMemoryBro
 
 
 def test_bad_arguments_are_refused(broker: InMemoryBroker) -> None:
+    no_broker: Any = "redis://localhost"
+    with pytest.raises(InvalidInputError, match="broker must be an AsyncBroker"):
+        install(no_broker)
+    with pytest.raises(InvalidInputError, match="broker must be an AsyncBroker"):
+        schedule_abort_stale_uploads(no_broker)
     with pytest.raises(InvalidInputError, match="grace"):
         install(broker, grace=-1)
     install(broker)

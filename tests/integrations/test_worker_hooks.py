@@ -75,6 +75,15 @@ async def test_a_worker_without_settings_does_not_start(hooks: ModuleType) -> No
     assert ctx == {}
 
 
+@pytest.mark.parametrize("wrong", [None, "ctx", []], ids=repr)
+async def test_a_context_that_is_none_is_refused(hooks: ModuleType, wrong: Any) -> None:
+    for call in (hooks.startup, hooks.shutdown):
+        with pytest.raises(InvalidInputError, match="ctx must be"):
+            await call(wrong)
+    with pytest.raises(InvalidInputError, match="ctx must be"):
+        hooks.get_storage(wrong)
+
+
 async def test_a_second_startup_is_refused(server: B2Server, hooks: ModuleType) -> None:
     ctx: dict[str, Any] = {}
     await hooks.startup(ctx, server.settings())

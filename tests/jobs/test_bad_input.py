@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from careflow_storage.jobs import (
     CopyJob,
     JobError,
     JobVersionError,
+    LocalEngine,
     Location,
     NoSuchJobError,
     list_jobs,
@@ -111,6 +113,85 @@ async def test_no_job_copies_records_of_jobs(buckets: Buckets) -> None:
 
     assert (first.objects, second.objects, third.objects) == (4, 0, 0)
     assert (second.skipped, third.skipped) == (4, 4)
+
+
+async def test_no_copy_becomes_a_record_of_a_job(buckets: Buckets) -> None:
+    await fill(buckets.source_storage, {f"x{name}": b"{}" for name in ("1", "20260131")})
+    job_id = "20260131T235959-0123abcd"
+    await fill(buckets.source_storage, {f"x{job_id}/job.json": b"{}"})
+    job = buckets.copy("x", target_prefix="jobs/")
+
+    plan = await plan_job(job)
+    report = await run_job(job)
+
+    for seen in (plan, report):
+        assert (seen.objects, seen.error_kinds) == (2, {"InvalidInputError": 1})
+    assert [record.job_id for record in await list_jobs(buckets.target)] == [job.job_id]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"content_type": "a\0b"},
+        {"cache_control": "\ud800"},
+        {"content_disposition": "a\r\nb"},
+        {"metadata": {"a\nb": "x"}},
+        {"metadata": {"name": "x" * 5000}},
+    ],
+    ids=lambda option: next(iter(option)),
+)
+async def test_headers_that_no_copy_can_have(
+    buckets: Buckets, server: B2Server, option: dict[str, Any]
+) -> None:
+    for call in (run_job, plan_job):
+        with pytest.raises(InvalidInputError, match=next(iter(option))):
+            await call(buckets.copy(**option))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("wrong", ["text", 0, [], LocalEngine], ids=repr)
+async def test_arguments_of_another_type(buckets: Buckets, server: B2Server, wrong: Any) -> None:
+    job, job_id = buckets.copy(), "20260131T235959-0123abcd"
+    for call in (run_job, plan_job):
+        with pytest.raises(InvalidInputError, match="job must be"):
+            await call(wrong)
+        with pytest.raises(InvalidInputError, match="engine must be"):
+            await call(job, engine=wrong)
+    if not callable(wrong):
+        with pytest.raises(InvalidInputError, match="progress must be"):
+            await run_job(job, progress=wrong)
+    for records in (
+        list_jobs(wrong),
+        show_job(job_id, wrong),
+        resume_job(job_id, wrong),
+    ):
+        with pytest.raises(InvalidInputError, match="location must be"):
+            await records
+    with pytest.raises(InvalidInputError, match="source must be"):
+        await resume_job(job_id, buckets.target, source=wrong)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("most", [-1, True, 1.5, "1"], ids=repr)
+async def test_numbers_of_jobs_that_make_no_sense(buckets: Buckets, most: Any) -> None:
+    with pytest.raises(InvalidInputError, match="max_jobs"):
+        await list_jobs(buckets.target, most)
+
+
+async def test_a_damaged_record_does_not_hide_other_jobs(buckets: Buckets) -> None:
+    job = buckets.copy()
+    await run_job(job)
+    damaged = "20260131T235959-0123abcd"
+    await fill(buckets.target_storage, {f"jobs/{damaged}/job.json": b"{"})
+
+    records = await list_jobs(buckets.target)
+
+    assert {record.job_id: record.job for record in records} == {job.job_id: job, damaged: None}
+
+
+async def test_a_keys_file_that_no_system_can_open(buckets: Buckets) -> None:
+    with pytest.raises(InvalidInputError, match="not allowed in a file name"):
+        await run_job(buckets.copy(keys_file=Path("a\0b")))
 
 
 async def test_an_unknown_job_id(buckets: Buckets) -> None:

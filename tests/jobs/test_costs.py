@@ -57,9 +57,11 @@ def test_leaving_aws_costs_requests_and_downloads_there_and_nothing_at_b2() -> N
 
 
 def test_only_a_deep_verification_downloads() -> None:
-    locations = {"source": Location(), "target": Location(bucket="other")}
-    assert report(VerifyJob(**locations)).cost("source", AWS_S3).cost_of("download") == 0
-    deep = report(VerifyJob(**locations, deep=True))
+    here, there = Location(), Location(bucket="other")
+    assert (
+        report(VerifyJob(source=here, target=there)).cost("source", AWS_S3).cost_of("download") == 0
+    )
+    deep = report(VerifyJob(source=here, target=there, deep=True))
     assert deep.cost("target", AWS_S3).cost_of("download") == Decimal("36.0000")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,47 @@ def test_a_location_without_credentials_names_its_file(tmp_path: Path) -> None:
 def test_a_file_that_does_not_exist_is_no_empty_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"nowhere\.env.*does not exist"):
         Location(env_file=tmp_path / "nowhere.env").settings()
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"),
+    [
+        (PurgeJob, {"older_than": 365}),
+        (PurgeJob, {"older_than": "365"}),
+        (PurgeJob, {"before": 0}),
+        (RetainJob, {"until": 1}),
+        (RetainJob, {"days": True}),
+        (RetainJob, {"legal_hold": 1}),
+        (PurgeJob, {"rate": True}),
+        (PurgeJob, {"shard_keys": "5"}),
+    ],
+    ids=repr,
+)
+def test_numbers_are_no_times_and_no_booleans(kind: Any, bad: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(bad))):
+        kind(**bad)
+
+
+def test_jobs_with_times_are_json_in_both_directions() -> None:
+    adapter: TypeAdapter[AnyJob] = TypeAdapter(AnyJob)
+    when = datetime(2030, 1, 1, tzinfo=UTC)
+    jobs = (PurgeJob(older_than=timedelta(days=365), before=when), RetainJob(until=when))
+
+    assert [adapter.validate_json(adapter.dump_json(job)) for job in jobs] == list(jobs)
+
+
+def test_a_job_takes_one_function() -> None:
+    make: Any = MapJob
+    with pytest.raises(TypeError, match="positional argument"):
+        make("a:b", "c:d")
+    with pytest.raises(TypeError, match="multiple values"):
+        make("a:b", function="c:d")
+    for bad in (None, 1, ""):
+        with pytest.raises(InvalidInputError, match="function"):
+            make(bad)
+
+
+def test_a_retention_without_values_is_refused() -> None:
+    retention: Any = {}
+    with pytest.raises(InvalidInputError, match="retention"):
+        CopyJob(source=HERE, target=THERE, retention=retention)

@@ -201,6 +201,12 @@ def test_own_prices_that_cannot_be_are_refused() -> None:
         estimate(1, prices)
 
 
+@pytest.mark.parametrize("wrong", [None, "b2", 0], ids=repr)
+def test_what_is_no_prices_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidInputError, match="prices must be Prices"):
+        estimate(1, wrong)
+
+
 # --- thresholds ---------------------------------------------------------------------------
 
 

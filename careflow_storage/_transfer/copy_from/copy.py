@@ -12,7 +12,7 @@ from careflow_storage._transfer.copy_from.options import CopyOptions
 from careflow_storage._transfer.copy_from.parts import PartsCopy
 from careflow_storage._transfer.copy_from.server_side import server_side_copy
 from careflow_storage._transfer.copy_from.source import CopyStream
-from careflow_storage._transfer.progress import ProgressCallback, metered
+from careflow_storage._transfer.progress import ProgressCallback, check_progress, metered
 from careflow_storage._transfer.upload.existing import (
     existing_result,
     find_existing,
@@ -65,6 +65,7 @@ async def copy_from(task: CopyTask, progress: ProgressCallback | None) -> Upload
     A small object costs 1 GET and 1 PUT. Its size is not known before, so the GET asks for as
     much as one PUT may store; of a larger object the response ends after its head.
     """
+    check_progress(progress)
     target, options = task.target, task.options.upload
     given = options.headers(target.settings.endpoint)
     task.refuse_itself()

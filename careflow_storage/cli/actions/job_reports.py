@@ -151,7 +151,7 @@ def records_option(output: Output, job: AnyJob) -> list[str]:
 def record_row(record: JobRecord) -> tuple[str | Text, ...]:
     """Return a job as a row of a list."""
     if record.job is None:
-        return (Text(record.job_id, "bold"), "?", "of another version", "", "")
+        return (Text(record.job_id, "bold"), "?", "cannot be read", "", "")
     row = (Text(record.job_id, "bold"), record.job.kind)
     report = record.report
     if report is None:

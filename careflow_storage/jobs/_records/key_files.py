@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from careflow_storage._local_paths import local_file_errors
+from careflow_storage._local_paths import as_path, local_file_errors
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.jobs.results import ObjectError
 
@@ -30,7 +30,7 @@ def read_keys(path: Path) -> list[str]:
         LocalFileError: The file cannot be read.
         InvalidInputError: It has no keys, is not UTF-8, or a line is not as the first one.
     """
-    path = path.expanduser()
+    path = as_path(path, "keys_file").expanduser()
     try:
         with local_file_errors("read", path), path.open(encoding="utf-8-sig", newline="\n") as file:
             keys = set(_keys(path, file))

@@ -4,18 +4,63 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from careflow_storage._transfer.upload.options import UploadOptions
 from careflow_storage.errors import AccessDeniedError, InvalidInputError
 from careflow_storage.jobs._records.keys import JOBS_PREFIX, folder_of, is_record
-from careflow_storage.jobs.models import AnyJob, CopyJob, VerifyJob
+from careflow_storage.jobs.models import (
+    AnyJob,
+    CopyJob,
+    Location,
+    MapJob,
+    PurgeJob,
+    RetainJob,
+    VerifyJob,
+)
 from careflow_storage.storage import BackblazeStorage
 
 
-def check_job(job: AnyJob, source: BackblazeStorage, target: BackblazeStorage) -> None:
-    """Check the prefixes of a job. Sends no request.
+def check_arguments(job: object = None, *, engine: object = None, progress: object = None) -> None:
+    """Check the types of what a caller passed; None is left out.
 
     Raises:
-        InvalidInputError: The prefix is within the records of a job, or the source and the target
-            overlap.
+        InvalidInputError: The job is no job, the engine no engine, or progress no function.
+    """
+    if job is not None and not isinstance(job, CopyJob | VerifyJob | PurgeJob | RetainJob | MapJob):
+        raise InvalidInputError(
+            f"job must be a CopyJob, VerifyJob, PurgeJob, RetainJob or MapJob, not {_kind(job)}."
+        )
+    if engine is not None and not _is_engine(engine):
+        raise InvalidInputError(
+            f"engine must be an engine such as LocalEngine(), not {_kind(engine)}."
+        )
+    if progress is not None and not callable(progress):
+        raise InvalidInputError(f"progress must be a function, not {_kind(progress)}.")
+
+
+def check_location(name: str, location: object) -> None:
+    """Raise `InvalidInputError` unless this is a `Location`."""
+    if not isinstance(location, Location):
+        raise InvalidInputError(
+            f"{name} must be a Location, not {_kind(location)}.",
+            hint="For example Location() or Location(env_file='target.env').",
+        )
+
+
+def _is_engine(engine: object) -> bool:
+    names = ("__aenter__", "__aexit__", "run", "capacity", "workers")
+    return all(hasattr(type(engine), name) for name in names)
+
+
+def _kind(value: object) -> str:
+    return value.__name__ if isinstance(value, type) else type(value).__name__
+
+
+def check_job(job: AnyJob, source: BackblazeStorage, target: BackblazeStorage) -> None:
+    """Check the prefixes of a job, and what it sets on copies. Sends no request.
+
+    Raises:
+        InvalidInputError: The prefix is within the records of a job, the source and the target
+            overlap, or a header of the copies is malformed.
     """
     for prefix in (job.prefix, getattr(job, "target_prefix", None)):
         if prefix is not None and is_record(prefix):
@@ -25,6 +70,13 @@ def check_job(job: AnyJob, source: BackblazeStorage, target: BackblazeStorage) -
             )
     if isinstance(job, CopyJob | VerifyJob) and _place(source) == _place(target):
         _check_same_bucket(job)
+    if isinstance(job, CopyJob):
+        UploadOptions(
+            content_type=job.content_type,
+            metadata=job.metadata,
+            cache_control=job.cache_control,
+            content_disposition=job.content_disposition,
+        ).headers(target.settings.endpoint)
 
 
 def _place(storage: BackblazeStorage) -> tuple[str | None, int | None, str | None]:

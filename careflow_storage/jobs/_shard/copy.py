@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from careflow_storage.errors import PreconditionFailedError, StorageError
+from careflow_storage.errors import InvalidInputError, PreconditionFailedError, StorageError
+from careflow_storage.jobs._records.keys import is_record
 from careflow_storage.jobs._records.uploads import UploadRecords
 from careflow_storage.jobs._shard.comparison import (
     Likeness,
@@ -80,6 +81,7 @@ class _Copier:
         """Copy an object, unless the target's metadata say that it is a copy already."""
         assert pair.source is not None  # noqa: S101 - pairs of the source only
         try:
+            _refuse_record(pair.to_key)
             if pair.target is not None and not await self._is_wanted(pair, pair.target):
                 self._outcome.skipped += 1
                 return
@@ -91,7 +93,7 @@ class _Copier:
             self._outcome.bytes += size
 
     def _is_there(self, pair: Pair) -> bool:
-        if pair.source is None or pair.target is None:
+        if pair.source is None or pair.target is None or is_record(pair.to_key):
             return False
         if compare(pair.source, pair.target) is not Likeness.SAME:
             return False
@@ -146,3 +148,13 @@ class _Copier:
             # The target encrypts: its ETags are no MD5s, and say nothing about later copies.
             differing.add(job.target)
         return copied.size
+
+
+def _refuse_record(key: str) -> None:
+    """Raise `InvalidInputError` for a key that the records of a job have."""
+    if is_record(key):
+        raise InvalidInputError(
+            "The copy would be a record of a job, on which no job works.",
+            key=key,
+            hint="Choose another target_prefix.",
+        )

@@ -445,6 +445,8 @@ BAD: dict[str, dict[str, Any]] = {
     "a content type that cannot be sent": {"content_type": "a\nb"},
     "resuming with a customer's key": {"resume": True, "encryption": CustomerKey.generate()},
     "a timeout of zero": {"timeout": 0},
+    "a timeout that no float can be": {"timeout": 10**400},
+    "a progress that is no function": {"progress": "print"},
 }
 
 
