@@ -31,6 +31,7 @@ _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\
 _NUMBER = re.compile(r"\s*[-+]?[0-9._]+(e[0-9]+)?\s*", re.IGNORECASE)
 _GIB = 1024 * 1024 * 1024
 _NOT_GIVEN = object()
+_LONGEST_AGE = timedelta(days=36_500)
 
 
 def new_job_id() -> str:
@@ -249,6 +250,8 @@ class PurgeJob(_OneLocation):
     def _check_age(self) -> Self:
         if self.older_than is not None and self.older_than < timedelta():
             raise ValueError("older_than must not be negative")
+        if self.older_than is not None and self.older_than > _LONGEST_AGE:
+            raise ValueError(f"older_than must be at most {_LONGEST_AGE.days:,} days")
         return self
 
 

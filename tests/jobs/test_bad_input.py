@@ -194,6 +194,18 @@ async def test_a_keys_file_that_no_system_can_open(buckets: Buckets) -> None:
         await run_job(buckets.copy(keys_file=Path("a\0b")))
 
 
+async def test_an_engine_that_another_job_uses(buckets: Buckets) -> None:
+    await fill(buckets.source_storage, numbered(3))
+    engine, first = LocalEngine(), buckets.copy()
+    async with engine:
+        with pytest.raises(InvalidInputError, match="Another job uses this engine"):
+            await run_job(first, engine=engine)
+
+    report = await resume_job(first.job_id, buckets.target, engine=engine)
+
+    assert (report.state, report.objects) == ("finished", 3)
+
+
 async def test_an_unknown_job_id(buckets: Buckets) -> None:
     for call in (show_job, resume_job):
         with pytest.raises(NoSuchJobError, match="no job 20260101T000000-00000000"):

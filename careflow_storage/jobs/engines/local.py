@@ -45,6 +45,15 @@ class LocalEngine:
         return self._processes or 1
 
     async def __aenter__(self) -> Self:
+        """Open it for one job; `run_job` does so.
+
+        Raises:
+            InvalidInputError: Another job uses it.
+        """
+        if self._place is not None:
+            raise InvalidInputError(
+                "Another job uses this engine.", hint="Make an engine for each job that runs."
+            )
         self._place = ProcessPool(self._processes) if self._processes else _ThisProcess()
         return self
 
