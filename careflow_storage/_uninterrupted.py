@@ -16,8 +16,7 @@ async def run_to_end(work: Awaitable[T]) -> T:
     interrupted = await wait_out(task)
     if interrupted is None:
         return task.result()
-    if not task.cancelled():
-        task.exception()  # The cancellation is raised in its place.
+    ignore_outcome(task)  # The cancellation is raised in its place.
     raise interrupted
 
 
@@ -29,6 +28,12 @@ async def clean_up_to_end(work: Awaitable[T]) -> T:
     task = asyncio.ensure_future(work)
     await wait_out(task)
     return task.result()
+
+
+def ignore_outcome(task: asyncio.Future[Any]) -> None:
+    """Keep asyncio from reporting the exception of a done task as never retrieved."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def wait_out(*tasks: asyncio.Future[Any] | None) -> asyncio.CancelledError | None:

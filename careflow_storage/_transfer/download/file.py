@@ -30,7 +30,7 @@ from careflow_storage._transfer.download.verify import (
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._transfer.threads import Threads
-from careflow_storage._uninterrupted import wait_out
+from careflow_storage._uninterrupted import ignore_outcome, wait_out
 from careflow_storage.errors import ChecksumMismatchError
 from careflow_storage.models import DownloadResult
 from careflow_storage.protection import CustomerKey
@@ -274,6 +274,8 @@ class RangeStore:
         finally:
             # Another range may get the buffers after this.
             interrupted = await wait_out(self._job)
+            if self._job is not None:
+                ignore_outcome(self._job)  # Another error is raised already.
             if interrupted is not None:
                 raise interrupted
 

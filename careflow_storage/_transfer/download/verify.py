@@ -11,6 +11,7 @@ from careflow_storage._s3.responses.lengths import part_count
 from careflow_storage._transfer.bodies.checksums import has_md5_etag, is_md5
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
 from careflow_storage._transfer.upload.marker import UploadMarker
+from careflow_storage._uninterrupted import ignore_outcome
 from careflow_storage.errors import ChecksumMismatchError
 
 Verified: TypeAlias = Literal["md5", "composite-md5", "length"]
@@ -83,8 +84,9 @@ class EtagHasher:
         return self._digests
 
     async def aclose(self) -> None:
-        """Wait for the running job, whose result is not used."""
+        """Wait for the running job, whose outcome is not used: the digests are not needed."""
         if self._job is not None:
+            self._job.add_done_callback(ignore_outcome)
             await asyncio.wait({self._job})
 
     async def _drain(self) -> None:

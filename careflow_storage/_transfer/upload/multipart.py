@@ -27,7 +27,7 @@ from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.upload.completed import find_completed
 from careflow_storage._transfer.upload.marker import MARKER_HEADER, UploadMarker, fingerprint_of
 from careflow_storage._transfer.upload.orphans import report_orphans
-from careflow_storage._uninterrupted import wait_until
+from careflow_storage._uninterrupted import ignore_outcome, wait_until
 from careflow_storage.errors import (
     ChecksumMismatchError,
     NoSuchUploadError,
@@ -347,6 +347,8 @@ class MultipartUpload:
             for each in running:
                 each.cancel()
             await asyncio.wait(running)
+            for each in running:
+                ignore_outcome(each)  # The error of the call is raised.
         if interrupted is not None and not cancelled:
             raise interrupted from error
 
