@@ -32,7 +32,7 @@ from careflow_storage.jobs import (
     show_job,
 )
 from careflow_storage.testing import B2Server
-from tests.jobs.conftest import TARGET
+from tests.jobs.conftest import TARGET, MakeEngine
 from tests.support.jobs import Buckets, fill, location_of, numbered
 
 
@@ -194,9 +194,9 @@ async def test_a_keys_file_that_no_system_can_open(buckets: Buckets) -> None:
         await run_job(buckets.copy(keys_file=Path("a\0b")))
 
 
-async def test_an_engine_that_another_job_uses(buckets: Buckets) -> None:
+async def test_an_engine_that_another_job_uses(buckets: Buckets, make_engine: MakeEngine) -> None:
     await fill(buckets.source_storage, numbered(3))
-    engine, first = LocalEngine(), buckets.copy()
+    engine, first = make_engine(), buckets.copy()
     async with engine:
         with pytest.raises(InvalidInputError, match="Another job uses this engine"):
             await run_job(first, engine=engine)

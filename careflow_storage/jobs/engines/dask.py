@@ -94,6 +94,7 @@ class DaskEngine:
         self._timeout = timeout
         self._stack = AsyncExitStack()
         self._client: Client | None = None
+        self._in_use = False
         self._shards: dict[str, int] = {}
         self._checked: set[str] = set()
         self._checking = asyncio.Lock()
@@ -114,6 +115,7 @@ class DaskEngine:
         """Connect, and check the workers.
 
         Raises:
+            InvalidInputError: Another job uses this engine.
             MissingExtraError: The extra ``jobs`` is not installed.
             ClusterError: The scheduler cannot be reached, has no workers, or a worker has another
                 version of careflow-storage.
@@ -122,7 +124,13 @@ class DaskEngine:
             await in_thread(import_module, "careflow_storage.jobs.engines._dask_worker")
         except ModuleNotFoundError as error:
             raise MissingExtraError("jobs") from error
+        if self._in_use:
+            raise InvalidInputError(
+                "Another job uses this engine.", hint="Make an engine for each job that runs."
+            )
         async with AsyncExitStack() as stack:
+            self._in_use = True
+            stack.callback(self._set_unused)
             client = await self._connect(stack)
             self._shards = await _threads_of_workers(client)
             stack.push_async_callback(self._stop_shards, client)
@@ -141,6 +149,9 @@ class DaskEngine:
     ) -> None:
         self._client = None
         await self._stack.aclose()
+
+    def _set_unused(self) -> None:
+        self._in_use = False
 
     async def run(self, task: ShardTask) -> ShardResult:
         """Run one shard on a worker.
