@@ -6,10 +6,10 @@ import base64
 import binascii
 import hashlib
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, field_validator
 
 from careflow_storage._endpoint import host_of, is_loopback
 from careflow_storage.errors import InvalidInputError
@@ -124,13 +124,23 @@ class Retention(BaseModel):
     lift ``compliance``.
 
     Raises:
-        InvalidInputError: There is no such mode, or ``retain_until`` has no time zone.
+        InvalidInputError: There is no such mode, or ``retain_until`` has no time zone, or cannot
+            be rounded up to a second in UTC.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     mode: RetentionMode
     retain_until: AwareDatetime
+
+    @field_validator("retain_until")
+    @classmethod
+    def _check_time(cls, moment: datetime) -> datetime:
+        try:
+            moment.astimezone(UTC) + timedelta(seconds=1)
+        except OverflowError:
+            raise ValueError("must be a time that UTC has, before the end of 9999") from None
+        return moment
 
     if TYPE_CHECKING:
 

@@ -283,6 +283,8 @@ class RetainJob(_OneLocation):
     def _check_lock(self) -> Self:
         if self.until is not None and self.days is not None:
             raise ValueError("only one of until and days can be set")
+        if self.until is not None:
+            Retention(mode=self.mode, retain_until=self.until)
         if self.until is None and self.days is None:
             if self.legal_hold is None:
                 raise ValueError("one of until, days and legal_hold must be set")

@@ -532,3 +532,13 @@ def test_a_retention_is_returned_unchanged_or_less_than_a_second_longer(
     assert back.retention.mode == "compliance"
     assert timedelta() <= back.retention.retain_until - until < timedelta(seconds=1)
     assert timestamp(back.retention.retain_until) == timestamp(until)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [datetime.max.replace(tzinfo=UTC), datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))],
+    ids=repr,
+)
+def test_a_time_that_utc_does_not_have_is_refused(moment: datetime) -> None:
+    with pytest.raises(InvalidInputError, match="retain_until"):
+        Retention(mode="governance", retain_until=moment)

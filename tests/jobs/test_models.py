@@ -101,6 +101,7 @@ def test_a_file_that_does_not_exist_is_no_empty_file(tmp_path: Path) -> None:
         (PurgeJob, {"older_than": timedelta.max}),
         (PurgeJob, {"before": 0}),
         (RetainJob, {"until": 1}),
+        (RetainJob, {"until": datetime.max.replace(tzinfo=UTC)}),
         (RetainJob, {"days": True}),
         (RetainJob, {"legal_hold": 1}),
         (PurgeJob, {"rate": True}),
