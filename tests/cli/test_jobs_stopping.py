@@ -60,7 +60,8 @@ async def run_and_stop(
     """Start a command, and send the signal once it waits for a response that is held back."""
     async with BackblazeStorage(server.settings()) as source:
         await fill(source, BODIES)
-    rule = server.faults.always("GetObject", key=re.escape(STUCK), cut="hang")
+    # Both buckets are in one account: the server copies.
+    rule = server.faults.always("CopyObject", key=re.escape(STUCK), cut="hang")
     with start(*arguments) as process:
         ended = asyncio.create_task(asyncio.to_thread(process.communicate))
         waits = asyncio.create_task(rule.fired.wait())

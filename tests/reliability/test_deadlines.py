@@ -58,6 +58,7 @@ CALLS: dict[str, Call] = {
     "upload_file": lambda s, folder, t: s.upload_file("key", b"short", timeout=t),
     "upload_file, large": lambda s, folder, t: s.upload_file("key", LARGE, timeout=t),
     "upload_recording": lambda s, folder, t: s.upload_recording("CA1", b"a", "a.wav", timeout=t),
+    "copy_from": lambda s, folder, t: s.copy_from(s, "there", "copied", timeout=t),
     "get_file": lambda s, folder, t: s.get_file("there", timeout=t),
     "stream_file": read_stream,
     "serve_file": lambda s, folder, t: s.serve_file("there", timeout=t),

@@ -101,6 +101,8 @@ UNSEEN = {
     (call, "GetObject", "bit flipped in the response")
     for call in ("open_file", "stream_file, a range", "serve_file, a suffix")
 }
+# It needs two servers: tests/transfer/copy_from has its faults.
+ELSEWHERE = {"copy_from"}
 NO_REQUEST = {
     *("client", "close", "initialize", "is_configured", "get_signed_url", "get_signed_urls"),
     *("count_requests", "request_counts", "sign_upload"),
@@ -203,8 +205,8 @@ def test_every_public_method_is_in_the_matrix() -> None:
         for name, _ in inspect.getmembers(BackblazeStorage, inspect.isfunction)
         if not name.startswith("_")
     }
-    assert {call.method for call in CALLS.values()} == names - NO_REQUEST
-    assert names >= NO_REQUEST
+    assert {call.method for call in CALLS.values()} == names - NO_REQUEST - ELSEWHERE
+    assert names >= NO_REQUEST | ELSEWHERE
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -116,7 +116,7 @@ class _Copier:
     async def _copy(self, pair: Pair, source: FileInfo) -> int:
         """Copy an object, unless this is a dry run; return its size.
 
-        1 GET and 1 PUT. For an object in parts as many for each part, and 8 more: it continues
+        1 GET and 1 PUT. For an object in parts as many for each part, and 9 more: it continues
         where an earlier run was interrupted.
         """
         if self._context.task.dry_run:

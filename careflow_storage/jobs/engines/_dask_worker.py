@@ -135,7 +135,7 @@ class _Shards(WorkerPlugin):
 def _version_problem(version: str) -> str | None:
     if version == __version__:
         return None
-    return f"careflow-storage is {__version__} here and {version} where the job was started."
+    return f"It has careflow-storage {__version__}, and the client of the job has {version}."
 
 
 def _name_of(worker: Worker) -> str:

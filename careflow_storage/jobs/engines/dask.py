@@ -163,6 +163,14 @@ class DaskEngine:
             WorkerLostError: The workers died that ran this shard.
             StorageError: What concerns the whole job. The message names the worker.
         """
+        from distributed.comm.core import CommClosedError
+
+        try:
+            return await self._run(task)
+        except CommClosedError as error:
+            raise _connection_lost(str(error)) from error
+
+    async def _run(self, task: ShardTask) -> ShardResult:
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError
 
@@ -263,7 +271,10 @@ class DaskEngine:
                 self._shards = await _threads_of_workers(client)
 
     async def _stop_shards(self, client: Client) -> None:
-        if client.status == "running":
+        if client.status != "running":
+            return
+        # Without its scheduler a worker stops them itself.
+        with suppress(OSError):
             async with asyncio.timeout(_STOP_SECONDS):
                 await _on_all_workers(client, _worker().stop_shards, self._token)
 
