@@ -115,6 +115,15 @@ def with_locals(error: BaseException) -> str:
     return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
 
 
+def pickled(error: StorageError) -> bytes:
+    """Pickle an error as programs do that have not imported Dask, which adds contexts to it."""
+    data = io.BytesIO()
+    pickler = pickle.Pickler(data)
+    pickler.dispatch_table = {}
+    pickler.dump(error)
+    return data.getvalue()
+
+
 def everything_of(error: BaseException, *outer: BaseException) -> Iterator[str]:
     """Everything that a program might print of an error and its causes."""
     # What pickles contexts, as Dask does, would not end with an error that is its own context.
@@ -122,7 +131,7 @@ def everything_of(error: BaseException, *outer: BaseException) -> Iterator[str]:
     yield with_locals(error)
     yield from (str(error), repr(error), repr(vars(error)), repr(error.args))
     if isinstance(error, StorageError):
-        yield repr(pickle.dumps(error))
+        yield repr(pickled(error))
     within = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
     for other in (error.__cause__, error.__context__, *within):
         if other is not None:

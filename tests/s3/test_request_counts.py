@@ -121,7 +121,10 @@ async def test_the_clean_up_of_a_task_that_outlives_the_block_counts(
     assert before == 0
     assert requests["AbortMultipartUpload"] > 0
     assert requests["ListObjectsV2"] == 0
-    assert requests.total() + 1 == len(proxy.log)
+    # Of a part that the cancellation cut off the server may not have seen all.
+    received = Counter(attempt.operation for attempt in proxy.log) - Counter({"ListObjectsV2": 1})
+    assert requests.keys() == received.keys()
+    assert all(received[operation] <= count for operation, count in requests.items())
 
 
 async def test_pages_and_chunks_count_where_they_are_read(storage: BackblazeStorage) -> None:
