@@ -219,14 +219,17 @@ async def test_the_clean_up_of_a_cancelled_upload_goes_first(
     stop(limit)
     queue = [asyncio.create_task(_await(storage.list_files())) for _ in range(50)]
     await _until(lambda: len(limit._waiting) >= 50)
+    first = limit._waiting[0]
     upload.cancel()
     await _until(lambda: len(limit._waiting) >= 51)
+    # What the server logs first depends on the connections, too.
+    assert limit._waiting[0] is not first
     sent = len(proxy.log)
     limit.per_second = AT_ONCE
     with pytest.raises(asyncio.CancelledError):
         await upload
     await asyncio.gather(*queue)
-    assert proxy.log[sent].operation == "AbortMultipartUpload"
+    assert "AbortMultipartUpload" in {attempt.operation for attempt in proxy.log[sent:]}
     assert await storage.list_incomplete_uploads() == []
 
 
