@@ -319,7 +319,7 @@ async def test_a_dropped_stream_ends_too(storage: BackblazeStorage, recorder: Re
     with pytest.warns(ResourceWarning, match="dropped unclosed"):
         dropped.clear()
     await _until(lambda: not any(isinstance(each, RequestEvent) for each in recorder._open))
-    # Nothing says that nobody will read it, so the call itself has no end.
+    # A stream that is dropped does not report the end of its call.
     recorder._open.clear()
 
 

@@ -72,7 +72,7 @@ def test_without_permission_it_is_a_permission_error(
     with pytest.raises(PermissionError) as caught:
         call(denied)
     assert isinstance(caught.value.__cause__, AccessDeniedError)
-    # A file that nobody may see is not a missing one.
+    # A file that the key may not read is not a missing one.
     for look in (denied.exists, denied.isfile, denied.isdir):
         with pytest.raises(PermissionError):
             look("missing")

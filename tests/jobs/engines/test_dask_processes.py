@@ -69,7 +69,7 @@ def when(objects: int, action: Callable[[], None]) -> Callable[[JobProgress], No
 
 
 async def check_copies(buckets: Buckets, server: B2Server) -> None:
-    """Nothing is lost, nothing doubled but what nobody could know of, nothing left over."""
+    """Nothing is lost or left over; doubled is only what a killed worker could not report."""
     assert await buckets.copies() == BODIES
     versions = Counter(one.key for one in server.versions(bucket=TARGET) if one.key in BODIES)
     assert sum(versions.values()) - len(BODIES) <= IN_FLIGHT

@@ -126,7 +126,7 @@ async def test_the_error_of_each_refused_response(
         ("https://no-such-host.invalid/a", True, False),
         ("http://localhost:1/a", False, False),
     ],
-    ids=["nobody listens", "no such host", "private"],
+    ids=["no listener", "no such host", "private"],
 )
 async def test_the_error_of_each_connection_that_fails(
     storage: BackblazeStorage, url: str, private: bool, retryable: bool
