@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from careflow_storage._transfer.live.checks import OnError
     from careflow_storage._transfer.live.writer import RecordingWriter
     from careflow_storage._transfer.progress import ProgressCallback
+    from careflow_storage.hooks import Hooks
     from careflow_storage.models import (
         Checksum,
         ChecksumAlgorithm,
@@ -92,6 +93,7 @@ else:
             "careflow_storage._transfer.live.checks": ("OnError",),
             "careflow_storage._transfer.live.writer": ("RecordingWriter",),
             "careflow_storage._transfer.progress": ("ProgressCallback",),
+            "careflow_storage.hooks": ("Hooks",),
             "careflow_storage.models": (
                 *("Checksum", "ChecksumAlgorithm", "DeleteResult", "DownloadResult"),
                 *("FileInfo", "FileMetadata", "FolderContents", "IncompleteUpload", "Progress"),
@@ -137,6 +139,7 @@ __all__ = [
     "FileTooLargeError",
     "FolderContents",
     "FolderListing",
+    "Hooks",
     "IfExists",
     "IncompleteUpload",
     "InvalidCredentialsError",
