@@ -38,7 +38,7 @@ SAMPLE = (
 BOTO = ("tests/admin", "tests/s3", "tests/transfer/upload")
 # What depends on the others: typer, FastAPI, b2sdk, PyAV, matplotlib, aiosqlite, moto, pydantic.
 OTHERS = (
-    *("tests/browser", "tests/cli/test_files.py", "tests/integrations"),
+    *("tests/browser", "tests/cli/test_files.py", "tests/cli/test_help.py", "tests/integrations"),
     *("tests/keys", "tests/media/test_probe.py", "tests/outbox"),
     *("tests/testing", "tests/test_errors.py", "tests/test_settings.py", "tests/usage"),
 )

@@ -30,8 +30,10 @@ from careflow_storage.cli.commands import (
 )
 from careflow_storage.cli.commands import inspect as inspect_files
 from careflow_storage.cli.context import Globals
+from careflow_storage.cli.exit_codes import EXIT_CODES
 from careflow_storage.cli.ui.cleaning import clean_usage_errors
 from careflow_storage.cli.ui.help import CONTEXT_SETTINGS, Commands, HelpGroup
+from careflow_storage.cli.ui.manual import help_of_all, man_page
 from careflow_storage.cli.ui.options import ACCOUNT, BUCKET, BULK, VERSIONS
 
 
@@ -47,6 +49,9 @@ class _Program(HelpGroup):
             return super().invoke(*arguments, **options)
 
 
+_WIDEST = max(len(code) for code, _ in EXIT_CODES)
+_EPILOG = "Exit codes:\n" + "\n".join(f"  {code:<{_WIDEST}}  {text}" for code, text in EXIT_CODES)
+
 app: Commands = Commands(
     "Store call recordings in Backblaze B2 or any S3-compatible store.",
     name="careflow-storage",
@@ -54,6 +59,7 @@ app: Commands = Commands(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT_SETTINGS,
     cls=_Program,
+    epilog=_EPILOG,
 )
 
 
@@ -75,11 +81,22 @@ def options(
         typer.Option(metavar="NAME", help="Use this bucket.", show_default="BACKBLAZE_BUCKET_NAME"),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    help_all: Annotated[
+        bool, typer.Option("--help-all", help="Show the help of all commands, and exit.")
+    ] = False,
+    man: Annotated[
+        bool, typer.Option("--man", help="Print a manual page: careflow-storage --man | man -l -")
+    ] = False,
 ) -> None:
     """Store call recordings in Backblaze B2 or any S3-compatible store."""
     context.obj = Globals(env_file, bucket)
     if version:
-        print(__version__)
+        typer.echo(__version__)
+    elif help_all:
+        typer.echo(help_of_all(context), color=context.color)
+    elif man:
+        typer.echo(man_page(context, __version__))
+    if version or help_all or man:
         raise typer.Exit
 
 

@@ -14,6 +14,13 @@ import typer
 from pydantic import ValidationError
 
 from careflow_storage._lazy import is_loaded
+from careflow_storage.cli.exit_codes import (
+    FAILED,
+    INTERRUPTED,
+    NOT_ALLOWED,
+    NOT_FOUND,
+    WRONG_USE,
+)
 from careflow_storage.cli.ui.logs import log_warnings_to
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.errors import (
@@ -28,19 +35,6 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.jobs.errors import NoSuchJobError
-
-FAILED = 1
-"""The operation failed, or a check did not pass."""
-WRONG_USE = 2
-"""An argument or a setting is missing or wrong; nothing was sent."""
-NOT_FOUND = 3
-"""The file, version, upload, bucket or job does not exist."""
-NOT_ALLOWED = 4
-"""The key is wrong, or lacks a capability."""
-OVER_LIMIT = 5
-"""Usage exceeds a limit that was given."""
-INTERRUPTED = 130
-"""Ctrl-C, after cleaning up. SIGTERM is 143: 128 and the signal's number."""
 
 # The first that fits decides.
 _EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (

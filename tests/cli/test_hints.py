@@ -23,7 +23,7 @@ from careflow_storage.doctor import diagnose
 from careflow_storage.keys import ApplicationKeys
 from careflow_storage.outbox import Outbox
 from careflow_storage.testing import B2Server
-from tests.cli.test_docs import parse, typed_lines
+from tests.cli.test_docs import PAGES_OF_TEXT, parse, typed_lines
 from tests.support.command import COMMAND, Command, Ran
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ _COMMAND = re.compile(r"`careflow-storage ([^`]+)`")
 _CALL = re.compile(r"\b([a-z]+(?:_[a-z]+)+|retry|discard)\(((?:[^()]|\([^()]*\))*)\)")
 _PLACEHOLDERS = {"KEY": "calls/CA1/call.wav", "PATH": "got.wav", "UPLOAD_ID": "no-such-upload"}
 # They run for minutes, or set up the shell.
-_NOT_RUN = ("serve-local", "demo", "--install-completion", "--show-completion")
+_NOT_RUN = ("serve-local", "demo", *PAGES_OF_TEXT)
 # Their one purpose is to erase or replace, they are no advice, and the line says "--yes".
 _MEANT = ("rm", "cors set", "lifecycle set", "lifecycle expire", "uploads abort", "lock", "cors")
 

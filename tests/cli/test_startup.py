@@ -61,7 +61,7 @@ def run_all(lines: list[tuple[list[str], dict[str, str]]]) -> tuple[list[Any], s
     )
     assert done.returncode == 0, done.stderr
     results, of_the_library, modules = json.loads(done.stdout)
-    command = re.compile(r"careflow_storage\.cli($|\.(app|context|commands|ui)\b)")
+    command = re.compile(r"careflow_storage\.cli($|\.(app|context|commands|exit_codes|ui)\b)")
     heavy = HEAVY.intersection(modules) | {
         each for each in of_the_library if not command.match(each)
     }

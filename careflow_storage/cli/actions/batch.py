@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from careflow_storage import InvalidCredentialsError, NoSuchBucketError, StorageError
 from careflow_storage._transfer.tasks import task_group
-from careflow_storage.cli.run import FAILED
+from careflow_storage.cli.exit_codes import FAILED
 from careflow_storage.cli.ui.output import Output, counted, described
 from careflow_storage.cli.ui.progress import human_size
 from careflow_storage.errors import CapExceededError

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from careflow_storage.cli.run import WRONG_USE
+from careflow_storage.cli.exit_codes import WRONG_USE
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.doctor.setting_sources import (

@@ -15,7 +15,7 @@ from careflow_storage.admin.cors.browser_rule import methods_of
 from careflow_storage.admin.cors.limits import check_rules, origin_problem
 from careflow_storage.admin.cors.matching import unreadable
 from careflow_storage.cli.actions.rules import RuleKind, print_rules
-from careflow_storage.cli.run import FAILED
+from careflow_storage.cli.exit_codes import FAILED
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm
 from careflow_storage.cli.ui.output import Output

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from careflow_storage import BackblazeStorage
 from careflow_storage._s3.requests.presign import SignedMethod
-from careflow_storage.cli.run import NOT_FOUND
+from careflow_storage.cli.exit_codes import NOT_FOUND
 from careflow_storage.cli.ui.keyfile import read_customer_key
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.cli.ui.progress import human_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.text import Text
 
-from careflow_storage.cli.run import FAILED
+from careflow_storage.cli.exit_codes import FAILED
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.job_table import duration
 from careflow_storage.cli.ui.output import Output, counted, moment

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from careflow_storage import StorageSettings
 from careflow_storage._env_file import read_env
-from careflow_storage.cli.run import FAILED
+from careflow_storage.cli.exit_codes import FAILED
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.output import Output, has_unicode
 from careflow_storage.cli.ui.spinner import waiting

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from careflow_storage import BackblazeStorage, NoSuchKeyError
-from careflow_storage.cli.run import FAILED, NOT_FOUND
+from careflow_storage.cli.exit_codes import FAILED, NOT_FOUND
 from careflow_storage.cli.ui.confirm import confirm, confirm_by_typing
 from careflow_storage.cli.ui.output import Output, counted
 from careflow_storage.cli.ui.progress import human_size

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.admin import StorageAdmin
-from careflow_storage.cli.run import NOT_FOUND
+from careflow_storage.cli.exit_codes import NOT_FOUND
 from careflow_storage.cli.ui.confirm import confirm
 from careflow_storage.cli.ui.diff import confirm_changes, show_changes
 from careflow_storage.cli.ui.output import Output, counted

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.run import NOT_FOUND
+from careflow_storage.cli.exit_codes import NOT_FOUND
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm
 from careflow_storage.cli.ui.output import Output, counted, moment

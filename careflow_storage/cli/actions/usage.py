@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
-from careflow_storage.cli.run import OVER_LIMIT
+from careflow_storage.cli.exit_codes import OVER_LIMIT
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.output import Output, has_unicode, moment
 from careflow_storage.cli.ui.spinner import waiting

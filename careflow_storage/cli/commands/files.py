@@ -114,7 +114,11 @@ def upload(
     ] = False,
     checksum: Annotated[
         Literal["md5", "crc32", "sha256"] | None,
-        typer.Option(help="The checksum that the server verifies.", show_default="md5"),
+        typer.Option(
+            metavar="ALGORITHM",
+            help="The checksum that the server verifies: md5, crc32 or sha256.",
+            show_default="md5",
+        ),
     ] = None,
     encryption: Annotated[
         Literal["SSE-B2"] | None,

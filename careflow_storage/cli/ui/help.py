@@ -19,8 +19,8 @@ F = TypeVar("F", bound=Callable[..., None])
 
 _WIDTH = 100
 _EXAMPLES = "Examples"
+# What typer writes in brackets behind the help of a parameter.
 _WORDING = (
-    (re.compile(r"^((?!-).*|-.*(?= <bool>)) <.*>$"), r"\1"),
     (re.compile(r"\bdefault: \(([^()]*)\)"), r"default: \1"),
     (re.compile(r"\b(\d+)<=x<=(\d+)\b"), r"\1 to \2"),
     (re.compile(r"\bx>=(\d+)\b"), r"at least \1"),
@@ -68,16 +68,16 @@ class HelpCommand(TyperCommand):
         return _load_pydantic_late(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the words of the usage line; braces are only for choices."""
-        pieces = super().collect_usage_pieces(ctx)
-        return [each if "|" in each else each.strip("{").replace("}", "") for each in pieces]
+        """Return the words of the usage line."""
+        arguments = (each for each in self.params if each.param_type_name == "argument")
+        return ["[OPTIONS]", *map(_usage_of, arguments)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write usage, description, arguments, options and examples."""
         _write_description(self, ctx, formatter)
         _write_parameters(self, ctx, formatter, "argument", "Arguments")
         _write_parameters(self, ctx, formatter, "option", "Options")
-        _write_examples(self, formatter)
+        _write_epilog(self, formatter)
 
 
 class HelpGroup(TyperGroup):
@@ -94,12 +94,13 @@ class HelpGroup(TyperGroup):
         for name, command in self.commands.items():
             section = getattr(command, "rich_help_panel", None)
             heading = section if isinstance(section, str) else "Commands"
-            sections.setdefault(heading, []).append((name, _summary(command)))
+            sections.setdefault(heading, []).append((name, summary(command)))
         width = max(map(len, self.commands))
         for heading, rows in sections.items():
             # The same first column in all sections.
             _write_table(formatter, heading, [(f"{name:<{width}}", text) for name, text in rows])
         _write_parameters(self, ctx, formatter, "option", "Options")
+        _write_epilog(self, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Print the help, on stdout, if the command line ends here."""
@@ -137,36 +138,63 @@ def _write_description(command: Any, context: Any, formatter: Any) -> None:
     command.format_help_text(context, formatter)
 
 
-def _write_parameters(command: Any, context: Any, formatter: Any, kind: str, heading: str) -> None:
-    rows: list[tuple[str, ...]] = []
+def parameters(command: Any, context: Any, kind: str) -> list[tuple[str, str]]:
+    """Return the names and the help of a command's parameters.
+
+    Args:
+        command: The command.
+        context: Its context.
+        kind: ``"argument"`` or ``"option"``.
+    """
+    rows = []
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and parameter.param_type_name == kind:
-            rows.append(tuple(map(_readable, record)))
-    if rows:
+            rows.append((_name_of(parameter), _readable(record[1])))
+    return rows
+
+
+def _name_of(parameter: Any) -> str:
+    """Return an argument's name, or an option's names and that of its value.
+
+    typer's own wording differs between its releases.
+    """
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar)
+    # Short names come first.
+    names = ", ".join(sorted(parameter.opts, key=lambda name: name.startswith("--")))
+    return names if parameter.is_flag else f"{names} {parameter.metavar}"
+
+
+def _usage_of(argument: Any) -> str:
+    name = f"{argument.metavar}{'' if argument.nargs == 1 else '...'}"
+    return name if argument.required else f"[{name}]"
+
+
+def _write_parameters(command: Any, context: Any, formatter: Any, kind: str, heading: str) -> None:
+    if rows := parameters(command, context, kind):
         _write_table(formatter, heading, rows)
 
 
 def _readable(text: str) -> str:
-    """What typer writes about an argument or option, without types and brackets."""
     for pattern, replacement in _WORDING:
         text = pattern.sub(replacement, text)
     return text
 
 
-def _write_table(formatter: Any, heading: str, rows: Sequence[tuple[str, ...]]) -> None:
+def _write_table(formatter: Any, heading: str, rows: Sequence[tuple[str, str]]) -> None:
     with formatter.section(_styled(heading, bold=True)):
         formatter.write_dl([(_styled(name, fg="cyan"), text) for name, text in rows])
 
 
-def _write_examples(command: Any, formatter: Any) -> None:
+def _write_epilog(command: Any, formatter: Any) -> None:
     if command.epilog:
         heading, _, lines = command.epilog.partition(":\n")
         formatter.write(f"\n{_styled(heading, bold=True)}:\n{lines}\n")
 
 
-def _summary(command: Any) -> str:
-    """The first paragraph of a command's help, in one line."""
+def summary(command: Any) -> str:
+    """Return the first paragraph of a command's help, in one line."""
     return " ".join((command.help or "").partition("\n\n")[0].split())
 
 
@@ -177,5 +205,9 @@ def _styled(text: str, **style: Any) -> str:
     return typer.style(text, **style)
 
 
-CONTEXT_SETTINGS = {"max_content_width": _WIDTH}
-"""Of the whole program: how wide ``--help`` becomes."""
+CONTEXT_SETTINGS: dict[str, Any] = {
+    "max_content_width": _WIDTH,
+    # A command that has a -h of its own keeps it.
+    "help_option_names": ["--help", "-h"],
+}
+"""Of the whole program: how wide ``--help`` becomes, and its names."""
