@@ -29,7 +29,7 @@ async def made(command: Command, *arguments: str) -> tuple[str, str]:
 
 
 async def names(command: Command) -> list[str]:
-    return [each["name"] for each in (await command("keys", "list", "--json")).json]
+    return [each["name"] for each in (await command("keys", "list", "--json")).items]
 
 
 def hides(ran: Ran, secret: str) -> bool:
@@ -259,7 +259,7 @@ def key_in(file: Path) -> str:
 
 
 async def ids(command: Command) -> list[str]:
-    return [each["key_id"] for each in (await command("keys", "list", "--json")).json][1:]
+    return [each["key_id"] for each in (await command("keys", "list", "--json")).items][1:]
 
 
 async def test_a_second_replacement_of_a_key_is_made_only_after_a_yes(
@@ -309,7 +309,7 @@ async def test_finish_asks_before_the_key_of_the_settings_goes(
     assert "the key of your settings (BACKBLAZE_KEY_ID in the environment)" in ran.err
     assert ("AWS_ACCESS_KEY_ID in" in ran.err) == (where == "file")
     assert server.key.key_id in [
-        each["key_id"] for each in (await command("keys", "list", "--json")).json
+        each["key_id"] for each in (await command("keys", "list", "--json")).items
     ]
     assert (await command("keys", "finish", key_in(file), "--yes")).code == 0
 

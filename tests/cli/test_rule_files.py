@@ -79,6 +79,10 @@ FOREIGN = {
     "YAML": "rules:\n  - prefix: recordings/\n",
     "XML": "<LifecycleConfiguration/>",
     "two documents": "[] []",
+    "two lists": "[]\n[]",
+    "two envelopes on two lines": '{"rules": []}\n{"rules": []}',
+    "a rule, and a line that is none": '{"prefix": "a/"}\n[]',
+    "a rule, and half of one": '{"prefix": "a/"}\n{"prefix": ',
     "a comment": "[] // none",
     "a trailing comma": "[{},]",
     "NaN": '[{"hideAfterDays": NaN}]',
@@ -180,9 +184,9 @@ async def test_an_empty_list_removes_rules_only_when_the_bucket_is_named(
         assert (await command(setting, "set", file, "--json")).code == 2
         assert await rules_of(storage) == before
         assert (await command(setting, "set", file, stdin=f"{b2_server.bucket}\n")).code == 0
-        assert (await command(setting, "show", "--json")).json == []
+        assert (await command(setting, "show", "--json")).items == []
         other = "lifecycle" if setting == "cors" else "cors"
-        assert len((await command(other, "show", "--json")).json) == 1
+        assert len((await command(other, "show", "--json")).items) == 1
 
 
 @pytest.mark.parametrize(
@@ -283,6 +287,8 @@ def test_lifecycle_rules_that_are_printed_are_read_back(rules: list[LifecycleRul
     for ascii_only in (True, False):
         assert lifecycle_rules(json.dumps(printed, ensure_ascii=ascii_only)) == rules
         assert lifecycle_rules(json.dumps({"rules": printed}, ensure_ascii=ascii_only)) == rules
+        lines = "".join(f"{json.dumps(each, ensure_ascii=ascii_only)}\n" for each in printed)
+        assert not lines or lifecycle_rules(lines) == rules
 
 
 @given(
@@ -303,6 +309,8 @@ def test_cors_rules_that_are_printed_are_read_back(rules: list[CorsRule]) -> Non
     printed = [rule.model_dump(mode="json") for rule in rules]
     for ascii_only in (True, False):
         assert cors_rules(json.dumps(printed, ensure_ascii=ascii_only)) == rules
+        lines = "".join(f"{json.dumps(each, ensure_ascii=ascii_only)}\n" for each in printed)
+        assert not lines or cors_rules(lines) == rules
 
 
 async def test_a_rule_of_the_prefix_is_not_replaced_without_a_yes(

@@ -48,7 +48,7 @@ async def test_origins_are_allowed_and_added(command: Command) -> None:
     assert "refuse" in (await command("cors", "show")).err
     assert (await command("cors", "allow", APP)).code == 0
     ran = await command("cors", "allow", "http://localhost:3000", "--add", "--json")
-    (rule,) = ran.json
+    (rule,) = ran.items
     assert rule["allowed_origins"] == [APP, "http://localhost:3000"]
     (line,) = (await command("cors", "show")).lines[1:]
     assert f"{APP},http://localhost:3000" in line
@@ -59,9 +59,9 @@ async def test_no_origin_loses_access_without_a_yes(command: Command) -> None:
     ran = await command("cors", "allow", "https://new.example", stdin="n\n")
     assert ran.code == 1
     assert APP in ran.err
-    assert (await command("cors", "show", "--json")).json[0]["allowed_origins"] == [APP]
+    assert (await command("cors", "show", "--json")).items[0]["allowed_origins"] == [APP]
     ran = await command("cors", "allow", "https://new.example", "--yes", "--json")
-    assert ran.json[0]["allowed_origins"] == ["https://new.example"]
+    assert ran.items[0]["allowed_origins"] == ["https://new.example"]
 
 
 async def test_the_rules_of_the_guide_are_set_from_its_file_after_a_yes(
@@ -75,7 +75,7 @@ async def test_the_rules_of_the_guide_are_set_from_its_file_after_a_yes(
     assert "+ careflow-rule-1" in ran.err
     ran = await command("cors", "set", file, stdin="y\n")
     assert ran.code == 0
-    (rule,) = (await command("cors", "show", "--json")).json
+    (rule,) = (await command("cors", "show", "--json")).items
     assert rule["allowed_methods"] == ["GET", "PUT", "POST"]
     ran = await command("cors", "set", file)
     assert ran.code == 0
@@ -84,12 +84,12 @@ async def test_the_rules_of_the_guide_are_set_from_its_file_after_a_yes(
 
 async def test_what_show_prints_can_be_set_again_from_a_pipe(command: Command) -> None:
     await command("cors", "allow", APP)
-    rules = (await command("cors", "show", "--json")).json
+    rules = (await command("cors", "show", "--json")).items
     rules[0]["max_age_seconds"] = 60
     ran = await command("cors", "set", "-", "--yes", stdin=json.dumps(rules))
     assert ran.code == 0
     assert "~ careflow-browser-uploads  max_age_seconds: 3600 -> 60" in ran.err
-    assert (await command("cors", "show", "--json")).json == rules
+    assert (await command("cors", "show", "--json")).items == rules
     # The rules have used up stdin: nobody can answer there.
     assert (await command("cors", "set", "-", stdin="[]")).code == 2
 
@@ -98,7 +98,7 @@ async def test_a_rule_is_removed_after_a_yes(command: Command) -> None:
     await command("cors", "allow", APP)
     assert (await command("cors", "remove", "careflow-browser-uploads", stdin="")).code == 2
     ran = await command("cors", "remove", "careflow-browser-uploads", "--yes", "--json")
-    assert ran.json == []
+    assert ran.items == []
     ran = await command("cors", "remove", "careflow-browser-uploads", "--yes")
     assert ran.code == 3
 
@@ -226,7 +226,7 @@ async def test_lifecycle_rules_are_shown_in_words(command: Command) -> None:
         "hidden 365 days after upload, erased 30 days later, "
         "unfinished uploads aborted after 7 days" in line
     )
-    (rule,) = (await command("lifecycle", "show", "--json")).json
+    (rule,) = (await command("lifecycle", "show", "--json")).items
     assert (rule["hide_after_days"], rule["erase_after_days"]) == (365, 30)
 
 
@@ -235,7 +235,7 @@ async def test_recordings_do_not_expire_without_a_yes(command: Command) -> None:
     assert (await command(*arguments, stdin="n\n")).code == 1
     assert (await command(*arguments, stdin="")).code == 2
     assert (await command(*arguments, "--json")).code == 2
-    assert (await command("lifecycle", "show", "--json")).json == []
+    assert (await command("lifecycle", "show", "--json")).items == []
     # Giving up unfinished uploads loses no recording.
     assert (await command("lifecycle", "expire")).code == 0
 
@@ -254,7 +254,7 @@ async def test_lifecycle_rules_of_b2_are_set_from_a_file(command: Command, tmp_p
     assert ran.code == 0
     assert "~ recordings/  erase_after_days: 30 -> 1" in ran.err
     assert "+ tmp/  hidden 2 days after upload, never erased" in ran.err
-    shown = (await command("lifecycle", "show", "--json")).json
+    shown = (await command("lifecycle", "show", "--json")).items
     again = await command("lifecycle", "set", "-", stdin=json.dumps(shown))
     assert again.code == 0
     assert "already" in again.err
@@ -265,7 +265,7 @@ async def test_a_lifecycle_rule_is_removed_after_a_yes(command: Command) -> None
     assert (await command("lifecycle", "remove", "tmp/", stdin="no\n")).code == 1
     assert (await command("lifecycle", "remove", "tmp", "--yes")).code == 3
     ran = await command("lifecycle", "remove", "tmp/", "--yes", "--json")
-    assert ran.json == []
+    assert ran.items == []
 
 
 @pytest.mark.parametrize(
@@ -415,7 +415,7 @@ async def test_rules_that_cannot_be_set_are_refused_before_the_question(
     kept = [{"prefix": "kept/", "hide_after_days": 1}]
     await command("lifecycle", "set", written(tmp_path, kept), "--yes")
     await command("cors", "allow", APP)
-    before = (await command(kind, "show", "--json")).json
+    before = (await command(kind, "show", "--json")).items
     ran = await command(
         kind, "set", written(tmp_path, rules), *(["--yes"] if yes else []), stdin="y\n"
     )
@@ -423,4 +423,4 @@ async def test_rules_that_cannot_be_set_are_refused_before_the_question(
     assert expected in ran.err
     assert "Set these" not in ran.err
     assert "\n- " not in ran.err
-    assert (await command(kind, "show", "--json")).json == before
+    assert (await command(kind, "show", "--json")).items == before

@@ -57,7 +57,7 @@ async def run_on_bucket(
 async def print_buckets(storage: BackblazeStorage, output: Output) -> None:
     """Print the buckets of the account."""
     buckets = await storage.admin.list_buckets()
-    output.data(buckets)
+    output.items(buckets)
     output.table(("bucket", "created"), (_row(each, storage) for each in buckets))
     if not buckets:
         output.note("This key can see no buckets.")
@@ -86,7 +86,7 @@ class BucketCreation:
             object_lock=self.object_lock,
             encryption="SSE-B2" if self.encrypt else None,
         )
-        output.data(bucket)
+        output.item(bucket)
         features = [
             "private",
             *(["encrypted (SSE-B2)"] if self.encrypt else []),
@@ -115,7 +115,7 @@ async def print_info(storage: BackblazeStorage, output: Output) -> None:
     encryption = await read("encryption", admin.get_bucket_encryption)
     cors = await read("CORS rules", admin.get_cors_rules)
     lifecycle = await read("lifecycle rules", admin.get_lifecycle_rules)
-    output.data(
+    output.item(
         {
             "name": bucket.name,
             "region": bucket.region,
@@ -169,7 +169,7 @@ class Deletion:
                 f'careflow-storage --bucket {self.name} rm --prefix "" --all-versions'
             )
             raise
-        output.data({"name": self.name, "deleted": True})
+        output.item({"name": self.name, "deleted": True})
         output.done(f"Deleted {self.name}.")
 
 
@@ -184,7 +184,7 @@ class EncryptionChange:
         if self.change != "show":
             await storage.admin.set_bucket_encryption("SSE-B2" if self.change == "SSE-B2" else None)
         now = await storage.admin.get_bucket_encryption()
-        output.data({"bucket": storage.settings.bucket_name, "encryption": now})
+        output.item({"bucket": storage.settings.bucket_name, "encryption": now})
         output.line(now or "none")
         if self.change == "SSE-B2":
             output.done("New files are encrypted with keys that Backblaze manages.")

@@ -30,7 +30,7 @@ def show_settings(output: Output, arguments: dict[str, Any], *, everything: bool
         each.variable for each in origins if each.source == "missing" and each.name != "region"
     ]
     places = places_searched(**arguments)
-    output.data({"settings": origins, "missing": missing, "problems": problems, "searched": places})
+    output.item({"settings": origins, "missing": missing, "problems": problems, "searched": places})
     shown = [each for each in origins if everything or _is_set(each)]
     output.table(("variable", "value", "from"), (_row(each) for each in shown))
     if rest := len(origins) - len(shown):

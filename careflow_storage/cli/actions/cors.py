@@ -86,7 +86,6 @@ CORS: RuleKind[CorsRule] = RuleKind(
     in_words=_in_words,
     print=_print,
     removal_question=lambda name: f"Remove the CORS rule {name}?",
-    when_missing=lambda _: {"removed": False},
 )
 
 
@@ -153,7 +152,7 @@ class CorsCheckJob:
         result = await storage.admin.check_cors(
             self.origin, self.method, self.headers, key=self.key
         )
-        output.data(result)
+        output.item(result)
         _print_check(output, result)
         return None if result.allowed else FAILED
 

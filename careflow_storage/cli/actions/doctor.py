@@ -37,7 +37,7 @@ async def run_doctor(
 ) -> int:
     """Diagnose, print each finding when it is known, and return the exit code."""
     diagnosis = await _diagnose(output, values, **options)
-    output.data(diagnosis)
+    output.item(diagnosis)
     return diagnosis.exit_code(strict=strict)
 
 

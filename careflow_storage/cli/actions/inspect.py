@@ -27,14 +27,14 @@ async def info(
     found = await storage.get_file_metadata(key, version_id=version_id, encryption=encryption)
     fields = {**dict(found), "size": f"{found.size:,} ({human_size(found.size)})"}
     if not media:
-        output.data(found)
+        output.item(found)
         output.fields(fields)
         return
     read = await probe(
         storage, key, version_id=version_id or found.version_id, encryption=encryption
     )
     facts = read.model_dump(exclude={"key", "version_id", "size"})
-    output.data({**found.model_dump(mode="json"), "media": facts})
+    output.item({**found.model_dump(mode="json"), "media": facts})
     output.fields({**fields, **facts, "duration": f"{read.duration:.2f} s"})
 
 

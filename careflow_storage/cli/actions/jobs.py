@@ -138,8 +138,7 @@ def _importable_here(job: AnyJob) -> Iterator[None]:
 async def print_jobs(output: Output, location: Location) -> None:
     """List the jobs of a bucket."""
     records = await jobs.list_jobs(location)
-    for record in records:
-        output.item(record)
+    output.items(records)
     if records:
         output.table(COLUMNS, map(record_row, records))
     else:
@@ -150,7 +149,7 @@ async def print_job(output: Output, job_id: str, location: Location) -> None:
     """Print the report of a job."""
     async with waiting(output, "Reading the job's records"):
         report = await jobs.show_job(job_id, location)
-    output.data(report)
+    output.item(report)
     print_fields(output, report)
 
 

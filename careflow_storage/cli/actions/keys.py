@@ -86,13 +86,13 @@ class KeyCreation:
         secret = created.application_key.get_secret_value()
         public = created.model_dump(mode="json", exclude={"application_key"})
         if self.env_file is None:
-            output.data({**public, "application_key": secret})
+            output.item({**public, "application_key": secret})
             output.line(f"{_KEY_ID}={created.key_id}")
             output.line(f"{_APPLICATION_KEY}={secret}")
             output.warn("The application key is not shown again: keep it in a safe place.")
         else:
             await _write(keys, created, self.env_file)
-            output.data({**public, "env_file": self.env_file})
+            output.item({**public, "env_file": self.env_file})
         output.done(f"Created {created.name} ({created.key_id}): {_described(created)}.")
         if self.env_file is not None:
             output.done(f"Wrote {self.env_file}, readable only by you.")
@@ -125,7 +125,7 @@ async def print_keys(output: Output, settings: StorageSettings, key_id: str | No
     """Print all keys, and which have expired."""
     async with waiting(output, "Listing the keys"):
         found = await sign_in(settings, key_id).list()
-    output.data([{**each.model_dump(mode="json"), "expired": each.expired} for each in found])
+    output.items({**each.model_dump(mode="json"), "expired": each.expired} for each in found)
     if not found:
         output.note("There are no application keys except the one that signed in.")
         return
@@ -225,7 +225,7 @@ class KeyRotation:
                 grace=self.grace,
                 expires_in=self.expires,
             )
-        output.data(result)
+        output.item(result)
         new = result.new_key_id
         resumed = " Continued an interrupted rotation." if result.resumed else ""
         output.done(f"{new} replaces {self.old}: tested, and written to {self.env_file}.{resumed}")
@@ -262,7 +262,7 @@ async def finish_rotation(
         confirm_finish(output, new, found, holders)
     async with waiting(output, "Deleting replaced keys"):
         deleted = await keys.finish_rotation(new)
-    output.data(deleted)
+    output.items(deleted)
     for each in deleted:
         output.done(f"Deleted {each.name} ({each.key_id}).")
     if not deleted:
@@ -278,5 +278,5 @@ async def delete_key(
     confirm(output, f"Delete the key {target}?{own}", yes=yes)
     async with waiting(output, "Deleting the key"):
         deleted = await keys.delete(target)
-    output.data(deleted)
+    output.item(deleted)
     output.done(f"Deleted {deleted.name} ({deleted.key_id}).")

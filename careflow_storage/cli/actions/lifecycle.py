@@ -69,7 +69,6 @@ LIFECYCLE: RuleKind[LifecycleRule] = RuleKind(
     in_words=_in_words,
     print=_print,
     removal_question=lambda prefix: f"Keep the files below {_title(prefix)} until you delete them?",
-    when_missing=list,
     title=_title,
 )
 

@@ -18,7 +18,7 @@ from careflow_storage.protection import RetentionMode
 async def show_lock(storage: BackblazeStorage, output: Output) -> None:
     """Print whether the bucket can lock files."""
     lock = await storage.admin.get_object_lock()
-    output.data(lock)
+    output.item(lock)
     output.print(Text(_in_words(lock)))
 
 
@@ -46,13 +46,13 @@ class Enable:
             default = DefaultRetention(mode=self.mode, days=self.days)
         before = await storage.admin.get_object_lock()
         if before == ObjectLock(enabled=True, default=default):
-            output.data(before)
+            output.item(before)
             output.note("Nothing to change.")
             return
         confirm(output, self._question(storage, before), yes=self.yes)
         await storage.admin.set_object_lock(default)
         now = await storage.admin.get_object_lock()
-        output.data(now)
+        output.item(now)
         output.done(_in_words(now))
 
     def _question(self, storage: BackblazeStorage, before: ObjectLock) -> str:
@@ -92,7 +92,7 @@ class Retain:
             bypass_governance=self.bypass_governance,
         )
         kept = {"key": self.key, "version_id": self.version_id}
-        output.data({**kept, "mode": self.mode, "retain_until": until})
+        output.item({**kept, "mode": self.mode, "retain_until": until})
         output.done(f"Locked until {moment(until)} ({self.mode}): {self.key}")
 
     def _until(self) -> datetime:
@@ -123,7 +123,7 @@ class Release:
             await storage.admin.set_retention(
                 self.key, None, version_id=self.version_id, bypass_governance=True
             )
-        output.data({"key": self.key, "version_id": self.version_id, "released": before})
+        output.item({"key": self.key, "version_id": self.version_id, "released": before})
         if before is None:
             output.note(f"There is no retention: {self.key}")
         else:
@@ -141,7 +141,7 @@ class Hold:
     async def run(self, storage: BackblazeStorage, output: Output) -> None:
         """Set or end it."""
         await storage.admin.set_legal_hold(self.key, self.on, version_id=self.version_id)
-        output.data({"key": self.key, "version_id": self.version_id, "legal_hold": self.on})
+        output.item({"key": self.key, "version_id": self.version_id, "legal_hold": self.on})
         done = "Legal hold set" if self.on else "Legal hold ended"
         output.done(f"{done}: {self.key}")
 
@@ -158,7 +158,7 @@ class Status:
         retention = await storage.admin.get_retention(self.key, version_id=self.version_id)
         hold = await storage.admin.get_legal_hold(self.key, version_id=self.version_id)
         retained = retention is not None and retention.retain_until > datetime.now(UTC)
-        output.data(
+        output.item(
             {
                 "key": self.key,
                 "version_id": self.version_id,

@@ -41,7 +41,7 @@ async def translate(output: Output, source: Path | None, target: Path | None) ->
     if target is not None:
         await write_translation(translation, target)
     # Secrets are masked in `shown`, and in SecretStr.
-    output.data(
+    output.item(
         {
             "carried": [each.model_dump(exclude={"value"}) for each in translation.carried],
             "kept": translation.kept,
@@ -107,7 +107,7 @@ async def check_code(output: Output, settings: StorageSettings, prefix: str) -> 
     """Run the checks and print the findings; return exit code 1 if code must change."""
     async with waiting(output, "Running what S3 code does"):
         report = await check_old_code(settings, prefix=prefix)
-    output.data({**report.model_dump(mode="json"), "unchanged": report.unchanged})
+    output.item({**report.model_dump(mode="json"), "unchanged": report.unchanged})
     _print_report(output, report)
     if report.left:
         output.warn(f"Could not erase: {', '.join(report.left)}.")

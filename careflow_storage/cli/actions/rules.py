@@ -37,7 +37,6 @@ class RuleKind(Generic[M]):
         in_words: Returns a rule in one line.
         print: Prints rules for people.
         removal_question: Returns the question before the named rule is removed.
-        when_missing: Returns the JSON document of a removal that found no rule.
         title: Returns what messages call the named rule.
     """
 
@@ -53,7 +52,6 @@ class RuleKind(Generic[M]):
     in_words: Callable[[M], str]
     print: Callable[[Output, Sequence[M]], None]
     removal_question: Callable[[str], str]
-    when_missing: Callable[[Sequence[M]], object]
     title: Callable[[str], str] = str
 
 
@@ -69,7 +67,7 @@ async def replace_rules(
     rules = kind.parse(await asyncio.to_thread(read_rules_text, file))
     before = await kind.load(storage.admin)
     if kind.same(before, rules):
-        output.data(rules)
+        output.items(rules)
         output.note("The bucket already has these rules.")
         return
     # Before the changes are shown: rules that cannot be set need no question.
@@ -90,20 +88,20 @@ async def remove_rule(
     rules = await kind.load(storage.admin)
     found = [each for each in rules if kind.name(each) == name]
     if not found:
-        output.data(kind.when_missing(rules))
+        output.items(rules)
         output.warn(f"There is no {kind.noun} rule {kind.title(name)}.")
         return NOT_FOUND
     show_changes(output, kind.by_name(found), {}, kind.in_words)
     confirm(output, kind.removal_question(name), yes=yes)
     left = await kind.remove(storage.admin, name)
-    output.data(left)
+    output.items(left)
     output.done(f"Removed the {kind.noun} rule {kind.title(name)}; {_count(kind, left)} left.")
     return None
 
 
 def print_rules(output: Output, kind: RuleKind[M], rules: Sequence[M]) -> None:
     """Print rules, for people or as JSON."""
-    output.data(rules)
+    output.items(rules)
     if not output.as_json:
         kind.print(output, rules)
 

@@ -145,6 +145,8 @@ class UploadJob:
 
     async def _upload_stdin(self, storage: BackblazeStorage, output: Output) -> None:
         if self.dry_run:
+            name = LocalFile(Path(_STDIN), self.target.name or _STDIN, 0)
+            output.item({"path": _STDIN, "key": self.target.key_of(name), "dry_run": True})
             output.note("Would upload standard input.")
             return
         if sys.stdin.isatty():

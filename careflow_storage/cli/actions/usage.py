@@ -69,7 +69,7 @@ class UsageJob:
                 await draw_growth(report, self.chart, prices=prices)
         requests = storage.request_counts()
         _print_report(output, report, costs, requests)
-        output.data(
+        output.item(
             {
                 "usage": report,
                 "billed_bytes": report.total.billed_bytes,

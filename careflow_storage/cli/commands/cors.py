@@ -107,7 +107,7 @@ def allow(
     "set",
     examples=(
         "careflow-storage cors set rules.json",
-        "careflow-storage cors show --json | jq '.[1:]' | careflow-storage cors set - --yes",
+        "careflow-storage cors show --json | tail -n +2 | careflow-storage cors set - --yes",
     ),
 )
 def set_rules(

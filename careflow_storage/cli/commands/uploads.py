@@ -10,7 +10,7 @@ import typer
 from careflow_storage.cli.context import run_with_storage
 from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import DryRun, Json, Key, Prefix, Yes
-from careflow_storage.cli.ui.values import parse_time
+from careflow_storage.cli.ui.values import parse_positive_time
 
 commands: Commands = Commands("List, abort or keep unfinished multipart uploads.")
 
@@ -50,7 +50,7 @@ def abort(
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            parser=parse_time,
+            parser=parse_positive_time,
             metavar="TIME",
             help="Abort all uploads that started longer ago: 12h, 1d, 1w.",
             show_default=False,

@@ -54,7 +54,7 @@ class Screen:
         self._console.print(
             Text.assemble((f"{self._yes} {text}", "bold green"), (f"  {seconds:.1f} s", "dim"))
         )
-        self._output.data(
+        self._output.item(
             {"bucket": bucket, "endpoint": endpoint, "steps": self._steps, "seconds": seconds}
         )
 

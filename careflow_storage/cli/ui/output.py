@@ -29,9 +29,9 @@ _UNLIMITED = 10_000
 class Output:
     """Prints results to stdout, and everything else to stderr.
 
-    With ``as_json``, stdout gets one JSON document (``data``, or one line per ``item``), stderr
-    gets warnings and errors as JSON, and notes and progress are dropped. In a pipe or a file,
-    nothing is coloured, wrapped or shortened.
+    With ``as_json``, stdout gets JSON Lines: one object for a single result, one for each item of a
+    list. stderr gets warnings and errors as JSON, and notes and progress are dropped. In a pipe or
+    a file, nothing is coloured, wrapped or shortened.
     """
 
     def __init__(self, *, as_json: bool, options: Sequence[str] = ()) -> None:
@@ -55,15 +55,15 @@ class Output:
 
     # --- results ------------------------------------------------------------------------
 
-    def data(self, value: Any) -> None:
-        """With --json: print this as the document. Models become objects."""
-        if self.as_json:
-            print(json_text(value, indent=2), flush=True)
-
     def item(self, value: Any) -> None:
-        """With --json: print this as one line of a list of any length."""
+        """With --json: print this object as one line. Models become objects."""
         if self.as_json:
             print(json_text(value), flush=True)
+
+    def items(self, values: Iterable[Any]) -> None:
+        """With --json: print each object of a list as one line."""
+        for value in values:
+            self.item(value)
 
     def print(self, content: RenderableType) -> None:
         """For people: print to stdout. In a pipe or a file, lines end without spaces."""
@@ -233,10 +233,10 @@ def _write_any_character(stream: TextIO) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """Return any value as JSON that is safe for a terminal."""
+def json_text(value: Any) -> str:
+    """Return any value as one line of JSON that is safe for a terminal."""
     utf8 = (sys.stdout.encoding or "").lower().startswith("utf")
-    return clean_json(json.dumps(plain(value), ensure_ascii=not utf8, indent=indent))
+    return clean_json(json.dumps(plain(value), ensure_ascii=not utf8))
 
 
 def shown(value: object) -> Text:

@@ -1,8 +1,8 @@
 """Read CORS and lifecycle rules from JSON in the formats of this library, of S3 and of B2.
 
-A file holds a list of rules, one rule, or an object whose only member is the list. The name of
-that member shows which setting the list belongs to, so an object with other members is refused: a
-list of something else must not replace the rules of a bucket.
+A file holds a list of rules, one rule on each line, or an object whose only member is the list. The
+name of that member shows which setting the list belongs to, so an object with other members is
+refused: a list of something else must not replace the rules of a bucket.
 """
 
 from __future__ import annotations
@@ -151,13 +151,29 @@ def _objects(
 
 def _parsed(text: str, expected: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return _document_or_lines(text)
     except InvalidInputError as error:
         error.hint = expected
         raise
     except (ValueError, RecursionError) as error:
-        problem = "The file is empty." if not text.strip() else f"The rules are not JSON: {error}."
+        problem = f"The rules are not JSON: {error}."
+        if not text.strip():
+            problem = "The file is empty. A list without rules is []."
         raise InvalidInputError(problem, hint=expected) from None
+
+
+def _document_or_lines(text: str) -> Any:
+    try:
+        return _loaded(text)
+    except json.JSONDecodeError:
+        lines = [line for line in text.split("\n") if line.strip()]
+        if len(lines) < 2 or not all(line.startswith("{") for line in lines):
+            raise
+        return [_loaded(line) for line in lines]
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def _unwrapped(
