@@ -22,8 +22,9 @@ PACKAGE = "careflow_storage"
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 AS_A_USER = ("mypy", "--config-file", "tests/typing/mypy.ini")
 FAST = "not integration and not slow and not browser"
-# The tests of a file stay in one worker, since they share servers.
-IN_PARALLEL = ("-n", "auto", "--dist", "loadfile")
+# Many tests wait: for servers to stop, for processes, for what a client does not send. One worker
+# more than cores uses that time. The tests of a file stay in one worker, since they share servers.
+IN_PARALLEL = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile")
 # Images of containers set it. Without bytecode each worker of each session would compile the tests
 # again, and each process that a test starts all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -83,11 +84,18 @@ def slow(session: nox.Session) -> None:
     install(session, "test", "data")
     session.run(
         # Some tests kill processes for a minute; on a busy machine that takes several.
-        *("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "slow and not browser"),
-        *session.posargs,
+        *("pytest", *IN_PARALLEL, "--timeout", "400"),
+        *("-m", "slow and not browser and not exhaustive", *session.posargs),
         # Exit code 5: the arguments selected no slow test.
         success_codes=[0, 5],
     )
+
+
+@nox.session
+def exhaustive(session: nox.Session) -> None:
+    """The cases that `slow` leaves out, since others stand for them: before each release."""
+    install(session, "test")
+    session.run(*("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "exhaustive", *session.posargs))
 
 
 @nox.session

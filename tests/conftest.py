@@ -130,10 +130,13 @@ def patient_aborts() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def patient_clients() -> Iterator[None]:
-    """By default httpx waits 5 s for a response, which a busy machine may need."""
+    """httpx waits longer than 5 s for a response, which a busy machine may need; loads TLS once."""
     # All clients that are given no timeout share this object.
     default = inspect.signature(httpx.AsyncClient).parameters["timeout"].default
+    # It takes 25 ms to load the certificates of all authorities, which no test needs.
+    context = functools.cache(httpx.create_ssl_context)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("httpx._transports.default.create_ssl_context", context)
         for name in ("connect", "read", "write", "pool"):
             patch.setattr(default, name, 60.0)
         yield

@@ -133,12 +133,22 @@ def may_fail(operation: str, fault: str) -> bool:
 
 
 def combinations() -> Iterator[Any]:
-    """All combinations of a method, one of its operations, and a fault."""
+    """All combinations of a method, one of its operations, and a fault.
+
+    The methods that send an operation share its faults out; what each of them would meet beyond
+    its share is left to the session `exhaustive`.
+    """
+    senders: dict[str, list[str]] = {}
     for name, call in CALLS.items():
         for operation in call.operations:
-            for fault in faults_of(operation):
-                if (name, operation, fault) not in UNSEEN:
-                    yield pytest.param(name, operation, fault)
+            senders.setdefault(operation, []).append(name)
+    for operation, names in senders.items():
+        for number, fault in enumerate(faults_of(operation)):
+            seen = [name for name in names if (name, operation, fault) not in UNSEEN]
+            for name in seen:
+                shared_out = name == seen[number % len(seen)]
+                marks = () if shared_out else pytest.mark.exhaustive
+                yield pytest.param(name, operation, fault, marks=marks)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -11,14 +11,28 @@ from typing import Any
 import uvicorn
 
 
-class _Server(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
+    """uvicorn, which says when it accepts connections, and stops when it is told to."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepts = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
         await super().startup(sockets)
         self.accepts.set()
+
+    async def main_loop(self) -> None:
+        """Wait for `stop`; uvicorn itself looks ten times a second."""
+        await self.on_tick(0)
+        await self._stopping.wait()
+
+    def stop(self) -> None:
+        """Let `serve` end."""
+        self.should_exit = True
+        self._stopping.set()
 
 
 @asynccontextmanager
@@ -28,11 +42,11 @@ async def served(app: Any, **options: Any) -> AsyncIterator[str]:
         listener.bind(("127.0.0.1", 0))
         given = {"log_config": None, "lifespan": "off", "ws": "none", **options}
         config = uvicorn.Config(app, **given)
-        server = _Server(config)
+        server = Uvicorn(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))
         await server.accepts.wait()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            server.should_exit = True
+            server.stop()
             await running

@@ -16,6 +16,7 @@ import hypercorn.config
 import pytest
 import uvicorn
 
+from tests.support.served import Uvicorn
 from tests.support.websocket_client import WebSocketClient
 
 ServerName = Literal["uvicorn", "uvicorn with h11", "hypercorn"]
@@ -100,11 +101,11 @@ async def site(app: Any, server: ServerName = "uvicorn", **options: Any) -> Asyn
 @asynccontextmanager
 async def _uvicorn(app: Site, listening: socket.socket, options: Any) -> AsyncIterator[None]:
     options = {"http": "httptools", "ws": "wsproto", "lifespan": "on", **options}
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, **options))
+    server = Uvicorn(uvicorn.Config(app, log_config=None, **options))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
 
     async def stop() -> None:
-        server.should_exit = True
+        server.stop()
         await serving
 
     app._stop = stop
