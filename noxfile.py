@@ -168,6 +168,13 @@ def docs(session: nox.Session) -> None:
     session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Make the pictures of README and docs; ``-- NAME`` makes one. Needs `chromium`."""
+    install(session, "test", "browser", "lint")
+    session.run("python", "docs/scripts/pictures.py", *session.posargs)
+
+
 @nox.session(venv_backend="none")
 def newcomer(session: nox.Session) -> None:
     """Follow the README and the tutorial literally, in fresh environments and an empty home."""

@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mbit", type=float, default=0.0, help="bandwidth of the null server, each way")
     add("--budget-minutes", type=float, help="no further rounds when time runs short")
     add("--json", type=Path, help="write every sample to this file")
-    add("--charts", type=Path, metavar="DIR", help="draw charts into this folder")
+    add("--charts", type=Path, metavar="DIR", help="write the numbers of the charts here")
     add("--read", type=Path, nargs="+", help="show the results of these files; measure nothing")
     add("--python", nargs="+", default=[], metavar="CLIENT=PATH", help="its own interpreter")
     add("--dir", type=Path, help="folder for data; memory-backed is best")

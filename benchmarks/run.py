@@ -1,4 +1,4 @@
-"""The command: run the chosen workloads round by round, print tables, write JSON, draw charts."""
+"""The command: run the chosen workloads round by round, print tables, write JSON."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from types import MappingProxyType
 from benchmarks.about import about, summary
 from benchmarks.aims import render_aims
 from benchmarks.budget import Budget
+from benchmarks.charts import write
 from benchmarks.children import run_child
 from benchmarks.model import Endpoint, Job, Measurement
 from benchmarks.options import Choice, parse
@@ -126,11 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = measure(choice)
     print(f"{render_aims(report)}\n\n{summary(report.about)}")
     if choice.charts_folder is not None:
-        # Only here, since matplotlib is an extra of its own.
-        from benchmarks.charts import draw
-
-        for path in draw(report, choice.charts_folder):
-            say(f"drew {path}")
+        for path in write(report, choice.charts_folder):
+            say(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from benchmarks.charts import Bar, Bars, Chart
 from benchmarks.key_distributions import DISTRIBUTIONS, Keys
 from benchmarks.places import say
 from benchmarks.report import table
@@ -205,29 +206,25 @@ def rows(outcomes: Sequence[Outcome], limits: Limits) -> list[list[str]]:
     ]
 
 
-def draw(files: Sequence[Path], folder: Path) -> list[Path]:
-    """Draw how many more requests each run sent than a planner that knows all keys would."""
-    from benchmarks.charts import OURS_COLOUR, give_title, new_figure, save
-
-    figure, grid = new_figure(1, len(files), 2.6)
-    for axes, file in zip(grid[0], files, strict=True):
+def chart(files: Sequence[Path]) -> Chart:
+    """Return how many more requests each run sent than a planner that knows all keys would."""
+    panels = []
+    for file in files:
         found = json.loads(file.read_text(encoding="utf-8"))
         outcomes = [Outcome(**one) for one in found["outcomes"]]
         limits = Limits(**found["limits"])
         more = [100 * (one.requests / one.least_requests(limits) - 1) for one in outcomes]
-        places = range(len(outcomes))
-        axes.barh(places, more, color=OURS_COLOUR, height=0.72)
-        axes.set_yticks(places, [one.distribution for one in outcomes])
-        axes.invert_yaxis()
-        for place, value in zip(places, more, strict=True):
-            axes.annotate(f" {value:.1f} %", (value, place), va="center", fontsize=9)
-        axes.set_xlim(0, max(more) * 1.3)
-        axes.set_title(f"{outcomes[0].keys:,} keys, {limits.shard_keys:,} per shard", fontsize=10)
-        axes.tick_params(length=0)
-        axes.spines[["top", "right", "bottom"]].set_visible(False)
-    legend = "Requests of a verification, more than if all keys were known before."
-    give_title(figure, "What it costs to find out where the keys are", legend)
-    return list(save(figure, folder, "jobs-scale"))
+        title = f"{outcomes[0].keys:,} keys, {limits.shard_keys:,} per shard"
+        bars = [
+            Bar(one.distribution, round(value, 1), "base")
+            for one, value in zip(outcomes, more, strict=True)
+        ]
+        panels.append(Bars(title, 1, bars, "%"))
+    return Chart(
+        "What it costs to find out where the keys are",
+        "Requests of a verification, more than if all keys were known before.",
+        panels,
+    )
 
 
 HEADS = (
@@ -248,7 +245,7 @@ def main() -> None:
     parser.add_argument("--chart", type=Path, nargs="+", help="a folder, and files of --out")
     arguments = parser.parse_args()
     if arguments.chart:
-        say(f"{len(draw(arguments.chart[1:], arguments.chart[0]))} files")
+        say(f"wrote {chart(arguments.chart[1:]).write(arguments.chart[0], 'jobs-scale')}")
         return
     limits = Limits(arguments.ways, arguments.rate, arguments.latency, arguments.shard_keys)
     done = []

@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.about import about, summary
+from benchmarks.charts import Chart, Lines, Role, Series, label_of
 from benchmarks.children import run_child
 from benchmarks.model import MIB, Endpoint, Job, Measurement, Tuning
 from benchmarks.options import default_folder
@@ -24,7 +24,6 @@ from benchmarks.report import number, table, times
 from benchmarks.stats import ratio, spread
 
 CLIENTS = ("ours", "obstore")
-_STYLES = ("-", "--", ":")
 _PART = 5 * MIB
 _GIB = 1024 * MIB
 
@@ -170,49 +169,26 @@ def render(axis: Axis, found: Sequence[Point]) -> str:
     return f"## {axis.title}\n\n{table([*head, 'obstore / ours'], lines)}"
 
 
-def draw(found: Sequence[Point], folder: Path) -> None:
-    """Draw one panel for each axis, both scales logarithmic."""
-    # Only here, since matplotlib is an extra of its own.
-    from benchmarks.charts import give_title, new_figure, save
-
-    figure, grid = new_figure(2, 2, 6.4)
-    panels = [axes for line in grid for axes in line]
-    for axes, axis in zip(panels, AXES, strict=True):
-        _draw_axis(axes, axis, [point for point in found if point.axis == axis.name])
-    legend = "A level line: each costs the same, however many there are."
-    give_title(figure, "How costs grow, null server over HTTP", legend)
-    for path in save(figure, folder, "scaling"):
-        say(f"drew {path}")
+def chart(found: Sequence[Point]) -> Chart:
+    """Return one panel for each axis that was measured."""
+    measured = {axis: [point for point in found if point.axis == axis.name] for axis in AXES}
+    return Chart(
+        "How costs grow, null server over HTTP",
+        "A level line: each costs the same, however many there are.",
+        [_lines(axis, points) for axis, points in measured.items() if points],
+    )
 
 
-def _draw_axis(axes: Any, axis: Axis, found: Sequence[Point]) -> None:
-    from benchmarks.charts import GRID_COLOUR, OURS_COLOUR, PEER_COLOUR
-
-    for style, section in zip(_STYLES, dict.fromkeys(p.section for p in found), strict=False):
+def _lines(axis: Axis, found: Sequence[Point]) -> Lines:
+    series = []
+    for section in dict.fromkeys(point.section for point in found):
         for client in CLIENTS:
             chosen = [p for p in found if p.client == client and p.section == section]
-            axes.plot(
-                [point.value for point in chosen],
-                [point.cpu_us for point in chosen],
-                style,
-                marker="o",
-                markersize=3.5,
-                color=OURS_COLOUR if client == "ours" else PEER_COLOUR,
-                label=f"{client}, {section}",
-            )
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_title(f"CPU us per {axis.per}", fontsize=10, loc="left", fontweight="bold")
-    axes.set_xlabel(axis.title, fontsize=9)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
-    axes.yaxis.set_minor_formatter(lambda *_: "")
-    axes.grid(visible=True, color=GRID_COLOUR)
-    axes.spines[["top", "right"]].set_visible(False)
-    if found:
-        costs = [point.cpu_us for point in found]
-        # Far apart, so that noise does not look like growth; room for the legend above.
-        axes.set_ylim(min(costs) / 5, max(costs) * 20)
-        axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
+            # Two digits more than the noise.
+            points = [(point.value, float(f"{point.cpu_us:.4g}")) for point in chosen]
+            role: Role = "base" if client == "ours" else "peer"
+            series.append(Series(f"{label_of(client)}, {section}", role, points))
+    return Lines(f"CPU µs per {axis.per}", axis.title, series)
 
 
 def main() -> None:
@@ -221,7 +197,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one round, without the largest")
     parser.add_argument("--json", type=Path, help="write all points to this file")
-    parser.add_argument("--charts", type=Path, metavar="DIR", help="draw scaling.svg and .png")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="write scaling.json")
     chosen = parser.parse_args()
     end_cleanly()
     facts = about(QUICK if chosen.quick else FULL)
@@ -241,7 +217,7 @@ def main() -> None:
         text = json.dumps({"about": facts, "points": [asdict(point) for point in found]}, indent=1)
         chosen.json.write_text(text + os.linesep, encoding="utf-8")
     if chosen.charts is not None:
-        draw(found, chosen.charts)
+        say(f"wrote {chart(found).write(chosen.charts, 'scaling')}")
 
 
 if __name__ == "__main__":

@@ -13,32 +13,33 @@ import argparse
 import re
 import sys
 import tomllib
-from html import escape
 from pathlib import Path
 
 import grimp
+import svg
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "careflow_storage"
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
-WIDTH, BOX, GAP, LAYER, MARGIN = 1080, 44, 14, 84, 24
-SHARED_LAYERS = 3
+WIDTH, BOX, GAP, LAYER, MARGIN = 960, 44, 12, 84, 24
+# The shared layers are drawn in lines of at most seven boxes, closer together.
+SHARED_LAYERS, IN_A_LINE, LINE, SHARED_HEAD = 3, 7, 54, 36
 LEFT_OUT = {"__main__"}
 SUBJECTS = {
-    "integrations": "web frameworks",
-    "browser": "uploads from pages",
-    "media": "formats, waveforms",
+    "integrations": "web, workers, traces, fsspec",
+    "browser": "web uploads",
+    "media": "waveforms",
     "jobs": "bulk work",
     "cli": "the command",
-    "local": "embedded S3 server",
-    "testing": "B2 emulator, fault proxy",
+    "local": "S3 server",
+    "testing": "B2 emulator",
     "outbox": "durable queue",
     "storage": "BackblazeStorage",
     "admin": "CORS, lifecycle, versions",
     "keys": "application keys",
     "usage": "usage and cost",
     "doctor": "diagnosis",
-    "migrate": "migration from AWS S3",
+    "migrate": "from AWS S3",
     "_method_call": "deadline, error context",
     "_runtime": "open and close",
     "_transfer": "uploads, downloads, copies",
@@ -84,33 +85,35 @@ def without_implied(edges: Edges) -> Edges:
 def places(rows: list[list[str]]) -> dict[str, tuple[float, float, float]]:
     """Return left, top and width of each box."""
     found = {}
+    top = float(MARGIN)
     for number, row in enumerate(rows):
-        room = WIDTH - 4 * MARGIN
-        width = min(190.0, (room - GAP * (len(row) - 1)) / len(row))
-        left = (WIDTH - width * len(row) - GAP * (len(row) - 1)) / 2
-        below = 28 if number >= len(rows) - SHARED_LAYERS else 0
-        for column, name in enumerate(row):
-            top = MARGIN + number * LAYER + below
-            found[name] = (left + column * (width + GAP), top, width)
+        shared = number >= len(rows) - SHARED_LAYERS
+        if number == len(rows) - SHARED_LAYERS:
+            top += SHARED_HEAD
+        for start in range(0, len(row), IN_A_LINE):
+            line = row[start : start + IN_A_LINE]
+            room = WIDTH - 4 * MARGIN
+            columns = IN_A_LINE if shared else len(line)
+            width = min(190.0, (room - GAP * (columns - 1)) / columns)
+            left = (WIDTH - width * columns - GAP * (columns - 1)) / 2
+            for column, name in enumerate(line):
+                found[name] = (left + column * (width + GAP), top, width)
+            top += LINE if shared else LAYER
     return found
 
 
 def draw(rows: list[list[str]], edges: Edges) -> str:
     """Return the SVG. A line leaves the bottom of the importer and ends on the imported box."""
     boxes = places(rows)
-    shared = {name for row in rows[-SHARED_LAYERS:] for name in row}
+    shared = [name for row in rows[-SHARED_LAYERS:] for name in row]
     shown = without_implied({(one, other) for one, other in edges if other not in shared})
-    top = MARGIN + LAYER * (len(rows) - SHARED_LAYERS) - 10
-    height = 2 * MARGIN + LAYER * (len(rows) - 1) + BOX + 28
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        f'width="{WIDTH}" height="{height}" font-family="system-ui, sans-serif" role="img">',
-        f"<title>The packages and modules of {PACKAGE}, and their imports</title>",
-        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-        f'<rect x="{MARGIN}" y="{top}" width="{WIDTH - 2 * MARGIN}" height="{height - top - 12}" '
-        'rx="10" fill="#f7f9fb" stroke="#33475b" stroke-opacity="0.25"/>',
-        f'<text x="{MARGIN + 24}" y="{top + 22}" font-size="12" fill="#33475b">'
-        "shared: nearly every box above imports these</text>",
+    top = boxes[shared[0]][1] - SHARED_HEAD - 6
+    height = max(y for _, y, _ in boxes.values()) + BOX + 2 * MARGIN
+    parts = [
+        svg.box(MARGIN, top, WIDTH - 2 * MARGIN, height - top - MARGIN, "panel", radius=8),
+        svg.text(
+            MARGIN * 2, top + 24, "shared: nearly every box above imports these", "muted", size=12
+        ),
     ]
     for importer, imported in sorted(shown):
         (x1, y1, w1), (x2, y2, w2) = boxes[importer], boxes[imported]
@@ -118,29 +121,31 @@ def draw(rows: list[list[str]], edges: Edges) -> str:
         start = (x1 + w1 / 2, y1 + (0 if same_layer else BOX))
         end = (x2 + w2 / 2, y2)
         bend = y1 - 30 if same_layer else (start[1] + end[1]) / 2
-        lines.append(
-            f'<path d="M{start[0]:.0f} {start[1]:.0f} C{start[0]:.0f} {bend:.0f} '
-            f'{end[0]:.0f} {bend:.0f} {end[0]:.0f} {end[1]:.0f}" fill="none" stroke="#7a8ca3" '
-            'stroke-width="1.4" stroke-opacity="0.7"/>'
+        curve = (
+            f"M{start[0]:.0f} {start[1]:.0f} C{start[0]:.0f} {bend:.0f} "
+            f"{end[0]:.0f} {bend:.0f} {end[0]:.0f} {end[1]:.0f}"
         )
-    for name, (left, y, width) in boxes.items():
-        fill, ink = ("#eef2f7", "#33475b") if name.startswith("_") else ("#1f5fbf", "#ffffff")
-        subject = SUBJECTS.get(name, "")
-        middle = left + width / 2
-        # About 0.6 of the font size per character; a long name in a narrow box is written smaller.
-        size = min(14, int((width - 8) / (0.6 * len(name))))
-        lines += [
-            f'<rect x="{left:.0f}" y="{y:.0f}" width="{width:.0f}" height="{BOX}" rx="6" '
-            f'fill="{fill}" stroke="#33475b" stroke-opacity="0.35"/>',
-            f'<text x="{middle:.0f}" y="{y + (19 if subject else 27):.0f}" text-anchor="middle" '
-            f'font-size="{size}" fill="{ink}">{escape(name)}</text>',
-        ]
-        if subject:
-            lines.append(
-                f'<text x="{middle:.0f}" y="{y + 35:.0f}" text-anchor="middle" '
-                f'font-size="11" fill="{ink}">{escape(subject)}</text>'
-            )
-    return "\n".join([*lines, "</svg>", ""])
+        parts.append(svg.path(curve, "edge", width=1.3))
+    for name, place in boxes.items():
+        parts += _box(name, *place)
+    title = f"The packages and modules of {PACKAGE}, and their imports"
+    return svg.document(WIDTH, height, title, parts)
+
+
+def _box(name: str, left: float, top: float, width: float) -> list[str]:
+    """Draw a public name in color, a private one in gray."""
+    fill, ink = ("panel", "ink") if name.startswith("_") else ("accent", "on-accent")
+    subject, middle = SUBJECTS.get(name, ""), left + width / 2
+    # A long name in a narrow box is written smaller.
+    size = min(14.0, (width - 12) / (0.62 * len(name)))
+    parts = [
+        svg.box(left, top, width, BOX, fill, radius=6),
+        svg.text(middle, top + (19 if subject else 27), name, ink, size=size, anchor="middle"),
+    ]
+    if subject:
+        size = min(11.0, (width - 8) / (0.6 * len(subject)))
+        parts.append(svg.text(middle, top + 35, subject, ink, size=size, anchor="middle"))
+    return parts
 
 
 def main() -> int:

@@ -1,16 +1,21 @@
 """Draw docs/images/upload-trace.svg: the spans of one upload, as OpenTelemetry records them.
 
-A file of 20 MB is uploaded to the B2 emulator, which refuses one part with 503. Run it after a
-change of the spans: ``python docs/scripts/upload_trace.py``.
+A file of 20 MB is uploaded to the B2 emulator, which refuses one part with 503. The recorded spans
+are in upload_trace.json; after a change of the spans, ``--record`` records them again.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import json
+import re
+import sys
 from collections.abc import Sequence
-from html import escape
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import svg
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -21,13 +26,26 @@ from careflow_storage.integrations.opentelemetry import OpenTelemetryHooks
 from careflow_storage.testing import B2Server
 
 PICTURE = Path(__file__).resolve().parents[1] / "images" / "upload-trace.svg"
-WIDTH, NAMES, ROW, MARGIN, AXIS = 1080, 330, 30, 24, 40
+RECORDED = Path(__file__).with_name("upload_trace.json")
+WIDTH, NAMES, ROW, MARGIN, AXIS = 960, 280, 30, 24, 40
 SHOWN = (
     ("aws.s3.part_number", "part {}"),
     ("http.response.status_code", "{}"),
     ("http.request.resend_count", "resend {}"),
     ("error.type", "{}"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the picture shows of one span; times in milliseconds."""
+
+    name: str
+    label: str
+    start: int
+    stop: int
+    failed: bool
+    is_child: bool
 
 
 async def record() -> list[ReadableSpan]:
@@ -46,62 +64,75 @@ async def record() -> list[ReadableSpan]:
     return sorted(exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
 
 
-def draw(spans: Sequence[ReadableSpan]) -> str:
-    """Return the picture: a row for each span, on a common axis of milliseconds."""
+def rows(spans: Sequence[ReadableSpan]) -> list[Row]:
+    """Return what the picture shows of the spans, in milliseconds from the first one's begin."""
     begin = min(span.start_time or 0 for span in spans)
-    end = max(span.end_time or 0 for span in spans)
-    step = _step((end - begin) / 1e6)
-    scale = (WIDTH - NAMES - 2 * MARGIN) / ((end - begin) / 1e6)
-    height = 2 * MARGIN + AXIS + ROW * len(spans)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
-        'font-family="system-ui, sans-serif" font-size="13" role="img">',
-        "<title>The trace of one upload in parts</title>",
-        f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
-    ]
-    left, bottom = MARGIN + NAMES, height - MARGIN - AXIS / 2
-    tick = 0.0
-    while tick <= (end - begin) / 1e6:
-        x = left + tick * scale
-        parts.append(
-            f'<line x1="{x:.1f}" y1="{MARGIN}" x2="{x:.1f}" y2="{bottom:.1f}" stroke="#e2e8f0"/>'
-            f'<text x="{x:.1f}" y="{bottom + 18:.1f}" fill="#475569" text-anchor="middle">'
-            f"{tick:g} ms</text>"
+    found = []
+    for span in spans:
+        start, stop = (((time or begin) - begin) / 1e6 for time in (span.start_time, span.end_time))
+        values = dict(span.attributes or {})
+        label = ", ".join(text.format(values[name]) for name, text in SHOWN if name in values)
+        failed = span.status.status_code is StatusCode.ERROR
+        found.append(
+            Row(span.name, label, round(start), round(stop), failed, span.parent is not None)
         )
-        tick += step
-    for row, span in enumerate(spans):
-        parts.append(_row(span, MARGIN + row * ROW, begin, left, scale))
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return found
 
 
-def _step(length: float) -> float:
-    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10_000) if length / step <= 8)
+def draw(found: Sequence[Row]) -> str:
+    """Return the picture: a row for each span, on a common axis of milliseconds."""
+    length = max(row.stop for row in found)
+    step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10_000) if length / step <= 8)
+    left, height = MARGIN + NAMES, 2 * MARGIN + AXIS + ROW * len(found)
+    scale, bottom = (WIDTH - left - MARGIN) / length, height - MARGIN - AXIS / 2
+    parts = []
+    for tick in range(0, length + 1, step):
+        x = left + tick * scale
+        parts.append(svg.line(x, MARGIN, x, bottom))
+        parts.append(svg.text(x, bottom + 18, f"{tick} ms", "muted", size=12, anchor="middle"))
+    for number, row in enumerate(found):
+        parts += _row(row, MARGIN + number * ROW, left, scale)
+    return svg.document(WIDTH, height, "The trace of one upload in parts", parts)
 
 
-def _row(span: ReadableSpan, top: float, begin: int, left: float, scale: float) -> str:
-    start, stop = span.start_time or begin, span.end_time or begin
-    x, width = left + (start - begin) / 1e6 * scale, max(2.0, (stop - start) / 1e6 * scale)
-    failed = span.status.status_code is StatusCode.ERROR
-    color = "#dc2626" if failed else "#1d4ed8" if span.parent is None else "#60a5fa"
-    indent = 0 if span.parent is None else 18
-    found = dict(span.attributes or {})
-    label = ", ".join(text.format(found[name]) for name, text in SHOWN if name in found)
-    inside = x + width > WIDTH - MARGIN - 7.5 * len(label)
-    place = (x + width - 6, "end", "#0f172a") if inside else (x + width + 6, "start", "#334155")
-    return (
-        f'<text x="{MARGIN + indent}" y="{top + 18}" fill="#0f172a">{escape(span.name)}</text>'
-        f'<rect x="{x:.1f}" y="{top + 4}" width="{width:.1f}" height="{ROW - 8}" rx="3" '
-        f'fill="{color}"/>'
-        f'<text x="{place[0]:.1f}" y="{top + 18}" text-anchor="{place[1]}" fill="{place[2]}">'
-        f"{escape(label)}</text>"
-    )
+def _row(row: Row, top: float, left: float, scale: float) -> list[str]:
+    x, width = left + row.start * scale, max(2.0, (row.stop - row.start) * scale)
+    color = "bad" if row.failed else "soft" if row.is_child else "accent"
+    inside = x + width + 12 + 7.5 * len(row.label) > WIDTH - MARGIN
+    place, anchor = (x - 6, "end") if inside else (x + width + 6, "start")
+    return [
+        svg.text(MARGIN + 18 * row.is_child, top + 18, row.name, bold=not row.is_child),
+        svg.box(x, top + 4, width, ROW - 9, color),
+        svg.text(place, top + 18, row.label, "muted", size=12, anchor=anchor),
+    ]
 
 
-def main() -> None:
-    """Write the picture."""
-    PICTURE.write_text(draw(asyncio.run(record())), encoding="utf-8")
-    print(f"{PICTURE.name} is drawn.")
+def kinds(found: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return what does not differ from run to run: names and attributes, but of any part."""
+    return sorted((row.name, re.sub(r"part \d+", "part", row.label)) for row in found)
+
+
+def main() -> int:
+    """Draw the picture, or check it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--record", action="store_true", help="upload again, and draw that")
+    parser.add_argument("--check", action="store_true", help="fail if an upload has other spans")
+    chosen = parser.parse_args()
+    kept = [Row(**row) for row in json.loads(RECORDED.read_text(encoding="utf-8"))]
+    if chosen.record or chosen.check:
+        new = rows(asyncio.run(record()))
+        if chosen.check and kinds(new) != kinds(kept):
+            print("The spans have changed: run docs/scripts/upload_trace.py --record")
+            return 1
+        if chosen.record:
+            kept = new
+            text = json.dumps([asdict(row) for row in kept], indent=1)
+            RECORDED.write_text(f"{text}\n", encoding="utf-8")
+    if not chosen.check:
+        PICTURE.write_text(draw(kept), encoding="utf-8")
+        print(PICTURE)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
