@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from careflow_storage._executor import in_thread
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.jobs._records.key_files import read_keys
@@ -17,11 +19,19 @@ from careflow_storage.jobs._run.checks import (
 )
 from careflow_storage.jobs._run.job_run import JobRun
 from careflow_storage.jobs._run.prepare import prepared
+from careflow_storage.jobs._run.running import running
 from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.engines.local import LocalEngine
 from careflow_storage.jobs.engines.protocol import Engine
-from careflow_storage.jobs.models import AnyJob, CopyJob, Location, VerifyJob, check_job_id
+from careflow_storage.jobs.models import (
+    AnyJob,
+    CopyJob,
+    Location,
+    VerifyJob,
+    check_job_id,
+    refused,
+)
 from careflow_storage.jobs.results import JobProgressCallback, JobReport
 from careflow_storage.storage import BackblazeStorage
 
@@ -48,31 +58,40 @@ async def run_job(
             exception that it raises stops the job.
 
     Raises:
-        InvalidInputError: The job makes no sense, such as a copy onto itself. Nothing was done.
+        InvalidInputError: The job makes no sense, such as a copy onto itself or a function that
+            cannot be imported. Nothing was done or recorded.
         NotConfiguredError: Credentials of a location are missing.
-        JobError: The bucket has a job with this ID, or the server refuses all objects.
+        JobError: The bucket has a job with this ID, or it runs in this process already; or the
+            server refuses all objects.
         StorageError: Something that concerns all objects, such as wrong credentials. The job has
             stopped, and can be resumed.
     """
     check_arguments(job, engine=engine, progress=progress)
-    async with Storages() as storages:
-        opened = dict(await storages.of_job(job, job.rate))
-        source, target = next(iter(opened.values())), list(opened.values())[-1]
-        check_job(job, source, target)
-        keys = await _keys_of(job)
-        totals = Totals(job, datetime.now(UTC))
-        with totals.counting(opened):
-            job = await prepared(job, target, totals)
-            await _begin(job, source, target, keys)
-            run = JobRun(
-                job,
-                LocalEngine() if engine is None else engine,
-                totals,
-                opened,
-                keys=keys,
-                progress=progress,
-            )
-            return await run.run()
+    with running(job.job_id):
+        async with Storages() as storages:
+            opened = dict(await storages.of_job(job, job.rate))
+            source, target = next(iter(opened.values())), list(opened.values())[-1]
+            check_job(job, source, target)
+            totals = Totals(job, datetime.now(UTC))
+            keys = await _keys_of(job, totals)
+            with totals.counting(opened):
+                job = await prepared(job, target, totals)
+                await _begin(job, source, target, keys)
+                run = JobRun(
+                    job,
+                    LocalEngine() if engine is None else engine,
+                    totals,
+                    opened,
+                    keys=keys,
+                    progress=progress,
+                )
+                try:
+                    return await run.run()
+                except InvalidInputError:
+                    # Workers find some mistakes, such as a function that they cannot import.
+                    if not totals.shards:
+                        await JobRecords(target, job.job_id).erase_job()
+                    raise
 
 
 async def plan_job(
@@ -90,8 +109,8 @@ async def plan_job(
     async with Storages() as storages:
         opened = dict(await storages.of_job(job, job.rate))
         check_job(job, next(iter(opened.values())), list(opened.values())[-1])
-        keys = await _keys_of(job)
         totals = Totals(job, datetime.now(UTC))
+        keys = await _keys_of(job, totals)
         with totals.counting(opened):
             job = await prepared(job, list(opened.values())[-1], totals)
             run = JobRun(
@@ -110,6 +129,7 @@ async def resume_job(
     location: Location,
     *,
     source: Location | None = None,
+    rate: float | None = None,
     engine: Engine | None = None,
     progress: JobProgressCallback | None = None,
 ) -> JobReport:
@@ -122,8 +142,11 @@ async def resume_job(
         location: The bucket with the job's records, which is the target of a copy.
         source: Replaces the source of a copy or verification, for example because its file of
             credentials has moved.
+        rate: Replaces the job's rate: the most requests per second at each location.
 
     Raises:
+        InvalidInputError: ``rate`` is not a number above 0, or the job has no source.
+        JobError: The job runs in this process already.
         NoSuchJobError: The bucket has no such job.
         JobVersionError: Another version of this package has begun it.
     """
@@ -132,28 +155,29 @@ async def resume_job(
     if source is not None:
         check_location("source", source)
     check_arguments(engine=engine, progress=progress)
-    async with Storages() as storages:
-        records = JobRecords(await storages.of_records(location), job_id)
-        job, started_at = await records.load_job()
-        job = _moved(job, location, source)
-        opened = dict(await storages.of_job(job, job.rate))
-        check_job(job, next(iter(opened.values())), list(opened.values())[-1])
-        totals = Totals(job, started_at)
-        async for result in records.shards():
-            totals.add(result)
-        totals.continue_from(await records.load_report())
-        with totals.counting(opened):
-            keys = None if job.keys_file is None else await records.load_keys()
-            await records.erase_report()
-            run = JobRun(
-                job,
-                LocalEngine() if engine is None else engine,
-                totals,
-                opened,
-                keys=keys,
-                progress=progress,
-            )
-            return await run.run()
+    with running(job_id):
+        async with Storages() as storages:
+            records = JobRecords(await storages.of_records(location), job_id)
+            job, started_at = await records.load_job()
+            job = _changed(job, location, source, rate)
+            opened = dict(await storages.of_job(job, job.rate))
+            check_job(job, next(iter(opened.values())), list(opened.values())[-1])
+            totals = Totals(job, started_at)
+            async for result in records.shards():
+                totals.add(result)
+            totals.continue_from(await records.load_report())
+            with totals.counting(opened):
+                keys = None if job.keys_file is None else await records.load_keys()
+                await records.erase_report()
+                run = JobRun(
+                    job,
+                    LocalEngine() if engine is None else engine,
+                    totals,
+                    opened,
+                    keys=keys,
+                    progress=progress,
+                )
+                return await run.run()
 
 
 async def _begin(
@@ -171,7 +195,8 @@ async def _begin(
         raise
 
 
-async def _keys_of(job: AnyJob) -> list[str] | None:
+async def _keys_of(job: AnyJob, totals: Totals) -> list[str] | None:
+    """Return the keys of the job's file, but those of records; the notes of the report say so."""
     if job.keys_file is None:
         return None
     keys = await in_thread(read_keys, job.keys_file)
@@ -180,12 +205,30 @@ async def _keys_of(job: AnyJob) -> list[str] | None:
             raise InvalidInputError(
                 f"keys_file: the key {key!r} does not begin with the prefix {job.prefix!r}."
             )
-    return [key for key in keys if not is_record(key)]
+    wanted = [key for key in keys if not is_record(key)]
+    if left_out := len(keys) - len(wanted):
+        totals.add_notes(
+            [
+                f"{left_out:,} of the {len(keys):,} keys in {job.keys_file} "
+                f"{'is a record' if left_out == 1 else 'are records'} of jobs, on which no job "
+                "works."
+            ]
+        )
+    return wanted
 
 
-def _moved(job: AnyJob, location: Location, source: Location | None) -> AnyJob:
+def _changed(
+    job: AnyJob, location: Location, source: Location | None, rate: float | None
+) -> AnyJob:
+    """Return the job with other locations and another rate, where they are given."""
+    changes: dict[str, object] = {} if rate is None else {"rate": rate}
     if isinstance(job, CopyJob | VerifyJob):
-        return job.model_copy(update={"target": location, "source": source or job.source})
-    if source is not None:
+        changes |= {"target": location, "source": source or job.source}
+    elif source is not None:
         raise InvalidInputError(f"A {job.kind} job has no source.")
-    return job.model_copy(update={"location": location})
+    else:
+        changes["location"] = location
+    try:
+        return type(job).model_validate({**dict(job), **changes})
+    except ValidationError as error:
+        raise refused(type(job).__name__, error) from None

@@ -272,9 +272,12 @@ async def test_compliance_asks_and_governance_does_not(
 async def test_a_function_is_called_for_each_object(command: Command) -> None:
     ran = await command("jobs", "map", "tests.support.job_functions:touch", "--json")
     assert (ran.code, report_of(ran)["objects"]) == (0, 12)
-    missing = await command("jobs", "map", "no.such.module:function")
-    assert missing.code in (1, 2)
-    assert "no.such" in missing.err
+    for function in ("no.such.module:function", "os:nope"):
+        missing = await command("jobs", "map", function)
+        assert missing.code == 2
+        assert function in missing.err
+        assert "To resume" not in missing.err
+    assert len((await command("jobs", "list", "--json")).items) == 1
 
 
 @pytest.mark.usefixtures("source")
@@ -309,6 +312,21 @@ async def test_a_job_is_listed_and_shown(command: Command, old: Path, new: Path)
     assert document.json == report_of(ran)
     none = await command("jobs", "show", job_id, "--to-env", new, "--errors")
     assert (none.code, none.out) == (0, "")
+
+
+@pytest.mark.usefixtures("source", "target")
+async def test_a_resume_has_another_rate_if_it_is_given(
+    command: Command, old: Path, new: Path
+) -> None:
+    words = ("jobs", "copy", "--from-env", old, "--to-env", new, "--rate", "500", "--json")
+    job_id = (await command(*words)).items[0]["job_id"]
+    resume = ("jobs", "resume", job_id, "--to-env", new, "--json")
+    for options, rate in (((), 500), (("--rate", "700"), 700)):
+        ran = await command(*resume, *options)
+        assert ran.code == 0, ran.err
+        assert ran.items[-1]["report"]["job"]["rate"] == rate
+    refused = await command(*resume, "--rate", "0")
+    assert (refused.code, refused.error["type"]) == (2, "InvalidInputError")
 
 
 @pytest.mark.parametrize("words", [("show",), ("show", "--errors"), ("resume",)])

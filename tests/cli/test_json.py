@@ -120,6 +120,7 @@ def test_every_command_is_run_and_in_the_table_of_the_page() -> None:
     assert sorted(listed) == sorted(names)
 
 
+@pytest.mark.slow
 async def test_stdout_has_one_object_on_each_line(
     server: B2Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

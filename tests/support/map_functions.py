@@ -30,6 +30,17 @@ async def nothing(storage: BackblazeStorage, file: FileInfo) -> None:
     """Return nothing."""
 
 
+reached = asyncio.Event()
+"""Set when `three_then_wait` waits; a test replaces it."""
+
+
+async def three_then_wait(storage: BackblazeStorage, file: FileInfo) -> None:
+    """Return for the first three of `numbered`; for the others wait to be cancelled."""
+    if file.key > "recordings/CA0003":
+        reached.set()
+        await asyncio.Event().wait()
+
+
 async def size(storage: BackblazeStorage, file: FileInfo) -> dict[str, int]:
     """Return what a GET finds."""
     return {"size": len(await storage.get_file(file.key))}

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from careflow_storage import BackblazeStorage, MissingExtraError, StorageError, jobs
+from careflow_storage import (
+    BackblazeStorage,
+    InvalidInputError,
+    MissingExtraError,
+    StorageError,
+    jobs,
+)
 from careflow_storage.cli.actions.job_reports import (
     COLUMNS,
     exit_code,
@@ -27,6 +33,7 @@ from careflow_storage.cli.actions.job_reports import (
 )
 from careflow_storage.cli.ui.confirm import confirm_by_typing
 from careflow_storage.cli.ui.job_table import JobTable, Total, counts
+from careflow_storage.cli.ui.job_table import visited as job_visited
 from careflow_storage.cli.ui.output import Output
 from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.jobs import AnyJob, Engine, JobProgress, JobReport, Location
@@ -99,7 +106,13 @@ class JobRun:
 
 
 async def resume_job(
-    output: Output, job_id: str, location: Location, source: Location | None, workers: Workers
+    output: Output,
+    job_id: str,
+    location: Location,
+    source: Location | None,
+    workers: Workers,
+    *,
+    rate: float | None,
 ) -> int | None:
     """Continue a job; return the exit code."""
     async with waiting(output, "Reading the job's records"):
@@ -109,11 +122,11 @@ async def resume_job(
         location
     )
     job = report.job.model_copy(update=moved)
-    run = _Run(output, job, workers, Total(before=visited(report)))
+    run = _Run(output, job, workers, Total(before=visited(report)), new_rate=rate)
     with _importable_here(job):
         return await run(
             lambda engine, show: jobs.resume_job(
-                job_id, location, source=source, engine=engine, progress=show
+                job_id, location, source=source, rate=rate, engine=engine, progress=show
             )
         )
 
@@ -181,11 +194,20 @@ async def _confirm(output: Output, plan: JobReport) -> None:
 class _Run:
     """One run of a job: its table, its end, and how to resume it."""
 
-    def __init__(self, output: Output, job: AnyJob, workers: Workers, total: Total) -> None:
+    def __init__(
+        self,
+        output: Output,
+        job: AnyJob,
+        workers: Workers,
+        total: Total,
+        *,
+        new_rate: float | None = None,
+    ) -> None:
         self._output = output
         self._job = job
         self._workers = workers
         self._total = total
+        self._rate_words = [] if new_rate is None else ["--rate", f"{new_rate:g}"]
 
     async def __call__(self, start: _Start) -> int | None:
         output, job = self._output, self._job
@@ -199,9 +221,8 @@ class _Run:
         except asyncio.CancelledError:
             self._print_stopped(table.last)
             raise
-        except StorageError:
-            # Before the first progress the job itself was refused: there is nothing to resume.
-            if table.last is not None:
+        except StorageError as error:
+            if _can_resume(table.last, error):
                 self._print_stopped(table.last)
             raise
         print_report(output, report)
@@ -210,14 +231,24 @@ class _Run:
     def _print_stopped(self, last: JobProgress | None) -> None:
         where = records_option(self._output, self._job)
         command = self._output.command(
-            *("jobs", "resume", self._job.job_id), *where, *self._workers.words()
+            *("jobs", "resume", self._job.job_id),
+            *(*where, *self._rate_words, *self._workers.words()),
         )
         self._output.item(
             {"event": "stopped", "job_id": self._job.job_id, "resume": command, "progress": last}
         )
         if last is not None:
-            self._output.note(f"Stopped after {counts(last)}.")
+            # Only this process counts objects while their shard runs.
+            what = "The finished shards have" if self._workers.words() else "Stopped after"
+            self._output.note(f"{what} {counts(last)}.")
         self._output.note(f"To resume: {command}")
+
+
+def _can_resume(last: JobProgress | None, error: StorageError) -> bool:
+    """Whether the job was recorded: it was not if it was refused, also by its first shards."""
+    if last is None:
+        return False
+    return not isinstance(error, InvalidInputError) or job_visited(last) > 0
 
 
 @contextlib.asynccontextmanager

@@ -2,98 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from careflow_storage.cli.context import Globals, run_command
+from careflow_storage.cli.ui import job_options as options
 from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import DryRun, Json, Yes
-from careflow_storage.cli.ui.values import parse_moment, parse_positive_time
 
 if TYPE_CHECKING:
     from careflow_storage.cli.actions.jobs import Workers
     from careflow_storage.jobs import Location
 
 commands: Commands = Commands("Copy, verify, erase, lock or process any number of objects.")
-
-_JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's ID.", show_default=False)]
-_FromEnv = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help="The .env file of the source.", show_default="the environment"
-    ),
-]
-_ToEnv = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="The .env file of the target, which keeps the job's records.",
-        show_default="--env-file, else the environment",
-    ),
-]
-_InEnv = Annotated[
-    Path | None,
-    typer.Option(
-        "--to-env",
-        metavar="FILE",
-        help="The .env file of the bucket.",
-        show_default="--env-file, else the environment",
-    ),
-]
-_FromBucket = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="Another bucket as the source.", show_default=False),
-]
-_Prefix = Annotated[
-    str, typer.Option(metavar="PREFIX", help="Only keys that begin with this prefix.")
-]
-_ToPrefix = Annotated[
-    str | None,
-    typer.Option(metavar="PREFIX", help="Replaces --prefix in the copies.", show_default=False),
-]
-_Keys = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="Only these keys: one on each line, or a job's file of errors.",
-        show_default=False,
-    ),
-]
-_Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="Use N processes of this machine.", show_default="this one"
-    ),
-]
-_Dask = Annotated[
-    str | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help="Use the workers of this Dask scheduler, such as tcp://10.0.0.5:8786.",
-        show_default=False,
-    ),
-]
-_Rate = Annotated[
-    float | None,
-    typer.Option(
-        metavar="R",
-        help="At most R requests per second at each location, of all workers together.",
-        show_default="no limit",
-    ),
-]
-_IfExists = Annotated[
-    Literal["replace", "error", "return"],
-    typer.Option(
-        metavar="CHOICE",
-        help="For a different object under the key: replace it, report an error, or "
-        "return (keep it).",
-    ),
-]
 
 
 @commands.add(
@@ -105,26 +28,19 @@ _IfExists = Annotated[
 )
 def copy(
     context: typer.Context,
-    from_env: _FromEnv = None,
-    to_env: _ToEnv = None,
-    from_bucket: _FromBucket = None,
-    prefix: _Prefix = "",
-    to_prefix: _ToPrefix = None,
-    keys: _Keys = None,
-    if_exists: _IfExists = "replace",
-    keep_retention: Annotated[
-        bool, typer.Option("--keep-retention", help="Lock the copies as their sources are.")
-    ] = False,
-    keep_legal_hold: Annotated[
-        bool, typer.Option("--keep-legal-hold", help="Keep the sources' legal holds.")
-    ] = False,
-    encryption: Annotated[
-        Literal["SSE-B2"] | None,
-        typer.Option(metavar="SSE-B2", help="Encrypt the copies.", show_default="the bucket's"),
-    ] = None,
-    workers: _Workers = None,
-    dask: _Dask = None,
-    rate: _Rate = None,
+    from_env: options.FromEnv = None,
+    to_env: options.ToEnv = None,
+    from_bucket: options.FromBucket = None,
+    prefix: options.Prefix = "",
+    to_prefix: options.ToPrefix = None,
+    keys: options.Keys = None,
+    if_exists: options.IfExists = "replace",
+    keep_retention: options.KeepRetention = False,
+    keep_legal_hold: options.KeepLegalHold = False,
+    encryption: options.Encryption = None,
+    workers: options.Workers = None,
+    dask: options.Dask = None,
+    rate: options.Rate = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -161,18 +77,16 @@ def copy(
 )
 def verify(
     context: typer.Context,
-    from_env: _FromEnv = None,
-    to_env: _ToEnv = None,
-    from_bucket: _FromBucket = None,
-    prefix: _Prefix = "",
-    to_prefix: _ToPrefix = None,
-    keys: _Keys = None,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Read and compare all bytes of both sides.")
-    ] = False,
-    workers: _Workers = None,
-    dask: _Dask = None,
-    rate: _Rate = None,
+    from_env: options.FromEnv = None,
+    to_env: options.ToEnv = None,
+    from_bucket: options.FromBucket = None,
+    prefix: options.Prefix = "",
+    to_prefix: options.ToPrefix = None,
+    keys: options.Keys = None,
+    deep: options.Deep = False,
+    workers: options.Workers = None,
+    dask: options.Dask = None,
+    rate: options.Rate = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -206,25 +120,14 @@ def verify(
 )
 def purge(
     context: typer.Context,
-    to_env: _InEnv = None,
-    prefix: _Prefix = "",
-    keys: _Keys = None,
-    older_than: Annotated[
-        timedelta | None,
-        typer.Option(
-            parser=parse_positive_time,
-            metavar="TIME",
-            help="Only versions of at least this age, such as 365d, by the server's clock.",
-            show_default=False,
-        ),
-    ] = None,
-    versions: Annotated[
-        Literal["all", "noncurrent", "current"],
-        typer.Option(metavar="WHICH", help="Which versions: all, noncurrent or current."),
-    ] = "all",
-    workers: _Workers = None,
-    dask: _Dask = None,
-    rate: _Rate = None,
+    to_env: options.InEnv = None,
+    prefix: options.Prefix = "",
+    keys: options.Keys = None,
+    older_than: options.OlderThan = None,
+    versions: options.Which = "all",
+    workers: options.Workers = None,
+    dask: options.Dask = None,
+    rate: options.Rate = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -258,44 +161,17 @@ def purge(
 )
 def retain(
     context: typer.Context,
-    to_env: _InEnv = None,
-    prefix: _Prefix = "",
-    keys: _Keys = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=parse_moment,
-            metavar="DATE",
-            help="Lock until then, such as 2027-01-31.",
-            show_default=False,
-        ),
-    ] = None,
-    days: Annotated[
-        int | None,
-        typer.Option(
-            metavar="DAYS",
-            min=1,
-            help="Lock for this many days from each file's upload.",
-            show_default=False,
-        ),
-    ] = None,
-    mode: Annotated[
-        Literal["governance", "compliance"],
-        typer.Option(
-            metavar="MODE",
-            help="governance: keys with bypassGovernance can lift it; compliance: no key can.",
-        ),
-    ] = "governance",
-    legal_hold: Annotated[
-        Literal["on", "off"] | None,
-        typer.Option(metavar="on|off", help="Set or end the legal hold.", show_default=False),
-    ] = None,
-    bypass_governance: Annotated[
-        bool, typer.Option("--bypass-governance", help="Allow shortening a governance lock.")
-    ] = False,
-    workers: _Workers = None,
-    dask: _Dask = None,
-    rate: _Rate = None,
+    to_env: options.InEnv = None,
+    prefix: options.Prefix = "",
+    keys: options.Keys = None,
+    until: options.Until = None,
+    days: options.Days = None,
+    mode: options.Mode = "governance",
+    legal_hold: options.LegalHold = None,
+    bypass_governance: options.BypassGovernance = False,
+    workers: options.Workers = None,
+    dask: options.Dask = None,
+    rate: options.Rate = None,
     yes: Yes = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -333,18 +209,13 @@ def retain(
 )
 def map_(
     context: typer.Context,
-    function: Annotated[
-        str,
-        typer.Argument(
-            metavar="FUNCTION", help="An async function: package.module:name.", show_default=False
-        ),
-    ],
-    to_env: _InEnv = None,
-    prefix: _Prefix = "",
-    keys: _Keys = None,
-    workers: _Workers = None,
-    dask: _Dask = None,
-    rate: _Rate = None,
+    function: options.Function,
+    to_env: options.InEnv = None,
+    prefix: options.Prefix = "",
+    keys: options.Keys = None,
+    workers: options.Workers = None,
+    dask: options.Dask = None,
+    rate: options.Rate = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -368,7 +239,7 @@ def map_(
 
 
 @commands.add("list", examples=("careflow-storage jobs list", "careflow-storage jobs list --json"))
-def list_(context: typer.Context, to_env: _InEnv = None, as_json: Json = False) -> None:
+def list_(context: typer.Context, to_env: options.InEnv = None, as_json: Json = False) -> None:
     """List the jobs whose records the bucket keeps, the newest first."""
     from careflow_storage.cli.actions.jobs import print_jobs
 
@@ -385,14 +256,9 @@ def list_(context: typer.Context, to_env: _InEnv = None, as_json: Json = False) 
 )
 def show(
     context: typer.Context,
-    job_id: _JobId,
-    to_env: _InEnv = None,
-    errors: Annotated[
-        bool,
-        typer.Option(
-            "--errors", help="Show each error instead. With --json they are a file for --keys."
-        ),
-    ] = False,
+    job_id: options.JobId,
+    to_env: options.InEnv = None,
+    errors: options.Errors = False,
     as_json: Json = False,
 ) -> None:
     """Show what a job has done so far, its requests and its errors."""
@@ -414,18 +280,12 @@ def show(
 )
 def resume(
     context: typer.Context,
-    job_id: _JobId,
-    to_env: _InEnv = None,
-    from_env: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The .env file of the source, if it has moved.",
-            show_default="as before",
-        ),
-    ] = None,
-    workers: _Workers = None,
-    dask: _Dask = None,
+    job_id: options.JobId,
+    to_env: options.InEnv = None,
+    from_env: options.MovedSource = None,
+    rate: options.NewRate = None,
+    workers: options.Workers = None,
+    dask: options.Dask = None,
     as_json: Json = False,
 ) -> None:
     """Continue a job that was stopped or lost its machine. Nothing is done twice."""
@@ -436,7 +296,9 @@ def resume(
     chosen = _workers(workers, dask)
     run_command(
         context,
-        lambda output: resume_job(output, job_id, _location(context, to_env), source, chosen),
+        lambda output: resume_job(
+            output, job_id, _location(context, to_env), source, chosen, rate=rate
+        ),
         as_json=as_json,
     )
 

@@ -73,8 +73,11 @@ class JobRecords:
             ) from None
 
     async def erase_job(self) -> None:
-        """Delete the record of a job that has not begun."""
-        await self._storage.delete_file(f"{self.folder}job.json")
+        """Delete the records of a job that has done nothing."""
+        for name in ("report.json", "keys.json", "job.json"):
+            key = f"{self.folder}{name}"
+            if await self._storage.file_exists(key):
+                await self._storage.delete_file(key)
 
     async def load_job(self) -> tuple[AnyJob, datetime]:
         """Return the job and the time at which it was begun.

@@ -9,13 +9,19 @@ from collections.abc import Sequence
 
 from careflow_storage._log_fields import log_fields
 from careflow_storage._uninterrupted import clean_up_to_end
-from careflow_storage.errors import FileLockedError, NoSuchKeyError, StorageError
+from careflow_storage.errors import (
+    FileLockedError,
+    InvalidInputError,
+    NoSuchKeyError,
+    StorageError,
+)
 from careflow_storage.jobs._records.records import JobRecords
 from careflow_storage.jobs._records.uploads import UploadRecords
 from careflow_storage.jobs._run.queue import ShardQueue
 from careflow_storage.jobs._run.ranges import KeySpace, tasks_of_keys, tasks_of_ranges
 from careflow_storage.jobs._run.totals import Totals
 from careflow_storage.jobs._shard.storages import Role
+from careflow_storage.jobs.engines.local import LocalEngine
 from careflow_storage.jobs.engines.protocol import Engine
 from careflow_storage.jobs.errors import JobError, WorkerLostError
 from careflow_storage.jobs.models import AnyJob, CopyJob, KeyRange
@@ -91,8 +97,10 @@ class JobRun:
             await self._run_shards(dry_run=False)
             await self._abort_uploads()
         except BaseException as error:
-            error.add_note(f"The job {self._job.job_id} has stopped; resume_job continues it.")
-            await clean_up_to_end(self._save_stopped(error))
+            # A mistake in the job that shows before its first result is nothing to continue.
+            if self._totals.shards or not isinstance(error, InvalidInputError):
+                error.add_note(f"The job {self._job.job_id} has stopped; resume_job continues it.")
+                await clean_up_to_end(self._save_stopped(error))
             raise
         report = self._totals.report("stopped" if self._lost else "finished", self._lost)
         await self._records.save_report(report)
@@ -101,7 +109,13 @@ class JobRun:
     async def _run_shards(self, *, dry_run: bool) -> None:
         async with self._engine:
             tasks = await self._tasks()
-            await self._queue.run(task.model_copy(update={"dry_run": dry_run}) for task in tasks)
+            try:
+                await self._queue.run(
+                    task.model_copy(update={"dry_run": dry_run}) for task in tasks
+                )
+            except asyncio.CancelledError:
+                await self._report_progress()
+                raise
             await self._report_progress()
 
     async def _abort_uploads(self) -> None:
@@ -174,7 +188,12 @@ class JobRun:
     async def _report_progress(self) -> None:
         if self._progress is None:
             return
-        progress = self._totals.progress(self._queue.running, len(self._queue.waiting))
+        engine = self._engine
+        progress = self._totals.progress(
+            self._queue.running,
+            len(self._queue.waiting),
+            engine._outcomes() if isinstance(engine, LocalEngine) else (),
+        )
         result = self._progress(progress)
         if inspect.isawaitable(result):
             await result

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 from careflow_storage.jobs._planning.spans import merge, unfinished
+from careflow_storage.jobs._shard.outcome import Outcome
 from careflow_storage.jobs._shard.storages import Role, locations_of
 from careflow_storage.jobs.models import AnyJob, KeyRange
 from careflow_storage.jobs.results import JobProgress, JobReport, JobState, ShardResult
@@ -109,14 +110,19 @@ class Totals:
         """Return the parts of a range that no shard has finished."""
         return unfinished(whole, self._spans)
 
-    def progress(self, running: int, waiting: int) -> JobProgress:
-        """Return how far the job is."""
+    @property
+    def shards(self) -> int:
+        """The number of shards that are finished."""
+        return self._shards
+
+    def progress(self, running: int, waiting: int, outcomes: Sequence[Outcome] = ()) -> JobProgress:
+        """Return how far the job is, with what running shards have done so far."""
         return JobProgress(
             job_id=self.job.job_id,
-            objects=self._objects,
-            bytes=self._bytes,
-            skipped=self._skipped,
-            errors=self._errors().total(),
+            objects=self._objects + sum(each.objects for each in outcomes),
+            bytes=self._bytes + sum(each.bytes for each in outcomes),
+            skipped=self._skipped + sum(each.skipped for each in outcomes),
+            errors=self._errors().total() + sum(len(each.errors) for each in outcomes),
             shards_finished=self._shards,
             shards_running=running,
             shards_waiting=waiting,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from careflow_storage._transfer.tasks import task_group
@@ -49,7 +49,7 @@ class ShardContext:
     storages: Mapping[Role, BackblazeStorage]
     slots: asyncio.Semaphore
     differing_etags: set[Location]
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Outcome
 
     def add_error(self, key: str, error: StorageError) -> None:
         """Add the error of an object to the outcome.

@@ -10,7 +10,7 @@ from careflow_storage.errors import StorageError
 from careflow_storage.jobs.results import ObjectError
 
 
-@dataclass
+@dataclass(eq=False)
 class Outcome:
     """The counts, errors and notes of a shard; see `ShardResult`."""
 

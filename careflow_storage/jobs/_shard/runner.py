@@ -10,12 +10,18 @@ from contextlib import ExitStack
 
 from careflow_storage.jobs._records.records import JobRecords, new_shard_id
 from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.outcome import Outcome
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.results import ShardResult, ShardTask
 
 
-async def run_shard(task: ShardTask, storages: Storages) -> ShardResult:
+async def run_shard(
+    task: ShardTask, storages: Storages, outcome: Outcome | None = None
+) -> ShardResult:
     """Run a shard in this event loop; return when its result is recorded.
+
+    Args:
+        outcome: Filled in while the shard runs.
 
     Raises:
         StorageError: Something that concerns all objects. Nothing is recorded.
@@ -23,13 +29,15 @@ async def run_shard(task: ShardTask, storages: Storages) -> ShardResult:
     started = time.monotonic()
     opened = await storages.of_job(task.job, task.rate)
     shard_id = new_shard_id()
-    context = ShardContext(task, shard_id, opened, storages.slots, storages.differing_etags)
+    outcome = Outcome() if outcome is None else outcome
+    context = ShardContext(
+        task, shard_id, opened, storages.slots, storages.differing_etags, outcome
+    )
     with ExitStack() as scopes:
         counts = {
             role: scopes.enter_context(storage.count_requests()) for role, storage in opened.items()
         }
         span = await _work(context)
-        outcome = context.outcome
         records = JobRecords(list(opened.values())[-1], task.job.job_id)
         error_file = None
         if outcome.errors and not task.dry_run:

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from careflow_storage.errors import InvalidInputError
+from careflow_storage.jobs._shard.outcome import Outcome
 from careflow_storage.jobs._shard.runner import run_shard
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.engines._processes.pool import ProcessPool
@@ -78,15 +79,29 @@ class LocalEngine:
             raise InvalidInputError("The engine is not open.", hint="run_job opens and closes it.")
         return await self._place.run(task)
 
+    def _outcomes(self) -> list[Outcome]:
+        """Return what the shards that run in this process have done so far."""
+        return list(self._place.outcomes) if isinstance(self._place, _ThisProcess) else []
+
 
 class _ThisProcess:
-    """Runs shards in this event loop."""
+    """Runs shards in this event loop.
+
+    Attributes:
+        outcomes: Of the shards that have no result yet.
+    """
 
     def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
         self._storages = Storages()
 
     async def run(self, task: ShardTask) -> ShardResult:
-        return await run_shard(task, self._storages)
+        outcome = Outcome()
+        self.outcomes.append(outcome)
+        # An exception ends the job: what the shard has done until then still counts.
+        result = await run_shard(task, self._storages, outcome)
+        self.outcomes.remove(outcome)
+        return result
 
     async def close(self) -> None:
         await self._storages.close()
