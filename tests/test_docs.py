@@ -362,6 +362,41 @@ def test_the_migration_covers_the_whole_node_class() -> None:
         assert callable(getattr(BackblazeStorage, ours))
 
 
+# --- every page can be found ------------------------------------------------------------
+
+
+def pages() -> list[str]:
+    folder = ROOT / "docs"
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.md"))
+
+
+def test_every_page_is_in_the_navigation_of_the_site_once() -> None:
+    navigation = re.findall(
+        r"^ +- (?:\w+: )?([\w/-]+\.md)$", read(ROOT / "mkdocs.yml"), re.MULTILINE
+    )
+    assert sorted(navigation) == pages()
+
+
+def test_the_index_links_every_page() -> None:
+    linked = {
+        f"{folder}{link.partition('#')[0]}"
+        for folder, index in (("", "README.md"), ("decisions/", "decisions/README.md"))
+        for link in _LINK.findall(read(ROOT / "docs" / index))
+    }
+    assert set(pages()) - linked == {"README.md"}
+
+
+@pytest.mark.parametrize(
+    "document", [path for path in DOCUMENTS if path.parent != ROOT], ids=lambda path: path.name
+)
+def test_a_page_begins_with_a_sentence_about_it(document: Path) -> None:
+    title, paragraph, *_ = read(document).split("\n\n")
+    assert title.startswith("# ")
+    # No code, table, list or picture.
+    assert re.match(r"(?:\[?`|\*\*|\[)?\w", paragraph), paragraph
+    assert re.search(r"[.:]$", paragraph), paragraph
+
+
 # --- the links lead somewhere -----------------------------------------------------------
 
 

@@ -1,14 +1,17 @@
 """What the documentation site adds to the Markdown below docs/.
 
-One page of the API reference for each public module; and links to files outside docs/, which
-become links to the repository. A public name without a docstring is an error.
+One page of the API reference for each public module, and one for the errors. Links to files
+outside docs/ become links to the repository. A public name without a docstring is an error, and so
+is a link or a picture of the built site that leads nowhere.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 
+import built_site
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -18,6 +21,12 @@ from mkdocs.structure.pages import Page
 PACKAGE = "careflow_storage"
 # Without `__all__`; what they define is public.
 INTEGRATIONS = f"{PACKAGE}.integrations"
+# What a reader looks for first on its page; the other names follow in their order.
+FIRST = ("BackblazeStorage", "StorageError")
+# Guides come before the API in the results of a search.
+API_BOOST = 0.2
+_FILE_NAME = re.compile(r"\[([\w/-]+\.md)\](?=\(((?:\.\./)*[\w/-]+\.md)[)#])")
+_IMAGE = re.compile(r'(<img [^>]*src=")([^":]+)"')
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -29,21 +38,54 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     overview = "# API\n\nOne page for each public module.\n\n| Module | |\n|---|---|\n"
     pages: list[str | dict[str, str]] = ["api/index.md"]
     for module in modules:
-        path = f"api/{module.path}.md"
-        overview += f"| [`{module.path}`]({module.path}.md) | {_summary(module)} |\n"
-        pages.append({module.path.removeprefix(f"{PACKAGE}."): path})
-        files.append(File.generated(config, path, content=_reference(module)))
+        for title, summary, content in _pages(module, package):
+            path = f"api/{title}.md"
+            overview += f"| [`{title}`]({title}.md) | {summary} |\n"
+            pages.append({title.removeprefix(f"{PACKAGE}."): path})
+            files.append(File.generated(config, path, content=content))
     files.append(File.generated(config, "api/index.md", content=overview))
     reference = next(each["Reference"] for each in config.nav or [] if "Reference" in each)
     next(each for each in reference if "API" in each)["API"] = pages
     return files
 
 
-def _reference(module: griffe.Module) -> str:
-    """Return the page of a module: its docstring, then each name with its own."""
+def _pages(module: griffe.Module, package: griffe.Module) -> Iterator[tuple[str, str, str]]:
+    """Yield the title, the summary and the Markdown of each page of a module."""
+    names = list(_names(module))
+    errors = [name for name in names if module is package and _is_error(module, name)]
+    others = [name for name in names if name not in errors]
+    yield module.path, _summary(module), _reference(module, others)
+    if errors:
+        yield f"{PACKAGE}.errors", _summary(package["errors"]), _errors(module, errors)
+
+
+def _reference(module: griffe.Module, names: list[str]) -> str:
+    """Return the page of a module: its docstring, then those of the names."""
     head = f"::: {module.path}\n    options:\n      members: []\n      show_root_heading: false\n"
-    names = "\n".join(f"::: {module.path}.{name}\n" for name in _names(module))
-    return f"# {module.path}\n\n{head}\n{names}"
+    each = "\n".join(f"::: {module.path}.{name}\n" for name in _first(names))
+    return f"# {module.path}\n\n{head}\n{each}"
+
+
+def _errors(module: griffe.Module, names: list[str]) -> str:
+    """Return the page of the errors. All have the arguments of `StorageError`."""
+    page = (
+        f"# {module.path}.errors\n\nImport the errors from `{module.path}`. "
+        "[Errors](../errors.md) says when each is raised, and what to do.\n"
+    )
+    for name in _first(names):
+        page += f"\n::: {module.path}.{name}\n"
+        if name not in FIRST:
+            page += "    options:\n      show_signature: false\n      inherited_members: false\n"
+    return page
+
+
+def _is_error(module: griffe.Module, name: str) -> bool:
+    member = module[name]
+    return bool(member.is_alias) and member.final_target.path.startswith(f"{PACKAGE}.errors.")
+
+
+def _first(names: list[str]) -> list[str]:
+    return sorted(names, key=lambda name: name not in FIRST)
 
 
 def _summary(module: griffe.Module) -> str:
@@ -51,11 +93,41 @@ def _summary(module: griffe.Module) -> str:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links to files outside docs/ to the repository."""
+    """Change links and pictures.
+
+    Links to files outside docs/ lead to the repository, links that are called as a file get the
+    title of its page, and pictures in HTML have the URLs that MkDocs gives those in Markdown.
+    """
+    if page.file.src_uri.startswith("api/"):
+        page.meta.setdefault("search", {"boost": API_BOOST})
+    markdown = _IMAGE.sub(lambda found: f'{found[1]}{_image(found[2], page, files)}"', markdown)
+    markdown = _FILE_NAME.sub(lambda found: f"[{_title(found, page, files)}]", markdown)
     depth = page.file.src_uri.count("/")
     outside = re.compile(r"\]\((?:\.\./){" + str(depth + 1) + r"}([^)#\s]+)(#[^)\s]*)?\)")
     repository = f"{(config.repo_url or '').rstrip('/')}/blob/main"
     return outside.sub(lambda found: f"]({repository}/{found[1]}{found[2] or ''})", markdown)
+
+
+def on_post_build(*, config: MkDocsConfig) -> None:
+    """Refuse a site with a link or a picture that leads nowhere."""
+    if broken := built_site.broken_links(config.site_dir):
+        raise PluginError("The site has broken links:\n" + "\n".join(broken))
+
+
+def _title(link: re.Match[str], page: Page, files: Files) -> str:
+    """Return the heading of the page that a link has the file name of."""
+    folder = posixpath.dirname(page.file.src_uri)
+    file = files.get_file_from_path(posixpath.normpath(posixpath.join(folder, link[2])))
+    if file is None or posixpath.basename(link[1]) != posixpath.basename(link[2]):
+        return link[1]
+    return file.content_string.partition("\n")[0].removeprefix("# ")
+
+
+def _image(source: str, page: Page, files: Files) -> str:
+    """Return the URL of a picture, as MkDocs makes it for pictures in Markdown."""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), source))
+    file = files.get_file_from_path(path)
+    return source if file is None else file.url_relative_to(page.file)
 
 
 def _public_modules(package: griffe.Object | griffe.Alias) -> Iterator[griffe.Module]:
