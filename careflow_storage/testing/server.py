@@ -38,15 +38,15 @@ class B2Server:
     event loop, so tests on any loop, or on none, can use it. Everything is in memory, and is
     removed at the end. Several servers are independent of each other.
 
+    Its attributes and methods show the state after all requests that were sent before, also
+    those that a client canceled: they wait a moment until the server has handled them.
+
     Args:
         bucket: The bucket to create. `create_bucket` creates others.
         region: The region for which requests must be signed.
         min_part_size: The minimum size of all parts but the last: 5,000,000 bytes on B2. Less
             makes tests of multipart uploads fast; it is the only rule that can be changed.
         tls: Speak HTTPS, with this context.
-
-    Attributes:
-        faults: The injected faults: see `Faults`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class B2Server:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.bucket = bucket
-        self.faults: Faults = Faults()
+        self._faults = Faults()
         self._min_part_size = min_part_size
         self._tls = tls
         self._account = Account(region, tls=tls is not None)
@@ -81,11 +81,18 @@ class B2Server:
         return self._account.region
 
     @property
+    def faults(self) -> Faults:
+        """The injected faults: see `Faults`. Changes do not affect requests sent before."""
+        self._settle()
+        return self._faults
+
+    @property
     def requests(self) -> list[Attempt]:
         """Every request received, in order; secrets are redacted.
 
         It is the list itself: ``server.requests.clear()`` empties it.
         """
+        self._settle()
         return self._log
 
     @property
@@ -213,7 +220,8 @@ class B2Server:
 
     def reset(self) -> None:
         """Reset to one empty bucket and one key, without faults, logged requests, caps or skew."""
-        self.faults.clear()
+        self._faults.clear()
+        self._settle()
         self._account.capped = frozenset()
         self._account.clock_skew = timedelta(0)
         self._account.keys.keep_only(self._key)
@@ -281,9 +289,14 @@ class B2Server:
             raise EmulatorError("The emulator is not running: enter its context first.")
         return self._running
 
+    def _settle(self) -> None:
+        """Wait until all requests that were sent before are handled."""
+        if self._running is not None:
+            self._running.do(lambda: None)
+
     def _choose(self, attempt: Attempt) -> Rule | None:
         for name in attempt.headers:
             if name in _SECRETS or name.endswith(_CUSTOMER_KEY):
                 attempt.headers[name] = "REDACTED"
         attempt.target = _SECRET_PARAMS.sub(r"\1REDACTED", attempt.target)
-        return self.faults._choose(attempt)
+        return self._faults._choose(attempt)

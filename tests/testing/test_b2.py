@@ -25,6 +25,7 @@ from tests.support.b2_wire import wire_to
 pytest_plugins = ["careflow_storage.testing.plugin"]
 
 BODY = b"hello"
+PARTING = 100_000
 
 
 def open_files() -> list[str]:
@@ -278,3 +279,60 @@ async def test_a_folder_is_listed_while_one_of_its_files_is_visible(b2_server: B
         assert (await storage.list_folder("calls/")).common_prefixes == ["calls/shown/"]
         await storage.delete_file("calls/shown/2")
         assert (await storage.list_folder()).common_prefixes == ["calls-of-others/"]
+
+
+async def test_its_state_is_that_after_all_requests_that_were_sent_before(
+    b2_server: B2Server,
+) -> None:
+    async with BackblazeStorage(b2_server.settings()) as storage:
+        signed = [
+            await storage.sign_upload(f"{number}", content_type="audio/wav", size=PARTING)
+            for number in range(20)
+        ]
+    for round_ in range(5):
+        for request in signed:
+            url = urlsplit(request.url)
+            headers = {"Host": url.netloc, "Content-Length": f"{PARTING}"} | dict(request.headers)
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            head = f"PUT {url.path}?{url.query} HTTP/1.1\r\n{lines}\r\n"
+            # A client that leaves without waiting for the response.
+            with socket.create_connection((url.hostname, url.port)) as connection:
+                connection.sendall(head.encode() + bytes(PARTING))
+        if round_ % 2:
+            b2_server.faults.always(status=500)
+            b2_server.faults.clear()
+        assert len(b2_server.requests) == 20 * (round_ + 1)
+        assert len(b2_server.versions()) == 20 * (round_ + 1)
+
+
+async def test_a_function_of_its_faults_may_read_its_state(b2_server: B2Server) -> None:
+    seen: list[int] = []
+
+    def look(_: object) -> bool:
+        seen.append(len(b2_server.versions()))
+        return False
+
+    b2_server.faults.always(when=look)
+    async with BackblazeStorage(b2_server.settings()) as storage:
+        await storage.upload_file("a", BODY)
+        await storage.upload_file("b", BODY)
+    assert seen == [0, 1]
+
+
+async def test_its_state_can_be_read_while_others_keep_it_busy(b2_server: B2Server) -> None:
+    async def ask() -> None:
+        async with BackblazeStorage(b2_server.settings()) as storage:
+            while not done.is_set():
+                await asyncio.gather(*(storage.file_exists("a") for _ in range(8)))
+
+    done = threading.Event()
+    clients = [threading.Thread(target=asyncio.run, args=(ask(),)) for _ in range(2)]
+    for client in clients:
+        client.start()
+    try:
+        while len(b2_server.requests) < 100:
+            assert b2_server.versions() == []
+    finally:
+        done.set()
+        for client in clients:
+            client.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import selectors
 import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable
@@ -18,6 +19,7 @@ from careflow_storage.testing.proxy.exchange import Exchange, Listener, response
 from careflow_storage.testing.proxy.rule import Attempt, Rule
 
 T = TypeVar("T")
+_MAX_ROUNDS = 500
 
 
 class EmulatorError(StorageError):
@@ -40,6 +42,7 @@ class ServerThread:
         self._choose = choose
         self._tls = tls
         self._log = log
+        self._selector = _IdleSelector()
         self._ready: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="b2-server", daemon=True)
         self.url: str = ""
@@ -57,7 +60,13 @@ class ServerThread:
         self._thread.join()
 
     def do(self, function: Callable[[], T]) -> T:
-        """Run a function between two requests; it must not block."""
+        """Run a function after all requests that were sent before; it must not block.
+
+        Requests whose client has disconnected are handled, too. Requests that a fault delays
+        are not waited for. In the server's own thread it runs at once.
+        """
+        if threading.current_thread() is self._thread:
+            return function()
         done: Future[T] = Future()
 
         def run() -> None:
@@ -68,7 +77,7 @@ class ServerThread:
             except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
                 done.set_exception(error)
 
-        self._loop.call_soon_threadsafe(run)
+        self._loop.call_soon_threadsafe(self._selector.when_idle, run)
         return done.result()
 
     def _run(self) -> None:
@@ -78,7 +87,8 @@ class ServerThread:
 
             self.store: MotoStore = MotoStore(self._min_part_size)
             # This loop needs only the standard library, whatever loop the tests use.
-            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            new_loop = functools.partial(asyncio.SelectorEventLoop, self._selector)
+            with asyncio.Runner(loop_factory=new_loop) as runner:
                 runner.run(self._serve())
         except BaseException as error:
             if self._ready.done():
@@ -103,6 +113,36 @@ class ServerThread:
         finally:
             await listener.stop()
             self.store.clear()
+
+
+class _IdleSelector(selectors.DefaultSelector):
+    """Calls functions when its event loop has no callback to run and no socket to read.
+
+    Other clients may keep the server busy: after some hundred rounds, in which it has read
+    megabytes from each connection, it calls them between two requests.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[Callable[[], None]] = []
+        self._rounds = 0
+
+    def when_idle(self, function: Callable[[], None]) -> None:
+        """Call this function once, in the loop's thread; it must not raise."""
+        self._waiting.append(function)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready, as the loop asks for it in each of its rounds."""
+        if not self._waiting:
+            return super().select(timeout)
+        events = super().select(0)
+        self._rounds += 1
+        # The loop does not wait (0) while it has callbacks to run.
+        if (timeout != 0 and not events) or self._rounds > _MAX_ROUNDS:
+            self._rounds, waiting, self._waiting = 0, self._waiting, []
+            for function in waiting:
+                function()
+        return events
 
 
 class _EmulatedExchange(Exchange):
