@@ -197,6 +197,21 @@ def temporary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+async def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the clock of the event loop; a busy machine does not reach a deadline of a minute."""
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        pytest.skip("the clock of this event loop cannot be moved")
+    time, ahead = loop.time, [0.0]
+    monkeypatch.setattr(loop, "time", lambda: time() + ahead[0])
+
+    def jump(seconds: float) -> None:
+        ahead[0] += seconds
+
+    return jump
+
+
+@pytest.fixture
 def recordings() -> dict[str, Path]:
     """Real recordings of speech, by filename."""
     data = Path(__file__).parent / "data"

@@ -198,7 +198,7 @@ class TestOpenAndClosed:
         upload = asyncio.create_task(storage.upload_file("a", endless()))
         await begun.wait()
         await storage.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(Exception) as caught:  # noqa: PT011 - the next line checks it
                 await upload
         assert isinstance(caught.value, StorageClosedError)
@@ -332,7 +332,7 @@ class TestCancellation:
         self, settings: StorageSettings
     ) -> None:
         one = settings.model_copy(
-            update={"max_connections": 2, "pool_timeout": 5.0, "multipart_threshold": 100_000}
+            update={"max_connections": 2, "pool_timeout": 30.0, "multipart_threshold": 100_000}
         )
         async with BackblazeStorage(one) as storage:
             await storage.client()
@@ -351,6 +351,6 @@ class TestCancellation:
                 await asyncio.gather(*calls, return_exceptions=True)
                 assert tasks_of_the_library() == before
             assert await unfinished_uploads(settings) == []
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 assert not await storage.file_exists("missing")
                 assert (await storage.upload_file("a", noise(200_000))).size == 200_000

@@ -180,7 +180,9 @@ async def test_what_is_no_http_proxy_is_refused_when_the_storage_opens(
 # --- through it -------------------------------------------------------------------------
 
 
-def settings_for(endpoint: str, ca_file: Path | None, attempts: int = 4) -> StorageSettings:
+def settings_for(
+    endpoint: str, ca_file: Path | None, attempts: int = 4, connect_timeout: float = 30
+) -> StorageSettings:
     return StorageSettings(
         key_id="keyId",
         application_key="applicationKey",
@@ -191,8 +193,8 @@ def settings_for(endpoint: str, ca_file: Path | None, attempts: int = 4) -> Stor
         retry_attempts=attempts,
         retry_base_delay=0.001,
         retry_max_delay=0.01,
-        connect_timeout=0.5,
-        idle_timeout=5,
+        connect_timeout=connect_timeout,
+        idle_timeout=30,
         allow_http=True,
     )
 
@@ -440,7 +442,8 @@ async def test_a_proxy_that_is_not_there_or_silent_is_named(
     settings = settings_for(f"https://{HOST}", ca_file, 1)
     async with proxy_to(0, b"") as silent:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:{QUOTED}@127.0.0.1:{silent.port}")
-        async with BackblazeStorage(settings) as storage:
+        impatient = settings_for(f"https://{HOST}", ca_file, 1, connect_timeout=0.5)
+        async with BackblazeStorage(impatient) as storage:
             with pytest.raises(StorageTimeoutError) as late:
                 await storage.get_file("key")
     async with BackblazeStorage(settings) as storage:

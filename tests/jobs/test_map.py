@@ -100,14 +100,13 @@ async def test_what_a_function_raises_or_returns_is_in_the_report(place: Place) 
         "object": "ValueError",
         "infinite": "ValueError",
         "large": "ValueError",
-        "endless": "TimeoutError",
         "good": None,
     }
     await fill(place.storage, dict.fromkeys(kinds, b""))
 
-    report = await run_job(place.job("fails_for_some", timeout=0.1))
+    report = await run_job(place.job("fails_for_some"))
 
-    assert (report.state, report.objects, report.errors) == ("finished", 1, 8)
+    assert (report.state, report.objects, report.errors) == ("finished", 1, 7)
     (error_file,) = report.error_files
     errors = [json.loads(line) for line in (await place.storage.get_file(error_file)).splitlines()]
     assert {error["key"]: error["kind"] for error in errors} == {
@@ -117,6 +116,12 @@ async def test_what_a_function_raises_or_returns_is_in_the_report(place: Place) 
     assert "secret" not in messages["value"]
     assert "not JSON" in messages["object"]
     assert "65536 are allowed" in messages["large"]
+
+
+async def test_a_function_that_does_not_end_in_time_is_an_error_of_its_file(place: Place) -> None:
+    await fill(place.storage, {"a": b""})
+    report = await run_job(place.job("endless", timeout=0.1))
+    assert (report.state, report.error_kinds) == ("finished", {"TimeoutError": 1})
 
 
 async def test_a_resumed_job_calls_it_again_where_it_failed(place: Place) -> None:

@@ -70,7 +70,7 @@ async def running(outbox: Outbox) -> AsyncIterator[asyncio.Task[None]]:
 
 async def until(outbox: Outbox, **wanted: Any) -> OutboxStatus:
     """Wait until the status has these values."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             status = await outbox.status()
             if all(getattr(status, name) == value for name, value in wanted.items()):
@@ -661,7 +661,7 @@ async def test_an_unforeseen_error_is_kept_with_the_entry_and_tried_again(
 
 
 async def first_error(outbox: Outbox) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if error := (await outbox.status()).last_error:
                 return error

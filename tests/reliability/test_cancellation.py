@@ -143,7 +143,7 @@ async def test_a_waiter_cancelled_in_the_moment_of_a_release_is_just_cancelled()
 async def test_a_stream_cancelled_while_it_stalls_frees_its_only_slot(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
-    async with storage_behind(proxy, settings, max_connections=1, pool_timeout=1) as storage:
+    async with storage_behind(proxy, settings, max_connections=1, pool_timeout=30) as storage:
         await storage.upload_file("key", LARGE[:PART])
         rule = proxy.add(method="GET", cut="hang", at=("body", 1000), times=1)
         reading = asyncio.create_task(storage.get_file("key"))

@@ -81,7 +81,7 @@ def sockets_to(url: str) -> set[str]:
 
 async def until_closed(url: str) -> None:
     """Wait until this process has no connection to this server."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sockets_to(url):  # noqa: ASYNC110 - a closing socket sends no event
             await asyncio.sleep(0)
 

@@ -198,12 +198,13 @@ async def test_a_cancellation_from_outside_stays_one(
 
 
 async def test_the_consumer_of_a_stream_is_not_cancelled_between_two_chunks(
-    storage: BackblazeStorage, proxy: FaultProxy
+    storage: BackblazeStorage, proxy: FaultProxy, jump: Callable[[float], None]
 ) -> None:
     async def read_slowly() -> None:
-        async for _ in storage.stream_file("there", timeout=0.5):
+        async for _ in storage.stream_file("there", timeout=LATER):
             # Longer than the stream may take: this wait ends by itself, the next one fails.
-            await asyncio.sleep(0.6)
+            jump(2 * LATER)
+            await asyncio.sleep(0.001)
             waits.append(True)
 
     waits: list[bool] = []

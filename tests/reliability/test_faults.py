@@ -295,7 +295,7 @@ async def test_a_slow_network_takes_its_time(
     started = time.monotonic()
     async with send(client) as response:
         await response.read()
-    assert 0.19 < time.monotonic() - started < 2.0
+    assert time.monotonic() - started > 0.19
 
 
 async def test_a_dead_server_ends_the_clients_connection(client: aiohttp.ClientSession) -> None:

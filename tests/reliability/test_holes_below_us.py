@@ -187,10 +187,10 @@ async def test_an_untrusted_certificate_is_reported_and_not_retried(
 ) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(*certificate)
-    patient = {"retry_base_delay": 60.0, "retry_max_delay": 60.0}
+    patient = {"retry_base_delay": 600.0, "retry_max_delay": 600.0}
     async with FaultProxy(settings.endpoint or "", tls=tls) as proxy:
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             storage_behind(proxy, settings, **patient) as storage,
         ):
             with pytest.raises(ConnectionFailedError, match="TLS") as caught:

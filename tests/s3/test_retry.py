@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from careflow_storage.settings import StorageSettings
 from careflow_storage.storage import BackblazeStorage
 from careflow_storage.testing.proxy.proxy import FaultProxy
 from tests.support.behind_proxy import NOTHING_HELD, PART, held, storage_behind
+from tests.support.hooks import Recorder
 
 SMALL = b"a short recording"
 LARGE = bytes(range(256)) * (3 * PART // 256)
@@ -183,9 +185,11 @@ async def test_a_connection_that_the_server_closed_while_idle_is_replaced_withou
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
     proxy.add(cut="rst", at="idle", times=1)
-    async with storage_behind(proxy, settings, retry_base_delay=60, retry_max_delay=60) as storage:
+    async with storage_behind(
+        proxy, settings, retry_base_delay=600, retry_max_delay=600
+    ) as storage:
         await storage.upload_file("first", SMALL)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await storage.upload_file("second", SMALL)
     # At the most one request met the closed connection, none was resent behind our back.
     assert [attempt.status for attempt in proxy.log] == [200, 200]
@@ -233,14 +237,15 @@ async def test_a_refused_connection_says_what_to_check(settings: StorageSettings
 async def test_a_request_that_finds_no_slot_fails_after_the_pool_timeout(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
-    async with storage_behind(proxy, settings, max_connections=1, pool_timeout=0.2) as storage:
+    recorder = Recorder()
+    few: dict[str, Any] = {"max_connections": 1, "pool_timeout": 0.2, "hooks": [recorder]}
+    async with storage_behind(proxy, settings, **few) as storage:
         await storage.upload_file("key", LARGE[:PART])
         async with storage.stream_file("key"):
-            begun = time.monotonic()
             with pytest.raises(StorageTimeoutError, match="slots"):
                 await storage.get_file("key")
-            # Once, not once per attempt.
-            assert time.monotonic() - begun < 0.4
+            # It waits once, not once per attempt.
+            assert recorder.retries == []
         assert await storage.get_file("key") == LARGE[:PART]
 
 
@@ -273,9 +278,8 @@ async def test_cancelling_during_a_pause_stops_at_once(
         _, waiting = await asyncio.wait({upload}, timeout=0.1)
         assert waiting
         upload.cancel()
-        begun = time.monotonic()
-        with pytest.raises(asyncio.CancelledError):
-            await upload
-        assert time.monotonic() - begun < 0.5
+        async with asyncio.timeout(30):
+            with pytest.raises(asyncio.CancelledError):
+                await upload
         assert held(storage) == NOTHING_HELD
     assert proxy.count() == 1

@@ -86,9 +86,12 @@ async def fails_for_some(storage: BackblazeStorage, file: FileInfo) -> object:
             return float("nan")
         case "large":
             return "x" * 100_000
-        case "endless":
-            await asyncio.Event().wait()
     return None
+
+
+async def endless(storage: BackblazeStorage, file: FileInfo) -> None:
+    """Wait for ever."""
+    await asyncio.Event().wait()
 
 
 async def refused(storage: BackblazeStorage, file: FileInfo) -> None:

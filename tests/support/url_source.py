@@ -70,7 +70,7 @@ class Source:
 
     async def until_left(self) -> None:
         """Wait until no client is connected any more."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while self.connections:  # noqa: ASYNC110 - a closing connection sends no event
                 await asyncio.sleep(0)
 

@@ -181,9 +181,10 @@ async def test_a_flipped_bit_of_a_download_is_seen_by_the_client(
 
 @pytest.mark.parametrize("at", ["head", "resp", ("body", 1000)])
 async def test_a_stall_is_silent_until_the_client_gives_up(b2_server: B2Server, at: Any) -> None:
+    async with BackblazeStorage(b2_server.settings()) as patient:
+        await patient.upload_file("key", BODY)
     settings = b2_server.settings(idle_timeout=0.2, retry_attempts=1)
     async with BackblazeStorage(settings) as storage:
-        await storage.upload_file("key", BODY)
         rule = b2_server.faults.always("GetObject", cut="hang", at=at)
         with pytest.raises(StorageTimeoutError):
             await storage.get_file("key")

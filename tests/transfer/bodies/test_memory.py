@@ -56,7 +56,7 @@ class Trickle:
 
 
 async def until_free(storage: BackblazeStorage, size: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while free_bytes(storage) < size:  # noqa: ASYNC110 - the budget has no event for free memory
             await asyncio.sleep(0)
 

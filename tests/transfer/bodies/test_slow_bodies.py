@@ -191,21 +191,6 @@ async def test_a_body_that_trickles_is_not_stored(
     await assert_nothing_is_left(storage)
 
 
-@pytest.fixture
-async def jump(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the clock of the event loop."""
-    loop = asyncio.get_running_loop()
-    if not isinstance(loop, asyncio.BaseEventLoop):
-        pytest.skip("the clock of this event loop cannot be moved")
-    time, ahead = loop.time, [0.0]
-    monkeypatch.setattr(loop, "time", lambda: time() + ahead[0])
-
-    def jump(seconds: float) -> None:
-        ahead[0] += seconds
-
-    return jump
-
-
 @pytest.mark.parametrize(
     ("chunks", "min_rate", "stored"),
     [

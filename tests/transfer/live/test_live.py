@@ -220,12 +220,12 @@ async def test_while_parts_cannot_go_out_write_waits_and_then_goes_on(
 async def test_idle_calls_hold_no_memory_and_no_slot(
     proxy: FaultProxy, settings: StorageSettings
 ) -> None:
-    async with storage_behind(proxy, settings, max_connections=2, pool_timeout=5) as storage:
+    async with storage_behind(proxy, settings, max_connections=2, pool_timeout=30) as storage:
         writers = [storage.open_recording("CA1", f"{n}.ogg") for n in range(40)]
         for writer in writers:
             await writer.__aenter__()
             await writer.write(LONG[:70_000])
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert (await storage.upload_file("other", LONG)).size == len(LONG)
         for writer in writers:
             await writer.write(LONG[70_000 : 2 * PART])
@@ -246,7 +246,7 @@ async def test_a_storage_that_closes_before_its_recordings_ends_them(
         await record(long, LONG)
     context = storage._runtime.context
     for writer in (short, long):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(StorageClosedError):
                 await writer.__aexit__(None, None, None)
     with pytest.raises(StorageClosedError):

@@ -30,7 +30,7 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
 
 
 async def until_stored(writer: object, size: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while writer.uploaded < size:  # type: ignore[attr-defined]  # noqa: ASYNC110 - the writer has no event for it
             await asyncio.sleep(0.005)
 

@@ -134,7 +134,7 @@ class TestBodiesOfAnotherLength:
             }
         )
         (tmp_path / "a.bin").write_bytes(noise(PART))
-        async with BackblazeStorage(scarce) as storage, asyncio.timeout(20):
+        async with BackblazeStorage(scarce) as storage, asyncio.timeout(60):
             for _ in range(3):
                 with pytest.raises(SizeMismatchError):
                     await storage.upload_file("long", stream(LARGE, MIB), size=PART + 500)
@@ -220,7 +220,7 @@ class TestPathsThatCannotBeRead:
         self, storage: BackblazeStorage, tmp_path: Path
     ) -> None:
         os.mkfifo(tmp_path / "pipe")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             with pytest.raises(InvalidInputError):
                 await storage.upload_file("a.bin", tmp_path)
             # Another process holds the pipe open, so that opening it for reading would not wait.
