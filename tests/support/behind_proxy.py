@@ -46,6 +46,16 @@ async def storage_behind(
             yield storage
 
 
+async def cleared(proxy: FaultProxy) -> None:
+    """Remove the rules and the log of a proxy, once it has read what canceled requests had sent.
+
+    It runs on this loop: after these turns it has read all that is in its sockets.
+    """
+    for _ in range(50):
+        await asyncio.sleep(0)
+    proxy.clear()
+
+
 async def unfinished_uploads(storage: BackblazeStorage) -> list[str]:
     """The IDs of all multipart uploads in the bucket."""
     client = await storage.client()

@@ -26,6 +26,7 @@ from careflow_storage.testing.proxy.proxy import Attempt, FaultProxy
 from tests.support.behind_proxy import (
     NOTHING_HELD,
     PART,
+    cleared,
     held,
     storage_behind,
     unfinished_uploads,
@@ -51,7 +52,7 @@ async def interrupt(
     proxy.add(operation="UploadPart", path="partNumber=3", status=403, code="AccessDenied")
     with pytest.raises(AccessDeniedError) as caught:
         await storage.upload_file("key", body, resume=True, **options)
-    proxy.clear()
+    await cleared(proxy)
     assert caught.value.unfinished_upload_id is not None
     return caught.value.unfinished_upload_id
 
@@ -137,7 +138,7 @@ async def test_a_cancelled_upload_is_kept_and_continued(
         await upload
     (upload_id,) = await unfinished_uploads(storage)
     assert upload_id in caught.value.__notes__[0]
-    proxy.clear()
+    await cleared(proxy)
 
     result = await storage.upload_file("key", LARGE, resume=True)
 
@@ -173,7 +174,7 @@ async def test_when_all_parts_are_there_it_is_only_completed(
     proxy.add(**refused)
     with pytest.raises(AccessDeniedError):
         await storage.upload_file("key", LARGE, resume=True)
-    proxy.clear()
+    await cleared(proxy)
     result = await storage.upload_file("key", LARGE, resume=True)
     assert sent_parts(proxy) == []
     assert result.reused == len(LARGE)
@@ -184,7 +185,7 @@ async def test_a_completed_upload_whose_response_was_lost_is_not_repeated(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
     first = await storage.upload_file("key", LARGE, resume=True, metadata={"a": "b"})
-    proxy.clear()
+    await cleared(proxy)
     again = await storage.upload_file("key", LARGE, resume=True, metadata={"a": "b"})
     assert again == first.model_copy(update={"reused": len(LARGE)})
     assert [attempt.operation for attempt in proxy.log] == ["HeadObject"]
@@ -222,7 +223,7 @@ async def test_an_upload_begun_without_resume_by_a_killed_process_is_resumed(
     proxy.add(operation="AbortMultipartUpload", status=403, code="AccessDenied")
     with pytest.raises(AccessDeniedError):
         await storage.upload_file("key", LARGE)
-    proxy.clear()
+    await cleared(proxy)
     assert (await storage.upload_file("key", LARGE, resume=True)).reused >= PART
     await assert_stored_alone(storage, LARGE)
 
@@ -348,7 +349,7 @@ async def test_all_pages_of_parts_are_read(storage: BackblazeStorage, proxy: Fau
     proxy.add(operation="CompleteMultipartUpload", status=403, code="AccessDenied")
     with pytest.raises(AccessDeniedError):
         await storage.upload_file("key", LARGE, resume=True)
-    proxy.clear()
+    await cleared(proxy)
     pieces = [LARGE[start : start + PART] for start in range(0, len(LARGE), PART)]
     for number, piece in enumerate(pieces, start=1):
         page = f"part-number-marker={number - 1}"
