@@ -30,6 +30,7 @@ from careflow_storage._s3.responses.lengths import (
     check_range,
     check_suffix,
     check_whole,
+    first_part_size,
     is_range,
 )
 from careflow_storage._s3.responses.malformed import malformed
@@ -215,6 +216,21 @@ class S3Requests:
                 str(error), operation="HeadObject", bucket=self.bucket, key=key
             ) from error
         return read_object_head(key, response.headers, self.bucket)
+
+    async def first_part_size(self, key: str, version_id: str | None, etag: str) -> int | None:
+        """Return the size of the first part of an object in parts; None if the server hides it.
+
+        ``etag`` is that of the object that is meant. 1 HEAD.
+        """
+        params = {"partNumber": "1"} | ({} if version_id is None else {"versionId": version_id})
+        try:
+            return await self._transport.send(
+                Request("HeadObject", "HEAD", key, canonical_query(params), expects=206),
+                lambda response: first_part_size(response.headers, etag),
+            )
+        except StorageError:
+            # The parameter is rarely used. Whatever the reason, the size is not known.
+            return None
 
     async def object_exists(self, key: str, headers: Mapping[str, str] | None = None) -> bool:
         """Return whether an object exists; raise `AccessDeniedError` if that is unknown.

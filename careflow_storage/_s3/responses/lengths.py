@@ -16,6 +16,8 @@ LARGEST_OBJECT: Final = 10**MAX_SIZE_DIGITS - 1
 # The most parts that S3 and B2 allow in one object.
 MAX_PARTS: Final = 10_000
 
+_PARTS_COUNT: Final = "x-amz-mp-parts-count"
+
 _is_size = re.compile(rf"[0-9]{{1,{MAX_SIZE_DIGITS}}}").fullmatch
 _content_range = re.compile(r"bytes ([0-9]{1,14})-([0-9]{1,14})/([0-9]{1,14}|\*)").fullmatch
 _PART_COUNT: Final = re.compile(r"[0-9a-fA-F]+-([0-9]{1,5})")
@@ -68,6 +70,22 @@ def part_count(etag: str) -> int | None:
     found = _PART_COUNT.fullmatch(etag)
     count = int(found[1]) if found else 0
     return count if 0 < count <= MAX_PARTS else None
+
+
+def first_part_size(headers: Mapping[str, str], etag: str) -> int | None:
+    """Return the size of an object's first part, by the response to a HEAD of that part.
+
+    None if the object has another ETag, or if the server ignores part numbers.
+    """
+    if headers.get("etag", "").strip('"') != etag:
+        return None
+    try:
+        if "content-range" in headers:
+            found = parse_content_range(headers["content-range"])
+            return found.end if found.start == 0 and found.end != found.total else None
+        return parse_size(headers["content-length"]) if _PARTS_COUNT in headers else None
+    except (KeyError, ValueError):
+        return None
 
 
 def check_whole(status: int, headers: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.copy_from.plan import Span, identity_of, planned
 from careflow_storage._transfer.copy_from.source import read_range
 from careflow_storage._transfer.copy_from.unfinished import find_unfinished, stored_before
+from careflow_storage._transfer.download.verify import has_other_parts
 from careflow_storage._transfer.progress import Meter
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage._transfer.threads import Threads
@@ -128,7 +129,7 @@ class PartsCopy:
                 await upload.begin()
             self._meter.add(reused)
             whole = await self._send_missing(upload)
-            self._verify(upload, whole)
+            await self._verify(upload, whole)
             stored, checksum = await upload.complete()
         except BaseException as error:
             await self._end(upload, error)
@@ -204,7 +205,7 @@ class PartsCopy:
         finally:
             window.release()
 
-    def _verify(self, upload: MultipartUpload, whole: bytes | None) -> None:
+    async def _verify(self, upload: MultipartUpload, whole: bytes | None) -> None:
         """Compare the parts with the ETag of the source, before they become an object."""
         expected = self._head.file.etag
         found = whole.hex() if whole is not None else None
@@ -214,7 +215,9 @@ class PartsCopy:
                 found = composite_etag([part.digest.hex() for part in parts])
             else:
                 found = composite_etag([part.etag for part in parts])
-        if found is not None and found != expected:
+        if found is None or found == expected:
+            return
+        if not await has_other_parts(self._source.requests, self._head):
             raise ChecksumMismatchError(
                 "The bytes differ from those of the source: their MD5 does not match its ETag.",
                 operation="GetObject",

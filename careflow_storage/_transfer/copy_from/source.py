@@ -8,7 +8,7 @@ from contextlib import aclosing
 from careflow_storage._s3.headers.objects import ObjectHead
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.stream import FileStream
-from careflow_storage._transfer.download.verify import EtagHasher, check_digests, part_ends
+from careflow_storage._transfer.download.verify import EtagHasher, part_ends, verify_digests
 from careflow_storage.protection import CustomerKey
 
 METHOD = "copy_from"
@@ -58,7 +58,7 @@ class CopyStream:
                 async for chunk in chunks:
                     await hasher.update(chunk)
                     yield chunk
-            check_digests(head.file.etag, await hasher.digests(), key=head.file.key)
+            await verify_digests(self._context.requests, head, await hasher.digests())
         finally:
             await hasher.aclose()
 

@@ -24,8 +24,8 @@ from careflow_storage._transfer.download.target import LocalTarget
 from careflow_storage._transfer.download.verify import (
     EtagHasher,
     Verified,
-    check_digests,
     part_ends,
+    verify_digests,
 )
 from careflow_storage._transfer.progress import Meter, ProgressCallback, metered
 from careflow_storage._transfer.tasks import task_group
@@ -157,7 +157,7 @@ class _Download:
             digests = [digest for task in tasks for digest in task.result()]
         else:
             digests = await self._hash_file() if self._ends else []
-        return check_digests(self._object.etag, digests, key=self._object.key)
+        return await verify_digests(self._context.requests, self._head, digests)
 
     async def _get(
         self, start: int, end: int, window: asyncio.Semaphore, *, hashed: bool

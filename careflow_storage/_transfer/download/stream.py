@@ -13,7 +13,7 @@ from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.pinned import PinnedObject
 from careflow_storage._transfer.download.range_reader import Piece, RangeReader, Take
-from careflow_storage._transfer.download.verify import EtagHasher, check_digests, part_ends
+from careflow_storage._transfer.download.verify import EtagHasher, part_ends, verify_digests
 from careflow_storage.errors import ChecksumMismatchError, InvalidInputError, StorageClosedError
 from careflow_storage.models import FileMetadata
 from careflow_storage.protection import CustomerKey
@@ -41,7 +41,8 @@ class FileStream:
 
     **Verification.** The length is always verified; the MD5 is verified for a whole object whose
     ETag contains it. The MD5 is known only after the last chunk, so a mismatch is raised at the
-    end.
+    end. If the MD5s of an object in parts do not match, one HEAD shows whether another tool has
+    copied it in parts of other sizes, whose MD5s are unknown.
 
     **Slow callers.** The stream holds one request slot from the first chunk to the last, or until
     `aclose`. A caller that pauses loses the slot and its connection: after 0.5 seconds if another
@@ -279,7 +280,9 @@ class FileStream:
                     retryable=False,
                 )
         try:
-            check_digests(self.metadata.etag, digests, key=self._key)
+            await self._deadline.wait(
+                verify_digests(self._context.requests, self._pinned_head, digests)
+            )
         except ChecksumMismatchError as error:
             self._deadline.describe(error)
             raise

@@ -7,6 +7,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from careflow_storage._s3.headers.objects import ObjectHead
+from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.responses.lengths import part_count
 from careflow_storage._transfer.bodies.checksums import has_md5_etag, is_md5
 from careflow_storage._transfer.threads import INLINE_BYTES, Threads
@@ -107,7 +109,35 @@ class EtagHasher:
                     self._hash = hashlib.md5(usedforsecurity=False)
 
 
-def check_digests(etag: str, digests: list[bytes], *, key: str) -> Verified:
+async def verify_digests(requests: S3Requests, head: ObjectHead, digests: list[bytes]) -> Verified:
+    """Compare the MD5s of the parts with the object's ETag; return how it was verified.
+
+    Other programs copy an object with its metadata, but cut it into parts of other sizes: then the
+    upload marker describes another object, and only the length can be verified. Costs a HEAD for
+    an object in parts whose MD5s do not match.
+
+    Raises:
+        ChecksumMismatchError: They do not match.
+    """
+    try:
+        return _check_digests(head.file.etag, digests, key=head.file.key)
+    except ChecksumMismatchError:
+        if await has_other_parts(requests, head):
+            return "length"
+        raise
+
+
+async def has_other_parts(requests: S3Requests, head: ObjectHead) -> bool:
+    """Whether the parts of an object are known to be others than its upload marker says. 1 HEAD."""
+    file = head.file
+    ends = part_ends(file.size, file.etag, head.headers, head.upload_marker)
+    if len(ends) < 2:
+        return False
+    first = await requests.first_part_size(file.key, file.version_id, file.etag)
+    return first is not None and first != ends[0]
+
+
+def _check_digests(etag: str, digests: list[bytes], *, key: str) -> Verified:
     """Compare the MD5s of the parts with the ETag; return how the object was verified.
 
     Raises:
@@ -125,6 +155,11 @@ def check_digests(etag: str, digests: list[bytes], *, key: str) -> Verified:
             "The downloaded bytes differ from the uploaded ones: their MD5 does not match.",
             operation="GetObject",
             key=key,
-            hint="Download again. If the error persists, the object itself is damaged.",
+            hint="Download again. If the error persists, the object is damaged"
+            + (
+                ", or another tool has copied it in other parts: verify=False reads it."
+                if len(digests) > 1
+                else "."
+            ),
         )
     return "composite-md5" if "-" in etag else "md5"

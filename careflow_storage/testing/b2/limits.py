@@ -123,7 +123,7 @@ def metadata_fits(request: Request) -> None:
 def part_number_is_good(request: Request) -> None:
     """1 to 10,000 (docs/cloud-storage-create-large-files-with-the-native-api)."""
     number = request.query.get("partNumber")
-    if number is not None and not (number.isdigit() and 1 <= int(number) <= 10_000):
+    if number is not None and not (number.isdecimal() and 1 <= int(number) <= 10_000):
         raise invalid("Part number must be an integer between 1 and 10000, inclusive")
 
 
