@@ -15,13 +15,14 @@ from careflow_storage import (
     BackblazeStorage,
     ConnectionFailedError,
     InvalidInputError,
+    ServerResponseError,
     StorageClosedError,
     StorageError,
     StorageSettings,
 )
 from careflow_storage.admin import CorsRule, LifecycleRule, StorageAdmin
 from careflow_storage.outbox import Outbox, OutboxEntry
-from tests.support.hostile import HostileServer, raw_response
+from tests.support.hostile import Asked, HostileServer, raw_response
 
 Call = Callable[[BackblazeStorage, str], Awaitable[Any]]
 OutboxCall = Callable[[Outbox], Awaitable[Any]]
@@ -300,6 +301,30 @@ async def test_a_lost_connection_names_the_method_and_the_operation(
     assert error.method == name.partition(".")[2]
     assert error.operation in operations
     assert starts_with_both(error)
+
+
+# What a web server, a captive portal or a proxy sends for every path.
+PAGE = b"<!doctype html><html><head><title>Log in</title></head></html>"
+VALIDATORS = {"ETag": '"5f3c-abc"', "Last-Modified": "Mon, 23 Nov 2026 06:48:48 GMT"}
+
+
+@pytest.mark.parametrize("validators", [VALIDATORS, {}], ids=["as a file has them", "none"])
+async def test_a_web_page_in_the_place_of_s3_names_the_method_and_the_operation(
+    validators: dict[str, str],
+) -> None:
+    def respond(asked: Asked) -> bytes:
+        body = b"" if asked.method == "HEAD" else PAGE
+        return raw_response(body, Content_Type="text/html", **validators)
+
+    async with (
+        HostileServer(respond) as server,
+        BackblazeStorage(server.settings(retry_attempts=1)) as storage,
+    ):
+        for name, operations, call in REFUSED:
+            error = await failure(call(storage, "k"), ServerResponseError)
+            assert error.method == name.partition(".")[2]
+            assert error.operation in operations, name
+            assert starts_with_both(error)
 
 
 async def hang_up(asked: object = None) -> AsyncIterator[bytes]:

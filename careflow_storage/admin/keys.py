@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from careflow_storage._lazy import moved_package
 
-__getattr__: Callable[[str], Any] = moved_package(__name__, "careflow_storage.keys")
+if TYPE_CHECKING:
+    from careflow_storage.keys import *  # noqa: F403  # type checkers see the names here, too
+else:
+    __getattr__ = moved_package(__name__, "careflow_storage.keys")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 from typing import Any
 
 import pytest
@@ -89,6 +91,29 @@ def test_an_old_path_works_and_warns_with_the_new_one(name: str) -> None:
     new = str(seen[0].message).split()[-1].removesuffix(f".{attribute}.")
     assert got is getattr(importlib.import_module(new), attribute)
     assert seen[0].filename == __file__
+
+
+def test_type_checkers_see_the_same_names_at_the_old_path_as_the_interpreter() -> None:
+    tree = ast.parse(inspect.getsource(careflow_storage.admin))
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    typed = {alias.asname: node.module for node in imported for alias in node.names if alias.asname}
+    moved = next(
+        keyword.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "moved"
+    )
+    assert isinstance(moved, ast.Dict)
+    loaded = {
+        leaf.value: home.value
+        for home, names in zip(moved.keys, moved.values, strict=True)
+        if isinstance(home, ast.Constant)
+        for leaf in ast.walk(names)
+        if isinstance(leaf, ast.Constant)
+    }
+    assert typed == loaded
+    assert len(typed) > 30
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
@@ -46,6 +45,7 @@ from careflow_storage.errors import (
     InvalidRangeError,
     NoSuchKeyError,
     NotSupportedError,
+    ServerResponseError,
     StorageError,
 )
 
@@ -154,7 +154,7 @@ class S3Requests:
             explain_refused_read(error, headers)
             raise
         if is_web_page(head.headers):
-            await self._require_s3(key)
+            await self._require_s3("HeadObject", key)
         self._bucket_was_seen = True
         return head
 
@@ -242,7 +242,7 @@ class S3Requests:
         try:
             head = await self._head_or_reason(key, "", headers)
             if is_web_page(head.headers):
-                await self._require_s3(key)
+                await self._require_s3("HeadObject", key)
         except NoSuchKeyError:
             return False
         except CapExceededError:
@@ -315,7 +315,7 @@ class S3Requests:
         if is_web_page(stream.headers):
             # It holds a slot, and there may be only one.
             await stream.aclose()
-            await self._require_s3(key)
+            await self._require_s3("GetObject", key)
             settled = True
             stream = await self._open(request, believed, failures)
         self._bucket_was_seen = True
@@ -333,15 +333,22 @@ class S3Requests:
             explain_refused_read(error, request.headers)
             raise
 
-    async def _require_s3(self, key: str) -> None:
-        """Ask for a listing, which web servers and portals cannot make up; raise if it is none.
+    async def _require_s3(self, operation: str, key: str) -> None:
+        """Request a listing, which web servers and portals cannot make up; raise if it is none.
 
-        They give every page, even the one that stands for all that they do not know, what an
-        object has: a length, an ETag and a date.
+        Such servers give every page, even the one that stands for all that they do not know, what
+        an object has: a length, an ETag and a date. Errors name the ``operation`` that got it.
         """
-        # A server of S3 that denies the listing has shown what it is.
-        with contextlib.suppress(AccessDeniedError, NotSupportedError):
+        try:
             await self.list_objects(key, max_keys=1)
+        except (AccessDeniedError, NotSupportedError):
+            # A server of S3 that denies the listing has shown what it is.
+            return
+        except StorageError as error:
+            error.operation, error.key = operation, key
+            if isinstance(error, ServerResponseError):
+                error.message = "Malformed response: it is a web page, not a file of an S3 server."
+            raise
 
     async def delete_object(
         self, key: str, *, version_id: str | None = None, bypass_governance: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -144,19 +143,16 @@ async def test_a_copy_that_rclone_made_is_read(
             f':s3,provider=Other,endpoint="{settings.endpoint}",force_path_style=true,'
             f"chunk_size=6Mi,upload_cutoff=5Mi:{settings.bucket_name}"
         )
-        await asyncio.to_thread(
-            subprocess.run,
-            [
-                *(rclone, "copyto", "--metadata", "--disable", "copy"),
-                *("--multi-thread-streams=0", f"{remote}/original", f"{remote}/copy"),
-            ],
-            check=True,
+        process = await asyncio.create_subprocess_exec(
+            *(rclone, "copyto", "--metadata", "--disable", "copy", "--multi-thread-streams=0"),
+            *(f"{remote}/original", f"{remote}/copy"),
             env={
                 "RCLONE_CONFIG": "/dev/null",
                 "RCLONE_S3_ACCESS_KEY_ID": str(settings.key_id),
                 "RCLONE_S3_SECRET_ACCESS_KEY": settings.application_key.get_secret_value(),
             },
         )
+        assert await process.wait() == 0
         client = await storage.client()
         head = await client.head_object(Bucket=str(settings.bucket_name), Key="copy")
         assert "careflow-upload" in head["Metadata"]
