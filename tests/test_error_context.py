@@ -305,12 +305,15 @@ async def test_a_lost_connection_names_the_method_and_the_operation(
 
 # What a web server, a captive portal or a proxy sends for every path.
 PAGE = b"<!doctype html><html><head><title>Log in</title></head></html>"
-VALIDATORS = {"ETag": '"5f3c-abc"', "Last-Modified": "Mon, 23 Nov 2026 06:48:48 GMT"}
+VALIDATORS: dict[str, Any] = {
+    "ETag": '"5f3c-abc"',
+    "Last-Modified": "Mon, 23 Nov 2026 06:48:48 GMT",
+}
 
 
 @pytest.mark.parametrize("validators", [VALIDATORS, {}], ids=["as a file has them", "none"])
 async def test_a_web_page_in_the_place_of_s3_names_the_method_and_the_operation(
-    validators: dict[str, str],
+    validators: dict[str, Any],
 ) -> None:
     def respond(asked: Asked) -> bytes:
         body = b"" if asked.method == "HEAD" else PAGE

@@ -16,6 +16,23 @@ from careflow_storage._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from careflow_storage.admin.client import StorageAdmin
+
+    # Moved. Type checkers see these names at their old path, too, by the stubs beside this file.
+    from careflow_storage.admin.doctor import Diagnosis as Diagnosis
+    from careflow_storage.admin.doctor import Finding as Finding
+    from careflow_storage.admin.doctor import diagnose as diagnose
+    from careflow_storage.admin.keys import ApplicationKeys as ApplicationKeys
+    from careflow_storage.admin.keys import CreatedKey as CreatedKey
+    from careflow_storage.admin.keys import KeyInfo as KeyInfo
+    from careflow_storage.admin.keys import RotationResult as RotationResult
+    from careflow_storage.admin.migrate import Carried as Carried
+    from careflow_storage.admin.migrate import OldCodeFinding as OldCodeFinding
+    from careflow_storage.admin.migrate import OldCodeReport as OldCodeReport
+    from careflow_storage.admin.migrate import Translation as Translation
+    from careflow_storage.admin.migrate import Unresolved as Unresolved
+    from careflow_storage.admin.migrate import check_old_code as check_old_code
+    from careflow_storage.admin.migrate import translate_environment as translate_environment
+    from careflow_storage.admin.migrate import write_translation as write_translation
     from careflow_storage.admin.models import (
         BucketInfo,
         CopyResult,
@@ -29,44 +46,27 @@ if TYPE_CHECKING:
         Preflight,
         RestoreResult,
     )
+    from careflow_storage.admin.usage import AWS_S3 as AWS_S3
+    from careflow_storage.admin.usage import B2_GUIDE as B2_GUIDE
+    from careflow_storage.admin.usage import B2_TODAY as B2_TODAY
+    from careflow_storage.admin.usage import Alert as Alert
+    from careflow_storage.admin.usage import CallPrice as CallPrice
+    from careflow_storage.admin.usage import Comparison as Comparison
+    from careflow_storage.admin.usage import CostEstimate as CostEstimate
+    from careflow_storage.admin.usage import CostItem as CostItem
+    from careflow_storage.admin.usage import Prices as Prices
+    from careflow_storage.admin.usage import Stored as Stored
+    from careflow_storage.admin.usage import Thresholds as Thresholds
+    from careflow_storage.admin.usage import UsageReport as UsageReport
+    from careflow_storage.admin.usage import check_thresholds as check_thresholds
+    from careflow_storage.admin.usage import classes as classes
+    from careflow_storage.admin.usage import compare as compare
+    from careflow_storage.admin.usage import draw_growth as draw_growth
+    from careflow_storage.admin.usage import estimate as estimate
+    from careflow_storage.admin.usage import load_prices as load_prices
+    from careflow_storage.admin.usage import watch as watch
     from careflow_storage.admin.version_listing import VersionListing
-
-    # With "as": names that have moved, which type checkers see at their old path, too.
-    from careflow_storage.doctor import Diagnosis as Diagnosis
-    from careflow_storage.doctor import Finding as Finding
-    from careflow_storage.doctor import diagnose as diagnose
-    from careflow_storage.keys import ApplicationKeys as ApplicationKeys
-    from careflow_storage.keys import CreatedKey as CreatedKey
-    from careflow_storage.keys import KeyInfo as KeyInfo
-    from careflow_storage.keys import RotationResult as RotationResult
-    from careflow_storage.migrate import Carried as Carried
-    from careflow_storage.migrate import OldCodeFinding as OldCodeFinding
-    from careflow_storage.migrate import OldCodeReport as OldCodeReport
-    from careflow_storage.migrate import Translation as Translation
-    from careflow_storage.migrate import Unresolved as Unresolved
-    from careflow_storage.migrate import check_old_code as check_old_code
-    from careflow_storage.migrate import translate_environment as translate_environment
-    from careflow_storage.migrate import write_translation as write_translation
     from careflow_storage.models import FileVersion
-    from careflow_storage.usage import AWS_S3 as AWS_S3
-    from careflow_storage.usage import B2_GUIDE as B2_GUIDE
-    from careflow_storage.usage import B2_TODAY as B2_TODAY
-    from careflow_storage.usage import Alert as Alert
-    from careflow_storage.usage import CallPrice as CallPrice
-    from careflow_storage.usage import Comparison as Comparison
-    from careflow_storage.usage import CostEstimate as CostEstimate
-    from careflow_storage.usage import CostItem as CostItem
-    from careflow_storage.usage import Prices as Prices
-    from careflow_storage.usage import Stored as Stored
-    from careflow_storage.usage import Thresholds as Thresholds
-    from careflow_storage.usage import UsageReport as UsageReport
-    from careflow_storage.usage import check_thresholds as check_thresholds
-    from careflow_storage.usage import classes as classes
-    from careflow_storage.usage import compare as compare
-    from careflow_storage.usage import draw_growth as draw_growth
-    from careflow_storage.usage import estimate as estimate
-    from careflow_storage.usage import load_prices as load_prices
-    from careflow_storage.usage import watch as watch
 else:
     __getattr__, __dir__ = lazy_exports(
         __name__,

@@ -1,12 +1,7 @@
-"""Moved to `careflow_storage.keys`; importing from here warns."""
+"""Moved to `careflow_storage.keys`. Importing from here warns; the stub has the types."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from careflow_storage._lazy import moved_package
 
-if TYPE_CHECKING:
-    from careflow_storage.keys import *  # noqa: F403  # type checkers see the names here, too
-else:
-    __getattr__ = moved_package(__name__, "careflow_storage.keys")
+__getattr__ = moved_package(__name__, "careflow_storage.keys")

@@ -1,12 +1,7 @@
-"""Moved to `careflow_storage.migrate`; importing from here warns."""
+"""Moved to `careflow_storage.migrate`. Importing from here warns; the stub has the types."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from careflow_storage._lazy import moved_package
 
-if TYPE_CHECKING:
-    from careflow_storage.migrate import *  # noqa: F403  # type checkers see the names here, too
-else:
-    __getattr__ = moved_package(__name__, "careflow_storage.migrate")
+__getattr__ = moved_package(__name__, "careflow_storage.migrate")

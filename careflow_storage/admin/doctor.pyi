@@ -1,0 +1,1 @@
+from careflow_storage.doctor import *  # noqa: F403  # all of it has moved

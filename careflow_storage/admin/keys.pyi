@@ -1,0 +1,1 @@
+from careflow_storage.keys import *  # noqa: F403  # all of it has moved

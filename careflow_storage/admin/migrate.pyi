@@ -1,0 +1,1 @@
+from careflow_storage.migrate import *  # noqa: F403  # all of it has moved

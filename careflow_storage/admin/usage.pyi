@@ -1,0 +1,1 @@
+from careflow_storage.usage import *  # noqa: F403  # all of it has moved
