@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LOOPBACK: Final = "127.0.0.1"
+
 _REFRESH_SECONDS: Final = 1.0
 """Workers come and go: how often the scheduler is asked for them."""
 
@@ -219,9 +221,10 @@ class DaskEngine:
                         n_workers=self._start_workers,
                         threads_per_worker=self._shards_per_worker,
                         security=self._security or Security.temporary(),
+                        host=_LOOPBACK,
                         # No dashboard. The HTTP server of the scheduler is there all the same,
-                        # by default on all interfaces.
-                        dashboard_address="127.0.0.1:0",
+                        # by default on all interfaces. That of a worker is where the worker is.
+                        dashboard_address=f"{_LOOPBACK}:0",
                         scheduler_kwargs={"dashboard": False},
                         preload=["careflow_storage.jobs.engines._dask_preload"],
                         asynchronous=True,

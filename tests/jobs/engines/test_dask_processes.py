@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import sys
 from collections import Counter
@@ -171,3 +172,33 @@ async def test_workers_of_this_machine_need_no_cluster_and_leave_no_process(
     assert report.state == "finished"
     await check_copies(buckets, server)
     assert not multiprocessing.active_children()
+
+
+def listening_addresses() -> set[str]:
+    """The addresses, as the kernel writes them, at which this process and its children listen."""
+    sockets: dict[str, str] = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A":
+                sockets[rest[5]] = local.partition(":")[0]
+    found = set()
+    children = [child.pid for child in multiprocessing.active_children()]
+    for pid in ("self", *map(str, children)):
+        for descriptor in Path("/proc", pid, "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since
+                name = str(descriptor.readlink())
+                found.add(sockets.get(name.removeprefix("socket:[").removesuffix("]"), ""))
+    return found - {""}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_workers_of_this_machine_listen_for_this_machine_only(job: CopyJob) -> None:
+    seen: set[str] = set()
+
+    def look(progress: JobProgress) -> None:
+        assert multiprocessing.active_children()
+        seen.update(listening_addresses())
+
+    await run_job(job, engine=DaskEngine(workers=2), progress=look)
+    assert seen == {"0100007F"}  # 127.0.0.1
