@@ -44,6 +44,8 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 _LOOPBACK = ("127.0.0.1", "localhost")
+# What an output looks like is the terminal's, or that of CI.
+_OF_TERMINALS = ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS")
 _FILE_SYSTEM = "careflow_storage.integrations.fsspec.filesystem"
 _FAST_RETRIES: dict[str, Any] = {"retry_base_delay": 0.001, "retry_max_delay": 0.01}
 
@@ -99,7 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the settings, keys and .env file of the person who runs the tests."""
     for name in list(os.environ):
-        if name.startswith(("BACKBLAZE_", "AWS_")):
+        if name.startswith(("BACKBLAZE_", "AWS_", "OTEL_")) or name in _OF_TERMINALS:
             monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "no-credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))

@@ -27,6 +27,7 @@ from tests.support.behind_proxy import (
     versions,
 )
 from tests.support.cancelled import cancelled_at_step
+from tests.support.descriptors import open_files
 
 pytestmark = pytest.mark.slow
 
@@ -163,10 +164,6 @@ def test_killed_at_random_moments_and_steps_it_loses_and_doubles_nothing(tmp_pat
 # --- cancelled --------------------------------------------------------------------------
 
 
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-
-
 async def chunks() -> AsyncIterator[bytes]:
     for _ in range(5):
         await asyncio.sleep(0)
@@ -186,12 +183,12 @@ async def test_cancelled_whenever_it_waits_a_put_leaves_nothing(
     }
     async with Outbox(folder, max_bytes=10**7) as outbox:
         await outbox.put_recording("CA1", b"x", "a.webm")
-        tasks, files, number = tasks_of_the_library(), open_files(), 1
+        tasks, files, number = tasks_of_the_library(), open_files(folder.parent), 1
         while await cancelled_at_step(
             outbox.put_recording("CA1", bodies[kind](), "b.webm"), number
         ):
             assert tasks_of_the_library() <= tasks
-            assert open_files() == files
+            assert open_files(folder.parent) == files
             status = await outbox.status()
             assert (status.incoming, status.pending, status.bytes) == (0, 1, 1)
             assert len(spooled(folder)) == 1
@@ -207,10 +204,10 @@ async def test_cancelled_whenever_it_waits_opening_leaves_nothing(folder: Path) 
             pass
 
     await opened()
-    tasks, files, number = tasks_of_the_library(), open_files(), 1
+    tasks, files, number = tasks_of_the_library(), open_files(folder.parent), 1
     while await cancelled_at_step(opened(), number):
         assert tasks_of_the_library() <= tasks
-        assert open_files() == files
+        assert open_files(folder.parent) == files
         number += 1
     assert number > 2
     assert [path.name for path in (folder / "owners").iterdir()] == ["gate"]

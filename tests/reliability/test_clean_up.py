@@ -9,10 +9,9 @@ import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -37,9 +36,9 @@ from tests.support.behind_proxy import (
     versions,
 )
 from tests.support.bodies import noise, stream
+from tests.support.descriptors import open_files, sockets_to
 
 LONG = noise(2 * PART + 7)
-FDS = Path("/proc/self/fd")
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -54,29 +53,6 @@ async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator
         assert opened._runtime.context().spool.size == 0
         assert await unfinished_uploads(opened) == []
         assert tasks_of_the_library() <= before
-
-
-def descriptors() -> list[str]:
-    """The targets of the file descriptors of this process."""
-    found = []
-    for descriptor in FDS.iterdir():
-        # The descriptor that reads the folder is closed by now.
-        with suppress(FileNotFoundError):
-            found.append(str(descriptor.readlink()))
-    return found
-
-
-def open_files(folder: Path) -> list[str]:
-    """The files and folders below ``folder`` that this process has open, removed ones too."""
-    return [name for name in descriptors() if name.startswith(str(folder))]
-
-
-def sockets_to(url: str) -> set[str]:
-    """The sockets of this process that are connected to this server."""
-    port = f":{urlsplit(url).port:04X}"
-    lines = Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-    connected = {f"socket:[{line.split()[9]}]" for line in lines if line.split()[2].endswith(port)}
-    return connected & set(descriptors())
 
 
 async def until_closed(url: str) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +24,7 @@ from tests.support.behind_proxy import (
     unfinished_uploads,
 )
 from tests.support.cancelled import cancelled_at_step
+from tests.support.descriptors import open_files, sockets_to
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,29 +32,6 @@ pytestmark = [
 ]
 
 LARGE = random.Random(6).randbytes(2 * PART + 7)
-
-
-def descriptors() -> set[str]:
-    """The targets of the file descriptors of this process."""
-    found = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        # The descriptor that reads the folder is closed by now.
-        with contextlib.suppress(FileNotFoundError):
-            found.add(str(descriptor.readlink()))
-    return found
-
-
-def open_files(folder: Path) -> list[str]:
-    """The files below a folder that this process has open, removed ones too."""
-    return [name for name in descriptors() if name.startswith(str(folder))]
-
-
-def sockets_to(url: str) -> set[str]:
-    """The sockets of this process that are connected to this server."""
-    port = f":{urlsplit(url).port:04X}"
-    lines = Path("/proc/self/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-    connected = {f"socket:[{line.split()[9]}]" for line in lines if line.split()[2].endswith(port)}
-    return descriptors() & connected
 
 
 async def keep_one(storage: BackblazeStorage) -> None:
