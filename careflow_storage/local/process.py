@@ -79,7 +79,8 @@ def is_free(port: int) -> bool:
 def choose_ports(s3_port: int | None) -> dict[str, int]:
     """Return a free HTTP port and gRPC port for each service; ``s3_port`` replaces S3's."""
     ports: dict[str, int] = {}
-    for port in random.sample(_PORTS, k=500):
+    # Of the system: processes of one test run may have seeded theirs alike.
+    for port in random.SystemRandom().sample(_PORTS, k=500):
         if is_free(port) and is_free(port + _GRPC_OFFSET):
             service = _SERVICES[len(ports) // 2]
             ports[f"{service}.port"] = port

@@ -8,7 +8,6 @@ import json
 import math
 import re
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from careflow_storage import BackblazeStorage
 from careflow_storage.errors import StorageError
 from careflow_storage.integrations.opentelemetry import OpenTelemetryHooks
 from careflow_storage.testing import B2Server
+from tests.support.processes import free_port
 
 DASHBOARD = Path(__file__).parents[2] / "examples" / "grafana" / "dashboard.json"
 NAME = re.compile(r"\bhttp_client_[a-z_]+")
@@ -137,9 +137,7 @@ async def has_value(api: httpx.AsyncClient, expression: str) -> bool:
 
 @asynccontextmanager
 async def prometheus(config: Path, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     process = await asyncio.create_subprocess_exec(
         "prometheus",
         f"--config.file={config}",

@@ -25,6 +25,7 @@ from careflow_storage import BackblazeStorage
 from careflow_storage._s3.headers.metadata import PARTIAL_MARKER
 from careflow_storage.testing.server import B2Server
 from tests.support.bodies import MIB, noise
+from tests.support.processes import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -172,12 +173,6 @@ def redis() -> Iterator[str]:
         finally:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as plug:
-        plug.bind(("127.0.0.1", 0))
-        return int(plug.getsockname()[1])
 
 
 @contextmanager

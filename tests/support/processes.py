@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -153,10 +154,17 @@ def running_redis(folder: Path) -> Iterator[Redis]:
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as plug:
-        plug.bind(("127.0.0.1", 0))
-        return int(plug.getsockname()[1])
+    """A port on which nothing listens, for programs that cannot choose one.
+
+    Ports that systems give to outgoing connections begin at 32768: a connection could take one of
+    those before the program does, or while it restarts. `LocalServer` uses ports below 31000.
+    """
+    # Of the system: other processes may have seeded theirs alike.
+    for port in random.SystemRandom().sample(range(31_000, 32_768), k=100):
+        with socket.socket() as plug, suppress(OSError):
+            plug.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def wait_until(
