@@ -162,7 +162,7 @@ async def test_a_command_that_a_signal_stops_leaves_no_parts(
     with process:
         await until_an_upload_runs(seaweed_settings)
         process.send_signal(end)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=100)
     assert (process.returncode, output, errors) == (code, "", "Interrupted.\n")
     assert await versions_in(seaweed_settings, "") == []
 

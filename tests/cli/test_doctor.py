@@ -117,7 +117,7 @@ async def test_ctrl_c_erases_the_probes(server: B2Server) -> None:
         await hanging.fired.wait()
         assert len(server.versions()) == 1
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=100)
     assert process.returncode == 130, output + errors
     assert "Traceback" not in errors
     assert server.versions() == []
