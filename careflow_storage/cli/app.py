@@ -32,6 +32,7 @@ from careflow_storage.cli.commands import inspect as inspect_files
 from careflow_storage.cli.context import Globals
 from careflow_storage.cli.exit_codes import EXIT_CODES
 from careflow_storage.cli.ui.cleaning import clean_usage_errors
+from careflow_storage.cli.ui.completion import complete_buckets
 from careflow_storage.cli.ui.help import CONTEXT_SETTINGS, Commands, HelpGroup
 from careflow_storage.cli.ui.manual import help_of_all, man_page
 from careflow_storage.cli.ui.options import ACCOUNT, BUCKET, BULK, VERSIONS
@@ -78,7 +79,12 @@ def options(
     ] = None,
     bucket: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Use this bucket.", show_default="BACKBLAZE_BUCKET_NAME"),
+        typer.Option(
+            metavar="NAME",
+            help="Use this bucket.",
+            show_default="BACKBLAZE_BUCKET_NAME",
+            autocompletion=complete_buckets,
+        ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     help_all: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from careflow_storage.cli.context import run_command, settings_of
+from careflow_storage.cli.ui.completion import complete_buckets
 from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import Json
 
@@ -18,7 +19,12 @@ commands: Commands = Commands("List, create, inspect and delete buckets.")
 
 _Name = Annotated[
     str | None,
-    typer.Argument(metavar="NAME", help="The bucket.", show_default="BACKBLAZE_BUCKET_NAME"),
+    typer.Argument(
+        metavar="NAME",
+        help="The bucket.",
+        show_default="BACKBLAZE_BUCKET_NAME",
+        autocompletion=complete_buckets,
+    ),
 ]
 
 
@@ -82,7 +88,15 @@ def info(context: typer.Context, name: _Name = None, as_json: Json = False) -> N
 )
 def delete(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The bucket.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The bucket.",
+            show_default=False,
+            autocompletion=complete_buckets,
+        ),
+    ],
     confirm: Annotated[
         str | None,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.completion import complete_keys, complete_version_ids
 from careflow_storage.cli.ui.help import Commands
 from careflow_storage.cli.ui.options import (
     FILES,
@@ -179,6 +180,7 @@ def download(
             metavar="KEY",
             help="The key to download; with --prefix, the FOLDER to download to.",
             show_default=False,
+            autocompletion=complete_keys,
         ),
     ] = None,
     path: Annotated[
@@ -193,6 +195,7 @@ def download(
             metavar="PREFIX",
             help="Download all files whose keys begin with this prefix.",
             show_default=False,
+            autocompletion=complete_keys,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace existing files.")] = False,
@@ -277,7 +280,12 @@ def rm(
     context: typer.Context,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(metavar="KEY", help="The keys to remove.", show_default=False),
+        typer.Argument(
+            metavar="KEY",
+            help="The keys to remove.",
+            show_default=False,
+            autocompletion=complete_keys,
+        ),
     ] = None,
     prefix: Annotated[
         str | None,
@@ -285,6 +293,7 @@ def rm(
             metavar="PREFIX",
             help="Remove all files whose keys begin with this prefix.",
             show_default=False,
+            autocompletion=complete_keys,
         ),
     ] = None,
     all_versions: Annotated[
@@ -300,6 +309,7 @@ def rm(
             metavar="ID",
             help="Permanently erase this version.",
             show_default=False,
+            autocompletion=complete_version_ids,
         ),
     ] = None,
     yes: Yes = False,

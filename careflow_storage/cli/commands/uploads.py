@@ -8,14 +8,24 @@ from typing import Annotated
 import typer
 
 from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.completion import complete_upload_ids, complete_upload_keys
 from careflow_storage.cli.ui.help import Commands
-from careflow_storage.cli.ui.options import DryRun, Json, Key, Prefix, Yes
+from careflow_storage.cli.ui.options import DryRun, Json, Prefix, Yes
 from careflow_storage.cli.ui.values import parse_positive_time
 
 commands: Commands = Commands("List, abort or keep unfinished multipart uploads.")
 
 _ID = typer.Argument(
-    metavar="UPLOAD_ID", help="The ID that `uploads list` shows.", show_default=False
+    metavar="UPLOAD_ID",
+    help="The ID that `uploads list` shows.",
+    show_default=False,
+    autocompletion=complete_upload_ids,
+)
+_KEY = typer.Argument(
+    metavar="KEY",
+    help="The key of the upload.",
+    show_default=False,
+    autocompletion=complete_upload_keys,
 )
 
 
@@ -42,10 +52,7 @@ def list_uploads(context: typer.Context, prefix: Prefix = "", as_json: Json = Fa
 )
 def abort(
     context: typer.Context,
-    key: Annotated[
-        str | None,
-        typer.Argument(metavar="KEY", help="The key of the upload.", show_default=False),
-    ] = None,
+    key: Annotated[str | None, _KEY] = None,
     upload_id: Annotated[str | None, _ID] = None,
     older_than: Annotated[
         timedelta | None,
@@ -75,7 +82,10 @@ def abort(
 
 @commands.add(examples=("careflow-storage uploads keep recordings/CA123/call.wav 4_z27c88f1d",))
 def keep(
-    context: typer.Context, key: Key, upload_id: Annotated[str, _ID], as_json: Json = False
+    context: typer.Context,
+    key: Annotated[str, _KEY],
+    upload_id: Annotated[str, _ID],
+    as_json: Json = False,
 ) -> None:
     """Complete an interrupted upload with the parts that it has stored.
 

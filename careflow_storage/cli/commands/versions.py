@@ -7,15 +7,36 @@ from typing import Annotated
 import typer
 
 from careflow_storage.cli.context import run_with_storage
+from careflow_storage.cli.ui.completion import complete_hidden_keys, complete_keys
 from careflow_storage.cli.ui.help import Commands
-from careflow_storage.cli.ui.options import FILES, VERSIONS, Json, Key, Prefix, VersionId
+from careflow_storage.cli.ui.options import FILES, VERSIONS, Json, Prefix, VersionId
 
 commands: Commands = Commands()
 
 _Source = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="The key to copy.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="The key to copy.",
+        show_default=False,
+        autocompletion=complete_keys,
+    ),
 ]
-_Target = Annotated[str, typer.Argument(metavar="TARGET", help="The new key.", show_default=False)]
+_Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET", help="The new key.", show_default=False, autocompletion=complete_keys
+    ),
+]
+_HiddenKey = Annotated[
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="The key of a file in the bucket.",
+        show_default=False,
+        autocompletion=complete_hidden_keys,
+    ),
+]
 _NoOverwrite = Annotated[bool, typer.Option("--no-overwrite", help="Fail if TARGET exists.")]
 
 
@@ -108,7 +129,7 @@ def versions(context: typer.Context, prefix: Prefix = "", as_json: Json = False)
     ),
 )
 def restore(
-    context: typer.Context, key: Key, version_id: VersionId = None, as_json: Json = False
+    context: typer.Context, key: _HiddenKey, version_id: VersionId = None, as_json: Json = False
 ) -> None:
     """Bring back a hidden file, or make an old version the newest."""
     from careflow_storage.cli.actions import versions

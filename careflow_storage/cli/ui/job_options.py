@@ -8,9 +8,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from careflow_storage.cli.ui.completion import complete_job_ids, complete_source_keys
 from careflow_storage.cli.ui.values import parse_moment, parse_positive_time
 
-JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="The job's ID.", show_default=False)]
+JobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB_ID",
+        help="The job's ID.",
+        show_default=False,
+        autocompletion=complete_job_ids,
+    ),
+]
 FromEnv = Annotated[
     Path | None,
     typer.Option(
@@ -39,7 +48,12 @@ FromBucket = Annotated[
     typer.Option(metavar="NAME", help="Another bucket as the source.", show_default=False),
 ]
 Prefix = Annotated[
-    str, typer.Option(metavar="PREFIX", help="Only keys that begin with this prefix.")
+    str,
+    typer.Option(
+        metavar="PREFIX",
+        help="Only keys that begin with this prefix.",
+        autocompletion=complete_source_keys,
+    ),
 ]
 ToPrefix = Annotated[
     str | None,

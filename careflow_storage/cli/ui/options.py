@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from careflow_storage.cli.ui.completion import complete_keys, complete_version_ids
+
 FILES = "Files"
 """The sections of ``--help`` in which the commands are listed."""
 VERSIONS = "Versions and unfinished uploads"
@@ -21,12 +23,21 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")
 ]
 Key = Annotated[
-    str, typer.Argument(metavar="KEY", help="The key of a file in the bucket.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="KEY",
+        help="The key of a file in the bucket.",
+        show_default=False,
+        autocompletion=complete_keys,
+    ),
 ]
 Prefix = Annotated[
     str,
     typer.Argument(
-        metavar="PREFIX", help="Only keys that begin with this prefix.", show_default=False
+        metavar="PREFIX",
+        help="Only keys that begin with this prefix.",
+        show_default=False,
+        autocompletion=complete_keys,
     ),
 ]
 VersionId = Annotated[
@@ -36,6 +47,7 @@ VersionId = Annotated[
         metavar="ID",
         help="Use this version instead of the newest.",
         show_default=False,
+        autocompletion=complete_version_ids,
     ),
 ]
 CustomerKeyFile = Annotated[
