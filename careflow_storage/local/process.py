@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -28,6 +29,8 @@ _SERVICES = ("s3", "master", "volume", "filer", "admin")
 _PORTS = range(11_000, 21_000)
 _GRPC_OFFSET = 10_000
 _DIRECTORY_PREFIX = "careflow-storage-local-"
+# The line in which SeaweedFS says why it ends, before the stacks of all its goroutines.
+_FATAL = re.compile(r"^F\d{4} [\d:.]+ \S+ (.+)$", re.MULTILINE)
 
 # Asks the kernel to kill this process when its parent dies, then runs the server in its place. A
 # preexec_fn could do the same, but would run Python in a forked copy of a threaded process.
@@ -199,7 +202,15 @@ class Process:
         self._process.kill()
         self._exited.wait()
 
+    def output(self) -> str:
+        """Return what the program has written."""
+        return self._log.read_text(errors="replace")
+
     def log_tail(self, lines: int = 15) -> str:
         """Return the last lines of its output."""
-        text = self._log.read_text(errors="replace")
-        return "\n".join(text.splitlines()[-lines:])
+        return "\n".join(self.output().splitlines()[-lines:])
+
+    def reason_of_end(self) -> str:
+        """Return the error with which the program ended, or its last output if it wrote none."""
+        fatal = _FATAL.search(self.output())
+        return f"Its error: {fatal[1]}" if fatal else f"Its last output:\n{self.log_tail()}"

@@ -174,7 +174,7 @@ class LocalServer:
         Raises:
             MissingExtraError: The program is not installed: the extra ``local``.
             LocalServerError: The port or the directory is in use, or the server did not start;
-                the message ends with the server's last output.
+                the message ends with the server's error or its last output.
         """
         if self._process is not None:
             raise LocalServerError("The local server is running already.")
@@ -327,10 +327,9 @@ class LocalServer:
         last = "no response"
         while time.monotonic() < deadline:
             if process.has_exited(within=_POLL):
-                output = process.log_tail()
-                race = any(sign in output for sign in _PORT_RACE)
+                race = any(sign in process.output() for sign in _PORT_RACE)
                 raise (_PortRaceError if race else LocalServerError)(
-                    f"The local server ended while starting. Its last output:\n{output}"
+                    f"The local server ended while starting. {process.reason_of_end()}"
                 )
             try:
                 response = send()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -31,6 +35,29 @@ def test_it_never_replaces_a_file(tmp_path: Path) -> None:
     assert code == 2
     assert "exists" in output
     assert path.read_bytes() == b"mine"
+
+
+def test_a_full_disk_leaves_no_part_of_a_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    open_file = Path.open
+
+    def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        file = open_file(path, mode, *arguments, **options)
+        if mode != "xb":
+            return file
+        file.close()
+        return Full()
+
+    monkeypatch.setattr(Path, "open", opened)
+    code, output = run(str(tmp_path / "call.webm"))
+    assert code == 2
+    assert "No space left on device" in output
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["call.wav", "call", "missing/call.webm"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import signal
 import socket
 import subprocess
@@ -58,6 +60,21 @@ def test_a_port_that_is_taken_is_named() -> None:
             _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
     assert f"The port {port} is taken." in errors
+
+
+def test_without_a_browser_the_terminal_says_so() -> None:
+    ours, its = pty.openpty()
+    environment = os.environ | {"PATH": "", "DISPLAY": ":99"}
+    with subprocess.Popen(COMMAND, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        printed = b""
+        while b"No browser was found." not in printed:
+            printed += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        while b"Stopped." not in printed:
+            printed += os.read(ours, 65536)
+    os.close(ours)
+    assert process.returncode == 0
 
 
 def test_without_its_libraries_the_demo_names_the_extra() -> None:

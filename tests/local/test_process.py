@@ -86,6 +86,29 @@ def test_the_error_quotes_a_server_that_ends_at_once(
     assert list(temporary.iterdir()) == []
 
 
+def test_the_error_of_a_server_without_space_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
+) -> None:
+    # What SeaweedFS wrote on a full disk, shortened.
+    written = """
+  Filer        starting
+E1128 12:29:39.792316 leveldb2_store.go:64 filer store open dir 02: no space left on device
+F1128 12:29:39.792590 configuration.go:26 failed to initialize store: no space left on device
+goroutine 220 [running]:
+github.com/seaweedfs/seaweedfs/weed/glog.stacks(0x0)
+"""
+    full = tmp_path / "weed"
+    full.write_text(f"#!/bin/sh\ncat <<'END'\n{written}END\nexit 1\n")
+    full.chmod(0o755)
+    monkeypatch.setattr("careflow_storage.local.server.find_binary", lambda: full)
+    with pytest.raises(LocalServerError) as raised:
+        LocalServer().start()
+    assert str(raised.value) == (
+        "The local server ended while starting. Its error: "
+        "failed to initialize store: no space left on device"
+    )
+
+
 def test_the_error_quotes_a_server_that_never_responds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, temporary: Path
 ) -> None:

@@ -32,9 +32,19 @@ def _write(path: Path) -> int:
         resources.files("careflow_storage") / f"testing/data/greeting{path.suffix}"
     ).read_bytes()
     try:
-        with path.open("xb") as file:
-            return file.write(data)
+        file = path.open("xb")
     except FileExistsError as error:
         raise InvalidInputError(f"{path} exists. Nothing was written.") from error
     except OSError as error:
-        raise InvalidInputError(f"{path} cannot be created: {error.strerror}.") from error
+        raise _cannot_create(path, error) from error
+    try:
+        with file:
+            return file.write(data)
+    except OSError as error:
+        # Part of a recording would not play, and the next attempt would find that the file exists.
+        path.unlink()
+        raise _cannot_create(path, error) from error
+
+
+def _cannot_create(path: Path, error: OSError) -> InvalidInputError:
+    return InvalidInputError(f"{path} cannot be created: {error.strerror}.")

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from importlib import resources
 from pathlib import Path
@@ -61,6 +62,7 @@ async def run_web_demo(
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             links = {user: f"{page}#token={token}" for user, token in tokens.items()}
             _announce(output, links, data_dir)
+            _open(output, links[_USERS[0]])
             try:
                 await asyncio.shield(serving)
             except asyncio.CancelledError:
@@ -128,8 +130,18 @@ def _announce(output: Output, links: dict[str, str], data_dir: Path | None) -> N
         output.note(f"To sign in as another user, {user}: {link}")
     data = f"kept in {data_dir}" if data_dir else "deleted at the end (see --data-dir)"
     output.note(f"Data is {data}. Press Ctrl-C to stop.")
-    if sys.stdout.isatty() and _has_window_system():
-        webbrowser.open(first[1])
+
+
+def _open(output: Output, link: str) -> None:
+    if not (sys.stdout.isatty() and _has_window_system()):
+        return
+
+    def open_or_report() -> None:
+        if not webbrowser.open(link):
+            output.note("No browser was found. Open the address above in one.")
+
+    # Some browsers return at once, others when they are closed. Ctrl-C waits for neither.
+    threading.Thread(target=open_or_report, name="careflow-browser", daemon=True).start()
 
 
 def _has_window_system() -> bool:
