@@ -24,29 +24,64 @@ AS_A_USER = ("mypy", "--config-file", "tests/typing/mypy.ini")
 FAST = "not integration and not slow and not browser"
 # Many tests wait: for servers to stop, for processes, for what a client does not send. One worker
 # more than cores uses that time. The tests of a file stay in one worker, since they share servers.
-IN_PARALLEL = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "loadfile")
+WORKERS = str((os.cpu_count() or 1) + 1)
+IN_PARALLEL = ("-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder")
 # Images of containers set it. Without bytecode each worker of each session would compile the tests
 # again, and each process that a test starts all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# What other interpreters run: a part of every layer, in about a minute.
+# What other interpreters run, in less than a minute: event loops, threads, processes, files, types.
 SAMPLE = (
-    *("tests/http", "tests/outbox", "tests/testing", "tests/transfer/download"),
-    *("tests/transfer/upload", "tests/test_docs.py", "tests/test_errors.py"),
+    *("tests/cli/test_files.py", "tests/http/test_connection.py", "tests/http/test_leftovers.py"),
+    *("tests/jobs/test_processes.py", "tests/media/test_probe.py", "tests/outbox/test_outbox.py"),
+    *("tests/outbox/test_stopping.py", "tests/test_docs.py", "tests/test_errors.py"),
     *("tests/test_recordings.py", "tests/test_runtime.py", "tests/test_settings.py"),
+    *("tests/test_threads_loops_forks.py", "tests/testing/test_b2.py"),
+    *("tests/testing/test_b2_multipart.py", "tests/testing/test_plugin.py"),
+    *("tests/transfer/bodies/test_memory.py", "tests/transfer/download/test_abandoned_jobs.py"),
+    *("tests/transfer/download/test_download.py", "tests/transfer/download/test_stream.py"),
+    *("tests/transfer/live/test_live.py", "tests/transfer/upload/test_recordings_upload.py"),
+    *("tests/transfer/upload/test_upload.py", "tests/usage/test_usage.py"),
 )
-# What depends on aiobotocore: the calls of its client, and the transfers that use them.
-BOTO = ("tests/admin", "tests/s3", "tests/transfer/upload")
-# What depends on the others: typer, FastAPI, b2sdk, PyAV, matplotlib, aiosqlite, moto, pydantic.
+# What calls aiobotocore: its sessions and its client, and how it fails.
+BOTO = (
+    *("tests/admin/test_buckets.py", "tests/admin/test_copies.py", "tests/admin/test_cors.py"),
+    *("tests/admin/test_lifecycle_rules.py", "tests/admin/test_loading.py"),
+    *("tests/admin/test_object_lock.py", "tests/admin/test_versions.py", "tests/doctor"),
+    *("tests/s3/test_encryption.py", "tests/s3/test_not_s3.py", "tests/s3/test_presign.py"),
+    *("tests/s3/test_request_counts.py", "tests/s3/test_sessions.py"),
+    *("tests/test_hooks.py", "tests/transfer/test_incomplete_uploads.py"),
+)
+# What calls the others: the main path of each, and its errors.
 OTHERS = (
-    *("tests/browser", "tests/cli/test_files.py", "tests/cli/test_help.py", "tests/integrations"),
-    *("tests/keys", "tests/media/test_probe.py", "tests/outbox"),
-    *("tests/testing", "tests/test_errors.py", "tests/test_settings.py", "tests/usage"),
+    # typer, rich; b2sdk; matplotlib
+    *("tests/cli/test_docs.py", "tests/cli/test_files.py", "tests/keys/test_keys.py"),
+    "tests/usage/test_usage.py",
+    # FastAPI, Starlette, python-multipart, uvicorn, wsproto
+    *("tests/browser/test_tickets.py", "tests/integrations/test_fastapi_errors.py"),
+    *("tests/integrations/test_fastapi_forms.py", "tests/integrations/test_fastapi_lifespan.py"),
+    *("tests/integrations/test_fastapi_responses.py", "tests/integrations/test_portal.py"),
+    *("tests/integrations/test_fastapi_websocket.py", "tests/integrations/test_twilio_webhook.py"),
+    # The workers' frameworks; fsspec; OpenTelemetry
+    *("tests/integrations/test_celery.py", "tests/integrations/test_taskiq.py"),
+    *("tests/integrations/test_worker_hooks.py", "tests/integrations/test_opentelemetry.py"),
+    *("tests/integrations/fsspec/test_errors.py", "tests/integrations/fsspec/test_listings.py"),
+    *("tests/integrations/fsspec/test_reading.py", "tests/integrations/fsspec/test_storages.py"),
+    # PyAV, numpy; aiosqlite; aiohttp
+    *("tests/media/test_probe.py", "tests/media/test_waveform.py", "tests/outbox/test_outbox.py"),
+    "tests/transfer/remote/test_from_url.py",
+    # pydantic, pydantic-settings, python-dotenv
+    *("tests/jobs/test_models.py", "tests/test_errors.py", "tests/test_settings.py"),
+    # moto, pytest, pytest-asyncio
+    *("tests/testing/test_b2.py", "tests/testing/test_b2_multipart.py"),
+    "tests/testing/test_plugin.py",
 )
 # What reads files of the repository, which the sdist could lack.
 READERS = (
-    *("tests/test_docs.py", "tests/test_loading.py", "tests/test_recordings.py"),
-    *("tests/transfer/upload", "tests/typing"),
+    *("tests/cli/test_docs.py", "tests/integrations/test_grafana_dashboard.py"),
+    *("tests/recordings_app/test_routes.py", "tests/test_docs.py", "tests/test_loading.py"),
+    *("tests/test_logging.py", "tests/test_recordings.py", "tests/typing"),
+    "tests/transfer/upload/test_recordings_upload.py",
 )
 
 

@@ -82,7 +82,11 @@ def pytest_asyncio_loop_factories(
     return factories
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Before the worker tells pytest-xdist what it has.
+    if hasattr(session.config, "workerinput"):
+        _begin_with_the_longest(session.items)
     # Thousands of tests and modules stay: the garbage collector need not walk them each time.
     gc.collect()
     gc.freeze()
@@ -95,6 +99,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         if "chromium" in fixtures:
             item.add_marker(pytest.mark.browser)
+
+
+def _begin_with_the_longest(items: list[pytest.Item]) -> None:
+    """Order the files: a worker that begins a long one last would keep all others waiting."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+
+    def length(tests: list[pytest.Item]) -> tuple[float, int]:
+        limits = [mark for test in tests if (mark := test.get_closest_marker("timeout"))]
+        return max((mark.args[0] for mark in limits), default=0), len(tests)
+
+    by_length = sorted(files.values(), key=length, reverse=True)
+    items[:] = [item for tests in by_length for item in tests]
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,10 @@ Each has five calls in flight: an upload, a recording that is not kept, two that
 from __future__ import annotations
 
 import asyncio
-import os
-import queue
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import textwrap
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +20,7 @@ from careflow_storage import BackblazeStorage
 from careflow_storage._s3.headers.metadata import PARTIAL_MARKER
 from careflow_storage.testing.server import B2Server
 from tests.support.bodies import MIB, noise
-from tests.support.processes import free_port
+from tests.support.processes import WAIT_SECONDS, Program, free_port, running_redis
 
 pytestmark = [
     pytest.mark.slow,
@@ -36,7 +31,6 @@ pytestmark = [
 KINDS = ("upload", "abort", "short", "long", "download")
 LONG = 11_000_000
 SHORT = 1000
-WAIT_SECONDS = 120
 WRONG = ("RuntimeError", "never retrieved", "could not", "ResourceWarning", "was destroyed")
 """What no log may hold."""
 JOBS = f"""
@@ -86,57 +80,6 @@ async def opened(storage):
 """
 
 
-class Program:
-    """A process whose lines are waited for."""
-
-    def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
-        self._log = (folder / "log").open("w+b")
-        self._process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=os.environ | environment | {"PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-        )
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._seen: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line.strip())
-        self._lines.put(None)
-
-    def wait_for(self, *wanted: str) -> None:
-        """Read until each of these lines has come."""
-        missing = set(wanted) - set(self._seen)
-        while missing:
-            line = self._lines.get(timeout=WAIT_SECONDS)
-            assert line is not None, f"ended without {missing}: {self._seen} {self.log()}"
-            self._seen.append(line)
-            missing.discard(line)
-
-    def log(self) -> str:
-        self._log.seek(0)
-        return self._log.read().decode(errors="replace")
-
-    def end(self, with_signal: int | None = signal.SIGTERM) -> int:
-        """Send a signal, and return the exit code."""
-        if with_signal is not None:
-            self._process.send_signal(with_signal)
-        return self._process.wait(WAIT_SECONDS)
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._log.close()
-
-
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[B2Server]:
     with B2Server() as server:
@@ -155,24 +98,10 @@ def server(emulator: B2Server) -> Iterator[B2Server]:
 
 
 @pytest.fixture
-def redis() -> Iterator[str]:
+def redis(tmp_path: Path) -> Iterator[str]:
     """The URL of a Redis of this test's own."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
-    port = free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if "Ready to accept connections" in line:
-                    break
-            threading.Thread(target=process.stdout.read, daemon=True).start()
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.kill()
-            process.wait()
+    with running_redis(tmp_path / "redis") as server:
+        yield server.url
 
 
 @contextmanager
@@ -198,13 +127,7 @@ def assert_clean(server: B2Server, log: str, kinds: tuple[str, ...] = KINDS) -> 
     for kind, version in kept.items():
         assert version.body == noise(SHORT if kind == "short" else LONG)
         assert version.metadata[PARTIAL_MARKER] == "true", log
-    for wrong in (
-        "RuntimeError",
-        "never retrieved",
-        "could not",
-        "ResourceWarning",
-        "was destroyed",
-    ):
+    for wrong in WRONG:
         assert wrong not in log, log
 
 

@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 
 
 class Fixtures(abstract.AbstractFixtures):
-    @pytest.fixture(params=["seaweed_fs", "fs"])
+    # On the emulator the project's own tests run, too.
+    @pytest.fixture(params=["seaweed_fs", pytest.param("fs", marks=pytest.mark.exhaustive)])
     def fs(self, request: pytest.FixtureRequest) -> CareflowFileSystem:
         found: CareflowFileSystem = request.getfixturevalue(request.param)
         return found
