@@ -323,6 +323,8 @@ SAQ = """
         "queue": queue,
         "functions": [run],
         "concurrency": 10,
+        # It cancels again after one second, which a busy machine needs for a part.
+        "cancellation_hard_deadline_s": 60.0,
         "startup": startup,
         "shutdown": shutdown,
     }
