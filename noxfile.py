@@ -79,8 +79,8 @@ OTHERS = (
 # What reads files of the repository, which the sdist could lack.
 READERS = (
     *("tests/cli/test_docs.py", "tests/integrations/test_grafana_dashboard.py"),
-    *("tests/recordings_app/test_routes.py", "tests/test_docs.py", "tests/test_loading.py"),
-    *("tests/test_logging.py", "tests/test_recordings.py", "tests/typing"),
+    *("tests/test_docs.py", "tests/test_loading.py", "tests/test_logging.py"),
+    *("tests/test_recordings.py", "tests/typing"),
     "tests/transfer/upload/test_recordings_upload.py",
 )
 
