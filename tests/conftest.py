@@ -6,8 +6,10 @@ import asyncio
 import functools
 import gc
 import inspect
+import ipaddress
 import os
 import signal
+import socket
 import sys
 import tempfile
 import uuid
@@ -125,9 +127,26 @@ def isolation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no-config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # A proxy of the machine is for the registry of npm, not for the servers of the tests.
+    for name in list(os.environ):
+        if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.delenv(name)
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, ",".join(filter(None, [os.environ.get(name), *_LOOPBACK])))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def no_name_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Find this machine only, so that a test ends alike with and without a network."""
+
+    def find(host: str | bytes | None, *given: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name in (None, "", "localhost", socket.gethostname()) or _is_address(name):
+            return getaddrinfo(host, *given, **named)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    getaddrinfo = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", find)
 
 
 @pytest.fixture(autouse=True)
@@ -351,6 +370,14 @@ async def tab(chromium: Browser) -> Page:
     context = await chromium.new_context()
     context.set_default_timeout(PATIENCE_MS)
     return await context.new_page()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
 
 
 def _new_bucket_name() -> str:

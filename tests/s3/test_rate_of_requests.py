@@ -213,9 +213,10 @@ async def test_the_last_refusal_is_raised_and_pauses_the_others(
 async def test_the_clean_up_of_a_cancelled_upload_goes_first(
     storage: BackblazeStorage, proxy: FaultProxy, limit: CountingRateLimit
 ) -> None:
-    part = proxy.add(path="partNumber=1", cut="hang")
+    parts = proxy.add(path="partNumber=", cut="hang")
     upload = asyncio.create_task(storage.upload_file("key", LARGE))
-    await part.fired.wait()
+    # No other part is sent while these hang, so what waits in the end is the abort.
+    await _until(lambda: parts.hits == storage.settings.transfer_concurrency)
     stop(limit)
     queue = [asyncio.create_task(_await(storage.list_files())) for _ in range(50)]
     await _until(lambda: len(limit._waiting) >= 50)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import functools
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 # Two workers may have to wait for one another, within the time limit of a test.
 _SECONDS = 60
 _failures: dict[Path, str] = {}
+# Tests run without it; npm may need it.
+_PROXY = {name: text for name, text in os.environ.items() if name.lower().endswith("_proxy")}
 
 
 def bundle(source: Path) -> str:
@@ -47,7 +50,9 @@ def _make(npm: str, files: list[Path], folder: Path, script: Path) -> str | None
     for file in files:
         shutil.copy(file, folder)
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"]
-    run = functools.partial(subprocess.run, cwd=folder, check=True, timeout=_SECONDS)
+    run = functools.partial(
+        subprocess.run, cwd=folder, env=os.environ | _PROXY, check=True, timeout=_SECONDS
+    )
     try:
         run(command, capture_output=True, text=True)
     except subprocess.TimeoutExpired:
