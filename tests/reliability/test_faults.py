@@ -298,6 +298,18 @@ async def test_a_slow_network_takes_its_time(
     assert time.monotonic() - started > 0.19
 
 
+async def test_a_delay_ends_when_it_is_released(
+    client: aiohttp.ClientSession, proxy: FaultProxy
+) -> None:
+    rule = proxy.add(delay=600)
+    waiting = asyncio.create_task(fetch(client))
+    await rule.fired.wait()
+    assert not waiting.done()
+    rule.release.set()
+    assert await waiting == PAYLOAD
+    assert await fetch(client) == PAYLOAD
+
+
 async def test_a_dead_server_ends_the_clients_connection(client: aiohttp.ClientSession) -> None:
     async with FaultProxy("http://127.0.0.1:9") as proxy:
         with pytest.raises(aiohttp.ServerDisconnectedError):

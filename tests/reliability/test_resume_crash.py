@@ -157,12 +157,13 @@ async def test_an_upload_that_is_aborted_under_way_starts_anew(
 ) -> None:
     settings = storage.settings.model_copy(update={"endpoint": proxy.url})
     async with BackblazeStorage(settings) as behind:
-        slow = proxy.add(path="partNumber=4&", delay=0.3, times=1)
+        slow = proxy.add(path="partNumber=4&", delay=60, times=1)
         upload = asyncio.create_task(behind.upload_file("key", CONTENT, resume=True))
         await slow.fired.wait()
         assert await storage.abort_stale_uploads(timedelta(days=1)) == []
         (under_way,) = await storage.list_incomplete_uploads("key")
         await storage.abort_upload("key", under_way.upload_id)
+        slow.release.set()
         result = await upload
     assert result.reused == 0
     assert await storage.get_file("key") == CONTENT

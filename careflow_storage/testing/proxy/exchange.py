@@ -44,7 +44,7 @@ class Exchange(ABC):
     async def run(self) -> bool:
         """Send a response; return whether the client's connection can be used again."""
         rule, is_last = self.rule, self.head.get("Connection").lower() == "close"
-        await asyncio.sleep(rule.delay)
+        await rule._wait()
         rule._cut_if("head")
         keep = await (self._respond_alone() if rule._responds else self.respond())
         rule._cut_if("idle")

@@ -104,7 +104,7 @@ class Faults:
             self._chance = _Chance(rate, Random(seed), wanted, only)  # noqa: S311
 
     def clear(self) -> None:
-        """Remove all rules; hanging connections are reset."""
+        """Remove all rules; hanging connections are reset, and delayed requests go on."""
         with self._lock:
             rules, self._rules, self._chance = self._rules, [], None
         for rule in rules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -106,7 +107,7 @@ class Rule:
     ``delay``: seconds before the request is handled. ``rate``, ``upload_rate``: bytes per second.
 
     ``hits`` counts how often it was applied. ``fired`` is set when it is; setting ``release``
-    turns a "hang" into a reset.
+    turns a "hang" into a reset, and ends a delay.
     """
 
     method: str | None = None
@@ -161,6 +162,13 @@ class Rule:
         self.hits += 1
         attempt.fault = self
         self.fired.set()
+
+    async def _wait(self) -> None:
+        """Wait as long as the request is delayed."""
+        if self.delay > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.delay):
+                    await self.release.wait()
 
     def _cut_if(self, place: At) -> None:
         """Break the connection if this is the place for it."""

@@ -66,12 +66,13 @@ async def test_without_new_bytes_nothing_is_flushed(
 async def test_a_slow_flush_neither_delays_a_write_nor_replaces_the_full_part(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
-    slow = proxy.add(method="PUT", path="partNumber=1", delay=0.3, times=1)
+    slow = proxy.add(method="PUT", path="partNumber=1", delay=60, times=1)
     async with storage.open_recording("CA1", "call.ogg", flush_interval=INTERVAL) as writer:
         await writer.write(LONG[:1000])
         await slow.fired.wait()
         await writer.write(LONG[1000:])
         assert writer.uploaded == 0
+        slow.release.set()
     assert await storage.get_file(writer.key) == LONG
 
 

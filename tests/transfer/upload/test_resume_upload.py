@@ -408,7 +408,7 @@ async def test_after_a_lost_completion_a_newer_version_of_another_does_not_hide_
     async with BackblazeStorage(settings) as other:
         proxy.add(operation="CompleteMultipartUpload", cut="rst", at="resp", times=1)
         overtaken = proxy.add(
-            operation="CompleteMultipartUpload", status=404, code="NoSuchUpload", delay=0.5
+            operation="CompleteMultipartUpload", status=404, code="NoSuchUpload", delay=60
         )
         upload = asyncio.create_task(storage.upload_file("key", LARGE))
         await overtaken.fired.wait()
@@ -416,6 +416,7 @@ async def test_after_a_lost_completion_a_newer_version_of_another_does_not_hide_
             await other.upload_file("key", b"newer")
         else:
             await other.delete_file("key")
+        overtaken.release.set()
         result = await upload
     assert result.size == len(LARGE)
     assert await storage.get_file("key", version_id=result.version_id) == LARGE
