@@ -108,7 +108,7 @@ async def test_only_uploads_that_are_older_are_aborted(seaweed_storage: Backblaz
     await begin_upload(storage, "other/b.wav")
     kept = await command("uploads", "abort", "--older-than", "1d", "--yes")
     assert "0 of 2 unfinished uploads" in kept.err
-    dry = await command("uploads", "abort", "--older-than", "0s", "--prefix", "r/", "--dry-run")
+    dry = await command("uploads", "abort", "--older-than", "0.001s", "--prefix", "r/", "--dry-run")
     assert dry.lines[0] == "r/a.wav"
     assert len(await storage.list_incomplete_uploads()) == 2
 
