@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.charts import Bar, Bars, Chart, Role
 from benchmarks.model import MIB
 from careflow_storage import BackblazeStorage, StorageError, StorageSettings
 from careflow_storage._s3.signing.signer import Credentials
@@ -314,6 +315,25 @@ def show(tallies: list[Tally]) -> None:
         )
 
 
+def chart(tallies: list[Tally]) -> Chart:
+    """Return the numbers of the chart: a row for each kind of fault."""
+    panels: tuple[tuple[str, Role, Callable[[Tally], int]], ...] = (
+        ("requests", "peer", lambda tally: tally.requests),
+        ("made to fail", "base", lambda tally: tally.injected),
+        ("errors of calls", "base", lambda tally: tally.errors.total()),
+        ("lost or damaged", "base", lambda tally: tally.lost + tally.damaged),
+    )
+    trips, injected = sum(t.trips for t in tallies), sum(t.injected for t in tallies)
+    return Chart(
+        f"{injected:,} faults in {trips} round trips, one kind of fault at a time",
+        "A call whose attempts all fail raises an error, and is repeated.",
+        [
+            Bars(title, 0, [Bar(tally.kind, count(tally), role) for tally in tallies])
+            for title, role, count in panels
+        ],
+    )
+
+
 @contextlib.contextmanager
 def _servers(name: str) -> Any:
     """Return a function that makes a `Server` with a new bucket."""
@@ -345,6 +365,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--trips", type=int, default=80)
     parser.add_argument("--each", type=int, default=20, help="round trips per kind; 0: none")
+    parser.add_argument("--charts", type=Path, metavar="DIR", help="write faults.json")
     given = parser.parse_args()
     # What goes wrong here goes wrong by request.
     logging.getLogger("careflow_storage").setLevel(logging.ERROR)
@@ -369,6 +390,8 @@ def main() -> None:
     print()
     show(tallies)
     print()
+    if given.charts is not None and given.each:
+        print(f"wrote {chart(tallies[: len(KINDS)]).write(given.charts, 'faults')}\n")
     for kind, count in injected.most_common():
         print(f"{count:6} {kind}")
     raise SystemExit(not all(tally.is_clean for tally in tallies))

@@ -18,7 +18,7 @@ SCRIPTS = Path(__file__).parent
 MADE_BY = {
     "architecture.py": ("architecture.svg",),
     "charts.py": (
-        *("download-tls.svg", "jobs-scale.svg", "scaling.svg", "small-http.svg"),
+        *("download-tls.svg", "faults.svg", "jobs-scale.svg", "scaling.svg", "small-http.svg"),
         *("upload-tls.svg", "web-tls.svg"),
     ),
     "recordings_app.py": (
