@@ -195,12 +195,17 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation site, strictly; ``nox -s docs -- serve`` shows it while you write."""
-    install(session, "docs")
+    """Build the documentation site, strictly; ``nox -s docs -- serve`` shows it while you write.
+
+    The search of the built site is tried where `chromium` is installed.
+    """
+    install(session, "docs", "browser")
     folder = Path(session.create_tmp()).resolve() / "site"
     command = session.posargs or ("build", "--site-dir", str(folder))
     # The banner of the theme on the future of mkdocs.
     session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
+    if not session.posargs and shutil.which("chromium"):
+        session.run("python", "docs/scripts/site/search.py", str(folder))
 
 
 @nox.session

@@ -23,8 +23,16 @@ PACKAGE = "careflow_storage"
 INTEGRATIONS = f"{PACKAGE}.integrations"
 # What a reader looks for first on its page; the other names follow in their order.
 FIRST = ("BackblazeStorage", "StorageError")
-# Guides come before the API in the results of a search.
-API_BOOST = 0.2
+# In the results of a search, pages for users come before these, by the beginning of their path.
+SEARCH_BOOSTS = {
+    "api/": 0.04,
+    "decisions/": 0.1,
+    "releasing": 0.1,
+    "benchmarks": 0.3,
+    "migration-": 0.3,
+}
+# Of a class that only methods make.
+UNMADE = "    options:\n      show_signature: false\n      merge_init_into_class: false\n"
 _FILE_NAME = re.compile(r"\[([\w/-]+\.md)\](?=\(((?:\.\./)*[\w/-]+\.md)[)#])")
 _IMAGE = re.compile(r'(<img [^>]*src=")([^":]+)"')
 
@@ -62,7 +70,10 @@ def _pages(module: griffe.Module, package: griffe.Module) -> Iterator[tuple[str,
 def _reference(module: griffe.Module, names: list[str]) -> str:
     """Return the page of a module: its docstring, then those of the names."""
     head = f"::: {module.path}\n    options:\n      members: []\n      show_root_heading: false\n"
-    each = "\n".join(f"::: {module.path}.{name}\n" for name in _first(names))
+    each = "\n".join(
+        f"::: {module.path}.{name}\n{UNMADE if _is_unmade(module[name]) else ''}"
+        for name in _first(names)
+    )
     return f"# {module.path}\n\n{head}\n{each}"
 
 
@@ -84,6 +95,16 @@ def _is_error(module: griffe.Module, name: str) -> bool:
     return bool(member.is_alias) and member.final_target.path.startswith(f"{PACKAGE}.errors.")
 
 
+def _is_unmade(member: griffe.Object | griffe.Alias) -> bool:
+    """Whether users get objects of a class, and make none: its first argument is internal."""
+    target = member.final_target if isinstance(member, griffe.Alias) else member
+    method = target.members.get("__init__") if target.is_class else None
+    if not isinstance(method, griffe.Function) or len(method.parameters) < 2:
+        return False
+    annotation = method.parameters[1].annotation
+    return isinstance(annotation, griffe.Expr) and f"{PACKAGE}._" in annotation.canonical_path
+
+
 def _first(names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: name not in FIRST)
 
@@ -98,8 +119,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     Links to files outside docs/ lead to the repository, links that are called as a file get the
     title of its page, and pictures in HTML have the URLs that MkDocs gives those in Markdown.
     """
-    if page.file.src_uri.startswith("api/"):
-        page.meta.setdefault("search", {"boost": API_BOOST})
+    for path, boost in SEARCH_BOOSTS.items():
+        if page.file.src_uri.startswith(path):
+            page.meta.setdefault("search", {"boost": boost})
     markdown = _IMAGE.sub(lambda found: f'{found[1]}{_image(found[2], page, files)}"', markdown)
     markdown = _FILE_NAME.sub(lambda found: f"[{_title(found, page, files)}]", markdown)
     depth = page.file.src_uri.count("/")
