@@ -352,7 +352,9 @@ class MissingExtraError(StorageError, ImportError):
     """The call needs an extra of this package that is not installed; ``extra`` names it."""
 
     def __init__(self, extra: str, **fields: Any) -> None:
-        fields.setdefault("hint", f'pip install "careflow-storage[{extra}]"')
+        from careflow_storage._extras import install_line
+
+        fields.setdefault("hint", install_line(extra))
         super().__init__(f"The extra {extra!r} is not installed.", **fields)
         self.extra = extra
 

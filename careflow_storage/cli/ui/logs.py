@@ -23,7 +23,7 @@ class _WarningHandler(logging.Handler):
         text = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
             text += f" ({type(record.exc_info[1]).__name__}: {record.exc_info[1]})"
-        self._output.warn(text)
+        self._output.warn(self._output.advice(text))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from careflow_storage.cli.ui.advice import command_advice
 from careflow_storage.cli.ui.cleaning import clean as clean
 from careflow_storage.cli.ui.cleaning import clean_json, clean_lines
 from careflow_storage.cli.ui.progress import Transfers, human_size, make_bars
@@ -50,8 +51,8 @@ class Output:
         return " ".join(["careflow-storage", *map(quote, (*self.options, *words))])
 
     def advice(self, text: str) -> str:
-        """Add the global options to the commands in a text, so that they use the same bucket."""
-        return text.replace("`careflow-storage ", f"`{self.command()} ")
+        """Let a text of the library name commands, with the options that name the same bucket."""
+        return command_advice(text).replace("`careflow-storage ", f"`{self.command()} ")
 
     # --- results ------------------------------------------------------------------------
 
@@ -166,15 +167,17 @@ class Output:
     def failed(self, error: Exception) -> None:
         """Print an error and its hint; with --json, as an object."""
         known = described(error)
-        if "hint" in known:
-            known["hint"] = self.advice(known["hint"])
+        for name in ("message", "hint"):
+            if name in known:
+                known[name] = self.advice(known[name])
         if self.as_json:
             print(json_text({"error": known}), file=sys.stderr, flush=True)
             return
         hint = known.pop("hint", None)
         message = f"{known.pop('type')}: {known.pop('message')}"
         self._labelled("Failed", "bold red", clean_lines(message))
-        where = [f"{name} {known[name]}" for name in known if name != "retryable"]
+        # The method is one of Python.
+        where = [f"{name} {known[name]}" for name in known if name not in ("method", "retryable")]
         if where:
             self._labelled("", "", Text(clean(", ".join(where)), style="dim"))
         if hint:
