@@ -4,8 +4,9 @@
     python -m tools.newcomer tutorial
 
 Each document gets a copy of the tracked files, a fresh virtual environment and an empty home. What
-a block of the document says is what runs; a line that fails ends the program with an error. Where
-the kernel allows it, everything but ``pip`` runs without a network but loopback.
+a block of the document says is what runs; a line that fails, or hangs, ends the program with an
+error. Where the kernel allows it, what needs neither the package index nor the embedded server runs
+without a network but loopback.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# The most seconds that one document may take, on a busy machine without a cache of packages.
+_LIMIT = 900
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # Of the environment, only what finds programs and the package index.
 _KEPT = re.compile(r"PATH|LANG|LC_.*|TMPDIR|(PIP|UV|SSL|REQUESTS|HTTPS?|NO|http|https|no)_.*")
@@ -112,11 +116,11 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 def follow_readme(person: Newcomer) -> None:
-    """The two commands, then the quick start against the embedded server."""
-    demo, tests, *_ = blocks("README.md", "bash")
+    """The two commands, then the quick start and the commands against the embedded server."""
+    demo, tests, _variables, manage = blocks("README.md", "bash")
     person.shell(demo.strip(), person.clone)
     # CI runs the tests in another session, which takes minutes.
-    person.shell(tests.strip().replace("nox -s tests", "nox --list"), person.clone)
+    person.shell(tests.strip().replace("nox -s tests", "nox -s tests --list"), person.clone)
     work = person.home / "quick-start"
     work.mkdir()
     person.shell("careflow-storage sample", work)
@@ -124,12 +128,19 @@ def follow_readme(person: Newcomer) -> None:
     (work / "quickstart.py").write_text(program, encoding="utf-8")
     with person.server("careflow-storage serve-local", work):
         run_beside_server(person, ["python", "quickstart.py"], work)
+        install, *commands = [line for line in manage.splitlines() if line]
+        assert install.startswith("pip install "), install
+        for command in commands:
+            # Only Backblaze has application keys.
+            if not command.startswith("careflow-storage keys "):
+                run_beside_server(person, shlex.split(command, comments=True), work)
 
 
 def run_beside_server(person: Newcomer, arguments: list[str], folder: Path) -> None:
     """Run a program in the network of the server."""
     print(f"$ {' '.join(arguments)}", flush=True)
-    subprocess.run(arguments, cwd=folder, env=person.environment, check=True)
+    # To the question of a command the newcomer says yes.
+    subprocess.run(arguments, cwd=folder, env=person.environment, input=b"y\n", check=True)
 
 
 def follow_tutorial(person: Newcomer) -> None:
@@ -143,6 +154,7 @@ def follow_tutorial(person: Newcomer) -> None:
     with person.server(serve.strip(), work):
         python = blocks("docs/tutorial.md", "python")
         heard = next(n for n, block in enumerate(python) if "get_signed_url" in block)
+        end_of_part = "# the newcomer listens"
         prompt = subprocess.Popen(
             ["python", "-u", "-m", "asyncio"],
             cwd=work,
@@ -154,10 +166,16 @@ def follow_tutorial(person: Newcomer) -> None:
         )
         assert prompt.stdin is not None
         assert prompt.stdout is not None
-        paste(prompt, python[: heard + 1])
-        presigned = re.compile(r"http://\S+X-Amz-Signature=\w+")
-        url = next(found[0] for line in prompt.stdout if (found := presigned.search(line)))
-        with urllib.request.urlopen(url, timeout=60) as response:
+        paste(prompt, [*python[: heard + 1], f"print({end_of_part!r})"])
+        printed = ""
+        for line in prompt.stdout:
+            printed += line
+            if end_of_part in line:
+                break
+        assert "Error" not in printed, printed
+        urls = re.findall(r"http://\S+X-Amz-Signature=\w+", printed)
+        assert len(urls) == 1, printed
+        with urllib.request.urlopen(urls[0], timeout=60) as response:
             assert response.read() == (work / "recording.webm").read_bytes()
             assert response.headers["content-type"] == "audio/webm"
         paste(prompt, python[heard + 1 :])
@@ -180,14 +198,20 @@ FOLLOW: dict[str, Callable[[Newcomer], None]] = {
 }
 
 
+def _too_long(number: int, frame: object) -> None:
+    raise TimeoutError(f"A line hangs: the document took more than {_LIMIT} s.")
+
+
 def main() -> None:
     """Follow both documents, or those that the arguments name."""
+    signal.signal(signal.SIGALRM, _too_long)
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         wheels = base / "wheels"
         for name, follow in FOLLOW.items():
             if sys.argv[1:] and name not in sys.argv[1:]:
                 continue
+            signal.alarm(_LIMIT)
             print(f"=== {name}{'' if offline() else ' (with the network of this machine)'}")
             folder = base / name
             folder.mkdir()
