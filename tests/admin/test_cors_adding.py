@@ -252,7 +252,7 @@ async def test_added_by_the_command_nothing_of_others_changes(settings: StorageS
     given = ("cors", "allow", OTHER, "--method", "GET", "--method", "DELETE", "--max-age", "5m")
     assert (await command(*given)).code == 0
     ran = await command("cors", "allow", NEW, "--add", "--json")
-    others, own = ran.json
+    others, own = ran.items
     assert others["allowed_origins"] == [OTHER]
     assert others["allowed_methods"] == ["GET", "DELETE"]
     assert others["max_age_seconds"] == 300
@@ -271,7 +271,7 @@ async def test_a_preset_of_the_command_only_adds(settings: StorageSettings) -> N
     assert ran.code == 0, ran.err
     assert "may GET, HEAD, PUT." in ran.err
     ran = await command("cors", "allow", NEW, "--preset", "multipart", "--json")
-    others, own = ran.json
+    others, own = ran.items
     assert (others["allowed_origins"], others["allowed_methods"]) == ([OTHER], ["GET"])
     assert own["allowed_origins"] == [NEW]
     assert own["allowed_methods"] == ["GET", "HEAD", "PUT", "POST", "DELETE"]
