@@ -19,7 +19,7 @@ from careflow_storage import BackblazeStorage
 from careflow_storage.testing import B2Server
 from tests.support.jobs import fill, location_of, numbered
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 COPIES = "careflow-copies"
 BODIES = numbered(40)

@@ -11,6 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGKILL"),
 ]

@@ -13,8 +13,10 @@ from typing import Self, cast
 
 from distributed import Client
 
-_SCHEDULER = ("distributed.cli.dask_scheduler", "--port", "0", "--host", "127.0.0.1")
-_WORKER = ("distributed.cli.dask_worker", "--nthreads", "2", "--no-nanny", "--host", "127.0.0.1")
+# A dashboard takes a second of CPU to load, in each of them.
+_LOCAL = ("--host", "127.0.0.1", "--no-dashboard")
+_SCHEDULER = ("distributed.cli.dask_scheduler", "--port", "0", *_LOCAL)
+_WORKER = ("distributed.cli.dask_worker", "--nthreads", "2", "--no-nanny", *_LOCAL)
 
 
 class DaskProcesses:

@@ -19,7 +19,7 @@ BLOCKS = re.findall(
 )
 ENV_FILE = "/etc/careflow/b2.env"
 
-pytestmark = [pytest.mark.slow, pytest.mark.integration]
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.timeout(300)]
 
 
 def blocks_with(*words: str) -> list[str]:
