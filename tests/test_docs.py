@@ -372,7 +372,7 @@ def pages() -> list[str]:
 
 def test_every_page_is_in_the_navigation_of_the_site_once() -> None:
     navigation = re.findall(
-        r"^ +- (?:\w+: )?([\w/-]+\.md)$", read(ROOT / "mkdocs.yml"), re.MULTILINE
+        r"^ +- (?:[\w. ]+: )?([\w/-]+\.md)$", read(ROOT / "mkdocs.yml"), re.MULTILINE
     )
     assert sorted(navigation) == pages()
 
