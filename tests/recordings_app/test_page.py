@@ -303,6 +303,65 @@ async def test_an_upload_pauses_and_resumes_with_what_is_missing(
     assert await only_recording(emulated) == noise(LONG)
 
 
+async def reloaded_during_an_upload(page: Page, tmp_path: Path) -> Path:
+    """Reload the page when the bucket holds the first part of a file."""
+    path = tmp_path / "long.webm"
+    path.write_bytes(noise(LONG))
+    await page.route(PART, Network())
+    await page.set_input_files("#files", path)
+    await page.wait_for_selector(".upload[data-state=offline]")
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.reload()
+    await page.wait_for_selector(".upload[data-state=stopped]")
+    await page.unroute(PART)
+    assert "Choose this file again" in await page.inner_text(".upload-status")
+    return path
+
+
+async def test_an_upload_goes_on_after_a_reload_with_what_is_missing(
+    page: Page, emulated: BackblazeStorage, tmp_path: Path
+) -> None:
+    await page.fill("#call", "Mrs Lindqvist")
+    path = await reloaded_during_an_upload(page, tmp_path)
+    network = Network()
+    network.mended.set()
+    await page.route(PART, network)
+    async with page.expect_file_chooser() as chooser:
+        await page.click(".upload-resume")
+    await (await chooser.value).set_files(path)
+    await page.wait_for_selector(".row")
+    assert sorted(network.sent) == [2, 3]
+    assert await page.locator(".upload").count() == 0
+    assert await page.inner_text(".call-name") == "Mrs Lindqvist"
+    assert await only_recording(emulated) == noise(LONG)
+    assert await emulated.list_incomplete_uploads() == []
+    await page.reload()
+    await page.wait_for_selector(".row")
+    assert await page.locator(".upload").count() == 0
+
+
+async def test_another_file_of_the_same_name_does_not_continue_an_upload(
+    page: Page, emulated: BackblazeStorage, tmp_path: Path
+) -> None:
+    path = await reloaded_during_an_upload(page, tmp_path)
+    path.write_bytes(bytes(LONG + 1))
+    await page.set_input_files("#files", path)
+    await page.wait_for_selector(".row")
+    assert await only_recording(emulated) == bytes(LONG + 1)
+    assert await page.locator(".upload[data-state=stopped]").count() == 1
+
+
+async def test_an_upload_that_a_reload_stopped_can_be_cancelled(
+    page: Page, emulated: BackblazeStorage, tmp_path: Path
+) -> None:
+    await reloaded_during_an_upload(page, tmp_path)
+    async with page.expect_response(lambda sent: sent.request.method == "DELETE") as response:
+        await page.click(".upload-cancel")
+    assert (await response.value).status == 200
+    assert await page.locator(".upload").count() == 0
+    assert await emulated.list_incomplete_uploads() == []
+
+
 async def test_a_cancelled_upload_leaves_nothing(page: Page, emulated: BackblazeStorage) -> None:
     network = Network(hold=True)
     await page.route(PART, network)

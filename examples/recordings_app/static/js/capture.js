@@ -5,7 +5,7 @@ import { announce, byId, toast } from "./dom.js";
 import { clock } from "./format.js";
 import { Meter } from "./meter.js";
 import { Recorder, whyNot } from "./recorder.js";
-import { isUploading, upload } from "./uploads-list.js";
+import { isUploading, upload, uploadChosen } from "./uploads-list.js";
 
 const NOTES = {
   idle: "Uploads while you speak.",
@@ -98,9 +98,9 @@ function setUpFiles(onStored) {
     const call = callName();
     if (!call) return;
     for (const file of files) {
-      upload(file, call, file.name, () => {
+      uploadChosen(file, call, (stored) => {
         toast(`${file.name} is stored.`);
-        onStored(call);
+        onStored(stored);
       });
     }
   };

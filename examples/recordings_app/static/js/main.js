@@ -5,6 +5,7 @@ import { deletedView } from "./deleted-view.js";
 import { byId, message, skeleton } from "./dom.js";
 import { pausePlayers, recordingsView } from "./recordings-view.js";
 import { setUpSession } from "./session.js";
+import { showStoppedUploads } from "./uploads-list.js";
 import { usageView } from "./usage-view.js";
 
 const views = { recordings: recordingsView, deleted: deletedView, usage: usageView };
@@ -49,6 +50,7 @@ function changed() {
 setUpCapture(() => changed());
 await setUpSession(() => {
   if (!byId("call").value) byId("call").value = "Demo call";
+  showStoppedUploads();
   addEventListener("hashchange", show);
   tabs.addEventListener("message", show);
   // Recordings of telephone calls come without this page.

@@ -4,6 +4,7 @@
 // bucket, and checks at the end what the bucket holds.
 
 import { api, ApiError } from "./api.js";
+import { forgetUpload, keepUpload } from "./kept-uploads.js";
 
 const AT_ONCE = 2;
 const MOST_ATTEMPTS = 6;
@@ -21,13 +22,17 @@ export class Upload extends EventTarget {
   #file;
   #call;
   #ticket = null;
+  #isContinued = false;
   #etags = new Map();
   #loaded = new Map();
   #requests = new Set();
   #wake = null;
 
-  constructor(file, call, filename = file.name) {
+  /** `ticket` is that of an upload of this file which the bucket holds a part of. */
+  constructor(file, call, filename = file.name, ticket = null) {
     super();
+    this.#ticket = ticket;
+    this.#isContinued = Boolean(ticket);
     this.#file = file;
     this.#call = call;
     this.filename = filename;
@@ -78,6 +83,7 @@ export class Upload extends EventTarget {
   async cancel() {
     const finished = this.state === "done";
     this.#stop("cancelled");
+    this.#forget();
     if (this.#ticket && !finished) await api("DELETE", this.#at).catch(() => {});
   }
 
@@ -86,14 +92,40 @@ export class Upload extends EventTarget {
   }
 
   async #attempt() {
-    this.#ticket ??= await api("POST", "api/uploads/create", {
-      filename: this.filename, type: typeOf(this.#file), size: this.size, metadata: { call_id: this.#call },
-    });
+    if (this.#isContinued) await this.#findParts();
+    if (!this.#ticket) {
+      this.#ticket = await api("POST", "api/uploads/create", {
+        filename: this.filename, type: typeOf(this.#file), size: this.size, metadata: { call_id: this.#call },
+      });
+      // What the page recorded is no file that could be chosen again.
+      if (this.#ticket.multipart && this.#file instanceof File) keepUpload(this.#call, this.#file, this.#ticket);
+    }
     if (this.#ticket.multipart) await this.#sendParts();
     else if (!this.#etags.has(1)) await this.#send(1, () => api("POST", "api/uploads/s3/presign", { ticket: this.#ticket.ticket, method: "PUT" }), this.#file);
     this.#set("checking");
     this.key = (await this.#complete()).key;
+    this.#forget();
     this.#set("done");
+  }
+
+  // Begins anew if the ticket has expired, or the bucket no longer holds the upload.
+  async #findParts() {
+    try {
+      for (const { PartNumber, ETag, Size } of await api("GET", this.#at)) {
+        this.#etags.set(PartNumber, ETag);
+        this.#loaded.set(PartNumber, Size);
+      }
+      this.#changed();
+    } catch (error) {
+      if (error.temporary) throw error;
+      this.#forget();
+      this.#ticket = null;
+    }
+    this.#isContinued = false;
+  }
+
+  #forget() {
+    if (this.#ticket) forgetUpload(this.#ticket);
   }
 
   async #complete() {

@@ -1,7 +1,9 @@
 // The list of running uploads, below the place where files are dropped.
 
+import { api } from "./api.js";
 import { announce, byId, copyOf } from "./dom.js";
 import { bytes } from "./format.js";
+import { forgetUpload, keptUploadOf, keptUploads } from "./kept-uploads.js";
 import { Upload } from "./upload.js";
 
 const running = new Set();
@@ -9,9 +11,44 @@ const running = new Set();
 /** Whether closing the page would lose an upload. */
 export const isUploading = () => running.size > 0;
 
-/** Upload a file and show its progress. Resolves with the upload when it has ended. */
-export function upload(file, call, filename, onDone) {
-  const each = new Upload(file, call, filename);
+/** Show the uploads that a reload of the page has stopped; choosing their files again continues them. */
+export function showStoppedUploads() {
+  for (const kept of keptUploads()) {
+    const row = copyOf("upload");
+    row.dataset.state = "stopped";
+    row.dataset.ticket = kept.ticket.ticket;
+    row.querySelector(".upload-name").textContent = kept.filename;
+    row.querySelector(".upload-status").textContent = "The page was reloaded. Choose this file again to continue.";
+    row.querySelector(".progress").remove();
+    const [pause, resume, cancel] = ["pause", "resume", "cancel"].map((name) => row.querySelector(`.upload-${name}`));
+    pause.hidden = true;
+    resume.hidden = false;
+    resume.setAttribute("aria-label", `Choose ${kept.filename} again`);
+    resume.addEventListener("click", () => byId("files").click());
+    cancel.setAttribute("aria-label", `Cancel the upload of ${kept.filename}`);
+    cancel.addEventListener("click", () => {
+      forgetUpload(kept.ticket);
+      row.remove();
+      byId("files").focus();
+      api("DELETE", `api/uploads/s3/multipart/${kept.ticket.ticket}`).catch(() => {});
+    });
+    byId("uploads").append(row);
+  }
+}
+
+/** Upload a file that the user chose, or continue the upload of it that was stopped. */
+export function uploadChosen(file, call, onDone) {
+  const kept = keptUploadOf(file);
+  const stopped = kept && [...byId("uploads").children].find(({ dataset }) => dataset.ticket === kept.ticket.ticket);
+  stopped?.remove();
+  // Without its row the upload is running, in this page: the user wants the file twice.
+  if (stopped) upload(file, kept.call, file.name, () => onDone(kept.call), kept.ticket);
+  else upload(file, call, file.name, () => onDone(call));
+}
+
+/** Upload a file and show its progress. `onDone` is called when it is stored. */
+export function upload(file, call, filename, onDone, ticket = null) {
+  const each = new Upload(file, call, filename, ticket);
   const row = copyOf("upload");
   row.querySelector(".upload-name").textContent = each.filename;
   row.querySelector(".upload-name").title = each.filename;
