@@ -146,6 +146,17 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def taskiq_redis(session: nox.Session) -> None:
+    """Workers of taskiq with its broker for Redis, which cannot be installed beside arq."""
+    install(session, "test")
+    session.install("taskiq-redis>=1.2", "redis>=7")
+    session.run(
+        *("pytest", "--timeout", "400", "tests/integrations/test_worker_processes.py"),
+        *("-k", "taskiq-redis", *session.posargs),
+    )
+
+
+@nox.session
 def uvloop(session: nox.Session) -> None:
     """The tests that move bytes, on uvloop."""
     install(session, "test")

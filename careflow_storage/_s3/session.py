@@ -23,6 +23,7 @@ from careflow_storage._s3.limiter import Limiter
 from careflow_storage._s3.redaction import guard_logs
 from careflow_storage._s3.request_counter import RequestCounter
 from careflow_storage._s3.signing.signer import Credentials, Signer, host_header
+from careflow_storage._s3.tls import tls_context, tls_of_others
 from careflow_storage._version import __version__
 from careflow_storage.errors import (
     InvalidCredentialsError,
@@ -138,7 +139,7 @@ class S3Session:
         self.proxy = proxy = environment_proxy(self.origin)
         proxy_tls: ssl.SSLContext | None = None
         if proxy is not None and proxy.scheme == "https":
-            proxy_tls = await in_thread(_tls_of_proxy, self.settings)
+            proxy_tls = await in_thread(tls_of_others, self.settings)
         if self.origin.startswith("https://"):
             self._tls = await in_thread(tls_context, self.settings)
         self._pool = Pool(
@@ -371,24 +372,6 @@ def _session_without_surroundings(credentials: Credentials) -> Any:
         aws_session_token=credentials.session_token,
         botocore_session=AioSession(session_vars=variables),
     )
-
-
-def tls_context(settings: StorageSettings) -> ssl.SSLContext:
-    """Verify certificates and host names; there is no setting that turns this off.
-
-    Without a CA file the system's authorities count, or those of ``SSL_CERT_FILE``.
-    """
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
-    return context
-
-
-def _tls_of_proxy(settings: StorageSettings) -> ssl.SSLContext:
-    """Verify a proxy by the system's authorities, and by those of the settings as well."""
-    context = ssl.create_default_context()
-    if settings.ca_file is not None:
-        context.load_verify_locations(settings.ca_file)
-    return context
 
 
 def _static_credentials(settings: StorageSettings) -> Credentials:

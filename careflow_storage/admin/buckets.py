@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, Literal
 
-from careflow_storage._endpoint import b2_endpoint, bucket_name_problem, host_of, is_b2_host
+from careflow_storage._endpoint import bucket_name_problem, host_of, is_b2_host
 from careflow_storage._lazy import LazyModule
 from careflow_storage._s3.boto.pages import checked_page, nothing
-from careflow_storage._s3.responses.check import is_marked
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage.admin.base import AdminMethods
+from careflow_storage.admin.bucket_region import checked_region, location
 from careflow_storage.errors import (
-    AccessDeniedError,
     BucketExistsError,
     BucketNotEmptyError,
-    CapExceededError,
     InvalidInputError,
     NoSuchBucketError,
     NoSuchConfigurationError,
-    NoSuchKeyError,
     NotSupportedError,
-    ServerResponseError,
     StorageError,
     check_text,
 )
@@ -40,11 +35,6 @@ _is_bucket_name = re.compile(r"[A-Za-z0-9._-]{1,255}").fullmatch
 _OF_ENV = "careflow-recordings-"
 _SSE_B2 = "AES256"
 _SSE_B2_NAME: Literal["SSE-B2"] = "SSE-B2"
-_REGION_HEADER = "x-amz-bucket-region"
-_HEAD_DENIED_HINT = (
-    "The response to a HEAD gives no reason. The bucket may belong to another account or region, "
-    "or the key lacks listBuckets (and listAllBucketNames, if it is limited to a bucket)."
-)
 
 
 class BucketMethods(AdminMethods):
@@ -111,7 +101,7 @@ class BucketMethods(AdminMethods):
         async with self._call("head_bucket", _NEEDS, timeout=timeout):
             context = self._context()
             bucket = _existing_name(context, name)
-            region = await _checked_region(context, bucket) or await _location(context, bucket)
+            region = await checked_region(context, bucket) or await location(context, bucket)
             return models.BucketInfo(name=bucket, region=region)
 
     async def delete_bucket(
@@ -208,87 +198,6 @@ def _listed(response: Mapping[str, Any]) -> list[BucketInfo]:
         )
         for bucket in response["Buckets"]
     ]
-
-
-async def _checked_region(context: TransferContext, bucket: str) -> str | None:
-    """Send a HEAD of the bucket; return its region if the server sends it."""
-    try:
-        return await _head(context, bucket)
-    except NoSuchKeyError as error:
-        # Without a body a 404 looks like that of a file.
-        raise NoSuchBucketError(
-            "There is no such bucket.",
-            operation=error.operation,
-            bucket=bucket,
-            status=error.status,
-            request_id=error.request_id,
-            hint="Check its name, and that the endpoint is that of its account's region.",
-        ) from error
-    except NoSuchBucketError as error:
-        error.hint = _moved_hint(error) or error.hint
-        raise
-    except CapExceededError:
-        raise
-    except AccessDeniedError as error:
-        error.hint = _HEAD_DENIED_HINT
-        raise
-
-
-async def _head(context: TransferContext, bucket: str) -> str | None:
-    """Send a HEAD. Send a listing too, if the response could be that of any web server."""
-    try:
-        region, shown = await context.control.call(
-            "head_bucket", None, {}, _region_if_shown, bucket=bucket
-        )
-    except ServerResponseError:
-        await _list_one(context, bucket)
-        return None
-    if not shown:
-        # A server that denies the listing in S3's form is an S3 server.
-        with contextlib.suppress(AccessDeniedError):
-            await _list_one(context, bucket)
-    return region
-
-
-async def _list_one(context: TransferContext, bucket: str) -> None:
-    # Any web server may respond 200 or 404 to this path, but none with a listing.
-    await context.control.call("list_objects_v2", None, {"MaxKeys": 1}, nothing, bucket=bucket)
-
-
-def _region_if_shown(response: Mapping[str, Any]) -> tuple[str | None, bool]:
-    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return _region_of(response), is_marked(headers)
-
-
-def _region_of(response: Mapping[str, Any]) -> str | None:
-    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    region = response.get("BucketRegion") or headers.get(_REGION_HEADER)
-    return str(region) if region else None
-
-
-async def _location(context: TransferContext, bucket: str) -> str | None:
-    """Request the region by itself; return None if the key or the server does not allow it."""
-    try:
-        return await context.control.call(
-            "get_bucket_location",
-            None,
-            {},
-            # S3 sends nothing for its first region.
-            lambda response: str(response["LocationConstraint"] or "us-east-1"),
-            bucket=bucket,
-        )
-    except (AccessDeniedError, NotSupportedError):
-        return None
-
-
-def _moved_hint(error: StorageError) -> str | None:
-    """Name the endpoint of the region that the server reports, if it does."""
-    response = getattr(error.__cause__, "response", None)
-    region = _region_of(response) if isinstance(response, dict) else None
-    endpoint = b2_endpoint(region) if region else None
-    if endpoint is None:
-        return None
-    return f"The bucket is in another region: its endpoint is {endpoint}."
 
 
 async def _delete(context: TransferContext, bucket: str) -> None:

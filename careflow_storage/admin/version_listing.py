@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.requests.key_range import KeyRange
+from careflow_storage._s3.requests.key_range import ListedRange
 from careflow_storage._s3.requests.listing import checked_prefix
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.paging import checked_limit
@@ -33,7 +33,7 @@ class VersionListing(Pages[FileVersion]):
         max_versions: int | None,
         timeout: float | None = None,
         *,
-        key_range: KeyRange | None = None,
+        key_range: ListedRange | None = None,
     ) -> None:
         self._requests = requests
         self._prefix = checked_prefix(prefix)

@@ -26,6 +26,8 @@ Pattern = Annotated[str, StringConstraints(pattern=rf"^(?:\*/\*|{_TYPE}/\*|{_TYP
 class UploadPolicy(Model):
     """What browsers may upload, checked before a ticket is issued.
 
+    An empty file is allowed, as in `BackblazeStorage.upload_file`; it is one PUT.
+
     Attributes:
         max_size: The largest file, in bytes.
         content_types: Media types, of which the subtype may be ``*``: ``audio/*``. Types that

@@ -19,7 +19,7 @@ from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._log_fields import log_fields
 from careflow_storage._runtime import Runtime
 from careflow_storage._s3.boto.hardening import by_proxy
-from careflow_storage._s3.session import tls_context
+from careflow_storage._s3.tls import tls_context
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.doctor.leftovers import Leftovers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -21,8 +22,7 @@ from careflow_storage.jobs._run.job_run import JobRun
 from careflow_storage.jobs._run.prepare import prepared
 from careflow_storage.jobs._run.running import running
 from careflow_storage.jobs._run.totals import Totals
-from careflow_storage.jobs._shard.storages import Storages
-from careflow_storage.jobs.engines.local import LocalEngine
+from careflow_storage.jobs._shard.storages import Role, Storages
 from careflow_storage.jobs.engines.protocol import Engine
 from careflow_storage.jobs.models import (
     AnyJob,
@@ -69,28 +69,19 @@ async def run_job(
     check_arguments(job, engine=engine, progress=progress)
     with running(job.job_id):
         async with Storages() as storages:
-            opened = dict(await storages.of_job(job, job.rate))
-            source, target = next(iter(opened.values())), list(opened.values())[-1]
-            check_job(job, source, target)
+            opened = await _open(storages, job)
             totals = Totals(job, datetime.now(UTC))
             keys = await _keys_of(job, totals)
-            with totals.counting(opened):
-                job = await prepared(job, target, totals)
-                await _begin(job, source, target, keys)
-                run = JobRun(
-                    job,
-                    LocalEngine() if engine is None else engine,
-                    totals,
-                    opened,
-                    keys=keys,
-                    progress=progress,
-                )
+            with totals.counting(opened.by_role):
+                job = await prepared(job, opened.target, totals)
+                await _begin(job, opened, keys)
+                run = JobRun(job, engine, totals, opened.by_role, keys=keys, progress=progress)
                 try:
                     return await run.run()
                 except InvalidInputError:
                     # Workers find some mistakes, such as a function that they cannot import.
                     if not totals.shards:
-                        await JobRecords(target, job.job_id).erase_job()
+                        await JobRecords(opened.target, job.job_id).erase_job()
                     raise
 
 
@@ -107,20 +98,12 @@ async def plan_job(
     """
     check_arguments(job, engine=engine, progress=progress)
     async with Storages() as storages:
-        opened = dict(await storages.of_job(job, job.rate))
-        check_job(job, next(iter(opened.values())), list(opened.values())[-1])
+        opened = await _open(storages, job)
         totals = Totals(job, datetime.now(UTC))
         keys = await _keys_of(job, totals)
-        with totals.counting(opened):
-            job = await prepared(job, list(opened.values())[-1], totals)
-            run = JobRun(
-                job,
-                LocalEngine() if engine is None else engine,
-                totals,
-                opened,
-                keys=keys,
-                progress=progress,
-            )
+        with totals.counting(opened.by_role):
+            job = await prepared(job, opened.target, totals)
+            run = JobRun(job, engine, totals, opened.by_role, keys=keys, progress=progress)
             return await run.plan()
 
 
@@ -160,34 +143,40 @@ async def resume_job(
             records = JobRecords(await storages.of_records(location), job_id)
             job, started_at = await records.load_job()
             job = _changed(job, location, source, rate)
-            opened = dict(await storages.of_job(job, job.rate))
-            check_job(job, next(iter(opened.values())), list(opened.values())[-1])
+            opened = await _open(storages, job)
             totals = Totals(job, started_at)
             async for result in records.shards():
                 totals.add(result)
             totals.continue_from(await records.load_report())
-            with totals.counting(opened):
+            with totals.counting(opened.by_role):
                 keys = None if job.keys_file is None else await records.load_keys()
                 await records.erase_report()
-                run = JobRun(
-                    job,
-                    LocalEngine() if engine is None else engine,
-                    totals,
-                    opened,
-                    keys=keys,
-                    progress=progress,
-                )
+                run = JobRun(job, engine, totals, opened.by_role, keys=keys, progress=progress)
                 return await run.run()
 
 
-async def _begin(
-    job: AnyJob, source: BackblazeStorage, target: BackblazeStorage, keys: list[str] | None
-) -> None:
+class _Opened(NamedTuple):
+    """The storages of a job: that which it lists first, and that which keeps its records."""
+
+    source: BackblazeStorage
+    target: BackblazeStorage
+    by_role: dict[Role, BackblazeStorage]
+
+
+async def _open(storages: Storages, job: AnyJob) -> _Opened:
+    """Open the locations of a job, and refuse a job that makes no sense with them."""
+    by_role = dict(await storages.of_job(job, job.rate))
+    opened = list(by_role.values())
+    check_job(job, opened[0], opened[-1])
+    return _Opened(opened[0], opened[-1], by_role)
+
+
+async def _begin(job: AnyJob, opened: _Opened, keys: list[str] | None) -> None:
     """Record the job, unless it makes no sense."""
-    records = JobRecords(target, job.job_id)
+    records = JobRecords(opened.target, job.job_id)
     await records.save_job(job)
     try:
-        await check_apart(job, source, target)
+        await check_apart(job, opened.source, opened.target)
         if keys is not None:
             await records.save_keys(keys)
     except BaseException:

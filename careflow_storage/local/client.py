@@ -19,7 +19,7 @@ _VERSIONING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class SyncResponse:
     """The server's response."""
 
     status: int
@@ -48,7 +48,7 @@ class SyncClient:
 
     def request(
         self, method: str, path: str, query: dict[str, str] | None = None, body: bytes = b""
-    ) -> Response:
+    ) -> SyncResponse:
         """Send a signed request. ``path`` is not percent-encoded.
 
         Raises:
@@ -75,19 +75,19 @@ class SyncClient:
             target = f"{encoded}?{parameters}" if parameters else encoded
             connection.request(method, target, body or None, headers)
             response = connection.getresponse()
-            return Response(
+            return SyncResponse(
                 response.status, response.getheader("x-amz-version-id"), response.read()
             )
         finally:
             connection.close()
 
-    def create_bucket(self, name: str) -> Response:
+    def create_bucket(self, name: str) -> SyncResponse:
         """Create a bucket. Succeeds if this key owns it already."""
         response = self.request("PUT", f"/{name}")
         if response.status == 409 and b"BucketAlreadyOwnedByYou" in response.body:
-            return Response(200, None, b"")
+            return SyncResponse(200, None, b"")
         return response
 
-    def enable_versioning(self, name: str) -> Response:
+    def enable_versioning(self, name: str) -> SyncResponse:
         """Enable versioning, which is always on in B2."""
         return self.request("PUT", f"/{name}", {"versioning": ""}, _VERSIONING)

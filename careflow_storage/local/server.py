@@ -19,7 +19,7 @@ from careflow_storage._file_lock import FileLock
 from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage._uninterrupted import run_to_end
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.local.client import REGION, Response, SyncClient
+from careflow_storage.local.client import REGION, SyncClient, SyncResponse
 from careflow_storage.local.data_directory import open_data_directory
 from careflow_storage.local.process import (
     LocalServerError,
@@ -311,7 +311,7 @@ class LocalServer:
         client = self._client()
         probe = f"/{self.bucket}/{_PROBE}"
 
-        def until_ok(send: Callable[[], Response]) -> Response:
+        def until_ok(send: Callable[[], SyncResponse]) -> SyncResponse:
             return self._retry_until_ok(send, process, deadline)
 
         until_ok(lambda: client.create_bucket(self.bucket))
@@ -322,8 +322,8 @@ class LocalServer:
         until_ok(lambda: client.enable_versioning(self.bucket))
 
     def _retry_until_ok(
-        self, send: Callable[[], Response], process: Process, deadline: float
-    ) -> Response:
+        self, send: Callable[[], SyncResponse], process: Process, deadline: float
+    ) -> SyncResponse:
         last = "no response"
         while time.monotonic() < deadline:
             if process.has_exited(within=_POLL):
@@ -359,7 +359,7 @@ def _identity(identity: Identity) -> dict[str, Any]:
     }
 
 
-def _expect_ok(intention: str, response: Response) -> None:
+def _expect_ok(intention: str, response: SyncResponse) -> None:
     if response.status >= 300:
         raise LocalServerError(f"The local server refused to {intention}: {response}")
 

@@ -30,7 +30,7 @@ from careflow_storage.outbox.errors import SpoolDamagedError
 from careflow_storage.outbox.files import Digests, Spool
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.queue import EntryQueue
-from careflow_storage.outbox.remote.credentials import Credentials
+from careflow_storage.outbox.remote.credentials import NamedCredentials
 from careflow_storage.outbox.rows import Claim
 from careflow_storage.outbox.url_source import UrlSource
 from careflow_storage.settings import StorageSettings
@@ -58,7 +58,7 @@ class Delivery:
         queue: EntryQueue,
         spool: Spool,
         threads: Threads,
-        credentials: Credentials,
+        credentials: NamedCredentials,
         method: str,
     ) -> None:
         self._runtime = runtime

@@ -33,8 +33,8 @@ from careflow_storage.outbox.enqueue import Name
 from careflow_storage.outbox.listing import EntryListing
 from careflow_storage.outbox.models import OutboxEntry, OutboxState, OutboxStatus
 from careflow_storage.outbox.remote.credentials import (
-    Credentials,
     CredentialsLookup,
+    NamedCredentials,
     check_auth_name,
 )
 from careflow_storage.outbox.store import OutboxStore, Rules
@@ -102,7 +102,7 @@ class Outbox:
         keep_delivered: timedelta = timedelta(days=7),
         credentials: CredentialsLookup | None = None,
     ) -> None:
-        self._credentials = Credentials(credentials)
+        self._credentials = NamedCredentials(credentials)
         # Error trackers record the variables of this frame.
         del credentials
         check_numbers(

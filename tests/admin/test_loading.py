@@ -41,7 +41,16 @@ LIGHT = {
     *(
         f"careflow_storage.admin.{name}"
         for name in (
-            *("base", "buckets", "client", "copy", "cors", "cors.methods", "lifecycle"),
+            *(
+                "base",
+                "bucket_region",
+                "buckets",
+                "client",
+                "copy",
+                "cors",
+                "cors.methods",
+                "lifecycle",
+            ),
             *("object_lock", "version_listing", "versions"),
         )
     ),

@@ -116,8 +116,11 @@ class Site:
 
 @pytest.fixture(params=FRAMEWORKS)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    framework = FRAMEWORKS[request.param]
+    if framework.needs is not None:
+        pytest.importorskip(framework.needs)
     with ExitStack() as stack:
-        yield Site(tmp_path, FRAMEWORKS[request.param], stack)
+        yield Site(tmp_path, framework, stack)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from careflow_storage.jobs._planning.splitting import split_rest
 from careflow_storage.jobs._run.queue import ShardQueue
 from careflow_storage.jobs._run.ranges import tasks_of_keys
 from careflow_storage.jobs._run.totals import Totals
-from careflow_storage.jobs._shard.context import Span
+from careflow_storage.jobs._shard.context import ShardSpan
 
 KEYS = st.lists(
     st.text(st.sampled_from("abz/0é\U0001f600"), min_size=1, max_size=6), unique=True, max_size=60
@@ -63,11 +63,11 @@ class MemoryEngine:
         if self.started == self.fails_at:
             raise InterruptedJobError
         await asyncio.sleep(0)
-        span, inside = Span(task.range, None), self.within(task.range)
+        span, inside = ShardSpan(task.range, None), self.within(task.range)
         if task.keys is None and len(inside) >= self.shard_keys:
             # As a real shard, which does not know what comes behind its last key.
             inside = inside[: self.shard_keys]
-            span = Span.up_to(task.range, inside[-1])
+            span = ShardSpan.up_to(task.range, inside[-1])
         result = ShardResult(
             job_id=task.job.job_id,
             shard_id=str(len(self.results)),

@@ -19,7 +19,7 @@ import pytest
 from careflow_storage._s3.signing.signer import Credentials
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.local import Identity, LocalServer, LocalServerError, process
-from careflow_storage.local.client import Response, SyncClient
+from careflow_storage.local.client import SyncClient, SyncResponse
 from careflow_storage.settings import StorageSettings
 from tests.support.local_probes import (
     client_for,
@@ -267,7 +267,7 @@ def test_a_limited_key_has_only_its_permissions() -> None:
 
 
 def test_wrong_keys_are_refused(seaweedfs: LocalServer) -> None:
-    def status(credentials: Credentials) -> Response:
+    def status(credentials: Credentials) -> SyncResponse:
         return client_for(seaweedfs, credentials).request("GET", f"/{seaweedfs.bucket}")
 
     assert status(Credentials("unknown", "secret")).status == 403

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from careflow_storage._s3.signing.signer import Credentials
-from careflow_storage.local.client import Response, SyncClient
+from careflow_storage.local.client import SyncClient, SyncResponse
 from careflow_storage.settings import StorageSettings
 
 
@@ -109,7 +109,7 @@ class Bucket:
         ]
 
 
-def _tree(response: Response) -> ET.Element:
+def _tree(response: SyncResponse) -> ET.Element:
     root = ET.fromstring(response.body)  # noqa: S314 - of the server that the tests have started
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]

@@ -12,14 +12,17 @@ from careflow_storage.recordings import MAX_KEY_BYTES
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRange:
+class ListedRange:
     """The keys above ``after``, up to and including ``until``; None is an open end."""
 
     after: str | None = None
     until: str | None = None
 
-    def within(self, prefix: str) -> KeyRange | None:
-        """Return the range of the keys that begin with ``prefix``; None if it has none."""
+    def within(self, prefix: str) -> ListedRange | None:
+        """Return the range of the keys that begin with ``prefix``; None if it has none.
+
+        An end outside of the prefix becomes an open end.
+        """
         after, until = self.after, self.until
         if after is not None and not after.startswith(prefix):
             if after > prefix:
@@ -29,12 +32,12 @@ class KeyRange:
             if until < prefix:
                 return None
             until = None
-        if after is not None and after == until:
+        if after is not None and until is not None and after >= until:
             return None
-        return KeyRange(after, until)
+        return ListedRange(after, until)
 
 
-class RangeReader:
+class OrderedPages:
     """Follows one listing of a range, and refuses keys that are not in UTF-8 byte order.
 
     Args:
@@ -45,7 +48,7 @@ class RangeReader:
 
     def __init__(
         self,
-        key_range: KeyRange,
+        key_range: ListedRange,
         operation: str,
         *,
         inclusive: bool = False,
@@ -107,7 +110,7 @@ class RangeReader:
         )
 
 
-def checked_range(start_after: str | None, until: str | None) -> KeyRange | None:
+def checked_range(start_after: str | None, until: str | None) -> ListedRange | None:
     """Return the range, None if both ends are open.
 
     Raises:
@@ -127,7 +130,7 @@ def checked_range(start_after: str | None, until: str | None) -> KeyRange | None
             "until comes before start_after in UTF-8 byte order.",
             hint="The range is (start_after, until]; a range with equal ends is empty.",
         )
-    return KeyRange(start_after or None, until)
+    return ListedRange(start_after or None, until)
 
 
 def _check_end(name: str, end: str) -> None:

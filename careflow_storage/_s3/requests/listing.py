@@ -8,7 +8,7 @@ from typing import Any
 
 from careflow_storage._pages import Pages
 from careflow_storage._s3.deadline import Deadline
-from careflow_storage._s3.requests.key_range import KeyRange, RangeReader
+from careflow_storage._s3.requests.key_range import ListedRange, OrderedPages
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.paging import LoopDetector, checked_limit
 from careflow_storage._s3.xml.documents import ListPage
@@ -50,7 +50,7 @@ class FileListing(Pages[FileInfo]):
         max_keys: int | None,
         timeout: float | None = None,
         *,
-        key_range: KeyRange | None = None,
+        key_range: ListedRange | None = None,
     ) -> None:
         self._requests = requests
         self._prefix = checked_prefix(prefix)
@@ -133,7 +133,7 @@ async def _pages(
     *,
     delimiter: str | None = None,
     max_keys: int | None = None,
-    key_range: KeyRange | None = None,
+    key_range: ListedRange | None = None,
 ) -> AsyncGenerator[ListPage]:
     """Request one page after another, and yield each that is correct."""
     left, token, start_after, reader = max_keys, None, None, None
@@ -142,7 +142,7 @@ async def _pages(
         if key_range is None:
             return
         start_after = key_range.after
-        reader = RangeReader(key_range, "ListObjectsV2")
+        reader = OrderedPages(key_range, "ListObjectsV2")
     loops = LoopDetector("ListObjectsV2", requests.bucket)
     while True:
         wanted = PAGE_KEYS if left is None else min(PAGE_KEYS, left)

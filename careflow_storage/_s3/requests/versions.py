@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from careflow_storage._s3.requests.key_range import KeyRange, RangeReader
+from careflow_storage._s3.requests.key_range import ListedRange, OrderedPages
 from careflow_storage._s3.requests.objects import S3Requests
 from careflow_storage._s3.requests.paging import LoopDetector
 from careflow_storage.errors import InvalidInputError, ServerResponseError
@@ -21,7 +21,7 @@ async def version_pages(
     prefix: str,
     *,
     limit: int | None = None,
-    key_range: KeyRange | None = None,
+    key_range: ListedRange | None = None,
 ) -> AsyncGenerator[list[FileVersion]]:
     """Yield the versions and delete markers of all keys with this prefix, in lists of up to 1000.
 
@@ -38,14 +38,14 @@ async def version_pages(
     """
     left = limit
     position: tuple[str, str | None] | None = None
-    reader: RangeReader | None = None
+    reader: OrderedPages | None = None
     if key_range is not None:
         key_range = key_range.within(prefix)
         if key_range is None:
             return
         # Without a version, it stands for all versions of this key.
         position = None if key_range.after is None else (key_range.after, None)
-        reader = RangeReader(key_range, "ListObjectVersions", inclusive=True, repeated=True)
+        reader = OrderedPages(key_range, "ListObjectVersions", inclusive=True, repeated=True)
     loops = LoopDetector("ListObjectVersions", requests.bucket)
     while left is None or left > 0:
         wanted = PAGE_VERSIONS if left is None else min(PAGE_VERSIONS, left)

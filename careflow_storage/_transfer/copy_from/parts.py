@@ -14,7 +14,7 @@ from careflow_storage._s3.headers.objects import ObjectHead, StoreResult
 from careflow_storage._transfer.bodies.checksums import composite_etag
 from careflow_storage._transfer.bodies.part_buffer import PartBuffer
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage._transfer.copy_from.plan import Span, identity_of, planned
+from careflow_storage._transfer.copy_from.plan import PartSpan, identity_of, planned
 from careflow_storage._transfer.copy_from.source import read_range
 from careflow_storage._transfer.copy_from.unfinished import find_unfinished, stored_before
 from careflow_storage._transfer.download.verify import has_other_parts
@@ -183,7 +183,7 @@ class PartsCopy:
     async def _copy_part(
         self,
         upload: MultipartUpload,
-        span: Span,
+        span: PartSpan,
         window: asyncio.Semaphore,
         hasher: _OrderedMd5 | None,
     ) -> None:

@@ -21,7 +21,7 @@ _SMALLEST_PART_BYTES = 5 * 1024 * 1024
 _SPREAD = 8
 
 
-class Span(NamedTuple):
+class PartSpan(NamedTuple):
     """The bytes ``[start, end)`` of one part."""
 
     number: int
@@ -40,12 +40,12 @@ class Plan(NamedTuple):
     total: int
     proof: str | None
 
-    def spans(self) -> Iterator[Span]:
+    def spans(self) -> Iterator[PartSpan]:
         """Yield the parts in order."""
         number, start = 1, 0
         while start < self.total and number <= MAX_PARTS:
             end = min(start + self.sizes.size_of(number), self.total)
-            yield Span(number, start, end)
+            yield PartSpan(number, start, end)
             number, start = number + 1, end
 
 

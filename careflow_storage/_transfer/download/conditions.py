@@ -21,7 +21,7 @@ _RANGE: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ByteSpan:
     """One range: the bytes ``[start, end)``, or the last ``suffix`` bytes."""
 
     start: int = 0
@@ -42,7 +42,7 @@ class Span:
         return (start, end) if start < end else None
 
 
-def parse_range(value: str | None) -> Span | None:
+def parse_range(value: str | None) -> ByteSpan | None:
     """Return the range that a Range header requests, or None to serve the whole object.
 
     A server must ignore a malformed header and other units, and may ignore several ranges.
@@ -52,13 +52,13 @@ def parse_range(value: str | None) -> Span | None:
         return None
     first, last = found.groups()
     if not first:
-        return Span(suffix=min(int(last), LARGEST_OBJECT)) if last else None
+        return ByteSpan(suffix=min(int(last), LARGEST_OBJECT)) if last else None
     start = min(int(first), LARGEST_OBJECT)
     if not last:
-        return Span(start)
+        return ByteSpan(start)
     if int(last) < int(first):
         return None
-    return Span(start, int(last) + 1 if int(last) < LARGEST_OBJECT else None)
+    return ByteSpan(start, int(last) + 1 if int(last) < LARGEST_OBJECT else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from careflow_storage._s3.headers.objects import ObjectHead, read_object_head
 from careflow_storage._s3.retry import Failures
 from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._transfer.context import TransferContext
-from careflow_storage._transfer.download.conditions import Span
+from careflow_storage._transfer.download.conditions import ByteSpan
 from careflow_storage.errors import (
     InvalidRangeError,
     PreconditionFailedError,
@@ -69,7 +69,7 @@ class PinnedObject:
         return await self._get(0, None, empty=True)
 
     async def open_first(
-        self, span: Span, *, if_match: str | None, unless: Mapping[str, str]
+        self, span: ByteSpan, *, if_match: str | None, unless: Mapping[str, str]
     ) -> ResponseStream:
         """Open a range with one request, under the conditions of a client.
 

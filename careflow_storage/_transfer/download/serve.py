@@ -16,8 +16,8 @@ from careflow_storage._s3.transport import ResponseStream
 from careflow_storage._s3.xml.documents import unquote_etag
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.download.conditions import (
+    ByteSpan,
     Preconditions,
-    Span,
     http_date,
     if_range_matches,
     parse_range,
@@ -180,12 +180,12 @@ class FileServer:
         return await self._object().request_head()
 
     async def _get(
-        self, span: Span | None, tag: str | None = None, *, forward: bool = True
+        self, span: ByteSpan | None, tag: str | None = None, *, forward: bool = True
     ) -> ServedFile:
         """Serve what a GET returns. ``tag`` is the ETag that a range needs."""
         pinned = self._object()
         unless = self._preconditions.to_forward() if forward else {}
-        response = await pinned.open_first(span or Span(), if_match=tag, unless=unless)
+        response = await pinned.open_first(span or ByteSpan(), if_match=tag, unless=unless)
         head = pinned.head
         if head is None:
             response.close()
@@ -197,7 +197,11 @@ class FileServer:
             raise
 
     async def _opened(
-        self, pinned: PinnedObject, head: ObjectHead, response: ResponseStream, span: Span | None
+        self,
+        pinned: PinnedObject,
+        head: ObjectHead,
+        response: ResponseStream,
+        span: ByteSpan | None,
     ) -> ServedFile:
         size = head.file.size
         if (status := self._failed(head)) is not None:
@@ -219,7 +223,7 @@ class FileServer:
             response = await pinned.open(start, end)
         return self._served(206, pinned, head, response, start, end)
 
-    async def _settled(self, span: Span, head: ObjectHead) -> ServedFile:
+    async def _settled(self, span: ByteSpan, head: ObjectHead) -> ServedFile:
         """Serve a range that the server refused, or cannot have, by the metadata."""
         if (status := self._failed(head)) is not None:
             return self._without_body(status, head)

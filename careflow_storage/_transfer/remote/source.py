@@ -20,6 +20,7 @@ from careflow_storage._dates import parse_date
 from careflow_storage._executor import in_thread
 from careflow_storage._log_fields import log_fields
 from careflow_storage._s3.responses.lengths import check_range, parse_content_range, parse_size
+from careflow_storage._s3.tls import tls_of_others
 from careflow_storage._transfer.bodies.limits import BodyLimits
 from careflow_storage._transfer.context import TransferContext
 from careflow_storage._transfer.remote.failures import ResumableError, SourceFailures
@@ -85,7 +86,7 @@ class RemoteFile:
     async def __aenter__(self) -> Self:
         tls: ssl.SSLContext | bool = True
         if self._settings.ca_file is not None:
-            tls = await in_thread(_tls_context, str(self._settings.ca_file))
+            tls = await in_thread(tls_of_others, self._settings)
         self._http = aiohttp.ClientSession(
             connector=self._guard.connector(tls),
             timeout=aiohttp.ClientTimeout(
@@ -351,9 +352,3 @@ def _strong_validator(headers: CIMultiDictProxy[str]) -> tuple[str, str] | None:
         return None
     # A timestamp in whole seconds is strong once its second is over (section 8.8.2.2).
     return ("Last-Modified", modified) if now - changed >= timedelta(seconds=1) else None
-
-
-def _tls_context(ca_file: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.load_verify_locations(ca_file)
-    return context

@@ -20,7 +20,7 @@ from careflow_storage._executor import in_thread
 from careflow_storage._http.environment_proxy import environment_proxy
 from careflow_storage._s3.redaction import printable
 from careflow_storage._s3.responses.check import is_marked
-from careflow_storage._s3.session import tls_context
+from careflow_storage._s3.tls import tls_context
 from careflow_storage._s3.xml import documents
 from careflow_storage.doctor.context import REQUEST_SECONDS, DoctorContext, Unsigned
 from careflow_storage.doctor.explain import in_words

@@ -47,6 +47,7 @@ class JobRun:
     """Runs what is left of a job on an engine, and keeps its totals.
 
     Args:
+        engine: Where the shards run. Default: `LocalEngine`.
         totals: What earlier runs have done.
         keys: The sorted keys of the job's ``keys_file``, if it has one.
     """
@@ -54,13 +55,14 @@ class JobRun:
     def __init__(
         self,
         job: AnyJob,
-        engine: Engine,
+        engine: Engine | None,
         totals: Totals,
         storages: dict[Role, BackblazeStorage],
         *,
         keys: Sequence[str] | None,
         progress: JobProgressCallback | None,
     ) -> None:
+        engine = LocalEngine() if engine is None else engine
         self._records_storage = list(storages.values())[-1]
         self._records = JobRecords(self._records_storage, job.job_id)
         self._job = job

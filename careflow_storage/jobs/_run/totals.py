@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
 from careflow_storage.jobs._planning.spans import merge, unfinished
-from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.outcome import ShardOutcome
 from careflow_storage.jobs._shard.storages import Role, locations_of
 from careflow_storage.jobs.models import AnyJob, KeyRange
 from careflow_storage.jobs.results import JobProgress, JobReport, JobState, ShardResult
@@ -115,7 +115,9 @@ class Totals:
         """The number of shards that are finished."""
         return self._shards
 
-    def progress(self, running: int, waiting: int, outcomes: Sequence[Outcome] = ()) -> JobProgress:
+    def progress(
+        self, running: int, waiting: int, outcomes: Sequence[ShardOutcome] = ()
+    ) -> JobProgress:
         """Return how far the job is, with what running shards have done so far."""
         return JobProgress(
             job_id=self.job.job_id,

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.errors import StorageError
 from careflow_storage.jobs._shard.failures import ends_job
-from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.outcome import ShardOutcome
 from careflow_storage.jobs._shard.storages import Role
 from careflow_storage.jobs.models import KeyRange, Location
 from careflow_storage.jobs.results import ShardTask
@@ -20,14 +20,14 @@ from careflow_storage.storage import BackblazeStorage
 T = TypeVar("T")
 
 
-class Span(NamedTuple):
+class ShardSpan(NamedTuple):
     """The keys that a shard is done with, and those of its range that it did not reach."""
 
     finished: KeyRange
     rest: KeyRange | None
 
     @classmethod
-    def up_to(cls, whole: KeyRange, key: str) -> Span:
+    def up_to(cls, whole: KeyRange, key: str) -> ShardSpan:
         """The shard has ended behind ``key``. An empty rest is none."""
         if key == whole.until:
             return cls(whole, None)
@@ -49,7 +49,7 @@ class ShardContext:
     storages: Mapping[Role, BackblazeStorage]
     slots: asyncio.Semaphore
     differing_etags: set[Location]
-    outcome: Outcome
+    outcome: ShardOutcome
 
     def add_error(self, key: str, error: StorageError) -> None:
         """Add the error of an object to the outcome.

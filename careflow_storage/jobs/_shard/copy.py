@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
 from careflow_storage.errors import InvalidInputError, PreconditionFailedError, StorageError
 from careflow_storage.jobs._records.keys import is_record
 from careflow_storage.jobs._records.uploads import UploadRecords
@@ -14,72 +11,57 @@ from careflow_storage.jobs._shard.comparison import (
     is_plain,
     is_stamped,
 )
-from careflow_storage.jobs._shard.context import ShardContext, Span
-from careflow_storage.jobs._shard.given_keys import each_of, pair_of
-from careflow_storage.jobs._shard.listing import KeyMap, Pair, side_by_side
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
+from careflow_storage.jobs._shard.listing import Pair
+from careflow_storage.jobs._shard.pairs import work_on_pairs
 from careflow_storage.jobs.models import CopyJob
 from careflow_storage.jobs.results import ObjectError
 from careflow_storage.models import FileInfo
 
 
-async def copy_shard(context: ShardContext) -> Span:
+async def copy_shard(context: ShardContext) -> ShardSpan:
     """Copy what is missing on the target or differs; count what is there."""
-    job, whole = context.task.job, context.task.range
+    job = context.task.job
     assert isinstance(job, CopyJob)  # noqa: S101 - for type checkers
     copier = _Copier(context, job)
-    if context.task.keys is not None:
-        await context.for_each(each_of(context.task.keys), copier.copy_key)
-        return Span(whole, None)
-    await context.for_each(copier.pairs_to_copy(), copier.copy_pair)
-    return Span(whole, None) if copier.last is None else Span.up_to(whole, copier.last)
+    return await work_on_pairs(
+        context,
+        job,
+        source_only=True,
+        settle=copier.settle,
+        size_of=lambda pair: 0 if pair.source is None else pair.source.size,
+        work=copier.copy_pair,
+    )
 
 
 class _Copier:
-    """Copies one object after another.
-
-    Attributes:
-        last: The last key, if the shard has reached its limit before the end of its range.
-    """
+    """Copies one object after another."""
 
     def __init__(self, context: ShardContext, job: CopyJob) -> None:
-        self.last: str | None = None
         self._context = context
         self._outcome = context.outcome
-        self._names = KeyMap.of(job)
         self._job = job
         self._source = context.storages["source"]
         self._target = context.storages["target"]
         self._uploads = UploadRecords(self._target, job.job_id)
 
-    async def pairs_to_copy(self) -> AsyncGenerator[Pair]:
-        """Yield the pairs that a listing does not show to be equal; count the others."""
-        keys = size = 0
-        async with aclosing(side_by_side(self._context, source_only=True)) as pairs:
-            async for pair in pairs:
-                if not self._is_there(pair):
-                    yield pair
-                    size += 0 if pair.source is None else pair.source.size
-                keys += 1
-                if keys == self._job.shard_keys or size >= self._job.shard_bytes:
-                    self.last = pair.key
-                    return
-
-    async def copy_key(self, key: str) -> None:
-        """Copy a given key, unless it is there."""
-        try:
-            pair = await pair_of(self._context, self._names, key)
-        except StorageError as error:
-            self._context.add_error(key, error)
-            return
+    def settle(self, pair: Pair) -> bool:
+        """Count a pair that the metadata show to be equal, and a key that the source lacks."""
         if pair.source is None:
             text = "The source has no object with this key."
-            self._outcome.errors.append(ObjectError(key=key, kind="NoSuchKeyError", message=text))
-        elif not self._is_there(pair):
-            await self.copy_pair(pair)
+            error = ObjectError(key=pair.key, kind="NoSuchKeyError", message=text)
+            self._outcome.errors.append(error)
+            return True
+        if pair.target is None or is_record(pair.to_key):
+            return False
+        if compare(pair.source, pair.target) is not Likeness.SAME:
+            return False
+        self._outcome.skipped += 1
+        return True
 
     async def copy_pair(self, pair: Pair) -> None:
         """Copy an object, unless the target's metadata say that it is a copy already."""
-        assert pair.source is not None  # noqa: S101 - pairs of the source only
+        assert pair.source is not None  # noqa: S101 - `settle` has counted the others
         try:
             _refuse_record(pair.to_key)
             if pair.target is not None and not await self._is_wanted(pair, pair.target):
@@ -92,17 +74,9 @@ class _Copier:
             self._outcome.objects += 1
             self._outcome.bytes += size
 
-    def _is_there(self, pair: Pair) -> bool:
-        if pair.source is None or pair.target is None or is_record(pair.to_key):
-            return False
-        if compare(pair.source, pair.target) is not Likeness.SAME:
-            return False
-        self._outcome.skipped += 1
-        return True
-
     async def _is_wanted(self, pair: Pair, target: FileInfo) -> bool:
         """Whether to replace an object of the target that differs in size or ETag."""
-        assert pair.source is not None  # noqa: S101 - pairs of the source only
+        assert pair.source is not None  # noqa: S101 - `settle` has counted the others
         if pair.source.size == target.size and await is_stamped(
             self._target, pair.to_key, pair.source
         ):

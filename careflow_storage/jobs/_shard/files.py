@@ -8,7 +8,7 @@ from functools import partial
 
 from careflow_storage.errors import NoSuchKeyError, StorageError
 from careflow_storage.jobs._shard.concurrently import gather_some
-from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
 from careflow_storage.jobs._shard.given_keys import file_info
 from careflow_storage.jobs._shard.listing import files_in, within
 from careflow_storage.models import FileInfo
@@ -29,7 +29,7 @@ class FilesOfShard:
     def __init__(self, context: ShardContext) -> None:
         self._context = context
         self._storage = context.storages["location"]
-        self.span = Span(context.task.range, None)
+        self.span = ShardSpan(context.task.range, None)
 
     async def pages(self) -> AsyncIterator[Sequence[FileInfo]]:
         """Yield the files. 1 request per 1000, or 1 for each given key."""
@@ -49,7 +49,7 @@ class FilesOfShard:
                 for at, file in enumerate(page, 1):
                     count, size = count + 1, size + file.size
                     if count == job.shard_keys or size >= job.shard_bytes:
-                        self.span = Span.up_to(whole, file.key)
+                        self.span = ShardSpan.up_to(whole, file.key)
                         yield page[:at]
                         return
                 yield page

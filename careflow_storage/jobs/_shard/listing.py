@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from careflow_storage._s3.requests.key_range import ListedRange
 from careflow_storage._transfer.tasks import task_group
 from careflow_storage.jobs._records.keys import is_record
 from careflow_storage.jobs._shard.context import ShardContext
@@ -46,22 +47,9 @@ class KeyMap:
 
 
 def within(whole: KeyRange, prefix: str) -> KeyRange | None:
-    """Return the part of a range whose keys begin with ``prefix``; None if it is empty.
-
-    An end outside of the prefix becomes an open end.
-    """
-    after, until = whole.after, whole.until
-    if after is not None and not after.startswith(prefix):
-        if after > prefix:
-            return None
-        after = None
-    if until is not None and not until.startswith(prefix):
-        if until < prefix:
-            return None
-        until = None
-    if after is not None and until is not None and after >= until:
-        return None
-    return KeyRange(after=after, until=until)
+    """Return the part of a range whose keys begin with ``prefix``; None if it is empty."""
+    found = ListedRange(whole.after, whole.until).within(prefix)
+    return None if found is None else KeyRange(after=found.after, until=found.until)
 
 
 async def files_in(

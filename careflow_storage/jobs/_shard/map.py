@@ -10,7 +10,7 @@ from typing import Final
 from careflow_storage.errors import StorageError
 from careflow_storage.jobs._records.records import JobRecords
 from careflow_storage.jobs._shard.concurrently import gather_some
-from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
 from careflow_storage.jobs._shard.files import FilesOfShard
 from careflow_storage.jobs._shard.map_functions import MapFunction, as_json, describe, load_function
 from careflow_storage.jobs.models import MapJob
@@ -21,7 +21,7 @@ BLOCKING_SECONDS: Final = 1.0
 """A function that holds the event loop for longer is noted."""
 
 
-async def map_shard(context: ShardContext) -> Span:
+async def map_shard(context: ShardContext) -> ShardSpan:
     """Call the job's function for the objects of a shard, and store what it returns."""
     task, job = context.task, context.task.job
     assert isinstance(job, MapJob)  # noqa: S101 - for type checkers

@@ -11,7 +11,7 @@ from careflow_storage.jobs.results import ObjectError
 
 
 @dataclass(eq=False)
-class Outcome:
+class ShardOutcome:
     """The counts, errors and notes of a shard; see `ShardResult`."""
 
     objects: int = 0

@@ -19,7 +19,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.jobs._shard.concurrently import gather_some
-from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
 from careflow_storage.jobs._shard.versions import VersionsInRange, versions_of_keys
 from careflow_storage.jobs.models import KeyRange, PurgeJob
 from careflow_storage.models import DeleteResult, FileVersion
@@ -28,7 +28,7 @@ from careflow_storage.models import DeleteResult, FileVersion
 _GONE: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 
 
-async def purge_shard(context: ShardContext) -> Span:
+async def purge_shard(context: ShardContext) -> ShardSpan:
     """Erase the versions of a shard's keys. 2 requests per 1000 versions."""
     task, job = context.task, context.task.job
     assert isinstance(job, PurgeJob)  # noqa: S101 - for type checkers
@@ -45,8 +45,8 @@ async def purge_shard(context: ShardContext) -> Span:
         rest = listed.rest
     await purge.end()
     if rest is None:
-        return Span(task.range, None)
-    return Span(KeyRange(after=task.range.after, until=rest.after), rest)
+        return ShardSpan(task.range, None)
+    return ShardSpan(KeyRange(after=task.range.after, until=rest.after), rest)
 
 
 @dataclass

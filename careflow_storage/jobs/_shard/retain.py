@@ -15,7 +15,7 @@ from careflow_storage.errors import (
     StorageError,
 )
 from careflow_storage.jobs._shard.concurrently import gather_some
-from careflow_storage.jobs._shard.context import ShardContext, Span
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
 from careflow_storage.jobs._shard.failures import ends_job
 from careflow_storage.jobs._shard.files import FilesOfShard
 from careflow_storage.jobs.models import RetainJob
@@ -91,7 +91,7 @@ def _text(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-async def retain_shard(context: ShardContext) -> Span:
+async def retain_shard(context: ShardContext) -> ShardSpan:
     """Lock the current versions of a shard's objects."""
     job = context.task.job
     assert isinstance(job, RetainJob)  # noqa: S101 - for type checkers

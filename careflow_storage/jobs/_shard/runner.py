@@ -9,14 +9,14 @@ from collections import Counter
 from contextlib import ExitStack
 
 from careflow_storage.jobs._records.records import JobRecords, new_shard_id
-from careflow_storage.jobs._shard.context import ShardContext, Span
-from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
+from careflow_storage.jobs._shard.outcome import ShardOutcome
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.results import ShardResult, ShardTask
 
 
 async def run_shard(
-    task: ShardTask, storages: Storages, outcome: Outcome | None = None
+    task: ShardTask, storages: Storages, outcome: ShardOutcome | None = None
 ) -> ShardResult:
     """Run a shard in this event loop; return when its result is recorded.
 
@@ -29,7 +29,7 @@ async def run_shard(
     started = time.monotonic()
     opened = await storages.of_job(task.job, task.rate)
     shard_id = new_shard_id()
-    outcome = Outcome() if outcome is None else outcome
+    outcome = ShardOutcome() if outcome is None else outcome
     context = ShardContext(
         task, shard_id, opened, storages.slots, storages.differing_etags, outcome
     )
@@ -70,7 +70,7 @@ async def run_shard(
     return result.model_copy(update={"requests": requests})
 
 
-async def _work(context: ShardContext) -> Span:
+async def _work(context: ShardContext) -> ShardSpan:
     kind = context.task.job.kind
     if kind == "copy":
         from careflow_storage.jobs._shard.copy import copy_shard

@@ -2,68 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 
 from careflow_storage.errors import StorageError
 from careflow_storage.jobs._shard.comparison import Likeness, compare, is_stamped
-from careflow_storage.jobs._shard.context import ShardContext, Span
-from careflow_storage.jobs._shard.given_keys import each_of, pair_of
-from careflow_storage.jobs._shard.listing import KeyMap, Pair, side_by_side
+from careflow_storage.jobs._shard.context import ShardContext, ShardSpan
+from careflow_storage.jobs._shard.listing import Pair
+from careflow_storage.jobs._shard.pairs import work_on_pairs
 from careflow_storage.jobs.models import VerifyJob
 from careflow_storage.jobs.results import ObjectError
 
 
-async def verify_shard(context: ShardContext) -> Span:
+async def verify_shard(context: ShardContext) -> ShardSpan:
     """Compare the objects of a shard. Differences are errors of the outcome."""
-    job, whole = context.task.job, context.task.range
+    job = context.task.job
     assert isinstance(job, VerifyJob)  # noqa: S101 - for type checkers
     verifier = _Verifier(context, job)
-    if context.task.keys is not None:
-        await context.for_each(each_of(context.task.keys), verifier.verify_key)
-        return Span(whole, None)
-    await context.for_each(verifier.doubtful_pairs(), verifier.verify_pair)
-    return Span(whole, None) if verifier.last is None else Span.up_to(whole, verifier.last)
+    return await work_on_pairs(
+        context,
+        job,
+        source_only=False,
+        settle=verifier.settle,
+        size_of=lambda pair: pair.source.size if job.deep and pair.source is not None else 0,
+        work=verifier.verify_pair,
+    )
 
 
 class _Verifier:
-    """Compares one pair after another.
-
-    Attributes:
-        last: The last key, if the shard has reached its limit before the end of its range.
-    """
+    """Compares one pair after another."""
 
     def __init__(self, context: ShardContext, job: VerifyJob) -> None:
-        self.last: str | None = None
         self._context = context
-        self._names = KeyMap.of(job)
         self._job = job
         self._source = context.storages["source"]
         self._target = context.storages["target"]
-
-    async def doubtful_pairs(self) -> AsyncGenerator[Pair]:
-        """Yield the pairs that a listing cannot decide; count the others."""
-        keys = size = 0
-        async with aclosing(side_by_side(self._context, source_only=False)) as pairs:
-            async for pair in pairs:
-                if not self._settled(pair):
-                    yield pair
-                    if pair.source is not None and self._job.deep:
-                        size += pair.source.size
-                keys += 1
-                if keys == self._job.shard_keys or size >= self._job.shard_bytes:
-                    self.last = pair.key
-                    return
-
-    async def verify_key(self, key: str) -> None:
-        """Compare both sides of a given key."""
-        try:
-            pair = await pair_of(self._context, self._names, key)
-        except StorageError as error:
-            self._context.add_error(key, error)
-            return
-        if not self._settled(pair):
-            await self.verify_pair(pair)
 
     async def verify_pair(self, pair: Pair) -> None:
         """Compare two objects by the target's metadata, or by their bytes."""
@@ -72,7 +44,7 @@ class _Verifier:
         except StorageError as error:
             self._context.add_error(pair.key, error)
 
-    def _settled(self, pair: Pair) -> bool:
+    def settle(self, pair: Pair) -> bool:
         """Count a pair if no more requests are needed to compare it."""
         source, target = pair.source, pair.target
         if source is None:
@@ -99,7 +71,7 @@ class _Verifier:
         self._context.outcome.errors.append(error)
 
     async def _compare_further(self, pair: Pair) -> None:
-        assert pair.source is not None  # noqa: S101 - `_settled` has reported it
+        assert pair.source is not None  # noqa: S101 - `settle` has reported it
         assert pair.target is not None  # noqa: S101
         if self._job.deep:
             await self._compare_bytes(pair, pair.source.size)

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from careflow_storage.errors import InvalidInputError
-from careflow_storage.jobs._shard.outcome import Outcome
+from careflow_storage.jobs._shard.outcome import ShardOutcome
 from careflow_storage.jobs._shard.runner import run_shard
 from careflow_storage.jobs._shard.storages import Storages
 from careflow_storage.jobs.engines._processes.pool import ProcessPool
@@ -79,7 +79,7 @@ class LocalEngine:
             raise InvalidInputError("The engine is not open.", hint="run_job opens and closes it.")
         return await self._place.run(task)
 
-    def _outcomes(self) -> list[Outcome]:
+    def _outcomes(self) -> list[ShardOutcome]:
         """Return what the shards that run in this process have done so far."""
         return list(self._place.outcomes) if isinstance(self._place, _ThisProcess) else []
 
@@ -92,11 +92,11 @@ class _ThisProcess:
     """
 
     def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[ShardOutcome] = []
         self._storages = Storages()
 
     async def run(self, task: ShardTask) -> ShardResult:
-        outcome = Outcome()
+        outcome = ShardOutcome()
         self.outcomes.append(outcome)
         # An exception ends the job: what the shard has done until then still counts.
         result = await run_shard(task, self._storages, outcome)

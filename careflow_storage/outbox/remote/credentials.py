@@ -23,7 +23,7 @@ CredentialsLookup: TypeAlias = (
 _LONGEST_NAME = 200
 
 
-class Credentials:
+class NamedCredentials:
     """Looks credentials up. The repr shows none."""
 
     __slots__ = ("_lookup",)

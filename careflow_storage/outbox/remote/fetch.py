@@ -23,7 +23,7 @@ from careflow_storage.outbox.errors import CredentialsError, OutboxError
 from careflow_storage.outbox.files import Spool, SpoolFile
 from careflow_storage.outbox.models import OutboxEntry
 from careflow_storage.outbox.queue import EntryQueue
-from careflow_storage.outbox.remote.credentials import Credentials
+from careflow_storage.outbox.remote.credentials import NamedCredentials
 from careflow_storage.outbox.rows import Claim
 from careflow_storage.outbox.url_source import UrlSource
 
@@ -32,7 +32,7 @@ class Fetcher:
     """Fetches the bytes of entries."""
 
     def __init__(
-        self, queue: EntryQueue, spool: Spool, threads: Threads, credentials: Credentials
+        self, queue: EntryQueue, spool: Spool, threads: Threads, credentials: NamedCredentials
     ) -> None:
         self._queue = queue
         self._spool = spool

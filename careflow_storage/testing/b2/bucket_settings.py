@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from careflow_storage.testing.b2.errors import RefusedError, Response, invalid, malformed
+from careflow_storage.testing.b2.errors import B2Response, RefusedError, invalid, malformed
 from careflow_storage.testing.b2.xml import document, name_of, parsed, texts_of
 from careflow_storage.testing.proxy.operations import Target
 
@@ -31,7 +31,7 @@ _PERIODS = (
 Periods = dict[str, dict[str, int]]
 
 
-class Call(Protocol):
+class SettingsCall(Protocol):
     """A request that is allowed."""
 
     @property
@@ -48,8 +48,8 @@ class Call(Protocol):
 
 
 def handlers(
-    store: MotoStore, ask: Callable[[Any], Response]
-) -> dict[str, Callable[[Any], Response]]:
+    store: MotoStore, ask: Callable[[Any], B2Response]
+) -> dict[str, Callable[[Any], B2Response]]:
     """Return the handler of each operation; ``ask`` returns moto's response."""
     return {
         "GetBucketLifecycleConfiguration": partial(_get_lifecycle, store),
@@ -60,7 +60,9 @@ def handlers(
     }
 
 
-def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call) -> Response:
+def _delete_bucket(
+    store: MotoStore, ask: Callable[[SettingsCall], B2Response], call: SettingsCall
+) -> B2Response:
     """Refuse to delete a bucket with versions, delete markers or unfinished uploads (apidocs)."""
     bucket = call.target.bucket
     if store.versions(bucket, None) or store.uploads(bucket):
@@ -68,7 +70,7 @@ def _delete_bucket(store: MotoStore, ask: Callable[[Call], Response], call: Call
     return ask(call)
 
 
-def _put_encryption(ask: Callable[[Call], Response], call: Call) -> Response:
+def _put_encryption(ask: Callable[[SettingsCall], B2Response], call: SettingsCall) -> B2Response:
     """Accept only SSE-B2 (backblaze-labs/b2-mcp, src/s3/multipart.ts: no SSE-KMS)."""
     algorithms = [each.text for each in parsed(call.body).iter() if name_of(each) == "SSEAlgorithm"]
     if algorithms != ["AES256"]:
@@ -76,7 +78,7 @@ def _put_encryption(ask: Callable[[Call], Response], call: Call) -> Response:
     return ask(call)
 
 
-def _put_lifecycle(store: MotoStore, call: Call) -> Response:
+def _put_lifecycle(store: MotoStore, call: SettingsCall) -> B2Response:
     """Turn S3's rules into B2's, one for each prefix (apidocs/s3-put-lifecycle-configuration).
 
     At most 100 of them, with positive days (docs/cloud-storage-lifecycle-rules); without storage
@@ -97,7 +99,7 @@ def _put_lifecycle(store: MotoStore, call: Call) -> Response:
                 f"Rule with prefix '{prefix}' must have at least one additional property defined"
             )
     _bucket(store, call).b2_lifecycle = periods
-    return Response(200)
+    return B2Response(200)
 
 
 def _add_periods(periods: Periods, rule: ElementTree.Element) -> None:
@@ -129,7 +131,7 @@ def _prefix(elements: Mapping[str, ElementTree.Element]) -> str:
     return next((each.text or "" for each in inner), "")
 
 
-def _get_lifecycle(store: MotoStore, call: Call) -> Response:
+def _get_lifecycle(store: MotoStore, call: SettingsCall) -> B2Response:
     """Return a rule that hides as two (apidocs/s3-get-lifecycle-configuration)."""
     periods = getattr(_bucket(store, call), "b2_lifecycle", None)
     if periods is None:
@@ -141,7 +143,7 @@ def _get_lifecycle(store: MotoStore, call: Call) -> Response:
         f"<Status>Enabled</Status>{action}</Rule>"
         for number, (prefix, action) in enumerate(_actions(periods), 1)
     ]
-    return Response(200, _XML, document("LifecycleConfiguration", "".join(rules)))
+    return B2Response(200, _XML, document("LifecycleConfiguration", "".join(rules)))
 
 
 def _actions(periods: Periods) -> Iterator[tuple[str, str]]:
@@ -154,11 +156,11 @@ def _actions(periods: Periods) -> Iterator[tuple[str, str]]:
                 yield prefix, f"<{action}>{marker}</{action}>"
 
 
-def _delete_lifecycle(store: MotoStore, call: Call) -> Response:
+def _delete_lifecycle(store: MotoStore, call: SettingsCall) -> B2Response:
     _bucket(store, call).b2_lifecycle = None
-    return Response(204)
+    return B2Response(204)
 
 
-def _bucket(store: MotoStore, call: Call) -> Any:
+def _bucket(store: MotoStore, call: SettingsCall) -> Any:
     # moto's lifecycle rules have no such periods: they are stored on moto's bucket.
     return store.backend.get_bucket(call.target.bucket)

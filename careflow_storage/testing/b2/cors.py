@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from careflow_storage.testing.b2.errors import RefusedError, Response, invalid, malformed
+from careflow_storage.testing.b2.errors import B2Response, RefusedError, invalid, malformed
 from careflow_storage.testing.b2.xml import name_of, parsed, texts_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _PREFLIGHT_VARY = "Origin, Access-Control-Request-Headers, Access-Control-Reques
 _METHODS = ("GET", "HEAD", "PUT", "POST", "DELETE")
 
 
-class Call(Protocol):
+class CallWithBody(Protocol):
     """A request with a body."""
 
     @property
@@ -32,7 +32,7 @@ class Call(Protocol):
         """Decoded."""
 
 
-def put_cors(ask: Callable[[Any], Response], call: Call) -> Response:
+def put_cors(ask: Callable[[Any], B2Response], call: CallWithBody) -> B2Response:
     """Accept at most 100 rules of less than 1,000 bytes each, with B2's other limits.
 
     docs/cloud-storage-enable-cors-with-the-s3-compatible-api has the document's size, the age and
@@ -72,7 +72,7 @@ def _check_cors_rule(texts: list[tuple[str, str]]) -> None:
         raise invalid(f"A CORS rule must be less than {_MAX_RULE} bytes")
 
 
-def preflight(store: MotoStore, bucket: str, headers: Mapping[str, str]) -> Response:
+def preflight(store: MotoStore, bucket: str, headers: Mapping[str, str]) -> B2Response:
     """Apply the first rule that allows the whole request; refuse it without one.
 
     The message of the refusal is Amazon's.
@@ -87,7 +87,7 @@ def preflight(store: MotoStore, bucket: str, headers: Mapping[str, str]) -> Resp
             found = _headers(rule, origin)
             if names:
                 found["Access-Control-Allow-Headers"] = ", ".join(names)
-            return Response(200, {**found, "Vary": _PREFLIGHT_VARY})
+            return B2Response(200, {**found, "Vary": _PREFLIGHT_VARY})
     raise RefusedError(403, "AccessDenied", "CORSResponse: This CORS request is not allowed.")
 
 

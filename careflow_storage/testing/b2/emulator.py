@@ -18,8 +18,8 @@ from careflow_storage._s3.xml.reader import Document, read_document
 from careflow_storage.errors import ServerResponseError
 from careflow_storage.testing.b2 import bucket_settings, cors, limits, listings, live_read, ranges
 from careflow_storage.testing.b2.errors import (
+    B2Response,
     RefusedError,
-    Response,
     denied,
     malformed,
     unsupported,
@@ -66,7 +66,7 @@ class Emulator:
         self._store = store
         self._native = NativeApi(account, store)
         self._protection = ObjectProtection(store)
-        self._own: dict[str, Callable[[_Call], Response]] = {
+        self._own: dict[str, Callable[[_Call], B2Response]] = {
             **bucket_settings.handlers(store, self._ask),
             "Preflight": lambda call: cors.preflight(store, call.target.bucket, call.headers),
             "PutBucketCors": lambda call: cors.put_cors(self._ask, call),
@@ -87,10 +87,10 @@ class Emulator:
             "ListObjectVersions": self._list_versions,
             "ListParts": self._list_parts,
             "ListMultipartUploads": self._list_uploads,
-            "GetObjectTagging": lambda _: Response(200, _XML, listings.NO_TAGS),
+            "GetObjectTagging": lambda _: B2Response(200, _XML, listings.NO_TAGS),
         }
 
-    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
+    def handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> B2Response:
         """Handle a request; header names in lower case. Never raises for what a client sends."""
         try:
             response = self._handle(method, target, headers, body)
@@ -121,7 +121,7 @@ class Emulator:
             if name.lower() not in ("date", "server", "x-amzn-requestid", "x-amz-request-id")
         }
         for_browsers = self.cors_headers(method, target, headers)
-        return Response(response.status, {**common, **for_browsers, **given}, response.body)
+        return B2Response(response.status, {**common, **for_browsers, **given}, response.body)
 
     def cors_headers(self, method: str, target: str, headers: Mapping[str, str]) -> dict[str, str]:
         """Return the CORS headers of the response to a request, whatever its status."""
@@ -130,7 +130,7 @@ class Emulator:
         bucket = read_target(method, target, headers).bucket
         return cors.response_headers(self._store, bucket, method, headers)
 
-    def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Response:
+    def _handle(self, method: str, target: str, headers: dict[str, str], body: bytes) -> B2Response:
         if target.startswith(NATIVE_PATH):
             return self._native.response(target, headers, body)
         read = read_target(method, target, headers)
@@ -142,7 +142,7 @@ class Emulator:
         )
         length = headers.get("x-amz-decoded-content-length") or headers.get("content-length", "")
         size = int(length) if length.isdigit() else len(body)
-        request = limits.Request(
+        request = limits.B2Request(
             method, read.operation, read.bucket, read.key, read.query, headers, size
         )
         for rule in limits.REQUEST_RULES:
@@ -177,14 +177,14 @@ class Emulator:
                 return _ANONYMOUS_KEY
         raise denied("Unauthenticated requests are not allowed for this api")
 
-    def _ask(self, call: _Call) -> Response:
+    def _ask(self, call: _Call) -> B2Response:
         query = dict(call.target.query)
         if query.get("max-keys", "").isdigit():
             query["max-keys"] = str(min(_MAX_ENTRIES, int(query["max-keys"])))
         target = call.target._replace(query=query)
         return self._store.ask(target, call.method, call.headers, call.body)
 
-    def _create_bucket(self, call: _Call) -> Response:
+    def _create_bucket(self, call: _Call) -> B2Response:
         name = call.target.bucket
         if self._store.has_bucket(name):
             raise RefusedError(
@@ -195,12 +195,12 @@ class Emulator:
         self._store.backend.create_bucket(name)
         if call.headers.get("x-amz-acl") == "public-read":
             self._store.set_public(name)
-        return Response(200, {"Location": f"/{name}"})
+        return B2Response(200, {"Location": f"/{name}"})
 
-    def _head_bucket(self, _call: _Call) -> Response:
-        return Response(200, {"x-amz-bucket-region": self._account.region})
+    def _head_bucket(self, _call: _Call) -> B2Response:
+        return B2Response(200, {"x-amz-bucket-region": self._account.region})
 
-    def _get(self, call: _Call) -> Response:
+    def _get(self, call: _Call) -> B2Response:
         """A hidden key is a 404 with a marker header (b2-mcp); a missing one may be a 403."""
         _, bucket, key, query = call.target
         version_id = query.get("versionId")
@@ -224,7 +224,7 @@ class Emulator:
         whole = self._ask(replace(call, headers=ranges.without_range(call.headers)))
         return ranges.in_range(whole, call.headers)
 
-    def _get_part(self, call: _Call, upload: Upload | None) -> Response:
+    def _get_part(self, call: _Call, upload: Upload | None) -> B2Response:
         """Return one part of a finished upload; moto returns the whole object, or a wrong ETag."""
         query = dict(call.target.query)
         number = int(query.pop("partNumber"))
@@ -241,14 +241,14 @@ class Emulator:
         part = ranges.part_of(whole, start, end - 1, sum(sizes)) if start < end else whole
         return replace(part, headers=part.headers | {"x-amz-mp-parts-count": str(len(sizes))})
 
-    def _put(self, call: _Call) -> Response:
+    def _put(self, call: _Call) -> B2Response:
         response = self._ask(call)
         if response.status == 200:
             stored = self._store.newest(call.target.bucket, call.target.key)
             stored.metadata.update(_metadata(call.headers))
         return response
 
-    def _copy(self, call: _Call) -> Response:
+    def _copy(self, call: _Call) -> B2Response:
         source, _, query = call.headers["x-amz-copy-source"].partition("?")
         plain = unquote(source, errors="surrogateescape")
         bucket, _, key = plain.removeprefix("/").partition("/")
@@ -263,13 +263,13 @@ class Emulator:
             raise RefusedError(404, code, "The specified key does not exist.")
         return self._ask(call)
 
-    def _delete(self, call: _Call) -> Response:
+    def _delete(self, call: _Call) -> B2Response:
         _, bucket, key, query = call.target
         bypass = call.headers.get("x-amz-bypass-governance-retention", "").lower() == "true"
         headers = self._store.delete(bucket, key, query.get("versionId"), bypass=bypass)
-        return Response(204, headers)
+        return B2Response(204, headers)
 
-    def _delete_many(self, call: _Call) -> Response:
+    def _delete_many(self, call: _Call) -> B2Response:
         """Delete up to 1000 entries, each with its own permission (apidocs/s3-delete-objects)."""
         request = _read(call.body, frozenset({"Quiet"}), {"Object": {"Key", "VersionId"}})
         entries = request.records_of("Object")
@@ -278,7 +278,7 @@ class Emulator:
         lines = [self._delete_one(call, each["Key"], each.get("VersionId")) for each in entries]
         if request.fields.get("Quiet") == "true":
             lines = [line for line in lines if line.startswith("<Error>")]
-        return Response(200, _XML, document("DeleteResult", "".join(lines)))
+        return B2Response(200, _XML, document("DeleteResult", "".join(lines)))
 
     def _delete_one(self, call: _Call, key: str, version_id: str | None) -> str:
         bucket = call.target.bucket
@@ -298,20 +298,20 @@ class Emulator:
             name += f"<DeleteMarkerVersionId>{marker}</DeleteMarkerVersionId>"
         return f"<Deleted>{name}</Deleted>"
 
-    def _create_upload(self, call: _Call) -> Response:
+    def _create_upload(self, call: _Call) -> B2Response:
         response = self._ask(call)
         upload = max(self._store.uploads(call.target.bucket), key=lambda each: each.initiated)
         upload.metadata.update(_metadata(call.headers))
         live_read.begin(upload, call.headers)
         return response
 
-    def _upload_part(self, call: _Call) -> Response:
+    def _upload_part(self, call: _Call) -> B2Response:
         upload, number = self._upload(call), int(call.target.query["partNumber"])
         live_read.check_part(upload, number, len(call.body))
         live_read.check_order(upload, number)
         return self._ask(call)
 
-    def _complete(self, call: _Call) -> Response:
+    def _complete(self, call: _Call) -> B2Response:
         """The list of parts is in order and without repetitions; codes as AWS has them."""
         document = _read(call.body, frozenset(), {"Part": {"PartNumber", "ETag"}})
         parts = document.records_of("Part")
@@ -327,27 +327,29 @@ class Emulator:
             )
         return self._ask(call)
 
-    def _list_objects(self, call: _Call) -> Response:
+    def _list_objects(self, call: _Call) -> B2Response:
         response = self._ask(call)
         return replace(response, body=listings.encode_start(response.body, call.target.query))
 
-    def _list_versions(self, call: _Call) -> Response:
+    def _list_versions(self, call: _Call) -> B2Response:
         bucket, query = call.target.bucket, call.target.query
         if query.get("delimiter"):
             return self._ask(call)
-        return Response(200, _XML, listings.versions(self._store.stored(bucket), bucket, query))
+        return B2Response(200, _XML, listings.versions(self._store.stored(bucket), bucket, query))
 
-    def _list_parts(self, call: _Call) -> Response:
+    def _list_parts(self, call: _Call) -> B2Response:
         body = listings.parts(self._upload(call), call.target.bucket, call.target.query)
-        return Response(200, _XML, body)
+        return B2Response(200, _XML, body)
 
-    def _list_uploads(self, call: _Call) -> Response:
+    def _list_uploads(self, call: _Call) -> B2Response:
         uploads = [
             upload
             for upload in self._store.uploads(call.target.bucket)
             if upload.key_name.startswith(call.key.name_prefix)
         ]
-        return Response(200, _XML, listings.uploads(uploads, call.target.bucket, call.target.query))
+        return B2Response(
+            200, _XML, listings.uploads(uploads, call.target.bucket, call.target.query)
+        )
 
     def _upload(self, call: _Call) -> Upload:
         _, bucket, key, query = call.target

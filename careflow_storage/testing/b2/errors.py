@@ -9,7 +9,7 @@ from careflow_storage.testing.proxy.exchange import error_document
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class B2Response:
     """A complete response to a request."""
 
     status: int
@@ -29,10 +29,10 @@ class RefusedError(Exception):
         self.message = message
         self.headers: dict[str, str] = dict(headers or {})
 
-    def response(self) -> Response:
+    def response(self) -> B2Response:
         """Return the response with the error document."""
         headers = {"Content-Type": "application/xml", **self.headers}
-        return Response(self.status, headers, error_document(self.code, self.message))
+        return B2Response(self.status, headers, error_document(self.code, self.message))
 
 
 def denied(message: str = "Not Entitled") -> RefusedError:

@@ -41,7 +41,7 @@ _ABSENT = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class B2Request:
     """An authenticated request. Header names are in lower case."""
 
     method: str
@@ -53,7 +53,7 @@ class Request:
     size: int
 
 
-def operation_exists(request: Request) -> None:
+def operation_exists(request: B2Request) -> None:
     """Refuse POST policies, bucket policies, tags, websites and PutBucketVersioning.
 
     docs/cloud-storage-call-the-s3-compatible-api lists the existing calls.
@@ -66,21 +66,21 @@ def operation_exists(request: Request) -> None:
         )
 
 
-def no_conditional_writes(request: Request) -> None:
+def no_conditional_writes(request: B2Request) -> None:
     """Refuse If-Match and If-None-Match of writes (obsidian-s3-sync#78)."""
     writes = request.key and request.method in ("PUT", "POST", "DELETE")
     if writes and ("if-none-match" in request.headers or "if-match" in request.headers):
         raise unsupported()
 
 
-def no_tags(request: Request) -> None:
+def no_tags(request: B2Request) -> None:
     """Refuse tags of objects (the message is from Intrinsec/s3proxy#34)."""
     for name in ("x-amz-tagging", "x-amz-tagging-directive"):
         if name in request.headers:
             raise invalid(f"Unsupported header '{name}' received for this API call.")
 
 
-def two_acls(request: Request) -> None:
+def two_acls(request: B2Request) -> None:
     """Accept two ACLs, those of the bucket (docs/cloud-storage-s3-compatible-api)."""
     acl = request.headers.get("x-amz-acl")
     grants = [name for name in request.headers if name.startswith("x-amz-grant-")]
@@ -88,13 +88,13 @@ def two_acls(request: Request) -> None:
         raise invalid("Unsupported value for canned acl")
 
 
-def no_kms(request: Request) -> None:
+def no_kms(request: B2Request) -> None:
     """Accept SSE-B2 and SSE-C, refuse SSE-KMS (backblaze-labs/b2-mcp, src/s3/multipart.ts)."""
     if "aws:kms" in request.headers.get("x-amz-server-side-encryption", ""):
         raise invalid("Unsupported server side encryption algorithm: aws:kms")
 
 
-def key_is_good(request: Request) -> None:
+def key_is_good(request: B2Request) -> None:
     """1 to 1024 bytes of UTF-8, no control characters (b2sdk, raw_api.check_b2_filename)."""
     if len(request.key.encode(errors="surrogateescape")) > _MAX_KEY:
         raise RefusedError(400, "KeyTooLongError", "Your key is too long")
@@ -102,7 +102,7 @@ def key_is_good(request: Request) -> None:
         raise invalid("File names must be UTF-8 without control characters")
 
 
-def metadata_fits(request: Request) -> None:
+def metadata_fits(request: B2Request) -> None:
     """Names of at most 50 bytes, "b2-" is reserved, 2,048 bytes together.
 
     apidocs/b2-upload-file; 2,048 is the limit of buckets that encrypt, as all new ones do.
@@ -120,14 +120,14 @@ def metadata_fits(request: Request) -> None:
         )
 
 
-def part_number_is_good(request: Request) -> None:
+def part_number_is_good(request: B2Request) -> None:
     """1 to 10,000 (docs/cloud-storage-create-large-files-with-the-native-api)."""
     number = request.query.get("partNumber")
     if number is not None and not (number.isdecimal() and 1 <= int(number) <= 10_000):
         raise invalid("Part number must be an integer between 1 and 10000, inclusive")
 
 
-def size_is_good(request: Request) -> None:
+def size_is_good(request: B2Request) -> None:
     """At most 5 GB at once (docs/cloud-storage-create-large-files-with-the-native-api)."""
     if request.size > MAX_PUT_SIZE:
         raise RefusedError(
@@ -135,7 +135,7 @@ def size_is_good(request: Request) -> None:
         )
 
 
-def live_read_is_good(request: Request) -> None:
+def live_read_is_good(request: B2Request) -> None:
     """At most 5,368,709,120 bytes a part (apidocs/s3-create-multipart-upload, Live Read)."""
     if request.operation != "CreateMultipartUpload":
         return
@@ -144,7 +144,7 @@ def live_read_is_good(request: Request) -> None:
         raise invalid(f"Bad value of {_LIVE_PART_SIZE}")
 
 
-def bucket_name_is_good(request: Request) -> None:
+def bucket_name_is_good(request: B2Request) -> None:
     """6 to 63 letters, digits, hyphens and dots, not "b2-..." (b2sdk, BUCKET_NAME_CHARS)."""
     if request.operation == "CreateBucket":
         check_bucket_name(request.bucket)
@@ -160,7 +160,7 @@ def check_bucket_name(name: str) -> None:
         raise RefusedError(400, "InvalidBucketName", "The specified bucket is not valid.")
 
 
-REQUEST_RULES: tuple[Callable[[Request], None], ...] = (
+REQUEST_RULES: tuple[Callable[[B2Request], None], ...] = (
     operation_exists,
     no_conditional_writes,
     no_tags,

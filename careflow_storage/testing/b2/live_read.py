@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from careflow_storage.testing.b2.errors import RefusedError, Response, invalid
+from careflow_storage.testing.b2.errors import B2Response, RefusedError, invalid
 
 if TYPE_CHECKING:
     from careflow_storage.testing.b2.store import Upload
@@ -55,7 +55,7 @@ def check_order(upload: Upload, number: int) -> None:
         raise invalid(f"Part size must be {declared} with Live Read")
 
 
-def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -> Response:
+def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -> B2Response:
     """Return the response to a GET whose versionId is the upload's ID.
 
     Raises:
@@ -70,7 +70,7 @@ def read(upload: Upload, headers: Mapping[str, str], query: Mapping[str, str]) -
     data = b"".join(finished)
     if not start <= end < len(data):
         raise RefusedError(416, "InvalidRange", "The requested range is not satisfiable")
-    return Response(
+    return B2Response(
         206,
         {
             "Content-Type": upload.metadata.get("content-type", "binary/octet-stream"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from careflow_storage.testing.b2.errors import Response
+from careflow_storage.testing.b2.errors import B2Response
 from careflow_storage.testing.b2.keys import CAPABILITIES, ApplicationKey, KeyRing
 from careflow_storage.testing.b2.native_documents import bucket_document, storage_api_document
 
@@ -33,7 +33,7 @@ _TOKEN_LIFE = timedelta(hours=24)
 _MOST_KEYS = 10_000
 
 
-class Account(Protocol):
+class NativeAccount(Protocol):
     """The part of the account that the S3 API shares."""
 
     keys: KeyRing
@@ -69,7 +69,7 @@ class _NativeError(Exception):
 class NativeApi:
     """The native API of one account."""
 
-    def __init__(self, account: Account, store: MotoStore) -> None:
+    def __init__(self, account: NativeAccount, store: MotoStore) -> None:
         self._account = account
         self._store = store
         self._tokens: dict[str, _Token] = {}
@@ -80,14 +80,16 @@ class NativeApi:
             "b2_delete_key": ("deleteKeys", self._delete_key),
         }
 
-    def response(self, target: str, headers: dict[str, str], body: bytes) -> Response:
+    def response(self, target: str, headers: dict[str, str], body: bytes) -> B2Response:
         """Return the response to a request below ``/b2api/``; header names in lower case."""
         try:
             status, document = 200, self._response(target, headers, body)
         except _NativeError as error:
             status = error.status
             document = {"status": status, "code": error.code, "message": error.message}
-        return Response(status, {"Content-Type": "application/json"}, json.dumps(document).encode())
+        return B2Response(
+            status, {"Content-Type": "application/json"}, json.dumps(document).encode()
+        )
 
     def _response(self, target: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
         path = _PATH.fullmatch(target.partition("?")[0])

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from careflow_storage.testing.b2.errors import RefusedError, Response, denied, invalid
+from careflow_storage.testing.b2.errors import B2Response, RefusedError, denied, invalid
 from careflow_storage.testing.b2.keys import ApplicationKey
 from careflow_storage.testing.b2.xml import document
 from careflow_storage.testing.proxy.operations import Target
@@ -91,7 +91,7 @@ class ObjectProtection:
 
     def response(
         self, key: ApplicationKey, target: Target, headers: Mapping[str, str], body: bytes
-    ) -> Response | None:
+    ) -> B2Response | None:
         """Return the response to a request about locks; None for all others."""
         bucket, name = target.bucket, target.operation
         if name == "GetObjectLockConfiguration":
@@ -111,9 +111,9 @@ class ObjectProtection:
             _retain(version, _field(body, "Mode"), _field(body, "RetainUntilDate"), bypass)
         else:
             version.lock_legal_status = _field(body, "Status")
-        return Response(200)
+        return B2Response(200)
 
-    def _configuration(self, bucket: str) -> Response:
+    def _configuration(self, bucket: str) -> B2Response:
         if not self._locks(bucket):
             raise RefusedError(
                 404,
@@ -125,9 +125,9 @@ class ObjectProtection:
             mode, days = default
             retention = f"<Mode>{mode}</Mode><Days>{days}</Days>"
             content += f"<Rule><DefaultRetention>{retention}</DefaultRetention></Rule>"
-        return Response(200, _XML, document("ObjectLockConfiguration", content))
+        return B2Response(200, _XML, document("ObjectLockConfiguration", content))
 
-    def _configure(self, bucket: str, headers: Mapping[str, str], body: str) -> Response:
+    def _configure(self, bucket: str, headers: Mapping[str, str], body: str) -> B2Response:
         """Configure a lock; an existing bucket needs a token (backblaze-labs/b2-mcp, 1.5.1)."""
         if not self._locks(bucket) and headers.get("x-amz-bucket-object-lock-token") != "1":
             raise RefusedError(
@@ -142,7 +142,7 @@ class ObjectProtection:
         found.object_lock_enabled = True
         # Not in moto's own attribute, since moto would require headers that it does not get.
         vars(found)[_DEFAULT] = (mode, int(days)) if mode else None
-        return Response(200)
+        return B2Response(200)
 
     def _locks(self, bucket: str) -> bool:
         return bool(self._store.backend.get_bucket(bucket).object_lock_enabled)
@@ -154,8 +154,8 @@ class ObjectProtection:
     # --- after the request --------------------------------------------------------------
 
     def done(
-        self, key: ApplicationKey, target: Target, headers: Mapping[str, str], response: Response
-    ) -> Response:
+        self, key: ApplicationKey, target: Target, headers: Mapping[str, str], response: B2Response
+    ) -> B2Response:
         """Store keys and locks of a new version, and add their headers to the response."""
         if response.status >= 300:
             return response
@@ -193,9 +193,9 @@ class ObjectProtection:
             if not _hidden(header.lower(), key)
             and not (added and header.lower() == "x-amz-server-side-encryption")
         }
-        return Response(response.status, {**shown, **added}, response.body)
+        return B2Response(response.status, {**shown, **added}, response.body)
 
-    def _stored(self, target: Target, response: Response) -> Any:
+    def _stored(self, target: Target, response: B2Response) -> Any:
         return self._store.find(target.bucket, target.key, response.headers["x-amz-version-id"])
 
     def _lock(self, version: Any, bucket: str, asked: Mapping[str, str]) -> None:
@@ -312,7 +312,7 @@ def _retain(version: Any, mode: str, until: str, bypass: bool) -> None:
     version.lock_mode, version.lock_until = mode or None, until or None
 
 
-def _retention(version: Any) -> Response:
+def _retention(version: Any) -> B2Response:
     if not version.lock_mode:
         raise RefusedError(
             404,
@@ -321,12 +321,12 @@ def _retention(version: Any) -> Response:
         )
     until = f"<RetainUntilDate>{version.lock_until}</RetainUntilDate>"
     content = f"<Mode>{version.lock_mode}</Mode>{until}"
-    return Response(200, _XML, document("Retention", content))
+    return B2Response(200, _XML, document("Retention", content))
 
 
-def _legal_hold(version: Any) -> Response:
+def _legal_hold(version: Any) -> B2Response:
     status = version.lock_legal_status or "OFF"
-    return Response(200, _XML, document("LegalHold", f"<Status>{status}</Status>"))
+    return B2Response(200, _XML, document("LegalHold", f"<Status>{status}</Status>"))
 
 
 def _field(body: bytes | str, name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from careflow_storage._dates import parse_date
-from careflow_storage.testing.b2.errors import RefusedError, Response
+from careflow_storage.testing.b2.errors import B2Response, RefusedError
 
 _HEADERS = ("range", "if-range")
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
@@ -23,7 +23,7 @@ def without_range(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in _HEADERS}
 
 
-def in_range(response: Response, headers: Mapping[str, str]) -> Response:
+def in_range(response: B2Response, headers: Mapping[str, str]) -> B2Response:
     """Turn the response with the whole object into one for these headers.
 
     Raises:
@@ -39,7 +39,7 @@ def in_range(response: Response, headers: Mapping[str, str]) -> Response:
     return response if span is None else part_of(response, *span, size)
 
 
-def part_of(response: Response, start: int, end: int, size: int) -> Response:
+def part_of(response: B2Response, start: int, end: int, size: int) -> B2Response:
     """Return the response with the bytes ``[start, end]``; a HEAD has no bytes."""
     given = {name: v for name, v in response.headers.items() if name.lower() != "content-length"}
     span = {

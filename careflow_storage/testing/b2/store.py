@@ -21,7 +21,7 @@ from moto.core.request import Request
 from moto.s3 import models, responses
 from moto.s3.exceptions import S3ClientError
 
-from careflow_storage.testing.b2.errors import RefusedError, Response
+from careflow_storage.testing.b2.errors import B2Response, RefusedError
 from careflow_storage.testing.b2.stored import MotoVersion, StoredUpload, StoredVersion
 from careflow_storage.testing.proxy.operations import Target
 
@@ -248,7 +248,7 @@ class MotoStore:
             found["delete-marker"] = "true"
         return {f"x-amz-{name}": value for name, value in found.items()}
 
-    def ask(self, target: Target, method: str, headers: dict[str, str], body: bytes) -> Response:
+    def ask(self, target: Target, method: str, headers: dict[str, str], body: bytes) -> B2Response:
         """Return moto's response."""
         sent = {name: value for name, value in headers.items() if name not in _HIDDEN}
         sent["authorization"] = _CREDENTIAL
@@ -266,7 +266,7 @@ class MotoStore:
             for name, value in given.items()
             if not name.lower().startswith("access-control-")
         }
-        return Response(status, kept, content)
+        return B2Response(status, kept, content)
 
     def stored(self, bucket: str) -> Iterator[MotoVersion]:
         """Yield all versions and delete markers, by key and then newest first."""

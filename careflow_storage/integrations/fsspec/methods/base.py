@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from careflow_storage.storage import BackblazeStorage
 
 
-class BucketMethods(AsyncFileSystem):
+class StorageMethods(AsyncFileSystem):
     """Opens and closes the storage. Methods with an underscore are those of coroutines."""
 
     protocol: ClassVar[str] = "careflow"

@@ -15,10 +15,10 @@ except ImportError as error:
 
 from careflow_storage.integrations.fsspec.entries import Entry
 from careflow_storage.integrations.fsspec.errors import is_a_directory, os_errors
-from careflow_storage.integrations.fsspec.methods.base import BucketMethods
+from careflow_storage.integrations.fsspec.methods.base import StorageMethods
 
 
-class LookupMethods(BucketMethods):
+class LookupMethods(StorageMethods):
     """Lists and describes files."""
 
     async def _ls(

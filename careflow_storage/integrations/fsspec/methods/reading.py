@@ -17,7 +17,7 @@ except ImportError as error:
     raise MissingExtraError("fsspec") from error
 
 from careflow_storage.integrations.fsspec.errors import os_errors
-from careflow_storage.integrations.fsspec.methods.base import BucketMethods
+from careflow_storage.integrations.fsspec.methods.base import StorageMethods
 from careflow_storage.integrations.fsspec.methods.progress import reporter
 from careflow_storage.integrations.fsspec.methods.selection import files_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
 
-class ReadMethods(BucketMethods):
+class ReadMethods(StorageMethods):
     """Reads into memory and into local files."""
 
     async def _cat_file(

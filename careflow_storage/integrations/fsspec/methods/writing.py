@@ -17,7 +17,7 @@ except ImportError as error:
     raise MissingExtraError("fsspec") from error
 
 from careflow_storage.integrations.fsspec.errors import not_found, os_errors
-from careflow_storage.integrations.fsspec.methods.base import BucketMethods
+from careflow_storage.integrations.fsspec.methods.base import StorageMethods
 from careflow_storage.integrations.fsspec.methods.deletion import check_deleted
 from careflow_storage.integrations.fsspec.methods.progress import reporter
 from careflow_storage.integrations.fsspec.methods.selection import keys_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fsspec.callbacks import Callback
 
 
-class WriteMethods(BucketMethods):
+class WriteMethods(StorageMethods):
     """Changes what is in the bucket."""
 
     async def _pipe_file(
