@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from careflow_storage._counted import counted
+
 
 def decimal_size(count: int) -> str:
     """Format bytes in decimal units, as they are billed: 12.3 GB."""
     size = Decimal(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
-            return f"{size} bytes" if unit == "bytes" else f"{_rounded(size)} {unit}"
+            return counted(count, "byte") if unit == "bytes" else f"{_rounded(size)} {unit}"
         size /= 1000
     return f"{_rounded(size)} TB"
 

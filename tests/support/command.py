@@ -50,7 +50,7 @@ class Command:
 
     def __init__(self, settings: StorageSettings) -> None:
         assert settings.application_key is not None
-        self._environment = {
+        self.environment = {
             "BACKBLAZE_KEY_ID": settings.key_id,
             "BACKBLAZE_APPLICATION_KEY": settings.application_key.get_secret_value(),
             "BACKBLAZE_BUCKET_NAME": settings.bucket_name,
@@ -75,7 +75,7 @@ class Command:
             # The tree of commands is made once, not for each run.
             patch.setattr(typer.testing, "_get_command", lambda _: COMMAND)
             result = typer.testing.CliRunner().invoke(
-                app, arguments, input=stdin, env={**self._environment, **environment}
+                app, arguments, input=stdin, env={**self.environment, **environment}
             )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from careflow_storage.cli.exit_codes import WRONG_USE
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.output import Output, counted
 from careflow_storage.doctor.setting_sources import (
     SettingOrigin,
     places_searched,
@@ -34,7 +34,7 @@ def show_settings(output: Output, arguments: dict[str, Any], *, everything: bool
     shown = [each for each in origins if everything or _is_set(each)]
     output.table(("variable", "value", "from"), (_row(each) for each in shown))
     if rest := len(origins) - len(shown):
-        output.note(f"{rest} more have their default values (--all shows them).")
+        output.note(f"Not shown: {counted(rest, 'default value')} (--all shows all).")
     for each in origins:
         for hidden in each.shadowed:
             output.warn(f"{each.where} overrides {hidden}, which has another value.")

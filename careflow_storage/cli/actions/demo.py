@@ -21,7 +21,7 @@ from careflow_storage import BackblazeStorage, Progress, StorageError, StorageSe
 from careflow_storage.cli.actions.demo_audio import LongCall
 from careflow_storage.cli.actions.serve_local import DIFFERENCES
 from careflow_storage.cli.ui.demo_screen import Screen
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.output import Output, counted
 from careflow_storage.cli.ui.progress import human_size
 from careflow_storage.local import LocalServer
 from careflow_storage.models import UploadResult
@@ -143,7 +143,7 @@ class _Demo:
                 )
                 self.stored.append(result.key)
             self.screen.show(result)
-            how = f"{result.parts} parts" if result.parts > 1 else "one request"
+            how = counted(result.parts, "part") if result.parts > 1 else "one request"
             self.screen.say(f"{human_size(result.size)} were sent in {how} during the call.")
         return result
 

@@ -8,6 +8,8 @@ import struct
 from array import array
 from collections.abc import AsyncIterator
 
+from careflow_storage._counted import counted
+
 _RATE = 8000  # samples a second, 16 bits each, as a telephone line has
 _SECONDS = 8
 _UNKNOWN = 0xFFFFFFFF  # the length in a WAV file that is still being recorded
@@ -24,7 +26,9 @@ class LongCall:
     def duration(self) -> str:
         """How long such a call takes."""
         seconds = self.size / 2 / _RATE
-        return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} seconds"
+        if seconds >= 90:
+            return counted(round(seconds / 60), "minute")
+        return counted(round(seconds), "second")
 
     async def audio(self) -> AsyncIterator[bytes]:
         """Yield all of it, in chunks of 8 s. Each chunk starts with its number, as a click."""

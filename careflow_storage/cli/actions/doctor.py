@@ -127,7 +127,7 @@ class Findings:
         names = ", ".join(finding.check for finding in skipped)
         self._line(
             "skip",
-            f"{len(skipped)} checks",
+            counted(len(skipped), "check"),
             Text(clean(f"{first.found} ({names})"), style="dim"),
         )
 

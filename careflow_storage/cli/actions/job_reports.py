@@ -73,7 +73,7 @@ def print_plan(output: Output, plan: JobReport) -> None:
     output.item({"event": "planned", "report": plan})
     output.line(f"Would {planned(plan)}.")
     if plan.skipped:
-        output.note(f"{plan.skipped:,} of {visited(plan):,} objects need nothing.")
+        output.note(f"Of {counted(visited(plan), 'object')}, {plan.skipped:,} can stay as is.")
     print_notes(output, plan)
     _print_errors(output, plan)
 
@@ -86,8 +86,8 @@ def print_notes(output: Output, report: JobReport) -> None:
         output.warn(note)
     if report.lost:
         output.warn(
-            f"{counted(len(report.lost), 'range')} of keys ended several workers, and were left "
-            "out. See `lost` in the report."
+            f"Several workers ended at {counted(len(report.lost), 'range')} of keys. These keys "
+            "were left out: see `lost` in the report."
         )
 
 
@@ -117,7 +117,8 @@ def _print_files(output: Output, label: str, files: list[str]) -> None:
     for name in files[:_SHOWN_FILES]:
         output.note(f"{label}: {name}")
     if len(files) > _SHOWN_FILES:
-        output.note(f"{label}: {len(files) - _SHOWN_FILES:,} more files in the same folder")
+        more = counted(len(files) - _SHOWN_FILES, "more file")
+        output.note(f"{label}: {more} in the same folder")
 
 
 def requests(counts: Requests) -> str:
@@ -134,7 +135,7 @@ def _print_errors(output: Output, report: JobReport) -> None:
         return
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in report.error_kinds.items())
     verb = "differ" if report.job.kind == "verify" else "failed"
-    output.warn(f"{report.errors:,} of {visited(report):,} objects {verb}: {kinds}.")
+    output.warn(f"{report.errors:,} of {counted(visited(report), 'object')} {verb}: {kinds}.")
     if report.state == "planned":
         return
     _print_files(output, "Errors", report.error_files)

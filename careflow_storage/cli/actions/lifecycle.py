@@ -51,7 +51,7 @@ def _print(output: Output, rules: Sequence[LifecycleRule]) -> None:
         output.note("There are no lifecycle rules: every version is kept, and billed.")
         return
     output.table(
-        ("prefix", "what happens to a file"),
+        ("prefix", "what happens"),
         ((Text(clean(_title(each.prefix)), "cyan"), _in_words(each)) for each in rules),
     )
 

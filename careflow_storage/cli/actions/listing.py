@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from careflow_storage import BackblazeStorage
+from careflow_storage import BackblazeStorage, FileInfo
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.output import Output, counted, has_unicode, moment
 from careflow_storage.cli.ui.progress import human_size
@@ -26,7 +26,7 @@ async def list_files(
             if output.as_json:
                 output.item(file)
             elif long:
-                output.line(_row(file.key, file.size, moment(file.last_modified), human=human))
+                output.entry(_facts(file, human=human), file.key)
             else:
                 output.line(file.key)
         sys.stdout.flush()
@@ -34,11 +34,9 @@ async def list_files(
         output.note(f"{counted(files, 'file')}, {human_size(total)}")
 
 
-def _row(key: str, size: int, time: str, *, human: bool) -> Text | str:
-    shown = f"{human_size(size):>10}" if human else f"{size:>13}"
-    if not sys.stdout.isatty():
-        return f"{shown}  {time}  {key}"
-    return Text.assemble((shown, "cyan"), "  ", (time, "dim"), "  ", clean(key))
+def _facts(file: FileInfo, *, human: bool) -> Text:
+    shown = f"{human_size(file.size):>10}" if human else f"{file.size:>13}"
+    return Text.assemble((shown, "cyan"), "  ", (moment(file.last_modified), "dim"))
 
 
 @dataclass

@@ -58,7 +58,7 @@ class Enable:
     def _question(self, storage: BackblazeStorage, before: ObjectLock) -> str:
         default = "New files are not locked by default."
         if self.mode is not None:
-            default = f"New files are locked for {self.days} days ({self.mode})."
+            default = f"New files are locked for {counted(self.days or 0, 'day')} ({self.mode})."
         if self.mode == "compliance":
             default = f"{default[:-1]}, and no key can erase them earlier."
         if before.enabled:

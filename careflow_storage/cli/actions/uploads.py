@@ -32,13 +32,8 @@ def _print(output: Output, uploads: list[IncompleteUpload]) -> None:
             key = upload.key
             output.line(Text(clean(key), style="bold"))
         age = _age(now - upload.initiated)
-        output.line(
-            Text.assemble(
-                f"  {moment(upload.initiated)}",
-                (f"  {age:>9}", "cyan"),
-                f"  {clean(upload.upload_id)}",
-            )
-        )
+        facts = Text.assemble(f"  {moment(upload.initiated)}", (f"  {age:>9}", "cyan"))
+        output.entry(facts, upload.upload_id)
 
 
 def _age(age: timedelta) -> str:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
 from careflow_storage import BackblazeStorage
 from careflow_storage.cli.exit_codes import OVER_LIMIT
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output, has_unicode, moment
+from careflow_storage.cli.ui.output import Output, counted, has_unicode, moment
 from careflow_storage.cli.ui.spinner import waiting
 from careflow_storage.errors import InvalidInputError
 from careflow_storage.usage import (
@@ -39,7 +38,8 @@ _NOTHING = Decimal(0)
 _MOST_ROWS = 10
 _MOST_MONTHS = 24
 _BAR = 24
-_GUIDE = "in the guide"
+_BESIDE_BAR = 40
+"""The columns that the other columns of the table with bars need."""
 _OF_CALLS = "recordings/"
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 
@@ -147,14 +147,14 @@ def _print_total(output: Output, total: Stored) -> None:
         ("unfinished uploads", total.unfinished_uploads, total.unfinished_bytes, "their parts"),
         ("delete markers", total.delete_markers, 0, ""),
     )
-    table = _table("stored", "count>", "size>", "")
+    table: list[tuple[str | Text, ...]] = []
     for name, count, size, remark in rows:
         style = "" if count else "dim"
         cells = (Text(name, style), Text(f"{count:,}", style), Text(decimal_size(size), style))
-        table.add_row(*cells, Text(remark, "dim"))
+        table.append((*cells, Text(remark, "dim")))
     billed = Text(decimal_size(total.billed_bytes), "bold cyan")
-    table.add_row(Text("billed", "bold"), "", billed, "")
-    output.print(table)
+    table.append((Text("billed", "bold"), "", billed, ""))
+    output.table(("stored", "count>", "size>", ""), table)
 
 
 def _print_groups(output: Output, name: str, groups: Mapping[str, Stored], count: int) -> None:
@@ -166,18 +166,24 @@ def _print_groups(output: Output, name: str, groups: Mapping[str, Stored], count
         for column, field in (("hidden", "hidden_bytes"), ("unfinished", "unfinished_bytes"))
         if any(getattr(stored, field) for _, stored in shown)
     ]
-    table = _table(f"by {name}", "files>", *(f"{column}>" for column, _ in others), "billed>")
+    table: list[tuple[str | Text, ...]] = []
     for group, stored in shown:
         sizes = [getattr(stored, field) for _, field in others]
-        table.add_row(
-            Text(clean(group) or "(at the root)", overflow="fold"),
-            f"{stored.files:,}",
-            *(Text(decimal_size(size) if size else "-", "" if size else "dim") for size in sizes),
-            Text(decimal_size(stored.billed_bytes), "cyan"),
+        table.append(
+            (
+                Text(clean(group) or "(at the root)", overflow="fold"),
+                f"{stored.files:,}",
+                *(
+                    Text(decimal_size(size) if size else "-", "" if size else "dim")
+                    for size in sizes
+                ),
+                Text(decimal_size(stored.billed_bytes), "cyan"),
+            )
         )
-    output.print(table)
+    columns = (f"by {name}", "files>", *(f"{column}>" for column, _ in others), "billed>")
+    output.table(columns, table)
     if count > len(shown):
-        output.print(Text(f"and {count - len(shown):,} smaller {name}s", "dim"))
+        output.print(Text(f"and {counted(count - len(shown), f'smaller {name}')}", "dim"))
 
 
 def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
@@ -185,21 +191,24 @@ def _print_months(output: Output, months: Mapping[str, Stored]) -> None:
     newest = list(months.items())[-_MOST_MONTHS:]
     most = max(stored.billed_bytes for _, stored in newest) or 1
     unicode = has_unicode(output.stdout)
-    table = _table("by month of upload", "files>", "billed>", "")
+    width = min(_BAR, output.stdout.width - _BESIDE_BAR)
+    table: list[tuple[str | Text, ...]] = []
     for month, stored in newest:
-        bar = _bar(stored.billed_bytes / most, unicode=unicode)
+        bar = _bar(stored.billed_bytes / most, width, unicode=unicode)
         size = Text(decimal_size(stored.billed_bytes), "cyan")
-        table.add_row(month, f"{stored.files:,}", size, Text(bar, "cyan"))
-    output.print(table)
+        table.append((month, f"{stored.files:,}", size, Text(bar, "cyan")))
+    output.table(("by month of upload", "files>", "billed>", ""), table)
     if len(months) > len(newest):
-        older = len(months) - len(newest)
-        output.print(Text(f"and {older:,} older months (--json lists all)", "dim"))
+        older = counted(len(months) - len(newest), "older month")
+        output.print(Text(f"and {older} (--json lists all)", "dim"))
 
 
-def _bar(share: float, *, unicode: bool) -> str:
+def _bar(share: float, width: int = _BAR, *, unicode: bool) -> str:
+    if width < 1:
+        return ""
     if not unicode:
-        return "#" * round(share * _BAR)
-    full, eighth = divmod(round(share * _BAR * 8), 8)
+        return "#" * round(share * width)
+    full, eighth = divmod(round(share * width * 8), 8)
     # Show the smallest share, too.
     least = _EIGHTHS[0] if share > 0 and not full else ""
     return "█" * full + (_EIGHTHS[eighth - 1] if eighth else least)
@@ -207,16 +216,20 @@ def _bar(share: float, *, unicode: bool) -> str:
 
 def _print_costs(output: Output, costs: _Costs) -> None:
     _gap(output)
-    names = (_GUIDE if each.prices == B2_GUIDE.name else each.prices for each in costs.estimates)
-    table = _table("a month like this", *(f"{clean(name)}>" for name in names))
+    names = (
+        f"B2 in {each.as_of.year}" if each.prices == B2_GUIDE.name else each.prices
+        for each in costs.estimates
+    )
+    columns = ("a month like this", *(f"{clean(name)}>" for name in names))
+    table: list[tuple[str | Text, ...]] = []
     dates = (Text(f"of {each.as_of}", "dim") for each in costs.estimates)
-    table.add_row(Text(f"in {costs.estimates[0].currency}", "dim"), *dates)
+    table.append((Text(f"in {costs.estimates[0].currency}", "dim"), *dates))
     for what, name in (("storage", "storage"), ("download", "downloads")):
-        table.add_row(name, *_amounts(costs.estimates, what))
+        table.append((name, *_amounts(costs.estimates, what)))
     totals = [Text(_money(each.total), "bold") for each in costs.estimates]
     totals[0].stylize("cyan")
-    table.add_row(Text("total", "bold"), *totals)
-    output.print(table)
+    table.append((Text("total", "bold"), *totals))
+    output.table(columns, table)
     if costs.comparison is not None:
         _print_savings(output, costs.comparison)
 
@@ -249,9 +262,9 @@ def _money(amount: Decimal) -> str:
 
 def _print_requests(output: Output, requests: Mapping[str, int]) -> None:
     _gap(output)
-    counted = ", ".join(f"{name} {count:,}" for name, count in sorted(requests.items()))
+    names = ", ".join(f"{name} {count:,}" for name, count in sorted(requests.items()))
     by_class = ", ".join(f"{count:,} of class {name}" for name, count in _sent(requests))
-    output.print(Text(f"Requests sent: {by_class} ({counted})", "dim"))
+    output.print(Text(f"Requests sent: {by_class} ({names})", "dim"))
 
 
 def _sent(requests: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -260,15 +273,3 @@ def _sent(requests: Mapping[str, int]) -> list[tuple[str, int]]:
 
 def _gap(output: Output) -> None:
     output.line("")
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        right = column.endswith(">")
-        table.add_column(
-            column.rstrip(">"),
-            justify="right" if right else "left",
-            overflow="fold",
-        )
-    return table

@@ -25,20 +25,19 @@ async def list_versions(storage: BackblazeStorage, output: Output, prefix: str) 
             key = version.key
             output.line(Text(clean(key), style="bold"))
         output.item(version)
-        output.line(_row(version))
+        output.entry(_facts(version), version.version_id or "-")
     output.note(
         f"{counted(versions, 'version')}, {counted(markers, 'delete marker')}, {human_size(size)}"
     )
 
 
-def _row(version: FileVersion) -> Text:
+def _facts(version: FileVersion) -> Text:
     state = _state(version)
     size = "" if version.delete_marker else human_size(version.size)
     return Text.assemble(
         (f"  {state:<6}", _STYLES[state]),
         f"  {moment(version.last_modified)}",
         (f"  {size:>10}", "cyan"),
-        f"  {clean(version.version_id or '-')}",
     )
 
 

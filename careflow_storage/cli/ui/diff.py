@@ -9,7 +9,7 @@ from rich.text import Text
 
 from careflow_storage.cli.ui.cleaning import clean
 from careflow_storage.cli.ui.confirm import confirm, confirm_by_typing
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.output import Output, counted
 from careflow_storage.models import Model
 
 M = TypeVar("M", bound=Model)
@@ -53,7 +53,11 @@ def confirm_changes(
     if after:
         confirm(output, f"Set these {noun} rules for {bucket}?", yes=yes)
         return
-    count = f"the only {noun} rule" if len(before) == 1 else f"all {len(before)} {noun} rules"
+    count = (
+        f"the only {noun} rule"
+        if len(before) == 1
+        else f"all {counted(len(before), f'{noun} rule')}"
+    )
     question = f"The file has no rules. Remove {count} of {bucket}?"
     confirm_by_typing(output, question, bucket, yes=yes)
 

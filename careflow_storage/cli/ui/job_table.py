@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.output import Output, counted
 from careflow_storage.cli.ui.progress import human_size
 from careflow_storage.jobs import JobProgress
 
@@ -162,9 +162,9 @@ def visited(progress: JobProgress) -> int:
 
 def counts(progress: JobProgress) -> str:
     """Return what is done: 1,000 objects, 4.0 MiB, 3 skipped, 1 error."""
-    parts = [f"{progress.objects:,} objects", human_size(progress.bytes)]
+    parts = [counted(progress.objects, "object"), human_size(progress.bytes)]
     parts += [f"{progress.skipped:,} skipped"] * bool(progress.skipped)
-    parts += [f"{progress.errors:,} errors"] * bool(progress.errors)
+    parts += [counted(progress.errors, "error")] * bool(progress.errors)
     return ", ".join(parts)
 
 

@@ -13,10 +13,12 @@ from typing import Any, TextIO
 
 from pydantic import BaseModel
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from careflow_storage._counted import counted as counted
 from careflow_storage.cli.ui.advice import command_advice
 from careflow_storage.cli.ui.cleaning import clean as clean
 from careflow_storage.cli.ui.cleaning import clean_json, clean_lines
@@ -93,9 +95,16 @@ class Output:
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         """For people: print a table. Columns whose names end with ">" are aligned right.
 
-        Text too wide for the terminal is folded, not shortened.
+        On a terminal that is too narrow for it, each row is printed as a block of lines: its first
+        column, then the other ones. So no key or ID is folded.
         """
         if self.as_json:
+            return
+        cells = [
+            [cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows
+        ]
+        if self.stdout.is_terminal and _width(columns, cells) > self.stdout.width:
+            self._blocks(columns, cells)
             return
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
         for column in columns:
@@ -106,9 +115,30 @@ class Output:
                 no_wrap=right,
                 overflow="fold",
             )
-        for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else clean(cell) for cell in row))
+        for row in cells:
+            table.add_row(*row)
         self.print(table)
+
+    def _blocks(self, columns: Sequence[str], rows: Iterable[Sequence[Text]]) -> None:
+        for first, *others in rows:
+            self.line(first)
+            grid = Table.grid(padding=(0, 2, 0, 0))
+            grid.add_column(style="dim", no_wrap=True)
+            grid.add_column(overflow="fold")
+            for column, cell in zip(columns[1:], others, strict=True):
+                if cell.plain:
+                    grid.add_row(column.rstrip(">"), cell)
+            self.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+    def entry(self, facts: Text, name: str) -> None:
+        """For people: print facts, then a key or an ID behind them, or below if it does not fit."""
+        if not self.stdout.is_terminal:
+            self.line(f"{facts.plain}  {name}")
+        elif facts.cell_len + 2 + len(name) > self.stdout.width:
+            self.line(facts)
+            self.line(f"    {name}")
+        else:
+            self.line(Text.assemble(facts, "  ", clean(name)))
 
     def fields(self, model: BaseModel | dict[str, Any]) -> None:
         """For people: print each field that has a value, one per line."""
@@ -199,6 +229,16 @@ class Output:
         self.stderr.print(grid)
 
 
+def _width(columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> int:
+    """Return the columns of a terminal that a table needs."""
+    widths = [len(column.rstrip(">")) for column in columns]
+    for row in rows:
+        for at, cell in enumerate(row):
+            lines = cell.plain.split("\n")
+            widths[at] = max(widths[at], *(Text(line).cell_len for line in lines))
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
 class _Console(Console):
     """A console that prints clean text only, and raises `BrokenPipeError` as files do.
 
@@ -258,11 +298,6 @@ def shown(value: object) -> Text:
         given = [f"{name}={each}" for name, each in value if each is not None]
         return Text(clean(" ".join(given)))
     return Text(clean(str(value)))
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number of things: 1 file, 2,000 files."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def moment(value: datetime) -> str:

@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from careflow_storage._counted import counted
 from careflow_storage.cli.ui.cleaning import clean
 
 Moved = Callable[[int, int | None], None]
@@ -33,7 +34,7 @@ def human_size(count: float) -> str:
     """Return bytes for people: 24.1 KiB."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+            return counted(round(count), "byte") if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
 

@@ -10,7 +10,7 @@ from rich.status import Status
 from rich.text import Text
 
 from careflow_storage.cli.ui.cleaning import clean
-from careflow_storage.cli.ui.output import Output
+from careflow_storage.cli.ui.output import Output, counted
 
 _EVERY = 0.5
 
@@ -36,4 +36,4 @@ async def waiting(
 async def _count(status: Status, what: str, requests: Callable[[], Mapping[str, int]]) -> None:
     while True:
         await asyncio.sleep(_EVERY)
-        status.update(Text(f"{clean(what)} ... {sum(requests().values()):,} requests"))
+        status.update(Text(f"{clean(what)} ... {counted(sum(requests().values()), 'request')}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from careflow_storage._counted import counted
 from careflow_storage._s3.boto.pages import upload_page
 from careflow_storage._s3.redaction import printable
 from careflow_storage.admin.cors import check as cors_check
@@ -115,7 +116,7 @@ def _cors_rules(context: DoctorContext) -> Outcome:
         return passed("No CORS rules: web pages cannot reach the bucket (--origin checks one)")
     origins = sorted({origin for rule in rules for origin in rule.get("AllowedOrigins", ())})
     shown = printable(", ".join(origins[:5]), 200) + (" …" if len(origins) > 5 else "")
-    return passed(f"{len(rules)} CORS rules, for {shown} (--origin checks one)")
+    return passed(f"{counted(len(rules), 'CORS rule')}, for {shown} (--origin checks one)")
 
 
 async def lifecycle(context: DoctorContext) -> Outcome:
@@ -137,11 +138,11 @@ async def lifecycle(context: DoctorContext) -> Outcome:
         )
     if not any(_UNFINISHED in rule for rule in active):
         return warned(
-            f"{len(active)} lifecycle rules, none of which cancels unfinished uploads.",
+            f"{counted(len(active), 'lifecycle rule')}, none of which cancels unfinished uploads.",
             "B2 keeps and bills the parts of unfinished uploads without end.",
             _cancelling(active),
         )
-    return passed(f"{len(active)} lifecycle rules")
+    return passed(counted(len(active), "lifecycle rule"))
 
 
 def _cancelling(active: list[dict[str, Any]]) -> str:
@@ -193,7 +194,8 @@ async def stale_uploads(context: DoctorContext) -> Outcome:
     more = "at least " if len(page.uploads) >= 1000 or len(stale) > _MEASURED_UPLOADS else ""
     size = await _stored(context, stale[:_MEASURED_UPLOADS])
     return warned(
-        f"{len(stale)} uploads began more than a day ago and never finished: {more}{size:,} bytes.",
+        f"{counted(len(stale), 'upload')} began more than a day ago and never finished: "
+        f"{more}{counted(size, 'byte')}.",
         "They crashed or were abandoned. Their parts are stored and billed.",
         "They may be calls worth keeping: `careflow-storage uploads list` lists them, and "
         "`careflow-storage uploads keep KEY UPLOAD_ID` makes a recording of the stored parts. "
@@ -281,7 +283,11 @@ def retention_in_words(response: dict[str, Any]) -> str | None:
     default = response.get("Rule", {}).get("DefaultRetention", {})
     if not default:
         return None
-    span = f"{default['Days']} days" if "Days" in default else f"{default.get('Years')} years"
+    span = (
+        counted(int(default["Days"]), "day")
+        if "Days" in default
+        else counted(int(default.get("Years", 0)), "year")
+    )
     return f"{str(default.get('Mode', '')).lower()}, {span}"
 
 
