@@ -43,7 +43,10 @@ json.dump({"failed": failed, "imported": imported}, sys.stdout)
 """
 
 
+# In CI import-linter finds circles, in seconds; this takes a minute.
 @pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 def test_each_module_can_be_imported_first() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", SCRIPT], capture_output=True, text=True, check=False
