@@ -138,7 +138,7 @@ def browser(session: nox.Session) -> None:
     """Pages in Chromium, with the npm packages that they use. Needs `chromium` and `npm`."""
     install(session, "test", "browser")
     session.run(
-        *("pytest", *IN_PARALLEL, "--timeout", "180", "-m", "browser"),
+        *("pytest", *IN_PARALLEL, "--timeout", "400", "-m", "browser"),
         *session.posargs,
         # Exit code 5: the arguments selected no such test.
         success_codes=[0, 5],
