@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from typer.testing import CliRunner
 
@@ -26,6 +27,17 @@ def test_it_writes_a_recording_of_the_named_type(tmp_path: Path, name: str, magi
     path = tmp_path / name
     assert run(str(path)) == (0, f"{path}\n")
     assert path.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("name", ["call.webm", "call.ogg"])
+def test_the_recording_has_a_duration_and_can_be_heard(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    run(str(path))
+    with av.open(path) as file:
+        assert file.duration is not None
+        assert 5 < file.duration / av.time_base < 10
+        loudest = max(float(frame.to_ndarray().max()) for frame in file.decode(audio=0))
+    assert loudest > 0.1
 
 
 def test_it_never_replaces_a_file(tmp_path: Path) -> None:
