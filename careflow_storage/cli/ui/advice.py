@@ -60,7 +60,7 @@ _WORDING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\btarget_prefix\b", "--to-prefix"),
         (
             r"\bset_legal_hold with its version_id",
-            "`careflow-storage lock hold`, with --version-id",
+            "`careflow-storage lock hold KEY off`, with --version-id",
         ),
         (r"\bversion_id\b", "--version-id"),
         (r"\bkeys_file\b", "--keys"),
