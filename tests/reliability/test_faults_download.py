@@ -42,7 +42,7 @@ COMPOSITE = random.Random(2).randbytes(3 * PART + 7)  # four parts
 
 @pytest.fixture
 async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    async with storage_behind(proxy, settings, idle_timeout=0.5) as opened:
+    async with storage_behind(proxy, settings, idle_timeout=1.0) as opened:
         for key, body in {"single": SINGLE, "composite": COMPOSITE}.items():
             await opened.upload_file(key, body)
         proxy.clear()
@@ -175,7 +175,7 @@ async def test_a_server_that_never_responds_ends_by_the_idle_timeout(
 async def test_a_slow_but_living_download_does_not_time_out(
     storage: BackblazeStorage, proxy: FaultProxy
 ) -> None:
-    proxy.add(method="GET", rate=PART / 1.5)
+    proxy.add(method="GET", rate=PART / 3)
     begun = time.monotonic()
     assert await storage.get_file("single") == SINGLE
     assert time.monotonic() - begun > 2 * storage.settings.idle_timeout

@@ -45,7 +45,7 @@ COMPLETE = {"method": "POST", "path": "uploadId="}
 
 @pytest.fixture
 async def storage(proxy: FaultProxy, settings: StorageSettings) -> AsyncIterator[BackblazeStorage]:
-    async with storage_behind(proxy, settings, idle_timeout=0.5) as opened:
+    async with storage_behind(proxy, settings, idle_timeout=1.0) as opened:
         # The control plane's client takes its time, which no idle timeout should measure.
         await opened.client()
         yield opened
@@ -312,9 +312,9 @@ async def test_a_slow_but_living_upload_does_not_time_out(
     # The narrow place is the network here: accepted sockets inherit this small buffer.
     proxy._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
     body = 30 * LARGE[:PART]
-    proxy.add(method="PUT", upload_rate=len(body) / 2.5)
+    proxy.add(method="PUT", upload_rate=len(body) / 7)
     async with storage_behind(
-        proxy, settings, idle_timeout=0.7, retry_attempts=1, multipart_threshold=len(body)
+        proxy, settings, idle_timeout=2.0, retry_attempts=1, multipart_threshold=len(body)
     ) as storage:
         await storage.upload_file("key", body)
         assert held(storage) == NOTHING_HELD
