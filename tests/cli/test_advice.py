@@ -71,6 +71,11 @@ def test_no_advice_names_a_method_or_its_argument() -> None:
             "Enable it: `careflow-storage lock enable`, or await storage.admin.set_object_lock().",
             "Enable it: `careflow-storage lock enable`.",
         ),
+        (
+            "Set one: `careflow-storage lifecycle expire` (it asks first), or await "
+            "storage.admin.expire_recordings(erase_after_days=30). They stay for 30 days.",
+            "Set one: `careflow-storage lifecycle expire` (it asks first). They stay for 30 days.",
+        ),
         ("Set them in .env, or pass StorageSettings(...).", "Set them in .env."),
         (
             "look with get_retention() and get_legal_hold()",

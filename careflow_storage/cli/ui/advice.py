@@ -36,7 +36,7 @@ _COMMANDS: Mapping[str, str] = {
 _CALL = re.compile(r"(?:await )?(?:storage\.)?(?:admin\.)?\b([a-z_]+)\(((?:[^()]|\([^()]*\))*)\)")
 # Behind the command that does the same.
 _OR_CALL = re.compile(
-    r"(?<=`), or (?:await )?storage\.(?:admin\.)?[a-z_]+\((?:[^()]|\([^()]*\))*\)"
+    r"(?<=`)( \([^()]*\))?, or (?:await )?storage\.(?:admin\.)?[a-z_]+\((?:[^()]|\([^()]*\))*\)"
 )
 _WORDING: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), text)
@@ -72,7 +72,7 @@ _FLAG = re.compile(r"--([a-z]+(?:_[a-z]+)*)=True\b")
 
 def command_advice(text: str) -> str:
     """Replace the methods and arguments of the library in a text by commands and options."""
-    text = _CALL.sub(_command, _OR_CALL.sub("", text))
+    text = _CALL.sub(_command, _OR_CALL.sub(r"\1", text))
     for pattern, replacement in _WORDING:
         text = pattern.sub(replacement, text)
     return _FLAG.sub(lambda found: f"--{found[1].replace('_', '-')}", text)
