@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("careflow_storage")
 
+_OPEN = "Use it inside 'async with BackblazeStorage() as storage:', or await initialize() first."
+_REOPEN = "Make a new BackblazeStorage: a closed storage cannot be reopened."
+
 
 class Runtime:
     """Opens and closes the resources of a storage, and checks each use of them."""
@@ -78,10 +81,7 @@ class Runtime:
 
     async def _open(self) -> None:
         if self._closed:
-            raise StorageClosedError(
-                "The storage was closed.",
-                hint="Make a new BackblazeStorage: a closed storage cannot be reopened.",
-            )
+            raise StorageClosedError("The storage was closed.", hint=_REOPEN)
         if self._context is not None:
             self.context()
             return
@@ -135,11 +135,8 @@ class Runtime:
         if self._context is None or self._closed:
             if self.missing and not self._closed:
                 raise NotConfiguredError(self.missing)
-            raise StorageClosedError(
-                f"The storage is {self.state}.",
-                hint="Use it inside 'async with BackblazeStorage() as storage:', or await "
-                "initialize() first.",
-            )
+            hint = _REOPEN if self._closed else _OPEN
+            raise StorageClosedError(f"The storage is {self.state}.", hint=hint)
         if os.getpid() != self._process:
             raise other_process_error("storage")
         if self._loop is not None and running_loop() is not self._loop:

@@ -393,6 +393,19 @@ async def test_a_writer_names_its_own_methods(settings: StorageSettings) -> None
         assert caught.value.method == "result"
 
 
+async def test_the_hint_fits_a_storage_that_is_not_open_and_one_that_is_closed(
+    settings: StorageSettings,
+) -> None:
+    storage = BackblazeStorage(settings)
+    error = await failure(storage.file_exists("a"), StorageClosedError)
+    assert "initialize()" in str(error.hint)
+    await storage.initialize()
+    await storage.close()
+    for call in (storage.file_exists("a"), storage.initialize()):
+        error = await failure(call, StorageClosedError)
+        assert str(error.hint).startswith("Make a new BackblazeStorage")
+
+
 # --- the outbox --------------------------------------------------------------------------
 
 

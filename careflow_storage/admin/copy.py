@@ -97,7 +97,7 @@ class CopyMethods(AdminMethods):
             if key == target and version_id is None and unchanged:
                 raise InvalidInputError(
                     "A file cannot be copied onto itself without a change.",
-                    hint="Pass a version_id to put an old version on top, or the new values.",
+                    hint="Pass a version_id, to put an old version on top, or a new content type.",
                 )
 
             async def copy() -> CopyResult:

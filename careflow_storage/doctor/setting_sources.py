@@ -140,7 +140,7 @@ def _origin(
     problem = problems.get(name)
     candidates = [(place, place.values[name]) for place in _allowed(name, places, given)]
     if given.get(name) is not None:
-        code = _Place("code", "passed by the code", {}, is_aws=False)
+        code = _Place("code", "passed as an argument", {}, is_aws=False)
         candidates.insert(0, (code, _text(given[name])))
     if settings is not None:
         value = getattr(settings, name)
@@ -155,7 +155,7 @@ def _origin(
         while candidates and not _same(name, candidates[0][1], value):
             candidates.pop(0)
         if not candidates:
-            candidates = [(_Place("code", "passed by the code", {}, is_aws=False), _text(value))]
+            candidates = [(_Place("code", "passed as an argument", {}, is_aws=False), _text(value))]
     if not candidates:
         source, where = _without_place(name, value)
         return _made(name, value, source, where, problem=problem)

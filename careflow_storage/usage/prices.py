@@ -72,7 +72,7 @@ B2_TODAY = Prices(
 """Backblaze's pay-as-you-go prices. Calls of classes A, B and C are free."""
 
 B2_GUIDE = Prices(
-    name="Backblaze B2, as in the guide",
+    name="B2 in 2023",
     currency="USD",
     as_of=date(2023, 9, 30),
     source="the table of CareFlow's Backblaze guide, two price rises ago; without what was free",
@@ -84,7 +84,7 @@ B2_GUIDE = Prices(
         "C": CallPrice(per_1000=Decimal("0.004")),
     },
 )
-"""The prices in the guide of the Node system, to compare with today's."""
+"""Backblaze's prices of 2023, which CareFlow's first guide quotes, to compare with today's."""
 
 AWS_S3 = Prices(
     name="AWS S3",

@@ -80,7 +80,8 @@ def test_the_options_before_the_command_hold_and_malformed_settings_are_findings
     done = doctor(before=("--bucket", "careflow-recordings-else"))
     assert done.exit_code == 1
     assert "There is no bucket careflow-recordings-else." in done.stdout
-    assert "(passed by the code)" in done.stdout
+    assert "✓   BACKBLAZE_BUCKET_NAME" in done.stdout
+    assert "(passed as an argument)" in done.stdout
     (tmp_path / "prod.env").write_text("BACKBLAZE_PART_SIZE=much\n")
     malformed = doctor(before=("--env-file", "prod.env"))
     assert malformed.exit_code == 1

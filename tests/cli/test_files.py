@@ -378,6 +378,18 @@ def test_clean_escapes_control_characters_and_keeps_all_letters() -> None:
     assert json_text("\x9b") == r'"\u009b"'
 
 
+async def test_a_key_that_ends_like_a_folder_is_not_mistaken_for_its_files(
+    command: Command, storage: BackblazeStorage, tmp_path: Path
+) -> None:
+    await storage.upload_file("CA 1/", b"")
+    await storage.upload_file("CA 1/call.wav", b"audio")
+    for words in (["download", "CA 1/", tmp_path / "CA1"], ["rm", "CA 1/"]):
+        ran = await command(*words)
+        assert ran.code == 0
+        assert "for those use --prefix 'CA 1/'" in ran.err
+    assert "--prefix" not in (await command("rm", "CA 1/call.wav")).err
+
+
 async def test_info_shows_what_the_server_knows(
     command: Command, storage: BackblazeStorage
 ) -> None:

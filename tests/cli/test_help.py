@@ -126,3 +126,23 @@ def test_no_color_removes_the_colours_of_help(arguments: tuple[str, ...]) -> Non
 
     assert "\x1b[" in colored(NO_COLOR="", TERM="xterm")
     assert "\x1b" not in colored(NO_COLOR="1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (
+            ("upload", "a.wav", "--checksum", "sha1"),
+            "'sha1' is not one of 'md5', 'crc32', 'sha256'",
+        ),
+        (("cors", "allow", "https://a.example", "--preset", "all"), "'all' is not one of 'put'"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words_of_the_command(
+    arguments: tuple[str, ...], reason: str
+) -> None:
+    result = typer.testing.CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    words = " ".join(unstyled(result.stderr).split())
+    assert reason in words
+    assert "Value error" not in words

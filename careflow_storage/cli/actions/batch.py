@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -18,6 +19,14 @@ T = TypeVar("T")
 
 # After one of these, no other file would succeed.
 _FATAL = (CapExceededError, InvalidCredentialsError, NoSuchBucketError)
+
+
+def warn_of_folder(output: Output, key: str) -> None:
+    """Warn that a KEY with a slash at its end is one object: not the files below it."""
+    if key.endswith("/"):
+        output.warn(
+            f"{key!r} is one key, not the files below it: for those use --prefix {shlex.quote(key)}"
+        )
 
 
 class Tally:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from careflow_storage import BackblazeStorage, Progress
-from careflow_storage.cli.actions.batch import Tally, each
+from careflow_storage.cli.actions.batch import Tally, each, warn_of_folder
 from careflow_storage.cli.actions.local_places import LocalPlaces
 from careflow_storage.cli.ui.keyfile import read_customer_key
 from careflow_storage.cli.ui.output import Output, counted
@@ -44,6 +44,7 @@ class DownloadJob:
             return await self._download_prefix(storage, output, self.prefix)
         if self.key is None:
             raise InvalidInputError("Give a KEY or --prefix.")
+        warn_of_folder(output, self.key)
         return await self._download_one(storage, output, existing_key(self.key))
 
     async def fetch(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from careflow_storage import BackblazeStorage, NoSuchKeyError
+from careflow_storage.cli.actions.batch import warn_of_folder
 from careflow_storage.cli.exit_codes import FAILED, NOT_FOUND
 from careflow_storage.cli.ui.confirm import confirm, confirm_by_typing
 from careflow_storage.cli.ui.output import Output, counted
@@ -55,6 +56,7 @@ class Removal:
         remove = self._purge if self.all_versions else self._hide
         code = None
         for key in self.keys:
+            warn_of_folder(output, key)
             try:
                 await remove(storage, output, key)
             except NoSuchKeyError as error:

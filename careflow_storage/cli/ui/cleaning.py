@@ -55,13 +55,16 @@ def _escaped_in_json(found: re.Match[str]) -> str:
 
 @contextlib.contextmanager
 def clean_usage_errors() -> Iterator[None]:
-    """Clean reports of wrong arguments, which repeat them: shells complete file names."""
+    """Clean reports of wrong arguments, which repeat them: shells complete file names.
+
+    Releases of typer that convert values with pydantic put its "Value error, " before the reason.
+    """
     try:
         yield
     except Exception as error:
         format_message = getattr(error, "format_message", None)
         if format_message is not None:
-            message = clean(format_message())
+            message = clean(format_message()).replace(": Value error, ", ": ", 1)
             error.format_message = lambda: message  # type: ignore[attr-defined]  # typer's own
         raise
 

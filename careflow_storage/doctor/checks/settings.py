@@ -99,7 +99,8 @@ def _one(origin: SettingOrigin, searched: str) -> Outcome:
             check=name,
         )
     found = f"{origin.value}  ({origin.where.removeprefix(f'{name} ')})"
-    if origin.shadowed:
+    # An argument is meant to replace a value.
+    if origin.shadowed and origin.source != "code":
         return Outcome(
             "warn",
             found,
