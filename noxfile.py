@@ -152,7 +152,8 @@ def taskiq_redis(session: nox.Session) -> None:
     session.install("taskiq-redis>=1.2", "redis>=7")
     session.run(
         *("pytest", "--timeout", "400", "tests/integrations/test_worker_processes.py"),
-        *("-k", "taskiq-redis", *session.posargs),
+        # Its listener claims the tasks of dead workers only after a new task has come.
+        *("-k", "taskiq-redis and (repeated or signal)", *session.posargs),
     )
 
 
