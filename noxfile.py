@@ -153,7 +153,7 @@ def taskiq_redis(session: nox.Session) -> None:
     session.run(
         *("pytest", "--timeout", "400", "tests/integrations/test_worker_processes.py"),
         # Its listener claims the tasks of dead workers only after a new task has come.
-        *("-k", "taskiq-redis and (repeated or signal)", *session.posargs),
+        *("-k", "taskiq-redis and (repeated_tasks or signal)", *session.posargs),
     )
 
 
