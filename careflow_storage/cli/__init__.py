@@ -20,10 +20,11 @@ def main() -> None:
             sys.exit(_report_missing(module))
     try:
         from careflow_storage.cli.app import app
+
+        app()
     except KeyboardInterrupt:
-        # Nothing has begun.
+        # Nothing has begun: commands handle Ctrl-C themselves.
         sys.exit(130)
-    app()
 
 
 def _report_missing(module: str) -> int:

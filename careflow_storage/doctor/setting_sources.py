@@ -99,7 +99,7 @@ def places_searched(**values: Any) -> tuple[str, ...]:
 
 def masked(secret: str) -> str:
     """Mask a secret: show its first 3 and last 2 characters and its length."""
-    length = f"({len(secret)} characters)"
+    length = f"({len(secret)} character{'s' * (len(secret) != 1)})"
     if len(secret) < _SHORTEST_SHOWN or not secret.isprintable() or not secret.isascii():
         return f"… {length}"
     return f"{secret[:3]}…{secret[-2:]} {length}"

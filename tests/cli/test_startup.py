@@ -7,10 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
+import typer.main
+
 from careflow_storage import __version__
+from careflow_storage.cli import main
 from tests.cli.test_docs import names_of
 from tests.support.command import COMMAND
 
@@ -133,3 +138,18 @@ def test_serve_local_imports_no_http_client() -> None:
     ((code, _),), heavy = run_all([(arguments, {})])
     assert code == 2
     assert not heavy & {"aioboto3", "aiobotocore", "aiohttp", "boto3", "botocore"}
+
+
+def test_ctrl_c_before_a_command_runs_ends_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    # What typer does first: it makes the commands of the app.
+    monkeypatch.setattr(typer.main, "get_command", interrupted)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
