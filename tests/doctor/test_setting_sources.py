@@ -103,6 +103,7 @@ def test_a_file_that_is_no_text_is_one_clear_error(tmp_path: Path) -> None:
 def test_of_a_secret_five_characters_are_shown_at_most(secret: str) -> None:
     shown = masked(secret).rpartition(" (")[0]
     assert len(shown.replace("…", "")) <= 5
-    assert masked(secret).endswith(f"({len(secret)} characters)")
+    unit = "character" if len(secret) == 1 else "characters"
+    assert masked(secret).endswith(f"({len(secret)} {unit})")
     if len(secret) < 20:
         assert shown == "…"
