@@ -252,7 +252,8 @@ async def test_what_the_bucket_lacks_is_named_with_its_remedy(server: B2Server) 
     diagnosis = await diagnose(server.settings())
     stale = finding(diagnosis, "stale uploads")
     assert stale.verdict == "warn"
-    assert "1 uploads" in stale.found
+    assert "1 upload" in stale.found
+    assert "1 uploads" not in stale.found
     assert "5 bytes" in stale.found
     assert "careflow-storage uploads abort --older-than 1d" in str(stale.solution)
     public = finding(diagnosis, "public")
