@@ -70,12 +70,7 @@ def existing_key(key: str) -> str:
     """
     if _is_plain(key):
         return key
-    size = _utf8_size("The key", key)
-    if size > MAX_KEY_BYTES:
-        raise InvalidInputError(
-            f"The key has {size} bytes of UTF-8, {MAX_KEY_BYTES} are allowed.",
-            hint="Characters outside of ASCII take 2 to 4 bytes each.",
-        )
+    _check_size("The key", key, MAX_KEY_BYTES)
     _refuse_control("The key", key)
     if not {".", ".."}.isdisjoint(key.split("/")):
         raise InvalidInputError(
@@ -184,12 +179,7 @@ class RecordingClock:
 
 
 def _validate_segment(name: str, value: str, limit: int) -> None:
-    size = _utf8_size(name, value)
-    if size > limit:
-        raise InvalidInputError(
-            f"{name} has {size} bytes of UTF-8, {limit} are allowed.",
-            hint="Characters outside of ASCII take 2 to 4 bytes each.",
-        )
+    _check_size(name, value, limit)
     if not value.strip():
         raise InvalidInputError(f"{name} is blank.")
     if "/" in value or "\\" in value or ".." in value or value == ".":
@@ -200,19 +190,26 @@ def _validate_segment(name: str, value: str, limit: int) -> None:
     refuse_disguise(name, value)
 
 
-def _utf8_size(name: str, value: str) -> int:
+def _check_size(name: str, value: str, limit: int) -> None:
+    """Refuse what is no text, is empty, or takes more than ``limit`` bytes as UTF-8."""
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be a str, not {type(value).__name__}.")
     if not value:
         raise InvalidInputError(f"{name} is empty.")
     try:
-        return len(value.encode())
+        size = len(value.encode())
     except UnicodeEncodeError as error:
-        position = error.start
-    raise InvalidInputError(
-        f"{name} has half of a surrogate pair at position {position}, so it has no UTF-8.",
-        hint="It often comes from os.listdir() on names that are not UTF-8.",
-    )
+        raise InvalidInputError(
+            f"{name} has half of a surrogate pair at position {error.start}, so it has no UTF-8.",
+            hint="It often comes from os.listdir() on names that are not UTF-8.",
+        ) from None
+    if size > limit:
+        raise InvalidInputError(
+            f"{name} has {size} bytes of UTF-8, {limit} are allowed.",
+            hint=None
+            if size == len(value)
+            else "Characters outside of ASCII take 2 to 4 bytes each.",
+        )
 
 
 def _is_plain(key: object) -> bool:
