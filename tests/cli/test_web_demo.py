@@ -9,7 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,9 +21,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.integration]
 COMMAND = [sys.executable, "-W", "error", "-m", "careflow_storage", "demo", "--web"]
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the demo; it is killed if the test fails before it has ended."""
     pipe = subprocess.PIPE
-    return subprocess.Popen([*COMMAND, *arguments], stdout=pipe, stderr=pipe, text=True)
+    command = [*COMMAND, *arguments]
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def client_of(link: str) -> httpx.Client:
@@ -34,7 +42,7 @@ def client_of(link: str) -> httpx.Client:
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_the_app_runs_until_a_signal(end: signal.Signals, tmp_path: Path) -> None:
-    with start("--json", "--data-dir", str(tmp_path / "kept")) as process:
+    with started("--json", "--data-dir", str(tmp_path / "kept")) as process:
         assert process.stdout is not None
         links = json.loads(process.stdout.readline())["links"]
         assert set(links) == {"anna", "ben"}
@@ -56,7 +64,7 @@ def test_the_app_runs_until_a_signal(end: signal.Signals, tmp_path: Path) -> Non
 def test_a_port_that_is_taken_is_named() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        with start("--port", str(port)) as process:
+        with started("--port", str(port)) as process:
             _, errors = process.communicate(timeout=100)
     assert process.returncode == 2
     assert f"The port {port} is taken." in errors

@@ -98,6 +98,8 @@ def _listener(port: int | None) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((_HOST, port or 0))
+        # At once: the link is printed before the app has started, and requests wait for it.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise InvalidInputError(
