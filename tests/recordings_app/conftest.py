@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -25,9 +26,25 @@ def app(b2_server: B2Server) -> Any:
 
 
 @pytest.fixture
-async def address(app: Any) -> AsyncIterator[str]:
+def chunks_received() -> asyncio.Semaphore:
+    """Released for each chunk of audio that the application has taken from a WebSocket."""
+    return asyncio.Semaphore(0)
+
+
+@pytest.fixture
+async def address(app: Any, chunks_received: asyncio.Semaphore) -> AsyncIterator[str]:
     """Where the application runs."""
-    async with served(app, **SERVED) as url:
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        async def counted() -> Any:
+            message = await receive()
+            if message.get("type") == "websocket.receive" and message.get("bytes"):
+                chunks_received.release()
+            return message
+
+        await app(scope, counted, send)
+
+    async with served(watched, **SERVED) as url:
         yield url
 
 
