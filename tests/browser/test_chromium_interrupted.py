@@ -11,6 +11,7 @@ import pytest
 from careflow_storage import BackblazeStorage
 from careflow_storage.browser import UploadPolicy
 from tests.support.bodies import noise
+from tests.support.chromium import listening
 from tests.support.upload_site import MIB, Site, on_both_servers, running, script_of_docs
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ async def test_an_upload_goes_on_when_the_network_is_back(
     await parts_sent(tab, sent)
     await tab.context.set_offline(True)
     async with tab.expect_event("requestfailed"):
+        await listening(tab)
         gate.opened.set()
     if version == 6:
         # Version 5 waits for the network; version 6 leaves that to the page.

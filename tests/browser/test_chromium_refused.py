@@ -10,6 +10,7 @@ import pytest
 from careflow_storage import BackblazeStorage
 from careflow_storage.browser import UploadPolicy
 from tests.support.bodies import noise
+from tests.support.chromium import listening
 from tests.support.upload_site import MIB, Site, on_both_servers, running
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ async def test_an_expired_ticket_ends_the_upload_and_leaves_nothing(
     async with tab.expect_response(
         lambda response: response.request.method == "DELETE" and "/uploads/" in response.url
     ):
+        await listening(tab)
         gate.opened.set()
         result = await tab.evaluate("async () => report(await window.done)")
         await tab.evaluate("uppy.cancelAll()")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser
+    from playwright.async_api import Browser, Page
 
 PATIENCE_MS = 150_000
 """For each wait; a busy machine may need seconds for what takes milliseconds."""
@@ -34,3 +34,11 @@ async def launched(*arguments: str) -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+async def listening(page: Page) -> None:
+    """Return when Playwright's driver reports the events that are now expected of a page.
+
+    The driver learns of them by a message. What happens on the page before that is not reported.
+    """
+    await page.evaluate("0")
